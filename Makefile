@@ -1,0 +1,31 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# CUDA wheels only where there is an NVIDIA GPU.
+REQUIREMENTS ?= $(if $(shell command -v nvidia-smi 2>/dev/null),requirements.txt,requirements-cpu.txt)
+
+.PHONY: demo test clean help
+
+help:  ## list the commands
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+
+demo: $(VENV)/installed  ## train FEX on digit scenes, evaluate it, write a gallery
+	$(BIN)/python train.py --config=configs/digit_scenes.py --workdir=runs/demo
+	$(BIN)/python eval.py --config=configs/digit_scenes.py --workdir=runs/demo
+
+test: $(VENV)/installed  ## run the tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest -q
+
+$(VENV)/installed: requirements.txt requirements-cpu.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "$(PYTHON) is $$($(PYTHON) -V), but Python 3.11 or newer is needed: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --progress-bar on -r $(REQUIREMENTS)
+	touch $@
+
+clean:  ## remove the environment and all runs
+	rm -rf $(VENV) runs

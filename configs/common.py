@@ -1,0 +1,80 @@
+"""What the experiments share: the three objectives and the settings few of them change."""
+
+import ml_collections
+
+_PAPER = {
+    "score": "paper",  # f(m⊙x) / K_m, Eq. 9
+    "budget_range": 0.0,
+    "baseline": "value",  # v_y(x), Eq. 18
+    "advantage": "paper",  # divided by T
+    "kl": "paper",  # D(softmax(mean log λ) ‖ f), Eq. 24
+}
+_AUTHORS = {
+    "score": "authors",  # N f(m⊙x) / (K_m + 1)
+    "budget_range": 0.0,
+    "baseline": "value",
+    "advantage": "authors",
+    "kl": "authors",  # D(f ‖ softmax(mean z))
+}
+_CONTRAST = {
+    "score": "contrast",  # f(m⊙x) − f((1−m)⊙x)
+    "budget_range": 3.0,
+    "baseline": "leave_one_out",
+    "advantage": "normalized",
+    "kl": "authors",
+}
+_PRESETS = {"paper": _PAPER, "authors": _AUTHORS, "contrast": _CONTRAST}
+
+
+def get_config(preset: str = "contrast") -> ml_collections.ConfigDict:
+    """The settings every experiment starts from; `preset` chooses the objective."""
+    if preset not in _PRESETS:
+        raise ValueError(f"preset {preset!r} is unknown; choose one of {', '.join(_PRESETS)}")
+    config = ml_collections.ConfigDict()
+    config.seed = 0
+    config.batch_size = 128  # of all devices together
+    config.epochs = 1.0
+    config.dtype = "float32"  # of the matrix products; parameters are always float32
+    config.remat = False  # recompute the policy's blocks in the backward pass: less memory
+
+    config.data = ml_collections.ConfigDict()
+    config.data.name = ""  # digit_scenes, fashion_scenes, folder, or a TFDS name
+    config.data.path = ""  # a folder, or TFDS's data_dir
+    config.data.train_split = "train"
+    config.data.eval_split = "test"
+    config.data.limit = 0  # training examples; 0 = all
+    config.data.augment = True  # random resized crop and flip
+
+    config.predictor = ml_collections.ConfigDict()
+    config.predictor.path = ""  # Hugging Face directory or hub id
+    config.predictor.image_size = 0  # pixels; 0 = the checkpoint's own
+    config.predictor.fill = 0.0  # what a removed patch becomes, after normalisation
+
+    config.policy = "vit"  # the predictor's architecture and weights; or "unet"
+
+    config.objective = ml_collections.ConfigDict(_PRESETS[preset])
+    config.objective.num_masks = 5
+    config.objective.num_updates = 4
+    config.objective.clip_epsilon = 0.2
+    config.objective.entropy_coef = 1e-5
+    config.objective.value_coef = 0.5
+    config.objective.kl_coef = 1.0
+
+    config.optimizer = ml_collections.ConfigDict()
+    config.optimizer.learning_rate = 5e-5
+    config.optimizer.warmup_fraction = 0.05  # of the run; then a cosine to zero
+    config.optimizer.clip_norm = 1.0
+
+    config.mesh = ml_collections.ConfigDict()
+    config.mesh.fsdp = 1  # devices that share the parameters; the rest split the batch only
+
+    config.checkpoint = ml_collections.ConfigDict()
+    config.checkpoint.every = 100  # batches
+    config.checkpoint.keep = 2
+    config.log_every = 10  # batches
+
+    config.eval = ml_collections.ConfigDict()
+    config.eval.num_images = 1000  # 0 = the whole split
+    config.eval.batch_size = 128
+    config.eval.protocol = "fex"  # fex, chefer or authors
+    return config

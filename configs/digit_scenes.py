@@ -1,0 +1,21 @@
+"""FEX on cluttered digit scenes: the embedded default, 64 patches.
+
+    python train.py --config=configs/digit_scenes.py --workdir=runs/digits
+    python eval.py --config=configs/digit_scenes.py --workdir=runs/digits
+
+The objective follows the colon: `--config=configs/digit_scenes.py:paper` (or authors, contrast).
+"""
+
+import ml_collections
+
+from configs import common
+
+
+def get_config(preset: str = "contrast") -> ml_collections.ConfigDict:
+    config = common.get_config(preset)
+    config.data.name = "digit_scenes"
+    config.data.limit = 25_600
+    config.data.augment = False
+    config.predictor.path = "models/digits_vit"
+    config.optimizer.learning_rate = 5e-4
+    return config

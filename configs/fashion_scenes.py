@@ -1,0 +1,20 @@
+"""FEX on scenes of Fashion-MNIST garments, 64 patches.
+
+    python scripts/train_predictor.py --config=configs/fashion_scenes.py
+    python train.py --config=configs/fashion_scenes.py --workdir=runs/fashion
+    python eval.py --config=configs/fashion_scenes.py --workdir=runs/fashion
+
+TFDS downloads `fashion_mnist`; or point `--config.data.path` at the folder of the four IDX files,
+as Debian's package dataset-fashion-mnist installs them in /usr/share/datasets/fashion-mnist.
+"""
+
+import ml_collections
+
+from configs import digit_scenes
+
+
+def get_config(preset: str = "contrast") -> ml_collections.ConfigDict:
+    config = digit_scenes.get_config(preset)
+    config.data.name = "fashion_scenes"
+    config.predictor.path = "models/fashion_vit"
+    return config

@@ -1,0 +1,252 @@
+"""Scores a trained explainer and shows its maps.
+
+    python eval.py --config=configs/digit_scenes.py --workdir=runs/digits
+
+Writes results.json, curves.png, probabilities.png and gallery.html to `<workdir>/eval`. The
+protocol is `--config.eval.protocol=fex`, chefer or authors.
+"""
+
+import functools
+import json
+import pathlib
+import sys
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from absl import app, flags
+from ml_collections import config_flags
+from tqdm import tqdm
+
+from fex_jax import data, explain, metrics, plotting, predictors
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "An experiment of configs/.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "The folder that train.py wrote.")
+
+_GALLERY_ITEMS = 16
+# Name in results.json → heading, whether more is better.
+_COLUMNS = {
+    "positive_auc": ("Positive AUC ↓", False),
+    "negative_auc": ("Negative AUC ↑", True),
+    "insertion": ("Insertion ↑", True),
+    "deletion": ("Deletion ↓", False),
+    "pixel_accuracy": ("Pixel acc. ↑", True),
+    "map": ("mAP ↑", True),
+    "miou": ("mIoU ↑", True),
+}
+_SEGMENTATION = {
+    "pixel_accuracy": metrics.pixel_accuracy,
+    "map": metrics.mean_average_precision,
+    "miou": metrics.mean_iou,
+}
+
+
+def make_perturbation(explainer: explain.Explainer, protocol: metrics.Protocol) -> Callable:
+    """perturb(pixels, scores, targets, reference) → (areas, curves) of each image, jitted."""
+    predictor = explainer.predictor
+    predict = predictors.vit_classifier(predictor.config)
+    preprocessing = predictor.preprocessing
+    side = (preprocessing.image_size,) * 2
+
+    @jax.jit
+    def perturb(params: dict, pixels, scores, targets, reference):
+        images = preprocessing.normalize(pixels)
+        black = preprocessing.normalize(jnp.zeros(3))
+        mask, scores = metrics.image_features(protocol, scores, explainer.grid, side, black)
+        curves = metrics.perturbation_curves(
+            functools.partial(predict, params), mask, images, scores, targets, reference, protocol
+        )
+        return metrics.areas(curves, protocol), curves
+
+    return functools.partial(perturb, predictor.params)
+
+
+def object_masks(segmentation: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Pixels of each image's explained class, or of all objects where it is not in the scene."""
+    own = segmentation == 1 + classes[:, None, None]
+    return np.where(own.any((1, 2), keepdims=True), own, segmentation > 0)
+
+
+def both_shown(segmentation: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """Whether a scene shows exactly the two classes that the predictor ranks first, [B, 2] → [B]."""
+    shown = [set(np.unique(scene)) - {0} for scene in segmentation]
+    return np.array([classes == set(pair + 1) for classes, pair in zip(shown, pairs, strict=True)])
+
+
+def evaluate(
+    explainer: explain.Explainer, config: ml_collections.ConfigDict
+) -> tuple[dict, dict, list[plotting.GalleryItem]]:
+    """Results by method, mean curves by method, and the first images for the gallery."""
+    protocol = metrics.PROTOCOLS[config.eval.protocol]
+    predictor = explainer.predictor
+    source = data.open_source(
+        config.data.name, config.data.eval_split, config.data.path, predictor.config.image_size
+    )
+    perturb = make_perturbation(explainer, protocol)
+    total = min(config.eval.num_images or source.size, source.size)
+    batch_size = config.eval.batch_size
+    stream = data.eval_stream(source, predictor.preprocessing, batch_size, limit=total)
+    key = jax.random.key(config.seed)
+    collected, correct, specific, items = {"fex": [], "random": []}, [], [], []
+    for index, batch in enumerate(tqdm(stream, total=-(-total // batch_size), unit="batch")):
+        size = len(batch["image"])
+        # A short last batch is filled up, so that every shape is compiled once; see `cut`.
+        batch = {name: _fill(array, batch_size) for name, array in batch.items()}
+        found = explainer(batch["image"], top_k=2, batch_size=batch_size)
+        targets = found.targets[:, 0]
+        reference = batch["label"] if protocol.reference == "label" else targets
+        random = jax.random.uniform(jax.random.fold_in(key, index), found.logits[:, 0].shape)
+        for name, scores, maps in (
+            ("fex", found.logits[:, 0], found.attributions[:, 0]),
+            ("random", random, random),
+        ):
+            areas, curves = perturb(
+                batch["image"], scores.reshape(batch_size, -1), targets, reference
+            )
+            part = {**areas, "curves": curves}
+            if "segmentation" in batch:
+                masks = object_masks(batch["segmentation"], targets)
+                part["segmentation"] = metrics.segmentation_statistics(maps, masks)
+            collected[name].append(jax.tree.map(lambda x, n=size: np.asarray(x)[:n], part))
+        correct.append((targets == batch["label"])[:size])
+        if "segmentation" in batch:
+            both = both_shown(batch["segmentation"], found.targets)
+            masks = [batch["segmentation"] == 1 + found.targets[:, i, None, None] for i in (0, 1)]
+            maps = found.attributions[:, 0], found.attributions[:, 1]
+            specific.append(
+                np.asarray(metrics.class_specificity(*maps, *masks))[:size][both[:size]]
+            )
+        if not items:
+            curves = collected["fex"][0]["curves"]
+            items = gallery_items(explainer, batch, found, curves, min(size, _GALLERY_ITEMS))
+    methods = {
+        name: jax.tree.map(lambda *x: np.concatenate(x), *parts)
+        for name, parts in collected.items()
+    }
+    results = {
+        "num_images": int(sum(map(len, correct))),
+        "accuracy": float(np.mean(np.concatenate(correct))),
+        "methods": {name: summarise(values) for name, values in methods.items()},
+    }
+    if specific:
+        values = np.concatenate(specific)
+        results["class_specific"] = {"fraction": float(values.mean()), "num_scenes": len(values)}
+    return results, {name: values["curves"] for name, values in methods.items()}, items
+
+
+def summarise(values: dict) -> dict[str, dict[str, float]]:
+    """Mean and 95 % bootstrap interval over images of every metric."""
+    intervals = {
+        name: metrics.bootstrap_interval(values[name]) for name in _COLUMNS if name in values
+    }
+    if "segmentation" in values:
+        for name, reduce in _SEGMENTATION.items():
+            intervals[name] = metrics.bootstrap_interval(values["segmentation"], reduce)
+    return {
+        name: dict(zip(("mean", "low", "high"), map(float, interval), strict=True))
+        for name, interval in intervals.items()
+    }
+
+
+def gallery_items(
+    explainer: explain.Explainer,
+    batch: data.Batch,
+    found: explain.Explanation,
+    curves: metrics.Curves,
+    count: int,
+) -> list[plotting.GalleryItem]:
+    """The first images with the maps of their two most probable classes."""
+    return [
+        plotting.GalleryItem(
+            image=batch["image"][i],
+            label=found.labels[batch["label"][i]],
+            classes=tuple(
+                plotting.ClassMap(
+                    label=found.labels[target],
+                    probability=float(found.probabilities[i, target]),
+                    attribution=attribution,
+                )
+                for target, attribution in zip(found.targets[i], found.attributions[i], strict=True)
+            ),
+            positive=curves.positive.probability[i],
+            negative=curves.negative.probability[i],
+        )
+        for i in range(count)
+    ]
+
+
+def table(methods: dict[str, dict]) -> dict[str, dict[str, str]]:
+    """Method → heading → "mean ± half of the interval"."""
+    return {
+        name: {
+            heading: f"{v['mean']:.3f} ± {(v['high'] - v['low']) / 2:.3f}"
+            for metric, (heading, _) in _COLUMNS.items()
+            if (v := values.get(metric))
+        }
+        for name, values in methods.items()
+    }
+
+
+def _fill(array: np.ndarray, size: int) -> np.ndarray:
+    return np.concatenate([array, np.repeat(array[-1:], size - len(array), 0)])
+
+
+def main(_: list[str]) -> None:
+    config, workdir = _CONFIG.value, pathlib.Path(_WORKDIR.value)
+    if config.eval.protocol not in metrics.PROTOCOLS:
+        sys.exit(
+            f"error: config.eval.protocol={config.eval.protocol!r} is unknown; choose one of "
+            + ", ".join(metrics.PROTOCOLS)
+        )
+    try:
+        explainer = explain.load(workdir)
+        results, curves, items = evaluate(explainer, config)
+    except (ValueError, FileNotFoundError) as error:
+        sys.exit(f"error: {error}")
+    output = workdir / "eval"
+    output.mkdir(exist_ok=True)
+    report = {"config": config.to_dict(), "protocol": config.eval.protocol} | results
+    (output / "results.json").write_text(json.dumps(report, indent=2) + "\n")
+
+    protocol = metrics.PROTOCOLS[config.eval.protocol]
+    fractions = {"positive": protocol.fractions, "negative": protocol.negative_fractions}
+    for name, field, ylabel in (
+        ("curves", "correct", "Unchanged predictions"),
+        ("probabilities", "probability", "Probability of the explained class"),
+    ):
+        means = {
+            method: {
+                direction: getattr(getattr(curve, direction), field).mean(0)
+                for direction in fractions
+            }
+            for method, curve in curves.items()
+        }
+        plotting.curves(output / f"{name}.png", means, fractions, config.data.name, ylabel)
+    shown = table(results["methods"])
+    facts = {
+        "Data": f"{config.data.name}, {results['num_images']} {config.data.eval_split} images",
+        "Predictor": f"{config.predictor.path}, {results['accuracy']:.1%} correct",
+        "Protocol": protocol.name,
+    }
+    if "class_specific" in results:
+        facts["Two-object scenes"] = (
+            f"both maps highest on their own object in {results['class_specific']['fraction']:.1%} "
+            f"of {results['class_specific']['num_scenes']}"
+        )
+    plotting.gallery(
+        output / "gallery.html", items, fractions, f"FEX on {config.data.name}", facts, shown
+    )
+    headings = [h for h, _ in _COLUMNS.values() if h in shown["fex"]]
+    print("  ".join(["method  ", *(f"{h:>14}" for h in headings)]))
+    for name, row in shown.items():
+        print("  ".join([f"{name:8}", *(f"{row[h]:>14}" for h in headings)]))
+    for name, text in facts.items():
+        print(f"{name}: {text}")
+    print(f"gallery: {(output / 'gallery.html').resolve()}")
+
+
+if __name__ == "__main__":
+    flags.mark_flags_as_required(["config", "workdir"])
+    app.run(main)

@@ -1,0 +1,1 @@
+"""Attribution methods: pure functions (predict, mask, inputs, targets, …) → scores [B, N]."""

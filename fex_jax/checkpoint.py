@@ -1,0 +1,68 @@
+"""Every Orbax call: saving and restoring the state of a training run."""
+
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+
+
+def open_manager(directory: str | pathlib.Path, keep: int) -> ocp.CheckpointManager:
+    """Checkpoints of one run: written asynchronously and atomically, the newest `keep` kept."""
+    options = ocp.CheckpointManagerOptions(
+        max_to_keep=keep, cleanup_tmp_directories=True, enable_async_checkpointing=True
+    )
+    return ocp.CheckpointManager(pathlib.Path(directory).absolute(), options=options)
+
+
+def save(manager: ocp.CheckpointManager, state: Any) -> None:
+    """Starts writing a `ppo.TrainState`; its arrays may be donated once this returns."""
+    step = int(state.step)
+    if manager.latest_step() == step:
+        return
+    # On CPU device memory is host memory: a copy keeps the writer apart from the next step.
+    params, opt_state = jax.tree.map(lambda x: x.copy(), (state.params, state.opt_state))
+    manager.save(
+        step,
+        args=ocp.args.Composite(
+            params=ocp.args.StandardSave(params), opt_state=ocp.args.StandardSave(opt_state)
+        ),
+    )
+
+
+def restore(manager: ocp.CheckpointManager, state: Any) -> Any | None:
+    """The newest checkpoint, or None if there is none.
+
+    Args:
+      state: a `ppo.TrainState` of jax.ShapeDtypeStruct with the shardings wanted.
+
+    Raises:
+      ValueError: the checkpoint is of another network or optimiser.
+    """
+    step = manager.latest_step()
+    if step is None:
+        return None
+    args = ocp.args.Composite(
+        params=ocp.args.StandardRestore(state.params),
+        opt_state=ocp.args.StandardRestore(state.opt_state),
+    )
+    try:
+        restored = manager.restore(step, args=args)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"the checkpoint in {manager.directory} does not fit this config: {error}\n"
+            "Continue with the config it was made with, or choose another --workdir."
+        ) from error
+    number = jax.device_put(jnp.asarray(step, state.step.dtype), state.step.sharding)
+    return state._replace(params=restored.params, opt_state=restored.opt_state, step=number)
+
+
+def restore_params(directory: str | pathlib.Path, params: Any, step: int | None = None) -> dict:
+    """Parameters only, of `step` or the newest checkpoint; `params` is a tree of shapes."""
+    with ocp.CheckpointManager(pathlib.Path(directory).absolute()) as manager:
+        step = manager.latest_step() if step is None else step
+        if step is None:
+            raise ValueError(f"{directory} holds no finished checkpoint")
+        args = ocp.args.Composite(params=ocp.args.StandardRestore(params))
+        return manager.restore(step, args=args).params

@@ -1,0 +1,294 @@
+"""Explanations from a trained explainer: one forward pass for each batch of images.
+
+from fex_jax import explain
+explainer = explain.load("runs/digits")
+result = explainer(["cat.jpg", "dog.jpg"])
+result.attributions[0]  # [rows, cols], in [0, 1]
+"""
+
+import dataclasses
+import functools
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+from PIL import Image
+from safetensors.numpy import load_file, save_file
+from tqdm import tqdm
+
+from fex_jax import predictors, pretrained
+from fex_jax.models import Params
+from fex_jax.models.policy import functional_policy
+from fex_jax.models.unet import UNetConfig
+from fex_jax.models.vit import ViTConfig
+
+Picture = str | pathlib.Path | Image.Image | np.ndarray | jax.Array
+_FORMAT = 1
+
+
+class Explanation(NamedTuple):
+    """Attributions of B images; with `top_k`, attributions and targets have an axis [B, k, …]."""
+
+    attributions: np.ndarray  # [B, rows, cols] λ in [0, 1], or [B, H, W] at pixel resolution
+    logits: np.ndarray  # [B, rows, cols] the same order as λ, without its saturation
+    targets: np.ndarray  # [B] the explained classes
+    probabilities: np.ndarray  # [B, K] f(x)
+    labels: tuple[str, ...]  # names of the K classes
+
+
+def load(path: str | pathlib.Path) -> "Explainer":
+    """Opens an export, a training run's folder, or one checkpoint `<run>/checkpoints/<step>`.
+
+    A run that has not finished is opened at its newest checkpoint.
+
+    Raises:
+      ValueError, FileNotFoundError: what is missing or does not fit.
+    """
+    path = pathlib.Path(path).expanduser()
+    step = int(path.name) if path.parent.name == "checkpoints" and path.name.isdigit() else None
+    run = path.parent.parent if step is not None else path
+    export = run if (run / "explainer.json").is_file() else run / "export"
+    if not (export / "explainer.json").is_file():
+        raise FileNotFoundError(
+            f"{path} holds no explainer: expected an export (explainer.json, explainer.safetensors,"
+            " predictor/), or the --workdir of train.py"
+        )
+    description = json.loads((export / "explainer.json").read_text())
+    if description.get("format") != _FORMAT:
+        raise ValueError(
+            f"{export} has format {description.get('format')!r}; this version reads {_FORMAT}"
+        )
+    predictor = pretrained.load(str(export / "predictor"))
+    backbone = {"vit": ViTConfig, "unet": UNetConfig}[description["policy"]](
+        **description["backbone"]
+    )
+    weights = export / "explainer.safetensors"
+    if step is None and weights.is_file():
+        params = traverse_util.unflatten_dict(load_file(weights), sep="/")
+    else:
+        from fex_jax import checkpoint  # Orbax takes seconds to import; an export needs none
+
+        init, _ = functional_policy(backbone, predictor.config.num_classes)
+        shapes = jax.eval_shape(init, jax.random.key(0))
+        params = checkpoint.restore_params(export.parent / "checkpoints", shapes, step)
+    return Explainer(predictor, backbone, params, centered=description["centered"])
+
+
+def save_description(
+    directory: pathlib.Path,
+    predictor: pretrained.Checkpoint,
+    backbone: ViTConfig | UNetConfig,
+    centered: bool,
+) -> None:
+    """Writes all of an export but the explainer's weights, which training is yet to find."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "explainer.safetensors").unlink(missing_ok=True)  # of an earlier run
+    pretrained.save(directory / "predictor", predictor)
+    description = {
+        "format": _FORMAT,
+        "policy": "vit" if isinstance(backbone, ViTConfig) else "unet",
+        "backbone": {
+            f.name: getattr(backbone, f.name) for f in dataclasses.fields(backbone) if f.init
+        },
+        "centered": centered,
+    }
+    (directory / "explainer.json").write_text(json.dumps(description, indent=2) + "\n")
+
+
+def save_weights(directory: pathlib.Path, params: Params) -> None:
+    """Completes an export with the policy's parameters."""
+    tensors = traverse_util.flatten_dict(jax.tree.map(np.asarray, params), sep="/")
+    save_file(tensors, directory / "explainer.safetensors")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Explainer:
+    """A trained explainer with the predictor it explains; `load` opens one."""
+
+    predictor: pretrained.Checkpoint
+    backbone: ViTConfig | UNetConfig
+    params: Params
+    centered: bool  # logits are ranks around a free budget: λ is taken at their mean
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of an attribution map."""
+        return self.backbone.grid
+
+    def __call__(
+        self,
+        images: Picture | Sequence[Picture],
+        targets: int | str | Sequence[int | str] | np.ndarray | None = None,
+        *,
+        top_k: int | None = None,
+        resolution: Literal["patch", "pixel"] = "patch",
+        batch_size: int = 64,
+        progress: bool = False,
+    ) -> Explanation:
+        """Explains any number of images.
+
+        Args:
+          images: one picture or many, as file paths, PIL images, or arrays [H, W, 3] or
+            [B, H, W, 3] of uint8 or of floats in [0, 1]. Pictures are resized and cropped as the
+            predictor's preprocessing says; arrays of exactly its input size are taken as they are.
+          targets: the class to explain, for all or for each image, as a number or a label; by
+            default the predicted one.
+          top_k: explain the k most probable classes of each image instead.
+          resolution: "patch" for the policy's grid, "pixel" for maps upsampled bilinearly to the
+            predictor's input size.
+          batch_size: images at a time; every batch is padded to it, so XLA compiles once.
+          progress: show a bar.
+
+        Raises:
+          ValueError: names the first picture or class that cannot be used, and why.
+        """
+        pictures = _as_list(images)
+        if batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}; expected at least 1")
+        if resolution not in ("patch", "pixel"):
+            raise ValueError(f"resolution is {resolution!r}; expected 'patch' or 'pixel'")
+        num_classes = self.predictor.config.num_classes
+        if top_k is not None and (targets is not None or not 1 <= top_k <= num_classes):
+            raise ValueError(
+                f"top_k is {top_k}; expected 1 to {num_classes}, and no targets beside it"
+            )
+        classes = None if targets is None else self._classes(targets, len(pictures))
+        parts = []
+        starts = range(0, len(pictures), batch_size)
+        for start in tqdm(starts, unit="batch", disable=not progress):
+            stop = min(start + batch_size, len(pictures))
+            batch = np.stack([self.prepare(pictures[i], i) for i in range(start, stop)])
+            given = None if classes is None else _pad(classes[start:stop], batch_size)
+            part = self._compiled(
+                self.predictor.params, self.params, _pad(batch, batch_size), given, top_k or 1
+            )
+            parts.append(jax.tree.map(lambda x, n=stop - start: np.asarray(x)[:n], part))
+        logits, chosen, probabilities = (
+            np.concatenate(arrays) for arrays in zip(*parts, strict=True)
+        )
+        logits = logits.reshape(*logits.shape[:2], *self.grid)
+        if top_k is None:
+            logits, chosen = logits[:, 0], chosen[:, 0]
+        attributions = np.asarray(jax.nn.sigmoid(logits))
+        if resolution == "pixel":
+            attributions = self._upsample(attributions)
+        return Explanation(attributions, logits, chosen, probabilities, self.predictor.labels)
+
+    def prepare(self, picture: Picture, index: int = 0) -> np.ndarray:
+        """What the predictor sees of a picture before normalisation, float32 [S, S, 3] in 0..255."""
+        where = f"image {index}"
+        if isinstance(picture, str | pathlib.Path):
+            where = f"image {index} ({picture})"
+            try:
+                with Image.open(picture) as file:
+                    picture = file.convert("RGB")
+            except FileNotFoundError:
+                raise ValueError(f"{where}: there is no such file") from None
+            except (OSError, SyntaxError, ValueError) as error:
+                raise ValueError(f"{where} cannot be read as an image: {error}") from error
+        preprocessing = self.predictor.preprocessing
+        if isinstance(picture, Image.Image):
+            return preprocessing.resize(picture).astype(np.float32)
+        pixels = _pixels(np.asarray(picture), where)
+        side = preprocessing.image_size
+        if pixels.shape[:2] == (side, side):
+            return pixels
+        return preprocessing.resize(Image.fromarray(np.round(pixels).astype(np.uint8))).astype(
+            np.float32
+        )
+
+    @functools.cached_property
+    def _compiled(self) -> Any:
+        """(predictor's and policy's parameters, pixels, classes, k) → logits, classes, f(x)."""
+        predict = predictors.vit_classifier(self.predictor.config)
+        _, network = functional_policy(self.backbone, self.predictor.config.num_classes)
+
+        @functools.partial(jax.jit, static_argnums=4)
+        def run(predictor_params, params, pixels, classes, k):
+            inputs = self.predictor.preprocessing.normalize(pixels)
+            probabilities = predict(predictor_params, inputs)
+            if classes is None:
+                classes = jax.lax.top_k(probabilities, k)[1]  # [B, k]
+            logits = network(params).maps(inputs, classes)  # [B, k, N]
+            if self.centered:
+                logits = logits - logits.mean(-1, keepdims=True)
+            return logits, classes, probabilities
+
+        return run
+
+    def _upsample(self, maps: np.ndarray) -> np.ndarray:
+        """[..., rows, cols] → [..., S, S], bilinear."""
+        side = self.predictor.preprocessing.image_size
+        return np.asarray(jax.image.resize(maps, (*maps.shape[:-2], side, side), "bilinear"))
+
+    def _classes(self, targets: Any, count: int) -> np.ndarray:
+        """Class numbers [B, 1] from numbers or labels."""
+        single = isinstance(targets, str) or np.ndim(targets) == 0
+        listed = [targets] * count if single else list(targets)
+        if len(listed) != count:
+            raise ValueError(f"{len(listed)} targets for {count} images; give one for each, or one")
+        return np.array([[self._class(target)] for target in listed], np.int32)
+
+    def _class(self, target: int | str) -> int:
+        labels = self.predictor.labels
+        if isinstance(target, str):
+            if target not in labels:
+                raise ValueError(f"class {target!r} is unknown; classes: {_shortened(labels)}")
+            return labels.index(target)
+        if isinstance(target, bool) or not isinstance(target, int | np.integer | jax.Array):
+            raise ValueError(f"target {target!r} is neither a class number nor a label")
+        if not 0 <= int(target) < len(labels):
+            raise ValueError(
+                f"class {int(target)} is out of range; expected 0 to {len(labels) - 1}"
+            )
+        return int(target)
+
+
+def _as_list(images: Any) -> list[Picture]:
+    """One entry a picture; a batch array is split along its first axis."""
+    if isinstance(images, str | pathlib.Path | Image.Image):
+        return [images]
+    if isinstance(images, np.ndarray | jax.Array):
+        if images.ndim not in (3, 4):
+            raise ValueError(
+                f"an array of shape {images.shape} is no image: expected [H, W, 3] or [B, H, W, 3]"
+            )
+        images = np.asarray(images)
+        images = images[None] if images.ndim == 3 else images
+    pictures = list(images)
+    if not pictures:
+        raise ValueError("there are no images to explain: the batch is empty")
+    return pictures
+
+
+def _pixels(array: np.ndarray, where: str) -> np.ndarray:
+    """Checks one image [H, W, 3] of uint8 or of floats in [0, 1]; float32 in 0..255."""
+    if array.ndim != 3 or array.shape[-1] != 3 or 0 in array.shape:
+        raise ValueError(f"{where} has shape {array.shape}; expected [H, W, 3], channels last")
+    if array.dtype == np.uint8:
+        return array.astype(np.float32)
+    if not np.issubdtype(array.dtype, np.floating) and array.dtype != jnp.bfloat16:
+        raise ValueError(f"{where} has dtype {array.dtype}; expected uint8, or floats in [0, 1]")
+    array = array.astype(np.float32)
+    if not np.isfinite(array).all():
+        raise ValueError(f"{where} holds NaN or infinite values")
+    if array.min() < 0 or array.max() > 1:
+        raise ValueError(
+            f"{where} has floats from {array.min():.3g} to {array.max():.3g}; expected [0, 1]. "
+            "Normalisation is done here: pass pixels, uint8 or divided by 255"
+        )
+    return array * 255
+
+
+def _pad(array: np.ndarray, size: int) -> np.ndarray:
+    """Repeats the last entry so that every batch has the same shape."""
+    return np.concatenate([array, np.repeat(array[-1:], size - len(array), 0)])
+
+
+def _shortened(labels: tuple[str, ...]) -> str:
+    return ", ".join(labels[:10]) + (f", … ({len(labels)} in all)" if len(labels) > 10 else "")

@@ -1,0 +1,116 @@
+"""The explainer network g and its critic v on top of any backbone that yields tokens."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from fex_jax.models import Params, functional
+from fex_jax.models.unet import UNet, UNetConfig
+from fex_jax.models.vit import ViT, ViTConfig
+
+_CLASSES_AT_ONCE = 16  # maps held in memory together by the paper's KL term
+
+
+class Heads(nnx.Module):
+    """Map head on feature tokens, value head on the pooled token; three linear layers each."""
+
+    def __init__(self, width: int, num_classes: int, *, rngs: nnx.Rngs):
+        def linear(features: int, scale: float = 1.0) -> nnx.Linear:
+            init = nnx.initializers.variance_scaling(scale, "fan_in", "truncated_normal")
+            return nnx.Linear(width, features, kernel_init=init, rngs=rngs)
+
+        self.map_in, self.map_mid = linear(width), linear(width)
+        self.map_out = linear(num_classes, 0.01)  # λ starts near 1/2: every mask is explored
+        self.value_in, self.value_mid = linear(width), linear(width)
+        self.value_out = linear(num_classes, 0.01)
+
+
+class Policy(nnx.Module):
+    """g and v: images to one attribution map per class and one value per class.
+
+    The last layer of the map head is linear, z_ik = w_k · h_i + b_k. So one class's map needs one
+    column of w, and the mean map of all classes is w · mean_i h_i: no method but the paper's KL
+    form ever computes all K maps, and K = 1000 costs what K = 10 does.
+    """
+
+    def __init__(
+        self,
+        backbone: ViTConfig | UNetConfig,
+        num_classes: int,
+        *,
+        dtype: jnp.dtype = jnp.float32,
+        remat: bool = False,
+        rngs: nnx.Rngs,
+    ):
+        if isinstance(backbone, ViTConfig):
+            self.backbone = ViT(backbone, dtype=dtype, remat=remat, rngs=rngs)
+        else:
+            self.backbone = UNet(backbone, dtype=dtype, rngs=rngs)
+        self.heads = Heads(backbone.hidden_size, num_classes, rngs=rngs)
+        self.num_prefix_tokens = backbone.num_prefix_tokens
+
+    def __call__(
+        self, images: jax.Array, targets: jax.Array, kl: str = "authors"
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Normalised images [B, H, W, C], targets [B] → logits [B, N], [B, K], values [B].
+
+        The second output is what the KL term compares with f (Eq. 24): mean_i z_ik ("authors") or
+        mean_i log σ(z_ik) ("paper").
+        """
+        hidden, pooled = self._hidden(images)
+        logits = self._maps(hidden, targets[:, None])[:, 0]
+        class_logits = (
+            self._mean_log_sigmoid(hidden) if kl == "paper" else self.heads.map_out(hidden.mean(1))
+        )
+        value = jax.nn.relu(self.heads.value_in(pooled))
+        values = self.heads.value_out(jax.nn.relu(self.heads.value_mid(value)))
+        return logits, class_logits, jnp.take_along_axis(values, targets[:, None], -1)[:, 0]
+
+    def maps(self, images: jax.Array, targets: jax.Array) -> jax.Array:
+        """Map logits of several classes: images [B, H, W, C], targets [B, T] → [B, T, N]."""
+        return self._maps(self._hidden(images)[0], targets)
+
+    def _hidden(self, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """The map head's last hidden layer [B, N, D] and the pooled token [B, D], float32."""
+        tokens = self.backbone(images).astype(jnp.float32)
+        hidden = jax.nn.relu(self.heads.map_in(tokens[:, self.num_prefix_tokens :]))
+        return jax.nn.relu(self.heads.map_mid(hidden)), tokens[:, 0]
+
+    def _maps(self, hidden: jax.Array, targets: jax.Array) -> jax.Array:
+        """[B, N, D] and [B, T] → z of the target classes only, [B, T, N]."""
+        kernel, bias = self.heads.map_out.kernel[...].T[targets], self.heads.map_out.bias[targets]
+        return jnp.einsum("bnd,btd->btn", hidden, kernel) + bias[..., None]
+
+    def _mean_log_sigmoid(self, hidden: jax.Array) -> jax.Array:
+        """mean_i log σ(z_ik) for all classes, [B, N, D] → [B, K], a few classes at a time."""
+
+        @jax.checkpoint
+        def mean_of_class(column: tuple[jax.Array, jax.Array]) -> jax.Array:
+            kernel, bias = column
+            return jax.nn.log_sigmoid(hidden @ kernel + bias).mean(1)
+
+        columns = (self.heads.map_out.kernel[...].T, self.heads.map_out.bias[...])
+        return jax.lax.map(mean_of_class, columns, batch_size=_CLASSES_AT_ONCE).T
+
+
+def make_backbone(kind: str, predictor: ViTConfig) -> ViTConfig | UNetConfig:
+    """The backbone a config names: "vit", the predictor's own architecture, or "unet"."""
+    if kind == "vit":
+        return predictor
+    if kind == "unet":
+        return UNetConfig(predictor.image_size, predictor.patch_size, predictor.num_channels)
+    raise ValueError(f"policy {kind!r} is unknown; choose vit or unet")
+
+
+def functional_policy(
+    backbone: ViTConfig | UNetConfig,
+    num_classes: int,
+    dtype: jnp.dtype = jnp.float32,
+    remat: bool = False,
+) -> tuple[Callable[[jax.Array], Params], Callable[[Params], Policy]]:
+    """init(key) → params, and bind(params) → a `Policy` with them."""
+    return functional(
+        lambda rngs: Policy(backbone, num_classes, dtype=dtype, remat=remat, rngs=rngs)
+    )

@@ -1,0 +1,282 @@
+"""Vision transformers: ViT, DeiT and DINOv2, with an image classification head.
+
+Shapes: B images, H height, W width, C channels, N patches, P prefix tokens, T = P + N tokens,
+D hidden size, K classes.
+"""
+
+import dataclasses
+from functools import partial
+from typing import Literal, get_args
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import DTypeLike
+
+Family = Literal["vit", "deit", "dinov2"]
+
+
+@dataclasses.dataclass(frozen=True)
+class ViTConfig:
+    """Architecture of a vision transformer; sides in pixels.
+
+    With `swiglu`, the gated MLP's inner size is two thirds of `mlp_dim`, as in DINOv2 giant.
+    """
+
+    family: Family
+    image_size: int
+    patch_size: int
+    num_classes: int
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+    mlp_dim: int
+    num_channels: int = 3
+    layer_norm_eps: float = 1e-6
+    qkv_bias: bool = True
+    swiglu: bool = False
+
+    def __post_init__(self) -> None:
+        if self.family not in get_args(Family):
+            raise ValueError(f"family {self.family!r} is not one of {', '.join(get_args(Family))}")
+        for name, value in dataclasses.asdict(self).items():
+            if isinstance(value, int) and not isinstance(value, bool) and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        if self.image_size % self.patch_size:
+            below = max(self.image_size // self.patch_size, 1) * self.patch_size
+            raise ValueError(
+                f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}; "
+                f"the nearest that are: {below} and {below + self.patch_size}"
+            )
+        if self.hidden_size % self.num_heads:
+            raise ValueError(
+                f"hidden_size {self.hidden_size} does not divide into {self.num_heads} heads"
+            )
+        if self.family == "dinov2" and self.mlp_dim % self.hidden_size:
+            raise ValueError(
+                f"mlp_dim {self.mlp_dim} is not a multiple of hidden_size {self.hidden_size}, "
+                "as it is in DINOv2"
+            )
+        if self.swiglu and self.family != "dinov2":
+            raise ValueError(f"swiglu is for dinov2 only, not {self.family}")
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(rows, columns) of patches."""
+        side = self.image_size // self.patch_size
+        return side, side
+
+    @property
+    def num_patches(self) -> int:
+        """N, the number of patch tokens."""
+        return self.grid[0] * self.grid[1]
+
+    @property
+    def num_prefix_tokens(self) -> int:
+        """P, the tokens before the patches: CLS, and in DeiT the distillation token."""
+        return 2 if self.family == "deit" else 1
+
+
+class PatchEmbedding(nnx.Module):
+    """Linear embedding of non-overlapping patches: [B, H, W, C] -> [B, N, D]."""
+
+    def __init__(self, config: ViTConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
+        self.config = config
+        features = config.patch_size**2 * config.num_channels
+        self.projection = nnx.Linear(features, config.hidden_size, dtype=dtype, rngs=rngs)
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        config, (rows, columns) = self.config, self.config.grid
+        side = config.image_size
+        if images.shape[1:] != (side, side, config.num_channels):
+            raise ValueError(
+                f"images must be [B, {side}, {side}, {config.num_channels}], got {images.shape}"
+            )
+        # Strided convolution as reshape and matmul: same numbers, faster on CPU.
+        patches = images.reshape(
+            -1, rows, config.patch_size, columns, config.patch_size, config.num_channels
+        )  # [B, rows, p, columns, p, C]
+        patches = patches.swapaxes(2, 3).reshape(images.shape[0], config.num_patches, -1)
+        return self.projection(patches)  # [B, N, D]
+
+
+class Attention(nnx.Module):
+    """Multi-head self-attention: [B, T, D] -> [B, T, D]; softmax in float32."""
+
+    def __init__(self, config: ViTConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
+        self.num_heads = config.num_heads
+        size = config.hidden_size
+        linear = partial(nnx.Linear, size, size, dtype=dtype, rngs=rngs)
+        self.query = linear(use_bias=config.qkv_bias)
+        self.key = linear(use_bias=config.qkv_bias)
+        self.value = linear(use_bias=config.qkv_bias)
+        self.out = linear()
+
+    def __call__(self, tokens: jax.Array) -> jax.Array:
+        # Heads before tokens: XLA's CPU matmuls run a third faster than on [B, T, heads, d].
+        query, key, value = (
+            self._split_heads(layer(tokens)) for layer in (self.query, self.key, self.value)
+        )  # [B, heads, T, d]
+        scores = jnp.matmul(query, key.mT, preferred_element_type=jnp.float32)
+        weights = jax.nn.softmax(scores * query.shape[-1] ** -0.5)  # [B, heads, T, T]
+        mixed = jnp.matmul(weights.astype(value.dtype), value).swapaxes(1, 2)
+        return self.out(mixed.reshape(tokens.shape))
+
+    def _split_heads(self, tokens: jax.Array) -> jax.Array:
+        return tokens.reshape(*tokens.shape[:2], self.num_heads, -1).swapaxes(1, 2)
+
+
+class Mlp(nnx.Module):
+    """Feed-forward layer with erf GELU, or SwiGLU: [B, T, D] -> [B, T, D]."""
+
+    def __init__(self, config: ViTConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
+        self.swiglu = config.swiglu
+        inner = config.mlp_dim
+        if config.swiglu:
+            # Two thirds keep the parameter count of a plain MLP; DINOv2 rounds up to eights.
+            inner = (config.mlp_dim * 2 // 3 + 7) // 8 * 8
+        wide = 2 * inner if config.swiglu else inner  # gate and values in one matmul
+        self.fc1 = nnx.Linear(config.hidden_size, wide, dtype=dtype, rngs=rngs)
+        self.fc2 = nnx.Linear(inner, config.hidden_size, dtype=dtype, rngs=rngs)
+
+    def __call__(self, tokens: jax.Array) -> jax.Array:
+        hidden = self.fc1(tokens)
+        if self.swiglu:
+            gate, values = jnp.split(hidden, 2, axis=-1)
+            return self.fc2(jax.nn.silu(gate) * values)
+        return self.fc2(jax.nn.gelu(hidden, approximate=False))
+
+
+class LayerScale(nnx.Module):
+    """Learned gain per feature, in DINOv2 only: [B, T, D] -> [B, T, D]."""
+
+    def __init__(self, size: int):
+        self.scale = nnx.Param(jnp.ones(size))
+
+    def __call__(self, tokens: jax.Array) -> jax.Array:
+        return tokens * self.scale[...].astype(tokens.dtype)
+
+
+class Block(nnx.Module):
+    """Pre-norm transformer block: [B, T, D] -> [B, T, D]."""
+
+    def __init__(self, config: ViTConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
+        self.norm1 = _layer_norm(config, rngs)
+        self.attention = Attention(config, dtype=dtype, rngs=rngs)
+        self.norm2 = _layer_norm(config, rngs)
+        self.mlp = Mlp(config, dtype=dtype, rngs=rngs)
+        if config.family == "dinov2":
+            self.scale1 = LayerScale(config.hidden_size)
+            self.scale2 = LayerScale(config.hidden_size)
+        else:
+            self.scale1 = self.scale2 = None
+
+    def __call__(self, tokens: jax.Array) -> jax.Array:
+        update = self.attention(self.norm1(tokens))
+        tokens = tokens + (self.scale1(update) if self.scale1 else update)
+        update = self.mlp(self.norm2(tokens))
+        return tokens + (self.scale2(update) if self.scale2 else update)
+
+
+class ViT(nnx.Module):
+    """Vision transformer: normalised images [B, H, W, C] -> tokens [B, P + N, D] after the norm.
+
+    Parameters are float32 and matmuls run in `dtype`; `remat` recomputes each block in the
+    backward pass, trading time for memory.
+    """
+
+    def __init__(
+        self,
+        config: ViTConfig,
+        *,
+        dtype: DTypeLike = jnp.float32,
+        remat: bool = False,
+        rngs: nnx.Rngs,
+    ):
+        self.config = config
+        self.dtype = dtype
+        self.remat = remat
+        self.patch_embedding = PatchEmbedding(config, dtype=dtype, rngs=rngs)
+        self.cls_token = nnx.Param(jnp.zeros((1, 1, config.hidden_size)))
+        if config.family == "deit":
+            self.distillation_token = nnx.Param(jnp.zeros((1, 1, config.hidden_size)))
+        num_tokens = config.num_prefix_tokens + config.num_patches
+        shape = (1, num_tokens, config.hidden_size)
+        self.position_embedding = nnx.Param(0.02 * jax.random.normal(rngs.params(), shape))
+        self.blocks = _blocks(config, dtype=dtype, rngs=rngs)
+        self.norm = _layer_norm(config, rngs)
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        run = nnx.remat(Block.__call__) if self.remat else Block.__call__
+        tokens = self._embed(images)
+        for block in self.blocks:
+            tokens = run(block, tokens)
+        return self.norm(tokens)
+
+    def _embed(self, images: jax.Array) -> jax.Array:
+        patches = self.patch_embedding(images)
+        prefix = [self.cls_token[...]]
+        if self.config.family == "deit":
+            prefix.append(self.distillation_token[...])
+        prefix = jnp.concatenate(prefix, axis=1).astype(self.dtype)  # [1, P, D]
+        prefix = jnp.broadcast_to(prefix, (len(images), *prefix.shape[1:]))
+        tokens = jnp.concatenate([prefix, patches], axis=1)  # [B, P + N, D]
+        return tokens + self.position_embedding[...].astype(self.dtype)
+
+
+class ViTClassifier(nnx.Module):
+    """Vision transformer with a linear head: normalised images [B, H, W, C] -> logits [B, K].
+
+    The head reads CLS in ViT and DeiT, and CLS beside the mean patch token in DINOv2.
+    """
+
+    def __init__(
+        self,
+        config: ViTConfig,
+        *,
+        dtype: DTypeLike = jnp.float32,
+        remat: bool = False,
+        rngs: nnx.Rngs,
+    ):
+        self.config = config
+        self.backbone = ViT(config, dtype=dtype, remat=remat, rngs=rngs)
+        self.head = head(config, rngs)
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        tokens = self.backbone(images)
+        features = tokens[:, 0]
+        if self.config.family == "dinov2":
+            patches = tokens[:, self.config.num_prefix_tokens :]
+            features = jnp.concatenate([features, patches.mean(axis=1)], axis=-1)  # [B, 2 D]
+        return self.head(features)
+
+
+def head(config: ViTConfig, rngs: nnx.Rngs) -> nnx.Linear:
+    """Classification head in float32, on twice the hidden size for DINOv2."""
+    features = config.hidden_size * (2 if config.family == "dinov2" else 1)
+    return nnx.Linear(features, config.num_classes, dtype=jnp.float32, rngs=rngs)
+
+
+def _blocks(config: ViTConfig, *, dtype: DTypeLike, rngs: nnx.Rngs) -> nnx.List[Block]:
+    # One draw per kind of parameter, for all blocks: XLA compiles each random draw for tenths of
+    # a second, so that drawing block by block multiplies the time that initialisation takes.
+    keys = jax.random.split(rngs.params(), config.num_layers)
+    stacked = nnx.vmap(lambda key: Block(config, dtype=dtype, rngs=nnx.Rngs(key)))(keys)
+    graphdef, state = nnx.split(stacked)
+    return nnx.List(
+        [
+            nnx.merge(graphdef, jax.tree.map(lambda x, i=i: x[i], state))
+            for i in range(config.num_layers)
+        ]
+    )
+
+
+def _layer_norm(config: ViTConfig, rngs: nnx.Rngs) -> nnx.LayerNorm:
+    # The one-pass variance loses digits on ViT's few very large activations.
+    return nnx.LayerNorm(
+        config.hidden_size,
+        epsilon=config.layer_norm_eps,
+        dtype=jnp.float32,
+        use_fast_variance=False,
+        rngs=rngs,
+    )

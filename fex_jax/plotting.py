@@ -1,0 +1,274 @@
+"""Pictures of attributions: overlays, perturbation curves and a self-contained HTML gallery."""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+# Okabe and Ito's palette for colour-blind readers; a grey replaces its yellow, too pale on white.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#7F7F7F")
+MARKERS = "os^Dv<>P"
+
+DISPLAY = 256  # pixels of an image's shorter side in the gallery, at least
+PLOT = (44, 14, 184, 184)  # left, top, width, height of a curve's axes in its 240 x 240 drawing
+
+
+@dataclass(frozen=True)
+class ClassMap:
+    """A class and the attribution map that explains it."""
+
+    label: str
+    probability: float
+    attribution: np.ndarray  # [h, w]
+
+
+@dataclass(frozen=True)
+class GalleryItem:
+    """One input with the maps of its classes, the most probable class first."""
+
+    image: np.ndarray  # [H, W, 3] uint8, or float in [0, 1]
+    label: str  # the true one; empty if unknown
+    classes: tuple[ClassMap, ...]
+    positive: np.ndarray  # [S] probability of the first class, most important removed first
+    negative: np.ndarray  # [S] the same, least important removed first
+
+
+def overlay(
+    image: np.ndarray, attribution: np.ndarray, alpha: float = 0.85, cmap: str = "plasma"
+) -> np.ndarray:
+    """An attribution map laid over its image.
+
+    The image is turned into mid greys, so that colour means attribution alone and the bright end of
+    the colour map stands out on black and on white. Opacity is proportional to the attribution s,
+    scaled to [0, 1]: alpha · s · colour(s) + (1 - alpha · s) · grey. Where s = 0 the grey image is
+    left as it is.
+
+    Args:
+      image: [H, W, 3] uint8, or float in [0, 1].
+      attribution: [h, w] of any resolution, interpolated bicubically.
+      alpha: opacity of the most important place, in [0, 1].
+      cmap: a matplotlib colour map; its end must be bright.
+
+    Returns:
+      [H, W, 3] uint8.
+
+    Raises:
+      ValueError: wrong shapes, types or ranges; NaN or infinity in the attribution.
+    """
+    import matplotlib
+
+    image = _rgb(image)
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha must be in [0, 1], got {alpha}")
+    scaled = _scaled(attribution, image.shape[:2])  # [H, W]
+    luma = image @ np.array([0.299, 0.587, 0.114]) / 255  # ITU-R BT.601
+    grey = (0.12 + 0.45 * luma)[..., None]
+    opacity = alpha * scaled[..., None]
+    colour = matplotlib.colormaps[cmap](scaled)[..., :3]
+    return np.rint(255 * (opacity * colour + (1 - opacity) * grey)).astype(np.uint8)
+
+
+def _rgb(image: np.ndarray) -> np.ndarray:
+    """[H, W, 3] uint8, whichever of the two forms came."""
+    image = np.asarray(image)
+    if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise ValueError(f"image must be [H, W, 3], got shape {image.shape}")
+    if image.dtype == np.uint8:
+        return image
+    if not np.issubdtype(image.dtype, np.floating):
+        raise ValueError(f"image must be uint8 or float, got {image.dtype}")
+    if not (image.min() >= 0 and image.max() <= 1):  # also false for NaN
+        raise ValueError(f"a float image must be in [0, 1], got {image.min()} to {image.max()}")
+    return np.rint(255 * image).astype(np.uint8)
+
+
+def _scaled(attribution: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """An attribution [h, w] at pixel resolution, robustly scaled to [0, 1]."""
+    attribution = np.asarray(attribution, np.float32)
+    if attribution.ndim != 2 or attribution.size == 0:
+        raise ValueError(f"attribution must be [h, w], got shape {attribution.shape}")
+    if not np.isfinite(attribution).all():
+        raise ValueError("attribution must be finite, got NaN or infinity")
+    least, most = attribution.min(), attribution.max()
+    if least == most:
+        return np.zeros(size, np.float32)
+    pixels = Image.fromarray(attribution).resize(size[::-1], Image.Resampling.BICUBIC)
+    pixels = np.clip(pixels, least, most)  # cubic interpolation overshoots
+    # Clips lone pixels, but not a lone patch: one of 14 x 14 covers 0.5 % of the image.
+    low, high = np.percentile(pixels, [0.1, 99.9])
+    if low == high:
+        low, high = least, most
+    return np.clip((pixels - low) / (high - low), 0, 1)
+
+
+def curves(
+    path: str | Path,
+    methods: Mapping[str, Mapping[str, np.ndarray]],
+    fractions: Mapping[str, Sequence[float]],
+    title: str = "",
+    ylabel: str = "Unchanged predictions",
+) -> None:
+    """Draws perturbation curves of several methods, both directions side by side, as a PNG.
+
+    Args:
+      path: the file to write.
+      methods: name -> {"positive": [S], "negative": [S]}, values in [0, 1].
+      fractions: {"positive": [S], "negative": [S]} of the features removed at each step.
+      title: above both panels.
+      ylabel: what the values are: a share of predictions, or a probability.
+
+    Raises:
+      ValueError: no methods, or a curve that is not S finite values.
+    """
+    from matplotlib.figure import Figure  # without pyplot: no global state, no display
+    from matplotlib.ticker import PercentFormatter
+
+    if not methods:
+        raise ValueError("methods must name at least one method")
+    panels = {
+        "positive": "Most important removed first\nlower is better",
+        "negative": "Least important removed first\nhigher is better",
+    }
+    figure = Figure(figsize=(9, 4.6), layout="constrained")
+    figure.get_layout_engine().set(wspace=0.06)
+    figure.suptitle(title, fontweight="bold")
+    pairs = zip(figure.subplots(1, 2, sharey=True), panels.items(), strict=True)
+    for axes, (direction, heading) in pairs:
+        for index, (name, curve) in enumerate(methods.items()):
+            axes.plot(
+                *_curve(curve[direction], fractions[direction], f"{direction} curve of {name}"),
+                label=name,
+                color=COLOURS[index % len(COLOURS)],
+                # A second round of the same colours is told apart by its dashes.
+                linestyle="-" if index < len(COLOURS) else "--",
+                marker=MARKERS[index % len(MARKERS)],
+                markersize=4,
+                clip_on=False,
+            )
+        axes.set_title(heading, fontsize=10)
+        axes.set_xlabel("Features removed (%)")
+        axes.set_xlim(0, 1)
+        axes.set_ylim(0, 1)
+        axes.xaxis.set_major_formatter(PercentFormatter(1, symbol=""))
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(color="0.9")
+        axes.set_axisbelow(True)
+    figure.axes[0].set_ylabel(ylabel)
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center", frameon=False)
+    figure.savefig(path, format="png", dpi=160)
+
+
+def _curve(
+    values: np.ndarray, fractions: Sequence[float], name: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Fractions removed, ascending, and the values there."""
+    values = np.asarray(values, np.float64)
+    if values.shape != (len(fractions),) or not np.isfinite(values).all():
+        raise ValueError(f"the {name} must be {len(fractions)} finite values, got {values}")
+    order = np.argsort(fractions)
+    return np.asarray(fractions)[order], values[order]
+
+
+def gallery(
+    path: str | Path,
+    items: Sequence[GalleryItem],
+    fractions: Mapping[str, Sequence[float]],
+    title: str,
+    facts: Mapping[str, str],
+    results: Mapping[str, Mapping[str, str]],
+) -> None:
+    """Writes a gallery of explanations as one HTML file that needs no other.
+
+    Args:
+      path: the file to write.
+      items: the examples, at least one.
+      fractions: {"positive": [S], "negative": [S]} of the features removed along the items' curves.
+      title: of the page.
+      facts: what a reader must know about the run, name -> value.
+      results: method -> {metric: value}, a table; empty for none. A metric that a method lacks is
+        shown as a dash.
+
+    Raises:
+      ValueError: no items, an item without classes, arrays that `overlay` refuses, or curves
+        that are not S finite values.
+    """
+    import jinja2
+
+    if not items:
+        raise ValueError("a gallery needs at least one item")
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    html = environment.get_template("gallery.html").render(
+        title=title,
+        facts=facts,
+        metrics=list(dict.fromkeys(metric for row in results.values() for metric in row)),
+        results=results,
+        legend=_legend(),
+        plot=PLOT,
+        items=[_card(item, fractions) for item in items],
+    )
+    Path(path).write_text(html, encoding="utf-8")
+
+
+def _card(item: GalleryItem, fractions: Mapping[str, Sequence[float]]) -> dict:
+    """What the template shows of one item."""
+    if not item.classes:
+        raise ValueError("an item needs at least one class")
+    image = _rgb(item.image)
+    # Whole factors and nearest neighbours keep the pixels of a small image square and sharp.
+    factor = -(-DISPLAY // min(image.shape[:2]))
+    large = image.repeat(factor, axis=0).repeat(factor, axis=1)
+    return {
+        "label": item.label,
+        "image": _data_uri(image, lossless=factor > 1),
+        "pixelated": factor > 1,
+        "classes": [
+            {
+                "label": shown.label,
+                "percent": f"{shown.probability:.1%}",
+                "image": _data_uri(overlay(large, shown.attribution)),
+            }
+            for shown in item.classes
+        ],
+        "positive": _svg_curve(*_curve(item.positive, fractions["positive"], "positive curve")),
+        "negative": _svg_curve(*_curve(item.negative, fractions["negative"], "negative curve")),
+    }
+
+
+def _svg_curve(fractions: np.ndarray, values: np.ndarray) -> dict[str, str]:
+    """What the template draws and says of one curve."""
+    return {
+        "points": _points(fractions, values),
+        "first": f"{values[0]:.2f}",
+        "half": f"{np.interp(0.5, fractions, values):.2f}",
+    }
+
+
+def _points(fractions: np.ndarray, values: np.ndarray) -> str:
+    """The points of an SVG polyline."""
+    left, top, width, height = PLOT
+    pairs = zip(fractions, values, strict=True)
+    return " ".join(f"{left + width * x:.1f},{top + height * (1 - y):.1f}" for x, y in pairs)
+
+
+def _legend() -> str:
+    """`overlay` itself on a black and on a white image, attribution rising to the right."""
+    image = np.zeros((32, 256, 3), np.uint8)
+    image[16:] = 255
+    return _data_uri(overlay(image, np.linspace(0, 1, 256)[None]), lossless=True)
+
+
+def _data_uri(image: np.ndarray, lossless: bool = False) -> str:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "WEBP", quality=90, lossless=lossless)
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -1,0 +1,321 @@
+"""Training an explainer by PPO: the equations of Pan, Moniz and Chawla, IJCAI 2025.
+
+The explainer g and the black box f enter as three pure functions, whatever the modality:
+
+    predict(inputs) -> probabilities [B, K]
+    mask(inputs, masks) -> inputs without the features whose mask is 0; masks [B, N]
+    policy(params, inputs, targets) -> PolicyOutput
+
+Shapes: B inputs, K classes, N features, S masks drawn per input.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import distrax
+import jax
+import jax.numpy as jnp
+import optax
+
+Metrics = dict[str, jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective:
+    """What is maximised and how; the three presets of configs/ spell out every field."""
+
+    score: Literal["paper", "authors", "contrast"] = "contrast"
+    budget_range: float = 3.0  # 0: the policy chooses how much to keep; see `shift_budget`
+    baseline: Literal["value", "leave_one_out"] = "leave_one_out"
+    advantage: Literal["paper", "authors", "normalized"] = "normalized"
+    kl: Literal["paper", "authors"] = "authors"
+    num_masks: int = 5  # S, the paper's s
+    num_updates: int = 4  # gradient steps a batch, each on a different part of its inputs
+    clip_epsilon: float = 0.2
+    entropy_coef: float = 1e-5
+    value_coef: float = 0.5
+    kl_coef: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("score", "baseline", "advantage", "kl"):
+            allowed = self.__annotations__[name].__args__
+            if getattr(self, name) not in allowed:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)!r}; expected one of {', '.join(allowed)}"
+                )
+        if self.num_masks < 1 + (self.baseline == "leave_one_out") or self.num_updates < 1:
+            raise ValueError(
+                f"num_masks={self.num_masks}, num_updates={self.num_updates}: at least 1 update "
+                "and 1 mask are needed, 2 masks for the leave-one-out baseline"
+            )
+
+
+class PolicyOutput(NamedTuple):
+    """What the explainer says of a batch."""
+
+    logits: jax.Array  # [B, N] of the target's map: λ = σ(logits), Eq. 7
+    class_logits: jax.Array  # [B, K] whose softmax is compared with f, Eq. 24
+    values: jax.Array  # [B] v_y(x)
+
+
+class Rollout(NamedTuple):
+    """A batch with the masks drawn for it; the leading axis of every field is B."""
+
+    inputs: jax.Array
+    targets: jax.Array  # [B]
+    probabilities: jax.Array  # [B, K] f(x)
+    budgets: jax.Array  # [B, 1] the logit offset shared by the masks of an input
+    masks: jax.Array  # [B, S, N] bool
+    log_probs: jax.Array  # [B, S] log q_old(m | x)
+    scores: jax.Array  # [B, S] c(m, x)
+    advantages: jax.Array  # [B, S]
+
+
+class TrainState(NamedTuple):
+    """Everything a checkpoint holds."""
+
+    params: dict
+    opt_state: optax.OptState
+    step: jax.Array  # batches seen
+
+
+# ---------------------------------------------------------------- the policy as a distribution
+
+
+def bernoulli(logits: jax.Array) -> distrax.Independent:
+    """q = Bernoulli(λ), λ = σ(logits), independent over the last axis (Eq. 7)."""
+    return distrax.Independent(distrax.Bernoulli(logits=logits), reinterpreted_batch_ndims=1)
+
+
+def bernoulli_log_prob(logits: jax.Array, masks: jax.Array) -> jax.Array:
+    """log q(m|x) = Σ_i m_i log λ_i + (1 − m_i) log(1 − λ_i), [..., N] → [...] (Eq. 7)."""
+    return bernoulli(logits).log_prob(masks)
+
+
+def bernoulli_entropy(logits: jax.Array) -> jax.Array:
+    """H(q) = −Σ_i λ_i log λ_i + (1 − λ_i) log(1 − λ_i), [..., N] → [...] (in Eq. 23)."""
+    return bernoulli(logits).entropy()
+
+
+def shift_budget(logits: jax.Array, budgets: jax.Array, objective: Objective) -> jax.Array:
+    """Logits from which masks are drawn: z, or z − mean(z) + b with b ~ U(−r, r).
+
+    With r > 0 how much is kept is not the policy's to choose, only the order, so the degenerate
+    optimum of f/K_m (all mass on one feature) is gone.
+    """
+    if objective.budget_range == 0:
+        return logits
+    return logits - logits.mean(-1, keepdims=True) + budgets
+
+
+# ---------------------------------------------------------------- scores and advantages
+
+
+def ratio_score(kept: jax.Array, masks: jax.Array, form: str) -> jax.Array:
+    """c(m, x) = f_y(m⊙x) / K_m (Eq. 9), K_m = Σ_i m_i; kept [...] = f_y(m⊙x), masks [..., N].
+
+    "paper": f / K_m, and 0 where nothing is kept. "authors": N f / (K_m + 1), their code's form.
+    """
+    num_kept = masks.sum(-1)
+    if form == "paper":
+        return jnp.where(num_kept > 0, kept / jnp.maximum(num_kept, 1), 0.0)
+    return masks.shape[-1] * kept / (num_kept + 1)
+
+
+def contrast_score(kept: jax.Array, removed: jax.Array) -> jax.Array:
+    """c(m, x) = f_y(m⊙x) − f_y((1−m)⊙x): what is kept should suffice and its absence hurt."""
+    return kept - removed
+
+
+def leave_one_out(scores: jax.Array) -> jax.Array:
+    """Mean score of the input's other masks, [B, S] → [B, S]: an unbiased baseline."""
+    num_masks = scores.shape[-1]
+    return (scores.sum(-1, keepdims=True) - scores) / (num_masks - 1)
+
+
+def advantage(scores: jax.Array, baseline: jax.Array, form: str) -> jax.Array:
+    """A = (c − baseline) / T (Eq. 18, T = S masks); without 1/T; or scaled to unit variance."""
+    difference = scores - baseline
+    if form == "paper":
+        return difference / scores.shape[-1]
+    if form == "authors":
+        return difference
+    return difference / (jnp.sqrt(jnp.mean(difference**2)) + 1e-6)
+
+
+# ---------------------------------------------------------------- losses
+
+
+def clipped_surrogate(
+    log_probs: jax.Array, old_log_probs: jax.Array, advantages: jax.Array, epsilon: float
+) -> jax.Array:
+    """L_ppo = −E[min(r A, clip(r, 1−ε, 1+ε) A)], r = q(m|x) / q_old(m|x) (Eq. 20–22); scalar."""
+    ratio = jnp.exp(log_probs - old_log_probs)
+    clipped = jnp.clip(ratio, 1 - epsilon, 1 + epsilon)
+    return -jnp.mean(jnp.minimum(ratio * advantages, clipped * advantages))
+
+
+def value_loss(values: jax.Array, scores: jax.Array) -> jax.Array:
+    """L_v = E[(c − v_y)²] (Eq. 19); values [B], scores [B, S]; scalar."""
+    return jnp.mean((scores - values[:, None]) ** 2)
+
+
+def kl_to_softmax(class_logits: jax.Array, probabilities: jax.Array, form: str) -> jax.Array:
+    """Divergence between p = softmax(class_logits) and f(x) (Eq. 24), mean over inputs; scalar.
+
+    "paper": D(p ‖ f), with class_logits = mean_i log σ(z_ik).
+    "authors": D(f ‖ p), with class_logits = mean_i z_ik. Both arguments [B, K].
+    """
+    log_p = jax.nn.log_softmax(class_logits)
+    log_f = jnp.log(jnp.maximum(probabilities, 1e-8))
+    if form == "paper":
+        return jnp.mean(jnp.sum(jnp.exp(log_p) * (log_p - log_f), -1))
+    return jnp.mean(jnp.sum(probabilities * (log_f - log_p), -1))
+
+
+def loss(output: PolicyOutput, batch: Rollout, objective: Objective) -> tuple[jax.Array, Metrics]:
+    """L = L_ppo − λ_en H(q) + λ_v L_v + λ_kl L_kl (Eq. 25) and its parts."""
+    logits = shift_budget(output.logits, batch.budgets, objective)
+    log_probs = bernoulli_log_prob(logits[:, None], batch.masks)  # [B, S]
+    surrogate = clipped_surrogate(
+        log_probs, batch.log_probs, batch.advantages, objective.clip_epsilon
+    )
+    entropy = jnp.mean(bernoulli_entropy(logits))
+    value = value_loss(output.values, batch.scores)
+    kl = kl_to_softmax(output.class_logits, batch.probabilities, objective.kl)
+    total = (
+        surrogate
+        - objective.entropy_coef * entropy
+        + objective.value_coef * value
+        + objective.kl_coef * kl
+    )
+    ratio = jnp.exp(log_probs - batch.log_probs)
+    return total, {
+        "loss": total,
+        "loss/surrogate": surrogate,
+        "loss/value": value,
+        "loss/kl": kl,
+        "policy/entropy": entropy,  # nats, of all N features together
+        "ppo/clip_fraction": jnp.mean(jnp.abs(ratio - 1) > objective.clip_epsilon),
+        "ppo/ratio_min": ratio.min(),
+        "ppo/ratio_max": ratio.max(),
+        "value/explained_variance": 1 - value / jnp.maximum(jnp.var(batch.scores), 1e-12),
+    }
+
+
+# ---------------------------------------------------------------- one training step
+
+
+def rollout(
+    predict: Callable[[jax.Array], jax.Array],
+    mask: Callable[[jax.Array, jax.Array], jax.Array],
+    policy: Callable[[jax.Array, jax.Array], PolicyOutput],
+    inputs: jax.Array,
+    key: jax.Array,
+    objective: Objective,
+) -> tuple[Rollout, Metrics]:
+    """Explains y = argmax f(x): draws S masks per input and asks f what they are worth.
+
+    f sees B inputs at a time: 1 + S forward passes, 1 + 2S for the contrast score; g sees B once.
+    """
+    probabilities = predict(inputs)
+    targets = jnp.argmax(probabilities, -1)
+    output = policy(inputs, targets)
+    budget_key, mask_key = jax.random.split(key)
+    budgets = objective.budget_range * jax.random.uniform(
+        budget_key, (len(targets), 1), minval=-1.0, maxval=1.0
+    )
+    logits = shift_budget(output.logits, budgets, objective)
+    distribution = bernoulli(logits)
+    masks = distribution.sample(seed=mask_key, sample_shape=(objective.num_masks,))  # [S, B, N]
+
+    def target_probability(kept: jax.Array) -> jax.Array:
+        return jnp.take_along_axis(predict(mask(inputs, kept)), targets[:, None], -1)[:, 0]
+
+    kept = jax.lax.map(target_probability, masks)  # [S, B], one mask of every input at a time
+    if objective.score == "contrast":
+        scores = contrast_score(kept, jax.lax.map(target_probability, 1 - masks))
+    else:
+        scores = ratio_score(kept, masks, objective.score)
+    scores, masks = scores.T, jnp.swapaxes(masks, 0, 1)  # [B, S], [B, S, N]
+    baseline = (
+        leave_one_out(scores) if objective.baseline == "leave_one_out" else output.values[:, None]
+    )
+    batch = Rollout(
+        inputs=inputs,
+        targets=targets,
+        probabilities=probabilities,
+        budgets=budgets,
+        masks=masks.astype(bool),
+        log_probs=bernoulli_log_prob(logits[:, None], masks),
+        scores=scores,
+        advantages=advantage(scores, baseline, objective.advantage),
+    )
+    lam = jax.nn.sigmoid(shift_budget(output.logits, 0.0, objective))
+    return batch, {
+        "policy/mean_lambda": lam.mean(),
+        "policy/kept_features": masks.sum(-1).mean(),  # K_m
+        "policy/logit_std": output.logits.std(-1).mean(),
+        "score/mean": scores.mean(),
+        "f/clean": probabilities.max(-1).mean(),
+        "f/under_policy": kept.mean(),
+    }
+
+
+def train_step(
+    state: TrainState,
+    inputs: jax.Array,
+    key: jax.Array,
+    *,
+    predict: Callable[[jax.Array], jax.Array],
+    mask: Callable[[jax.Array, jax.Array], jax.Array],
+    policy: Callable[[dict, jax.Array, jax.Array], PolicyOutput],
+    optimizer: optax.GradientTransformation,
+    objective: Objective,
+) -> tuple[TrainState, Metrics]:
+    """Algorithm 1 for one batch: a rollout, then `num_updates` clipped gradient steps.
+
+    Every update sees other inputs of the batch with all their masks, so one forward and backward
+    pass of g serves S masks, and the whole batch costs g one rollout pass and one gradient pass.
+    """
+    batch, metrics = rollout(
+        predict, mask, lambda *args: policy(state.params, *args), inputs, key, objective
+    )
+
+    def update(carry, part: Rollout):
+        params, opt_state = carry
+        gradients, parts = jax.grad(
+            lambda params: loss(policy(params, part.inputs, part.targets), part, objective),
+            has_aux=True,
+        )(params)
+        updates, opt_state = optimizer.update(gradients, opt_state, params)
+        parts["grad_norm"] = optax.global_norm(gradients)
+        return (optax.apply_updates(params, updates), opt_state), parts
+
+    # Part j holds inputs j, j + U, j + 2U, …: a strided split keeps every device's share local.
+    parts = jax.tree.map(
+        lambda x: jnp.swapaxes(x.reshape(-1, objective.num_updates, *x.shape[1:]), 0, 1), batch
+    )
+    (params, opt_state), losses = jax.lax.scan(update, (state.params, state.opt_state), parts)
+    for name, values in losses.items():
+        reduce = {"ppo/ratio_min": jnp.min, "ppo/ratio_max": jnp.max}.get(name, jnp.mean)
+        metrics[name] = reduce(values)
+    return TrainState(params, opt_state, state.step + 1), metrics
+
+
+def collapse_warning(metrics: dict[str, float], num_features: int) -> str | None:
+    """Says in words that the policy no longer ranks most features, or None if it does.
+
+    The optimum of f/K_m keeps one or two features (docs/method.md): localisation stays good while
+    the order of all other features, and with it negative AUC, is lost.
+    """
+    kept = metrics["policy/kept_features"]
+    entropy = metrics["policy/entropy"] / (num_features * 0.6931)
+    if 0.08 * num_features < kept < 0.92 * num_features and entropy > 0.05:
+        return None
+    return (
+        f"the policy has collapsed: it keeps {kept:.1f} of {num_features} features with "
+        f"{entropy:.0%} of the maximal entropy, so most features are no longer ranked. Use the "
+        "'contrast' preset, a lower learning rate, or a larger entropy_coef."
+    )

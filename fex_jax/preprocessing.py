@@ -1,0 +1,188 @@
+"""Image preprocessing as a Hugging Face `preprocessor_config.json` describes it."""
+
+import dataclasses
+import math
+import re
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+from PIL import Image
+
+Images = TypeVar("Images", np.ndarray, jax.Array)
+
+# What each processor class does where the file leaves a key out, as older files do.
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "ViT": {
+        "size": {"height": 224, "width": 224},
+        "resample": Image.Resampling.BILINEAR,
+        "image_mean": (0.5, 0.5, 0.5),
+        "image_std": (0.5, 0.5, 0.5),
+    },
+    "DeiT": {
+        "size": {"height": 256, "width": 256},
+        "resample": Image.Resampling.BICUBIC,
+        "do_center_crop": True,
+        "image_mean": (0.5, 0.5, 0.5),
+        "image_std": (0.5, 0.5, 0.5),
+    },
+    "Bit": {
+        "size": {"shortest_edge": 224},
+        "resample": Image.Resampling.BICUBIC,
+        "do_center_crop": True,
+        "image_mean": (0.48145466, 0.4578275, 0.40821073),
+        "image_std": (0.26862954, 0.26130258, 0.27577711),
+    },
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+    """Resize, centre crop, rescale and normalise; sizes are (height, width) in pixels.
+
+    `size` is the exact size, or as an int the side that the shortest edge gets.
+    """
+
+    processor: str = "ViT"
+    do_resize: bool = True
+    size: int | tuple[int, int] = (224, 224)
+    resample: int = Image.Resampling.BILINEAR
+    do_center_crop: bool = False
+    crop_size: tuple[int, int] = (224, 224)
+    do_rescale: bool = True
+    rescale_factor: float = 1 / 255
+    do_normalize: bool = True
+    mean: tuple[float, ...] = (0.5, 0.5, 0.5)
+    std: tuple[float, ...] = (0.5, 0.5, 0.5)
+
+    def __post_init__(self) -> None:
+        final = self.crop_size if self.do_center_crop else self.size
+        if not (self.do_resize or self.do_center_crop):
+            raise ValueError(
+                "preprocessing neither resizes nor crops, so its output has no fixed size; "
+                "set do_resize or do_center_crop"
+            )
+        if isinstance(final, int):
+            raise ValueError(
+                "preprocessing resizes the shortest edge without a centre crop, so its output is "
+                "not square; set do_center_crop and crop_size, or an exact size"
+            )
+        if final[0] != final[1]:
+            raise ValueError(f"only square model inputs are supported, got (height, width) {final}")
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any], processor: str = "ViT") -> "Preprocessing":
+        """Reads a `preprocessor_config.json`; `processor` is for files that name no class."""
+        named = values.get("image_processor_type", values.get("feature_extractor_type", processor))
+        processor = re.sub(r"(ImageProcessor|FeatureExtractor)(Fast|Pil)?$", "", named)
+        if processor not in _DEFAULTS:
+            raise ValueError(
+                f"image processor {named!r} is not supported; supported: "
+                + ", ".join(f"{name}ImageProcessor" for name in _DEFAULTS)
+            )
+        values = _DEFAULTS[processor] | {k: v for k, v in values.items() if v is not None}
+        return cls(
+            processor=processor,
+            do_resize=values.get("do_resize", True),
+            size=_size(values["size"], square=processor != "Bit"),
+            resample=int(values["resample"]),
+            do_center_crop=values.get("do_center_crop", False),
+            crop_size=_size(values.get("crop_size", 224), square=True),
+            do_rescale=values.get("do_rescale", True),
+            rescale_factor=values.get("rescale_factor", 1 / 255),
+            do_normalize=values.get("do_normalize", True),
+            mean=tuple(values["image_mean"]),
+            std=tuple(values["image_std"]),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The contents of a `preprocessor_config.json`, the inverse of `from_dict`."""
+        exact = isinstance(self.size, tuple)
+        return {
+            "image_processor_type": f"{self.processor}ImageProcessor",
+            "do_resize": self.do_resize,
+            "size": _height_width(self.size) if exact else {"shortest_edge": self.size},
+            "resample": int(self.resample),
+            "do_center_crop": self.do_center_crop,
+            "crop_size": _height_width(self.crop_size),
+            "do_rescale": self.do_rescale,
+            "rescale_factor": self.rescale_factor,
+            "do_normalize": self.do_normalize,
+            "image_mean": list(self.mean),
+            "image_std": list(self.std),
+        }
+
+    @property
+    def image_size(self) -> int:
+        """Side of the square model input, in pixels."""
+        return self.crop_size[0] if self.do_center_crop else self.size[0]
+
+    def with_image_size(self, size: int) -> "Preprocessing":
+        """The same preprocessing for model inputs of side `size`; keeps the crop's proportion."""
+        if not self.do_center_crop:
+            return dataclasses.replace(self, size=(size, size))
+
+        def scale(side: int) -> int:
+            return round(side * size / self.image_size)
+
+        resized = scale(self.size) if isinstance(self.size, int) else tuple(map(scale, self.size))
+        return dataclasses.replace(self, size=resized, crop_size=(size, size))
+
+    def resize(self, image: Image.Image) -> np.ndarray:
+        """Resizes and crops to uint8 [S, S, 3], S = `image_size`; converts to RGB."""
+        image = image.convert("RGB")
+        if self.do_resize:
+            height, width = self._resized(image.height, image.width)
+            image = image.resize((width, height), self.resample)
+        pixels = np.asarray(image)  # [H, W, 3]
+        return _center_crop(pixels, *self.crop_size) if self.do_center_crop else pixels
+
+    def normalize(self, images: Images) -> Images:
+        """Pixels [..., 3] in 0..255 to float32 model inputs; numpy or JAX, as given."""
+        images = images.astype(np.float32)
+        if self.do_rescale:
+            images = images * np.float32(self.rescale_factor)
+        if self.do_normalize:
+            images = (images - np.float32(self.mean)) / np.float32(self.std)
+        return images
+
+    def denormalize(self, images: Images) -> Images:
+        """Model inputs [..., 3] back to float32 pixels in 0..1; numpy or JAX, as given."""
+        images = images.astype(np.float32)
+        if self.do_normalize:
+            images = images * np.float32(self.std) + np.float32(self.mean)
+        return images / np.float32(255 * (self.rescale_factor if self.do_rescale else 1))
+
+    def _resized(self, height: int, width: int) -> tuple[int, int]:
+        if isinstance(self.size, tuple):
+            return self.size
+        longest = int(self.size * max(height, width) / min(height, width))
+        return (longest, self.size) if width <= height else (self.size, longest)
+
+
+def _size(value: int | list[int] | dict[str, int], *, square: bool) -> int | tuple[int, int]:
+    """Reads a size; a bare int, as older files have it, is a square or a shortest edge."""
+    if isinstance(value, int):
+        return (value, value) if square else value
+    if isinstance(value, list | tuple):
+        return tuple(value)
+    if set(value) == {"shortest_edge"}:
+        return value["shortest_edge"]
+    if set(value) == {"height", "width"}:
+        return value["height"], value["width"]
+    raise ValueError(f"size must have height and width, or only shortest_edge, got {value}")
+
+
+def _height_width(size: tuple[int, int]) -> dict[str, int]:
+    return {"height": size[0], "width": size[1]}
+
+
+def _center_crop(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Crops [H, W, 3] to [height, width, 3] about the centre; smaller images get black borders."""
+    rows, columns = pixels.shape[:2]
+    top, left = (rows - height) // 2, (columns - width) // 2
+    # Transformers puts the odd pixel of a border first: ceil before, floor after.
+    margins = [(math.ceil(max(0, n) / 2), max(0, n) // 2) for n in (height - rows, width - columns)]
+    padded = np.pad(pixels, [*margins, (0, 0)])
+    top, left = top + margins[0][0], left + margins[1][0]
+    return padded[top : top + height, left : left + width]

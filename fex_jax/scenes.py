@@ -1,0 +1,183 @@
+"""Cluttered scenes with exact object masks, drawn from small pictures of single objects.
+
+A scene holds one or two objects of different classes at random places and sizes, on a noisy
+background, among fragments torn from other objects. Every scene is a function of (seed, split,
+index): nothing is stored, and the same three numbers always give the same picture.
+"""
+
+import dataclasses
+import functools
+import gzip
+import pathlib
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+SPLITS = {"train": (0.0, 0.7), "validation": (0.7, 0.8), "test": (0.8, 1.0)}
+_FASHION_LABELS = (
+    "T-shirt", "trouser", "pullover", "dress", "coat",
+    "sandal", "shirt", "sneaker", "bag", "ankle boot",
+)  # fmt: skip
+
+
+class Objects(NamedTuple):
+    """Pictures of single objects, bright on black."""
+
+    images: np.ndarray  # [n, h, w] float32 in [0, 1]
+    labels: np.ndarray  # [n] int
+    names: tuple[str, ...]  # one per class
+
+
+class Scene(NamedTuple):
+    """One drawn scene."""
+
+    image: np.ndarray  # [S, S, 3] uint8
+    label: int  # class of the larger object
+    segmentation: np.ndarray  # [S, S] uint8: 0 = background, 1 + class on an object
+
+
+def digits() -> Objects:
+    """The 1,797 handwritten digits bundled with scikit-learn, 8x8 pixels each."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    return Objects((bunch.images / 16.0).astype(np.float32), bunch.target, tuple("0123456789"))
+
+
+def fashion_mnist(directory: str | None = None) -> Objects:
+    """Fashion-MNIST's 70,000 garments from IDX files in `directory`, or else from TFDS."""
+    if directory:
+        images, labels = [], []
+        for part in ("train", "t10k"):
+            images.append(_read_idx(pathlib.Path(directory) / f"{part}-images-idx3-ubyte.gz"))
+            labels.append(_read_idx(pathlib.Path(directory) / f"{part}-labels-idx1-ubyte.gz"))
+    else:
+        import tensorflow_datasets as tfds
+
+        parts = [
+            tfds.load("fashion_mnist", split=split, batch_size=-1) for split in ("train", "test")
+        ]
+        images = [np.asarray(part["image"])[..., 0] for part in parts]
+        labels = [np.asarray(part["label"]) for part in parts]
+    return Objects(
+        np.concatenate(images).astype(np.float32) / 255.0, np.concatenate(labels), _FASHION_LABELS
+    )
+
+
+def _read_idx(path: pathlib.Path) -> np.ndarray:
+    """One IDX file: two zero bytes, a type byte (8 = uint8), a rank byte, big-endian sizes."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: expected the four Fashion-MNIST IDX files")
+    data = gzip.decompress(path.read_bytes())
+    rank = data[3]
+    if data[:3] != b"\0\0\x08":
+        raise ValueError(f"{path} is not an IDX file of bytes")
+    shape = np.frombuffer(data, ">i4", rank, offset=4)
+    return np.frombuffer(data, np.uint8, offset=4 + 4 * rank).reshape(shape)
+
+
+def split_objects(objects: Objects, split: str, seed: int = 0) -> Objects:
+    """The objects of one split; every source picture belongs to exactly one split."""
+    if split not in SPLITS:
+        raise ValueError(f"split {split!r} is unknown; choose one of {', '.join(SPLITS)}")
+    order = np.random.default_rng(seed).permutation(len(objects.labels))
+    low, high = (round(edge * len(order)) for edge in SPLITS[split])
+    chosen = order[low:high]
+    return objects._replace(images=objects.images[chosen], labels=objects.labels[chosen])
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """What a scene looks like; lengths in pixels, ranges without their upper end."""
+
+    image_size: int = 64
+    pair_fraction: float = 0.5  # scenes with two objects
+    large: tuple[int, int] = (26, 36)  # side of the larger object
+    small: tuple[int, int] = (18, 25)  # side of the smaller one
+    fragments: tuple[int, int] = (4, 9)  # on 64 x 64 pixels; larger canvases get more
+    noise: float = 0.05  # standard deviation of the background, 1 = white
+
+
+def draw(objects: Objects, layout: Layout, seed: int, index: int) -> Scene:
+    """Scene number `index` of the endless sequence that `seed` names."""
+    rng = np.random.default_rng((seed, index))
+    size = layout.image_size
+    grain = rng.standard_normal((size, size, 1), np.float32) * np.float32(layout.noise)
+    canvas = grain + rng.uniform(0.05, 0.3, 3).astype(np.float32)
+    segmentation = np.zeros((size, size), np.uint8)
+    taken = np.zeros((size, size), bool)
+
+    chosen = _choose(objects.labels, rng, pair=rng.random() < layout.pair_fraction)
+    for source, (low, high) in zip(chosen, (layout.large, layout.small), strict=False):
+        alpha = _resize(objects.images[source], rng.integers(low, high))
+        corner = _free_corner(taken, alpha.shape, rng)
+        region = (slice(corner[0], corner[0] + alpha.shape[0]),
+                  slice(corner[1], corner[1] + alpha.shape[1]))  # fmt: skip
+        _paint(canvas[region], alpha, rng)
+        segmentation[region][alpha > 0.3] = 1 + objects.labels[source]
+        taken[region] = True
+
+    for _ in range(round(rng.integers(*layout.fragments) * (size / 64) ** 2)):
+        fragment = _fragment(objects.images[rng.integers(len(objects.images))], layout, rng)
+        corner = rng.integers(0, size - len(fragment) + 1, 2)
+        region = (slice(corner[0], corner[0] + fragment.shape[0]),
+                  slice(corner[1], corner[1] + fragment.shape[1]))  # fmt: skip
+        fragment[taken[region]] = 0  # a fragment never covers an object: its mask stays exact
+        _paint(canvas[region], fragment, rng)
+
+    image = np.rint(np.minimum(np.maximum(canvas, 0), 1) * 255).astype(np.uint8)
+    return Scene(image, int(objects.labels[chosen[0]]), segmentation)
+
+
+def _choose(labels: np.ndarray, rng: np.random.Generator, pair: bool) -> list[int]:
+    """One source object, or two of different classes."""
+    first = int(rng.integers(len(labels)))
+    if not pair:
+        return [first]
+    others = np.flatnonzero(labels != labels[first])
+    return [first, int(rng.choice(others))]
+
+
+def _resize(picture: np.ndarray, side: int) -> np.ndarray:
+    """A picture at another size [side, side], opacity in [0, 1]."""
+    rows, columns = (_interpolation(length, side) for length in picture.shape)
+    return np.minimum(np.maximum(rows @ picture @ columns.T, 0), 1)
+
+
+@functools.cache
+def _interpolation(length: int, side: int) -> np.ndarray:
+    """Bicubic interpolation as a matrix [side, length]: a resized identity."""
+    identity = Image.fromarray(np.eye(length, dtype=np.float32))
+    return np.asarray(identity.resize((length, side), Image.Resampling.BICUBIC))
+
+
+def _free_corner(
+    taken: np.ndarray, shape: tuple[int, int], rng: np.random.Generator
+) -> tuple[int, int]:
+    """A random top left corner whose rectangle covers as little of other objects as can be."""
+    if not taken.any():
+        return tuple(rng.integers(0, np.subtract(taken.shape, shape) + 1))
+    covered = np.pad(taken.cumsum(0).cumsum(1), ((1, 0), (1, 0)))  # summed-area table
+    height, width = shape
+    overlap = (
+        covered[height:, width:] - covered[:-height, width:]
+        - covered[height:, :-width] + covered[:-height, :-width]
+    )  # fmt: skip
+    rows, columns = np.nonzero(overlap == overlap.min())
+    pick = rng.integers(len(rows))
+    return int(rows[pick]), int(columns[pick])
+
+
+def _fragment(picture: np.ndarray, layout: Layout, rng: np.random.Generator) -> np.ndarray:
+    """A piece of an object, about a third of its side: too little to tell its class."""
+    side = rng.integers(layout.small[0], layout.large[1])
+    part = round(0.36 * side)
+    top, left = rng.integers(0, side - part + 1, 2)
+    return _resize(picture, side)[top : top + part, left : left + part].copy()
+
+
+def _paint(region: np.ndarray, alpha: np.ndarray, rng: np.random.Generator) -> None:
+    """Blends a bright random colour into `region`, in place."""
+    colour = rng.uniform(0.45, 1.0, 3).astype(np.float32)
+    region += alpha[..., None] * (colour - region)

@@ -1,0 +1,163 @@
+"""Trains the classifier that a config explains and saves it as a Hugging Face directory.
+
+    python scripts/train_predictor.py --config=configs/digit_scenes.py --steps=4000
+
+trains a small ViT from scratch and writes it to `config.predictor.path`. With `--backbone`, a
+pretrained ViT, DeiT or DINOv2 gets a new head and is fine-tuned. Patches are removed at random
+during training, so that masked inputs are in the classifier's distribution.
+"""
+
+import dataclasses
+import pathlib
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from absl import app, flags
+from ml_collections import config_flags
+from tqdm import tqdm
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
+from fex_jax import data, masking, pretrained  # noqa: E402
+from fex_jax.models import functional  # noqa: E402
+from fex_jax.models.vit import ViTClassifier, ViTConfig  # noqa: E402
+from fex_jax.preprocessing import Preprocessing  # noqa: E402
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "An experiment of configs/.")
+_OUTPUT = flags.DEFINE_string("output", None, "Directory to write; default config.predictor.path.")
+_BACKBONE = flags.DEFINE_string("backbone", None, "Pretrained directory or hub id to fine-tune.")
+_IMAGE_SIZE = flags.DEFINE_integer("image_size", 64, "Side of the images in pixels.")
+_PATCH_SIZE = flags.DEFINE_integer("patch_size", 8, "Side of a patch, for a ViT from scratch.")
+_WIDTH = flags.DEFINE_integer("width", 64, "Hidden size of a ViT from scratch.")
+_LAYERS = flags.DEFINE_integer("layers", 4, "Blocks of a ViT from scratch.")
+_STEPS = flags.DEFINE_integer("steps", 4000, "Optimiser steps.")
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 128, "Images per step.")
+_LEARNING_RATE = flags.DEFINE_float("learning_rate", 1e-3, "Peak of a one-cycle cosine schedule.")
+_REMOVED = flags.DEFINE_float("removed", 0.75, "Up to this share of patches is removed per image.")
+_EVAL_IMAGES = flags.DEFINE_integer("eval_images", 2000, "Held-out images of the accuracies.")
+
+
+def class_targets(batch: data.Batch, num_classes: int) -> np.ndarray:
+    """[B, K] probabilities: uniform over the classes a scene shows, else the label."""
+    if "segmentation" not in batch:
+        return np.eye(num_classes, dtype=np.float32)[batch["label"]]
+    shown = [
+        np.bincount(s.ravel(), minlength=num_classes + 1)[1:] > 0 for s in batch["segmentation"]
+    ]
+    shown = np.array(shown, np.float32)
+    return shown / shown.sum(-1, keepdims=True)
+
+
+def random_masks(
+    key: jax.Array, batch: int, grid: tuple[int, int], removed: jax.Array
+) -> jax.Array:
+    """Masks [B, rows, cols] that remove each patch with the image's probability `removed` [B]."""
+    return jax.random.uniform(key, (batch, *grid)) >= removed[:, None, None]
+
+
+def initial_checkpoint(source: data.Source, image_size: int) -> pretrained.Checkpoint:
+    """The pretrained backbone with a new head, or a random small ViT."""
+    num_classes = len(source.labels)
+    if _BACKBONE.value:
+        loaded = pretrained.load(_BACKBONE.value, image_size=image_size, num_classes=num_classes)
+        return pretrained.Checkpoint(
+            loaded.config, loaded.params, source.labels, loaded.preprocessing
+        )
+    config = ViTConfig(
+        family="vit",
+        image_size=image_size,
+        patch_size=_PATCH_SIZE.value,
+        num_classes=num_classes,
+        hidden_size=_WIDTH.value,
+        num_layers=_LAYERS.value,
+        num_heads=_WIDTH.value // 32,
+        mlp_dim=2 * _WIDTH.value,
+    )
+    init, _ = functional(lambda rngs: ViTClassifier(config, rngs=rngs))
+    preprocessing = Preprocessing.from_dict(
+        {
+            "size": {"height": image_size, "width": image_size},
+            "image_mean": [0.5] * 3,
+            "image_std": [0.5] * 3,
+        }
+    )
+    return pretrained.Checkpoint(config, init(jax.random.key(0)), source.labels, preprocessing)
+
+
+def main(_) -> None:
+    config = _CONFIG.value
+    output = _OUTPUT.value or config.predictor.path
+
+    def source(split: str) -> data.Source:
+        return data.open_source(config.data.name, split, config.data.path, _IMAGE_SIZE.value)
+
+    train = source(config.data.train_split)
+    checkpoint = initial_checkpoint(train, _IMAGE_SIZE.value)
+    vit, preprocessing = checkpoint.config, checkpoint.preprocessing
+    _, bind = functional(lambda rngs: ViTClassifier(vit, rngs=rngs))
+    schedule = optax.cosine_onecycle_schedule(_STEPS.value, _LEARNING_RATE.value, 0.1)
+    optimizer = optax.chain(
+        optax.clip_by_global_norm(1.0), optax.adamw(schedule, weight_decay=0.05)
+    )
+
+    @jax.jit
+    def step(params, opt_state, images, targets, i):
+        amount, which = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), i))
+        # Whole pictures first: what an object looks like is learned faster without holes.
+        most = _REMOVED.value * jnp.minimum(1, i / (0.6 * _STEPS.value))
+        removed = jax.random.uniform(amount, (len(images),), maxval=most)
+        masks = random_masks(which, len(images), vit.grid, removed)
+        images = masking.patches(preprocessing.normalize(images), masks)
+
+        def loss(params):
+            return optax.softmax_cross_entropy(bind(params)(images), targets).mean()
+
+        value, gradients = jax.value_and_grad(loss)(params)
+        updates, opt_state = optimizer.update(gradients, opt_state, params)
+        return optax.apply_updates(params, updates), opt_state, value
+
+    @jax.jit
+    def predicted(params, images, masks):
+        return bind(params)(masking.patches(preprocessing.normalize(images), masks)).argmax(-1)
+
+    def accuracy(params, removed: float) -> float:
+        stream = data.eval_stream(
+            source(config.data.eval_split), preprocessing, _BATCH_SIZE.value,
+            limit=_EVAL_IMAGES.value,
+        )  # fmt: skip
+        correct = []
+        for i, batch in enumerate(stream):
+            size = len(batch["image"])
+            masks = random_masks(jax.random.key(i), size, vit.grid, jnp.full(size, removed))
+            classes = np.asarray(predicted(params, batch["image"], masks))
+            correct.extend(class_targets(batch, vit.num_classes)[np.arange(size), classes] > 0)
+        return float(np.mean(correct))
+
+    params, opt_state = checkpoint.params, optimizer.init(checkpoint.params)
+    stream = data.train_stream(
+        train, preprocessing, _BATCH_SIZE.value, seed=config.seed, augment=config.data.augment
+    )
+    with tqdm(range(_STEPS.value), unit="batch", disable=None) as progress:
+        for i in progress:
+            batch = next(stream)
+            targets = class_targets(batch, vit.num_classes)
+            params, opt_state, value = step(params, opt_state, batch["image"], targets, i)
+            if i % 100 == 0:
+                progress.set_postfix(loss=f"{value:.3f}")
+                print(f"{time.strftime('%H:%M:%S')} step {i} loss {value:.4f}", flush=True)
+            if i % 1000 == 999 or i == _STEPS.value - 1:
+                print(
+                    f"accuracy {accuracy(params, 0.0):.3f}, "
+                    f"with half of the patches removed {accuracy(params, 0.5):.3f}", flush=True,
+                )  # fmt: skip
+                pretrained.save(output, dataclasses.replace(checkpoint, params=params))
+    print(f"saved to {output}")
+
+
+if __name__ == "__main__":
+    flags.mark_flag_as_required("config")
+    app.run(main)

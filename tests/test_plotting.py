@@ -1,0 +1,222 @@
+import base64
+import html.parser
+import io
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fex_jax.plotting import ClassMap, GalleryItem, curves, gallery, overlay
+
+FRACTIONS = dict.fromkeys(("positive", "negative"), np.linspace(0, 1, 11))
+
+
+def peak(size: int = 8) -> np.ndarray:
+    """One important place, row 2 and column 5, and exact zeros in the lower half."""
+    attribution = np.zeros((size, size))
+    attribution[2, 5] = 1.0
+    return attribution
+
+
+def item(label: str = "cat", size: int = 64, **changes) -> GalleryItem:
+    fields = {
+        "image": np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8),
+        "label": label,
+        "classes": (ClassMap(label, 0.9, peak()), ClassMap("dog", 0.05, peak().T)),
+        "positive": np.linspace(0.9, 0, 11),
+        "negative": np.linspace(0.9, 0.1, 11),
+    }
+    return GalleryItem(**{**fields, **changes})
+
+
+def write(path, items, **changes) -> str:
+    arguments = {"fractions": FRACTIONS, "title": "Gallery", "facts": {}, "results": {}}
+    gallery(path, items, **{**arguments, **changes})
+    return path.read_text(encoding="utf-8")
+
+
+def images(page: str) -> list[Image.Image]:
+    sources = re.findall(r'src="data:image/webp;base64,([^"]+)"', page)
+    return [Image.open(io.BytesIO(base64.b64decode(source))) for source in sources]
+
+
+class Page(html.parser.HTMLParser):
+    """The tags and the visible text of a page."""
+
+    def __init__(self, page: str):
+        super().__init__()
+        self.tags: list[tuple[str, dict]] = []
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.text += data
+
+
+@pytest.mark.parametrize("level", [0, 128, 255])
+def test_colour_is_strongest_at_the_peak(level):
+    """Breaks if axes are swapped, the map is flipped, or the peak is lost on black or white."""
+    image = np.full((64, 64, 3), level, np.uint8)
+    plain = overlay(image, np.zeros((8, 8))).astype(int)
+    change = np.abs(overlay(image, peak()).astype(int) - plain).max(axis=-1)
+    row, column = np.unravel_index(change.argmax(), change.shape)
+    assert (row // 8, column // 8) == (2, 5)
+    assert change.max() > 80
+
+
+def test_no_colour_where_the_attribution_is_zero():
+    """Breaks if opacity has a floor, or interpolation rings into places without attribution."""
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    heat = overlay(image, peak())
+    assert (np.ptp(heat[40:].astype(int), axis=-1) == 0).all()  # grey: the channels are equal
+    np.testing.assert_array_equal(heat[40:], overlay(image, np.zeros((8, 8)))[40:])
+    np.testing.assert_array_equal(overlay(image, peak(), alpha=0.0), overlay(image, peak() * 0))
+
+
+def test_scale_and_offset_of_the_map_do_not_matter():
+    """Breaks if the scaling is not per map: attributions differ in size by orders of magnitude."""
+    image = np.full((32, 32, 3), 200, np.uint8)
+    attribution = np.random.default_rng(0).random((8, 8))
+    moved = overlay(image, 1e-4 * attribution - 5e-5).astype(int)
+    assert np.abs(moved - overlay(image, attribution)).max() <= 1
+
+
+def test_lone_pixel_does_not_hide_the_rest_but_lone_patch_counts():
+    """Breaks if one outlier sets the scale, or if the outlier rule erases a single patch."""
+    image = np.full((224, 224, 3), 128, np.uint8)
+    attribution = np.zeros((224, 224))
+    attribution[:112] = 1.0
+    attribution[200, 200] = 1000.0
+    plain = overlay(image, np.zeros((8, 8)))
+    assert np.abs(overlay(image, attribution)[50, 50].astype(int) - plain[50, 50]).max() > 80
+    patch = 0.01 * np.random.default_rng(0).random((14, 14))
+    patch[3, 3] = 1.0
+    heat = overlay(image, patch)
+    assert np.ptp(heat[56, 56].astype(int)) > 100  # coloured
+    assert np.ptp(heat[150:].astype(int), axis=-1).max() < 10  # grey
+
+
+def test_float_and_uint8_images_agree():
+    """Breaks if one of the two forms is scaled twice."""
+    image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(overlay(image, peak()), overlay(image / 255, peak()))
+
+
+@pytest.mark.parametrize(
+    ("image", "attribution", "message"),
+    [
+        (np.zeros((8, 8), np.uint8), peak(), "H, W, 3"),
+        (np.zeros((3, 8, 8), np.uint8), peak(), "H, W, 3"),
+        (np.zeros((8, 8, 3), np.int64), peak(), "uint8 or float"),
+        (np.full((8, 8, 3), 200.0), peak(), r"\[0, 1\]"),
+        (np.full((8, 8, 3), np.nan), peak(), r"\[0, 1\]"),
+        (np.zeros((8, 8, 3)), peak().ravel(), "h, w"),
+        (np.zeros((8, 8, 3)), peak() * np.nan, "NaN"),
+    ],
+)
+def test_overlay_refuses_what_it_would_misread(image, attribution, message):
+    """Breaks if a normalised image, flat scores or a NaN are drawn as something plausible."""
+    with pytest.raises(ValueError, match=message):
+        overlay(image, attribution)
+
+
+def test_curves_draw_every_method(tmp_path):
+    """Breaks if a method is skipped: each of nine has a colour and dash of its own."""
+    path = tmp_path / "curves.png"
+    flat = {"positive": np.full(11, 0.5), "negative": np.full(11, 0.5)}
+    drawn = []
+    for count in (1, 2, 9):
+        methods = {
+            f"m{i}": {name: values * (1 - i / 10) for name, values in flat.items()}
+            for i in range(count)
+        }
+        curves(path, methods, FRACTIONS, title="Test")
+        picture = np.asarray(Image.open(path).convert("RGB")).astype(int)
+        drawn.append((np.ptp(picture, axis=-1) > 60).sum())  # coloured pixels
+    assert 0 < drawn[0] < drawn[1] < drawn[2]
+
+
+def test_curves_refuse_other_lengths(tmp_path):
+    """Breaks if a curve of another protocol is drawn against the wrong fractions."""
+    methods = {"FEX": {"positive": np.ones(11), "negative": np.ones(10)}}
+    with pytest.raises(ValueError, match="negative curve of FEX"):
+        curves(tmp_path / "curves.png", methods, FRACTIONS)
+    with pytest.raises(ValueError, match="at least one"):
+        curves(tmp_path / "curves.png", {}, FRACTIONS)
+
+
+def test_gallery_escapes_every_text(tmp_path):
+    """Breaks if autoescaping is lost: a label is data and must never become markup."""
+    evil = '<b class="x">cat</b><script>alert(1)</script>"'
+    page = Page(
+        write(
+            tmp_path / "gallery.html",
+            [item(evil)],
+            title=evil,
+            facts={evil: evil},
+            results={evil: {evil: evil}},
+        )
+    )
+    assert not {"b", "script"} & {tag for tag, _ in page.tags}
+    assert page.text.count(evil) >= 8
+    assert any(attrs.get("alt") == f"Input image, {evil}" for _, attrs in page.tags)
+
+
+def test_gallery_needs_no_other_file(tmp_path):
+    """Breaks if a font, script or image is linked: the page must open offline."""
+    page = write(tmp_path / "gallery.html", [item(), item(size=300)], facts={"Seed": "0"})
+    written = re.sub(r"base64,[A-Za-z0-9+/=]+", "", page)
+    assert not re.search(r"https?:|//|@import|url\(|<link|<script", written)
+    assert [path.name for path in tmp_path.iterdir()] == ["gallery.html"]
+    sources = [attrs["src"] for tag, attrs in Page(page).tags if tag == "img"]
+    assert len(sources) == 1 + 2 * 3  # the legend, and an input and two maps for each item
+    assert all(source.startswith("data:") for source in sources)
+
+
+def test_gallery_describes_every_picture(tmp_path):
+    """Breaks if a picture has no text for those who cannot see it."""
+    page = Page(write(tmp_path / "gallery.html", [item()]))
+    assert all(attrs["alt"] for tag, attrs in page.tags if tag == "img")
+    charts = [attrs for tag, attrs in page.tags if tag == "svg" and "aria-hidden" not in attrs]
+    assert [attrs["role"] for attrs in charts] == ["img"]
+    # Linear curves from 0.9: to 0 and to 0.1, so 0.45 and 0.50 half-way.
+    assert all(value in charts[0]["aria-label"] for value in ("0.90", "0.45", "0.50"))
+
+
+def test_small_images_stay_sharp(tmp_path):
+    """Breaks if a small input is blurred or compressed, or its heat map keeps its coarse grid."""
+    small = item(size=64)
+    _, shown, heat, _ = images(write(tmp_path / "gallery.html", [small]))
+    np.testing.assert_array_equal(np.asarray(shown), small.image)  # scaled by the browser
+    assert heat.size == (256, 256)
+    assert 'class="pixelated"' in write(tmp_path / "gallery.html", [small])
+    assert 'class="pixelated"' not in write(tmp_path / "gallery.html", [item(size=300)])
+
+
+def test_results_table_shows_missing_metrics(tmp_path):
+    """Breaks if the columns shift when a method lacks a metric of another."""
+    results = {"FEX": {"AUC": "0.32"}, "RISE": {"AUC": "0.50", "mIoU": "0.30"}}
+    page = write(tmp_path / "gallery.html", [item()], results=results)
+    cells = re.findall(r"<td>(.*?)</td>", page)
+    assert cells == ["0.32", "–", "0.50", "0.30"]
+
+
+@pytest.mark.parametrize(
+    ("items", "message"),
+    [
+        ([], "at least one item"),
+        ([item(positive=np.ones(10))], "positive curve"),
+        ([item(negative=np.full(11, np.nan))], "negative curve"),
+        ([item(classes=())], "class"),
+        ([item(image=np.zeros((64, 64)))], "H, W, 3"),
+    ],
+)
+def test_gallery_refuses_unfit_items(tmp_path, items, message):
+    """Breaks if a half-written gallery is left behind, or the error names no culprit."""
+    with pytest.raises(ValueError, match=message):
+        write(tmp_path / "gallery.html", items)
+    assert not list(tmp_path.iterdir())

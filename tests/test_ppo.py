@@ -1,0 +1,250 @@
+"""The paper's equations, against enumeration, finite differences and values computed by hand."""
+
+import dataclasses
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from fex_jax import ppo
+
+LOGITS = jnp.array([[0.5, -1.0, 2.0], [0.0, 0.3, -0.7]])
+ALL_MASKS = jnp.array(list(itertools.product([0, 1], repeat=3)))  # [8, 3]
+
+
+def finite_difference(function, x: jax.Array, step: float = 1e-3) -> np.ndarray:
+    """Central differences of a scalar function, in float64 numpy steps on float32 inputs."""
+    gradient = np.zeros(x.shape)
+    for index in np.ndindex(*x.shape):
+        shift = jnp.zeros_like(x).at[index].set(step)
+        gradient[index] = (float(function(x + shift)) - float(function(x - shift))) / (2 * step)
+    return gradient
+
+
+def test_log_prob_and_entropy_equal_enumeration():
+    """Breaks if λ is not σ(logits), a feature is dropped, or 0 and 1 are exchanged."""
+    lam = np.asarray(jax.nn.sigmoid(LOGITS[0]), np.float64)
+    expected = [
+        np.prod([p if bit else 1 - p for bit, p in zip(m, lam, strict=True)]) for m in ALL_MASKS
+    ]
+    log_probs = ppo.bernoulli_log_prob(LOGITS[:1], ALL_MASKS)
+    np.testing.assert_allclose(jnp.exp(log_probs), expected, rtol=1e-5)
+    entropy = -np.sum(expected * np.log(expected))
+    np.testing.assert_allclose(ppo.bernoulli_entropy(LOGITS[0]), entropy, rtol=1e-5)
+
+
+def test_expected_mask_is_lambda():
+    """Breaks if E_q[m] is not λ (Eq. 8), exactly and for the masks really drawn."""
+    probabilities = jnp.exp(ppo.bernoulli_log_prob(LOGITS[:1], ALL_MASKS))
+    lam = jax.nn.sigmoid(LOGITS[0])
+    np.testing.assert_allclose(probabilities @ ALL_MASKS, lam, atol=1e-6)
+    drawn = ppo.bernoulli(LOGITS[0]).sample(seed=jax.random.key(0), sample_shape=(20_000,))
+    np.testing.assert_allclose(drawn.mean(0), lam, atol=0.015)  # four standard errors
+
+
+def test_shift_budget_leaves_the_order_and_sets_the_mean():
+    """Breaks if the policy can move its own budget, or if the paper's objective is shifted."""
+    shifted = ppo.shift_budget(LOGITS, jnp.array([[1.0], [-2.0]]), ppo.Objective(budget_range=3.0))
+    np.testing.assert_allclose(shifted.mean(-1), [1.0, -2.0], atol=1e-6)
+    np.testing.assert_array_equal(jnp.argsort(shifted), jnp.argsort(LOGITS))
+    same = ppo.shift_budget(LOGITS, jnp.array([[1.0], [-2.0]]), ppo.Objective(budget_range=0.0))
+    np.testing.assert_array_equal(same, LOGITS)
+
+
+def test_ratio_scores_by_hand():
+    """Breaks if K_m is not the number of kept features or the empty mask divides by zero."""
+    masks = jnp.array([[0, 0, 0, 0], [1, 0, 0, 0], [1, 1, 0, 1]])
+    kept = jnp.array([0.5, 0.8, 0.9])
+    np.testing.assert_allclose(ppo.ratio_score(kept, masks, "paper"), [0.0, 0.8, 0.3])
+    np.testing.assert_allclose(ppo.ratio_score(kept, masks, "authors"), [2.0, 1.6, 0.9])
+
+
+def test_advantages_by_hand():
+    """Breaks if a mask is its own baseline, or T or the scale is lost."""
+    scores = jnp.array([[1.0, 2.0, 6.0]])
+    baseline = ppo.leave_one_out(scores)
+    np.testing.assert_allclose(baseline, [[4.0, 3.5, 1.5]])
+    np.testing.assert_allclose(ppo.advantage(scores, baseline, "authors"), [[-3.0, -1.5, 4.5]])
+    np.testing.assert_allclose(ppo.advantage(scores, baseline, "paper"), [[-1.0, -0.5, 1.5]])
+    scaled = ppo.advantage(scores, baseline, "normalized")
+    np.testing.assert_allclose(jnp.mean(scaled**2), 1.0, rtol=1e-5)
+
+
+def test_surrogate_gradient_is_the_policy_gradient():
+    """Breaks if, on policy, ∇L_ppo is not −∇E_q[c] (Eq. 13): both summed over all masks."""
+    scores = jax.random.uniform(jax.random.key(0), (8,))
+
+    def expected_score(logits):
+        return jnp.exp(ppo.bernoulli_log_prob(logits[None], ALL_MASKS)) @ scores
+
+    def surrogate(logits):  # each mask weighted by how often the old policy draws it
+        log_probs = ppo.bernoulli_log_prob(logits[None], ALL_MASKS)
+        old = jax.lax.stop_gradient(log_probs)
+        weight = jnp.exp(old)
+        terms = [
+            ppo.clipped_surrogate(log_probs[i], old[i], scores[i] - 0.3, 0.2) for i in range(8)
+        ]
+        return jnp.stack(terms) @ weight
+
+    np.testing.assert_allclose(
+        jax.grad(surrogate)(LOGITS[0]), -jax.grad(expected_score)(LOGITS[0]), atol=1e-6
+    )
+
+
+def test_clipping_by_hand():
+    """Breaks if the minimum, the clip range or a sign of Eq. 21 and 22 is wrong."""
+    old = jnp.zeros(4)
+    new = jnp.log(jnp.array([1.5, 0.5, 1.5, 0.5]))
+    advantages = jnp.array([1.0, 1.0, -1.0, -1.0])
+    # min(1.5, 1.2) + min(0.5, 0.8) + min(-1.5, -1.2) + min(-0.5, -0.8), averaged
+    expected = -(1.2 + 0.5 - 1.5 - 0.8) / 4
+    np.testing.assert_allclose(
+        ppo.clipped_surrogate(new, old, advantages, 0.2), expected, rtol=1e-6
+    )
+    gradient = jax.grad(ppo.clipped_surrogate)(new, old, advantages, 0.2)
+    np.testing.assert_array_equal(gradient != 0, [False, True, True, False])
+
+
+@pytest.mark.parametrize("form", ["paper", "authors"])
+def test_kl_by_hand_and_gradient(form):
+    """Breaks if the direction of the divergence is exchanged or the softmax is left out."""
+    logits, f = jnp.array([[0.2, -0.4, 1.0]]), jnp.array([[0.2, 0.5, 0.3]])
+    p = np.asarray(jax.nn.softmax(logits))[0]
+    q = np.asarray(f)[0]
+    expected = np.sum(p * np.log(p / q)) if form == "paper" else np.sum(q * np.log(q / p))
+    np.testing.assert_allclose(ppo.kl_to_softmax(logits, f, form), expected, rtol=1e-5)
+    assert abs(float(ppo.kl_to_softmax(jnp.log(f), f, form))) < 1e-6
+    function = functools.partial(ppo.kl_to_softmax, probabilities=f, form=form)
+    np.testing.assert_allclose(
+        jax.grad(function)(logits), finite_difference(function, logits), atol=2e-4
+    )
+    if form == "authors":  # closed form: softmax(z) − f
+        np.testing.assert_allclose(jax.grad(function)(logits)[0], p - q, atol=1e-6)
+
+
+def test_gradients_of_value_loss_and_entropy():
+    """Breaks if a gradient is stopped or scaled: 2 mean(v − c), and finite differences."""
+    values, scores = jnp.array([0.5, -0.2]), jnp.array([[1.0, 2.0], [0.0, 0.4]])
+    gradient = jax.grad(ppo.value_loss)(values, scores)
+    np.testing.assert_allclose(gradient, (values - scores.mean(-1)) * 2 / 2, rtol=1e-6)
+    entropy = lambda logits: ppo.bernoulli_entropy(logits).sum()  # noqa: E731
+    np.testing.assert_allclose(
+        jax.grad(entropy)(LOGITS), finite_difference(entropy, LOGITS), atol=1e-3
+    )
+
+
+def test_total_loss_is_eq_25():
+    """Breaks if a term is left out or has the wrong sign or coefficient."""
+    objective = ppo.Objective(
+        budget_range=0.0, entropy_coef=0.3, value_coef=0.7, kl_coef=0.9, num_masks=4
+    )
+    key = jax.random.key(1)
+    masks = jax.random.bernoulli(key, 0.5, (2, 4, 3))
+    batch = ppo.Rollout(
+        inputs=None, targets=jnp.array([0, 1]), probabilities=jnp.array([[0.6, 0.4], [0.1, 0.9]]),
+        budgets=jnp.zeros((2, 1)), masks=masks,
+        log_probs=ppo.bernoulli_log_prob(LOGITS[:, None] + 0.1, masks),
+        scores=jax.random.uniform(key, (2, 4)), advantages=jax.random.normal(key, (2, 4)),
+    )  # fmt: skip
+    output = ppo.PolicyOutput(LOGITS, jnp.array([[1.0, 0.0], [0.0, 1.0]]), jnp.array([0.2, 0.4]))
+    total, _ = ppo.loss(output, batch, objective)
+    expected = (
+        ppo.clipped_surrogate(
+            ppo.bernoulli_log_prob(LOGITS[:, None], masks), batch.log_probs, batch.advantages, 0.2
+        )
+        - 0.3 * ppo.bernoulli_entropy(LOGITS).mean()
+        + 0.7 * ppo.value_loss(output.values, batch.scores)
+        + 0.9 * ppo.kl_to_softmax(output.class_logits, batch.probabilities, "authors")
+    )
+    np.testing.assert_allclose(total, expected, rtol=1e-6)
+
+
+# A toy game: f needs features 0 and 3 of six; one table of logits per class is the policy.
+BEST = np.array([1, 0, 0, 1, 0, 0])
+
+
+def toy_predict(x: jax.Array) -> jax.Array:
+    p = 0.05 + 0.9 * x[:, 0] * x[:, 3]
+    return jnp.stack([p, 1 - p], -1)
+
+
+def toy_policy(params: dict, x: jax.Array, targets: jax.Array) -> ppo.PolicyOutput:
+    logits = jnp.broadcast_to(params["logits"], (len(x), 6))
+    return ppo.PolicyOutput(
+        logits, jnp.broadcast_to(params["classes"], (len(x), 2)), jnp.full(len(x), params["value"])
+    )
+
+
+def run_toy(objective: ppo.Objective, steps: int = 150) -> tuple[jax.Array, dict]:
+    optimizer = optax.adam(0.03)
+    params = {"logits": jnp.zeros(6), "classes": jnp.zeros(2), "value": jnp.zeros(())}
+    state = ppo.TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
+    step = jax.jit(
+        functools.partial(
+            ppo.train_step, predict=toy_predict, mask=lambda x, m: x * m, policy=toy_policy,
+            optimizer=optimizer, objective=objective,
+        )
+    )  # fmt: skip
+    for i in range(steps):
+        state, metrics = step(state, jnp.ones((32, 6)), jax.random.key(i))
+    return state.params["logits"], metrics
+
+
+PRESETS = {
+    "paper": ppo.Objective("paper", 0.0, "value", "paper", "paper"),
+    "authors": ppo.Objective("authors", 0.0, "value", "authors", "authors"),
+    "contrast": ppo.Objective(),
+}
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_ppo_finds_the_best_mask(preset):
+    """Breaks if rollout, advantage and update do not climb the score together."""
+    objective = PRESETS[preset]
+    logits, metrics = run_toy(objective, steps=400 if preset == "paper" else 150)
+    assert set(np.argsort(logits)[-2:]) == {0, 3}
+    if preset != "contrast":  # the policy chooses its budget: exactly the two features
+        np.testing.assert_array_equal(np.asarray(jax.nn.sigmoid(logits)) > 0.5, BEST)
+
+
+def test_one_update_at_a_time_moves_every_part_of_the_batch():
+    """Breaks if updates see the same inputs again, or if the step counter is not per batch."""
+    objective = dataclasses.replace(PRESETS["contrast"], num_updates=2)
+    seen = []
+
+    def policy(params, x, targets):
+        jax.debug.callback(lambda x: seen.append(np.asarray(x)), x[:, 0])
+        return toy_policy(params, x, targets)
+
+    optimizer = optax.sgd(0.0)
+    params = {"logits": jnp.zeros(6), "classes": jnp.zeros(2), "value": jnp.zeros(())}
+    state = ppo.TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
+    x = jnp.ones((4, 6)).at[:, 0].set(jnp.arange(4))
+    state, _ = ppo.train_step(
+        state, x, jax.random.key(0), predict=toy_predict, mask=lambda x, m: x * m, policy=policy,
+        optimizer=optimizer, objective=objective,
+    )  # fmt: skip
+    jax.effects_barrier()
+    parts = {tuple(part) for part in seen if len(part) == 2}
+    assert parts == {(0.0, 2.0), (1.0, 3.0)}
+    assert int(state.step) == 1
+
+
+def test_collapse_is_noticed():
+    """Breaks if a policy that keeps one feature in a hundred, or is deterministic, passes."""
+    healthy = {"policy/kept_features": 30.0, "policy/entropy": 20.0}
+    assert ppo.collapse_warning(healthy, 64) is None
+    assert "keeps 1.5 of 64" in ppo.collapse_warning(healthy | {"policy/kept_features": 1.5}, 64)
+    assert ppo.collapse_warning(healthy | {"policy/entropy": 0.5}, 64)
+
+
+def test_objective_refuses_unknown_names():
+    """Breaks if a typo in a config silently trains something else."""
+    with pytest.raises(ValueError, match="score is 'papr'; expected one of paper, authors"):
+        ppo.Objective(score="papr")
+    with pytest.raises(ValueError, match="2 masks for the leave-one-out"):
+        ppo.Objective(num_masks=1)

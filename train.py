@@ -1,0 +1,218 @@
+"""Trains a FEX explainer.
+
+    python train.py --config=configs/digit_scenes.py --workdir=runs/digits
+
+Any setting can be overridden: `--config.batch_size=64`. The same command run again continues from
+the last checkpoint. The result, `<workdir>/export`, is opened by `fex_jax.explain.load`.
+"""
+
+import functools
+import json
+import pathlib
+import signal
+import sys
+import time
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import optax
+import tensorflow as tf
+from absl import app, flags
+from ml_collections import config_flags
+from tqdm import tqdm
+
+from fex_jax import checkpoint, data, explain, masking, ppo, predictors, pretrained, sharding
+from fex_jax.models.policy import functional_policy, make_backbone
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "An experiment of configs/.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder for checkpoints, logs and the export.")
+
+
+def make_optimizer(
+    config: ml_collections.ConfigDict, num_steps: int
+) -> optax.GradientTransformation:
+    """Adam on clipped gradients; warm-up, then a cosine to zero over all updates."""
+    updates = num_steps * config.objective.num_updates
+    warmup = max(1, round(config.optimizer.warmup_fraction * updates))
+    schedule = optax.warmup_cosine_decay_schedule(
+        0.0, config.optimizer.learning_rate, warmup, max(updates, warmup + 1)
+    )
+    return optax.chain(optax.clip_by_global_norm(config.optimizer.clip_norm), optax.adam(schedule))
+
+
+def make_step(
+    config: ml_collections.ConfigDict,
+    predictor: pretrained.Checkpoint,
+    network: Callable,
+    optimizer: optax.GradientTransformation,
+) -> Callable:
+    """step(state, predictor's parameters, uint8 images, key) → (state, metrics), to be jitted."""
+    objective = ppo.Objective(**config.objective)
+    predict = predictors.vit_classifier(predictor.config, jnp.dtype(config.dtype))
+    grid = predictor.config.grid
+
+    def step(state: ppo.TrainState, predictor_params: dict, images: jax.Array, key: jax.Array):
+        return ppo.train_step(
+            state,
+            predictor.preprocessing.normalize(images),
+            jax.random.fold_in(key, state.step),
+            predict=functools.partial(predict, predictor_params),
+            mask=lambda x, m: masking.patches(x, m.reshape(-1, *grid), config.predictor.fill),
+            policy=lambda params, x, y: ppo.PolicyOutput(*network(params)(x, y, objective.kl)),
+            optimizer=optimizer,
+            objective=objective,
+        )
+
+    return step
+
+
+def make_initial_state(
+    config: ml_collections.ConfigDict,
+    init: Callable,
+    optimizer: optax.GradientTransformation,
+) -> Callable[[dict], ppo.TrainState]:
+    """initial_state(predictor's parameters): a ViT policy starts from the predictor's backbone."""
+
+    def initial_state(predictor_params: dict) -> ppo.TrainState:
+        params = init(jax.random.key(config.seed))
+        if config.policy == "vit":
+            params["backbone"] = jax.tree.map(jnp.copy, predictor_params["backbone"])
+        return ppo.TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
+
+    return initial_state
+
+
+def open_log(path: pathlib.Path, start: int) -> Callable[[dict], None]:
+    """Appends metrics as JSON lines; lines of steps that will be run again are dropped."""
+    old = path.read_text().splitlines() if path.exists() else []
+    path.write_text("".join(f"{line}\n" for line in old if json.loads(line)["step"] <= start))
+    file = path.open("a", buffering=1)
+    return lambda metrics: print(json.dumps(metrics), file=file)
+
+
+def console_line(metrics: dict[str, float], num_features: int) -> str:
+    """One step's state in words."""
+    return (
+        f"step {metrics['step']:5d}  loss {metrics['loss']:+.3f}  kl {metrics['loss/kl']:.3f}  "
+        f"f(x) {metrics['f/clean']:.2f}  f(m⊙x) {metrics['f/under_policy']:.2f}  "
+        f"keeps {metrics['policy/kept_features']:.1f}/{num_features}  "
+        f"clipped {metrics['ppo/clip_fraction']:.0%}  {metrics['images_per_second']:.0f} images/s"
+    )
+
+
+def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
+    """Algorithm 1 of the paper, from the last checkpoint or the start to the end."""
+    mesh = sharding.make_mesh(config.mesh.fsdp)
+    num_updates, batch_size = config.objective.num_updates, config.batch_size
+    if batch_size % (jax.device_count() * num_updates):
+        raise ValueError(
+            f"batch_size={batch_size} must be a multiple of devices x objective.num_updates = "
+            f"{jax.device_count()} x {num_updates}"
+        )
+    predictor = pretrained.load(config.predictor.path, config.predictor.image_size or None)
+    source = data.open_source(
+        config.data.name, config.data.train_split, config.data.path, predictor.config.image_size
+    )
+    num_examples = min(config.data.limit or source.size, source.size)
+    num_steps = max(1, int(config.epochs * num_examples) // batch_size)
+
+    # The policy, its optimiser and where their arrays live.
+    backbone = make_backbone(config.policy, predictor.config)
+    init, network = functional_policy(
+        backbone, predictor.config.num_classes, jnp.dtype(config.dtype), config.remat
+    )
+    optimizer = make_optimizer(config, num_steps)
+    frozen = jax.device_put(predictor.params, sharding.split_parameters(predictor.params, mesh))
+    initial_state = make_initial_state(config, init, optimizer)
+    shapes = jax.eval_shape(initial_state, frozen)
+    shardings = sharding.split_parameters(shapes, mesh)
+    step_fn = jax.jit(
+        make_step(config, predictor, network, optimizer),
+        donate_argnums=0,
+        out_shardings=(shardings, sharding.replicated(mesh)),
+    )
+
+    # Continue, or begin.
+    workdir.mkdir(parents=True, exist_ok=True)
+    manager = checkpoint.open_manager(workdir / "checkpoints", config.checkpoint.keep)
+    state = checkpoint.restore(manager, sharding.with_shardings(shapes, shardings))
+    if state is None:
+        state = jax.jit(initial_state, out_shardings=shardings)(frozen)
+        explain.save_description(
+            workdir / "export", predictor, backbone, centered=config.objective.budget_range > 0
+        )
+        (workdir / "config.json").write_text(config.to_json_best_effort(indent=2) + "\n")
+    start = int(state.step)
+    log, board = (
+        open_log(workdir / "metrics.jsonl", start),
+        tf.summary.create_file_writer(str(workdir / "tensorboard")),
+    )
+    stream = data.train_stream(
+        source,
+        predictor.preprocessing,
+        batch_size // jax.process_count(),
+        seed=config.seed,
+        start=start,
+        limit=config.data.limit or None,
+        augment=config.data.augment,
+        process=(jax.process_index(), jax.process_count()),
+    )
+    print(f"{workdir}: steps {start} to {num_steps} of {batch_size} images, {backbone}")
+
+    stopped: list[int] = []  # a signal asks for one last checkpoint
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _: stopped.append(number))
+    key, warned, since, since_step = jax.random.key(config.seed), False, time.monotonic(), start
+    progress = tqdm(range(start, num_steps), initial=start, total=num_steps, unit="batch")
+    for step in progress:
+        images = sharding.global_batch(next(stream)["image"], mesh)
+        state, metrics = step_fn(state, frozen, images, key)
+        done = step + 1
+        if done % config.log_every == 0 or done == num_steps:
+            metrics = {"step": done} | {name: float(value) for name, value in metrics.items()}
+            now = time.monotonic()
+            metrics["images_per_second"] = (done - since_step) * batch_size / (now - since)
+            since, since_step = now, done
+            log(metrics)
+            with board.as_default(done):
+                for name, value in metrics.items():
+                    tf.summary.scalar(name, value)
+            progress.write(console_line(metrics, predictor.config.num_patches))
+            if not np.isfinite(metrics["loss"]):
+                raise FloatingPointError(
+                    f"the loss is {metrics['loss']} at step {done}; the last checkpoint is of step "
+                    f"{manager.latest_step()}. Lower config.optimizer.learning_rate"
+                )
+            warning = ppo.collapse_warning(metrics, predictor.config.num_patches)
+            if warning and not warned:
+                progress.write(f"WARNING at step {done}: {warning}")
+                warned = True
+        if done % config.checkpoint.every == 0 or done == num_steps or stopped:
+            checkpoint.save(manager, state)
+        if stopped:
+            break
+    manager.close()  # waits until the last checkpoint is on disk
+    if stopped:
+        print(
+            f"stopped by {signal.Signals(stopped[0]).name} at step {done}; the same command continues"
+        )
+        sys.exit(128 + stopped[0])
+    explain.save_weights(workdir / "export", state.params)
+    print(
+        f"wrote {workdir / 'export'}: open it with fex_jax.explain.load, or score it with eval.py"
+    )
+
+
+def main(_: list[str]) -> None:
+    try:
+        train(_CONFIG.value, pathlib.Path(_WORKDIR.value))
+    except (ValueError, FileNotFoundError, FloatingPointError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    flags.mark_flags_as_required(["config", "workdir"])
+    app.run(main)
