@@ -70,7 +70,7 @@ def object_masks(segmentation: np.ndarray, classes: np.ndarray) -> np.ndarray:
 
 
 def both_shown(segmentation: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """Whether a scene shows exactly the two classes that the predictor ranks first, [B, 2] → [B]."""
+    """Whether a scene shows just the two classes that rank first: [B, 2] → bool [B]."""
     shown = [set(np.unique(scene)) - {0} for scene in segmentation]
     return np.array([classes == set(pair + 1) for classes, pair in zip(shown, pairs, strict=True)])
 

@@ -7,7 +7,6 @@ the last checkpoint. The result, `<workdir>/export`, is opened by `fex_jax.expla
 """
 
 import functools
-import json
 import pathlib
 import signal
 import sys
@@ -19,12 +18,11 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import optax
-import tensorflow as tf
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 from tqdm import tqdm
 
-from fex_jax import checkpoint, data, explain, masking, ppo, predictors, pretrained, sharding
+from fex_jax import checkpoint, data, explain, logs, masking, ppo, predictors, pretrained, sharding
 from fex_jax.models.policy import functional_policy, make_backbone
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "An experiment of configs/.")
@@ -85,24 +83,6 @@ def make_initial_state(
     return initial_state
 
 
-def open_log(path: pathlib.Path, start: int) -> Callable[[dict], None]:
-    """Appends metrics as JSON lines; lines of steps that will be run again are dropped."""
-    old = path.read_text().splitlines() if path.exists() else []
-    path.write_text("".join(f"{line}\n" for line in old if json.loads(line)["step"] <= start))
-    file = path.open("a", buffering=1)
-    return lambda metrics: print(json.dumps(metrics), file=file)
-
-
-def console_line(metrics: dict[str, float], num_features: int) -> str:
-    """One step's state in words."""
-    return (
-        f"step {metrics['step']:5d}  loss {metrics['loss']:+.3f}  kl {metrics['loss/kl']:.3f}  "
-        f"f(x) {metrics['f/clean']:.2f}  f(m⊙x) {metrics['f/under_policy']:.2f}  "
-        f"keeps {metrics['policy/kept_features']:.1f}/{num_features}  "
-        f"clipped {metrics['ppo/clip_fraction']:.0%}  {metrics['images_per_second']:.0f} images/s"
-    )
-
-
 def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     """Algorithm 1 of the paper, from the last checkpoint or the start to the end."""
     mesh = sharding.make_mesh(config.mesh.fsdp)
@@ -146,10 +126,7 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
         )
         (workdir / "config.json").write_text(config.to_json_best_effort(indent=2) + "\n")
     start = int(state.step)
-    log, board = (
-        open_log(workdir / "metrics.jsonl", start),
-        tf.summary.create_file_writer(str(workdir / "tensorboard")),
-    )
+    log = logs.open_log(workdir, start)
     stream = data.train_stream(
         source,
         predictor.preprocessing,
@@ -177,10 +154,7 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
             metrics["images_per_second"] = (done - since_step) * batch_size / (now - since)
             since, since_step = now, done
             log(metrics)
-            with board.as_default(done):
-                for name, value in metrics.items():
-                    tf.summary.scalar(name, value)
-            progress.write(console_line(metrics, predictor.config.num_patches))
+            progress.write(logs.console_line(metrics, predictor.config.num_patches))
             if not np.isfinite(metrics["loss"]):
                 raise FloatingPointError(
                     f"the loss is {metrics['loss']} at step {done}; the last checkpoint is of step "
@@ -196,9 +170,8 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
             break
     manager.close()  # waits until the last checkpoint is on disk
     if stopped:
-        print(
-            f"stopped by {signal.Signals(stopped[0]).name} at step {done}; the same command continues"
-        )
+        name = signal.Signals(stopped[0]).name
+        print(f"stopped by {name} at step {done}; the same command continues")
         sys.exit(128 + stopped[0])
     explain.save_weights(workdir / "export", state.params)
     print(
@@ -207,6 +180,7 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
 
 
 def main(_: list[str]) -> None:
+    logging.set_verbosity(logging.WARNING)  # Orbax reports every file
     try:
         train(_CONFIG.value, pathlib.Path(_WORKDIR.value))
     except (ValueError, FileNotFoundError, FloatingPointError) as error:

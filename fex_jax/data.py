@@ -9,6 +9,7 @@ import pathlib
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+import distrax  # noqa: F401  TensorFlow Probability, below it, only loads before TensorFlow
 import numpy as np
 import tensorflow as tf
 from PIL import Image, UnidentifiedImageError

@@ -180,7 +180,7 @@ class Explainer:
         return Explanation(attributions, logits, chosen, probabilities, self.predictor.labels)
 
     def prepare(self, picture: Picture, index: int = 0) -> np.ndarray:
-        """What the predictor sees of a picture before normalisation, float32 [S, S, 3] in 0..255."""
+        """What the predictor sees of a picture: float32 [S, S, 3] in 0..255, not normalised."""
         where = f"image {index}"
         if isinstance(picture, str | pathlib.Path):
             where = f"image {index} ({picture})"

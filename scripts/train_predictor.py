@@ -45,18 +45,14 @@ def class_targets(batch: data.Batch, num_classes: int) -> np.ndarray:
     """[B, K] probabilities: uniform over the classes a scene shows, else the label."""
     if "segmentation" not in batch:
         return np.eye(num_classes, dtype=np.float32)[batch["label"]]
-    shown = [
-        np.bincount(s.ravel(), minlength=num_classes + 1)[1:] > 0 for s in batch["segmentation"]
-    ]
-    shown = np.array(shown, np.float32)
+    classes = 1 + np.arange(num_classes)
+    shown = np.array([np.isin(classes, scene) for scene in batch["segmentation"]], np.float32)
     return shown / shown.sum(-1, keepdims=True)
 
 
-def random_masks(
-    key: jax.Array, batch: int, grid: tuple[int, int], removed: jax.Array
-) -> jax.Array:
+def random_masks(key: jax.Array, grid: tuple[int, int], removed: jax.Array) -> jax.Array:
     """Masks [B, rows, cols] that remove each patch with the image's probability `removed` [B]."""
-    return jax.random.uniform(key, (batch, *grid)) >= removed[:, None, None]
+    return jax.random.uniform(key, (len(removed), *grid)) >= removed[:, None, None]
 
 
 def initial_checkpoint(source: data.Source, image_size: int) -> pretrained.Checkpoint:
@@ -110,7 +106,7 @@ def main(_) -> None:
         # Whole pictures first: what an object looks like is learned faster without holes.
         most = _REMOVED.value * jnp.minimum(1, i / (0.6 * _STEPS.value))
         removed = jax.random.uniform(amount, (len(images),), maxval=most)
-        masks = random_masks(which, len(images), vit.grid, removed)
+        masks = random_masks(which, vit.grid, removed)
         images = masking.patches(preprocessing.normalize(images), masks)
 
         def loss(params):
@@ -132,7 +128,7 @@ def main(_) -> None:
         correct = []
         for i, batch in enumerate(stream):
             size = len(batch["image"])
-            masks = random_masks(jax.random.key(i), size, vit.grid, jnp.full(size, removed))
+            masks = random_masks(jax.random.key(i), vit.grid, jnp.full(size, removed))
             classes = np.asarray(predicted(params, batch["image"], masks))
             correct.extend(class_targets(batch, vit.num_classes)[np.arange(size), classes] > 0)
         return float(np.mean(correct))

@@ -28,9 +28,7 @@ def finite_difference(function, x: jax.Array, step: float = 1e-3) -> np.ndarray:
 def test_log_prob_and_entropy_equal_enumeration():
     """Breaks if λ is not σ(logits), a feature is dropped, or 0 and 1 are exchanged."""
     lam = np.asarray(jax.nn.sigmoid(LOGITS[0]), np.float64)
-    expected = [
-        np.prod([p if bit else 1 - p for bit, p in zip(m, lam, strict=True)]) for m in ALL_MASKS
-    ]
+    expected = np.prod(np.where(ALL_MASKS, lam, 1 - lam), -1)
     log_probs = ppo.bernoulli_log_prob(LOGITS[:1], ALL_MASKS)
     np.testing.assert_allclose(jnp.exp(log_probs), expected, rtol=1e-5)
     entropy = -np.sum(expected * np.log(expected))

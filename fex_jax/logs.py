@@ -1,0 +1,38 @@
+"""What a training run reports: JSON lines, TensorBoard scalars and a line for people."""
+
+import json
+import pathlib
+from collections.abc import Callable
+
+
+def open_log(workdir: pathlib.Path, start: int) -> Callable[[dict[str, float]], None]:
+    """Returns write(metrics), for `<workdir>/metrics.jsonl` and `<workdir>/tensorboard`.
+
+    Metrics must hold "step". Lines of steps after `start`, which will run again, are dropped.
+    """
+    import tensorflow as tf  # after distrax, which train.py imports first; see data.py
+
+    path = workdir / "metrics.jsonl"
+    old = path.read_text().splitlines() if path.exists() else []
+    kept = [line for line in old if json.loads(line)["step"] <= start]
+    path.write_text("".join(f"{line}\n" for line in kept))
+    file = path.open("a", buffering=1)
+    board = tf.summary.create_file_writer(str(workdir / "tensorboard"))
+
+    def write(metrics: dict[str, float]) -> None:
+        print(json.dumps(metrics), file=file)
+        with board.as_default(metrics["step"]):
+            for name, value in metrics.items():
+                tf.summary.scalar(name, value)
+
+    return write
+
+
+def console_line(metrics: dict[str, float], num_features: int) -> str:
+    """One step's state in words."""
+    return (
+        f"step {metrics['step']:5d}  loss {metrics['loss']:+.3f}  kl {metrics['loss/kl']:.3f}  "
+        f"f(x) {metrics['f/clean']:.2f}  f(m⊙x) {metrics['f/under_policy']:.2f}  "
+        f"keeps {metrics['policy/kept_features']:.1f}/{num_features}  "
+        f"clipped {metrics['ppo/clip_fraction']:.0%}  {metrics['images_per_second']:.0f} images/s"
+    )
