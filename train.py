@@ -143,7 +143,8 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: stopped.append(number))
     key, warned, since, since_step = jax.random.key(config.seed), False, time.monotonic(), start
-    progress = tqdm(range(start, num_steps), initial=start, total=num_steps, unit="batch")
+    steps = range(start, num_steps)
+    progress = tqdm(steps, initial=start, total=num_steps, unit="batch", smoothing=0.05)
     for step in progress:
         images = sharding.global_batch(next(stream)["image"], mesh)
         state, metrics = step_fn(state, frozen, images, key)

@@ -1,0 +1,56 @@
+"""Shared by all tests: a small machine, and tiny models written as users' models are."""
+
+import os
+from collections.abc import Callable
+
+# Before JAX is imported: tests compile many small programs and run each of them briefly.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import distrax  # noqa: E402, F401  TensorFlow Probability only loads before TensorFlow
+import jax  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+
+from fex_jax import pretrained  # noqa: E402
+from fex_jax.models import Params, shapes  # noqa: E402
+from fex_jax.models.vit import ViTClassifier, ViTConfig  # noqa: E402
+from fex_jax.preprocessing import Preprocessing  # noqa: E402
+
+
+def random_like(shapes: Params) -> Params:
+    """Normal arrays: much faster than a module's own initial values, whose draws XLA compiles."""
+    rng = np.random.default_rng(0)
+    return jax.tree.map(lambda x: rng.normal(0, 0.3, x.shape).astype(np.float32), shapes)
+
+
+def random_params(init: Callable[[jax.Array], Params]) -> Params:
+    """The same for the parameters that `init(key)` would return."""
+    return random_like(jax.eval_shape(init, jax.random.key(0)))
+
+
+def random_checkpoint(num_classes: int = 10, image_size: int = 32) -> pretrained.Checkpoint:
+    """A ViT with random weights and 16 patches."""
+    config = ViTConfig(
+        family="vit", image_size=image_size, patch_size=image_size // 4, num_classes=num_classes,
+        hidden_size=16, num_layers=2, num_heads=2, mlp_dim=32,
+    )  # fmt: skip
+    params = random_like(shapes(lambda rngs: ViTClassifier(config, rngs=rngs)))
+    preprocessing = Preprocessing(size=(image_size, image_size))
+    return pretrained.Checkpoint(
+        config, params, tuple(f"class {i}" for i in range(num_classes)), preprocessing
+    )
+
+
+@pytest.fixture(scope="session")
+def predictor() -> pretrained.Checkpoint:
+    """A predictor of ten classes for 32-pixel images."""
+    return random_checkpoint()
+
+
+@pytest.fixture(scope="session")
+def predictor_directory(predictor, tmp_path_factory) -> str:
+    """The same as a Hugging Face directory."""
+    directory = tmp_path_factory.mktemp("predictor")
+    pretrained.save(directory, predictor)
+    return str(directory)

@@ -1,0 +1,78 @@
+"""The explainer network: one map costs one column, whichever backbone."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fex_jax.models.policy import functional_policy, make_backbone
+from fex_jax.models.unet import UNetConfig
+from fex_jax.models.vit import ViTConfig
+from tests.conftest import random_params
+
+VIT = ViTConfig("vit", 16, 4, 7, 16, 1, 2, 32)
+DEIT = ViTConfig("deit", 16, 4, 7, 16, 1, 2, 32)
+UNET = UNetConfig(16, 4, hidden_size=16)
+IMAGES = np.random.default_rng(0).normal(size=(3, 16, 16, 3)).astype(np.float32)
+
+
+def build(backbone, num_classes=7):
+    init, bind = functional_policy(backbone, num_classes)
+    return bind(random_params(init))
+
+
+@pytest.mark.parametrize("backbone", [VIT, DEIT, UNET], ids=["vit", "deit", "unet"])
+def test_one_map_and_the_class_means_equal_all_maps(backbone):
+    """Breaks if the short cuts through the linear last layer differ from computing every map."""
+    policy = build(backbone)
+    targets = jnp.array([2, 0, 6])
+    every = jnp.broadcast_to(jnp.arange(7), (3, 7))
+    maps = policy.maps(IMAGES, every)  # [3, 7, 16]
+    assert maps.shape == (3, 7, 16)
+    logits, means, values = policy(IMAGES, targets)
+    np.testing.assert_allclose(logits, maps[jnp.arange(3), targets], rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(means, maps.mean(-1), rtol=1e-4, atol=1e-6)
+    _, log_means, _ = policy(IMAGES, targets, "paper")
+    np.testing.assert_allclose(log_means, jax.nn.log_sigmoid(maps).mean(-1), rtol=1e-5)
+    assert values.shape == (3,) and len(set(np.asarray(values))) == 3
+
+
+def test_cost_hardly_depends_on_the_number_of_classes():
+    """Breaks if explaining one of 1000 classes computes all maps; FLOPs counted by XLA."""
+
+    def flops(num_classes, batch=3):
+        init, bind = functional_policy(VIT, num_classes)
+        params = jax.eval_shape(init, jax.random.key(0))
+        images = jax.ShapeDtypeStruct((batch, 16, 16, 3), jnp.float32)
+        targets = jax.ShapeDtypeStruct((batch, 1), jnp.int32)
+        explain = jax.jit(lambda params, x, y: bind(params).maps(x, y))
+        return explain.lower(params, images, targets).compile().cost_analysis()["flops"]
+
+    assert flops(1000) < 1.01 * flops(10)
+
+
+def test_maps_start_near_one_half():
+    """Breaks if the first policy is not exploratory: λ far from 1/2 draws the same masks."""
+    init, bind = functional_policy(VIT, 7)
+    lam = jax.nn.sigmoid(bind(init(jax.random.key(0))).maps(IMAGES, jnp.zeros((3, 1), int)))
+    assert float(jnp.abs(lam - 0.5).max()) < 0.2
+
+
+def test_unet_cells_stay_in_place():
+    """Breaks if the output grid is transposed: a changed cell moves the map around itself most."""
+    policy = build(UNetConfig(32, 4, hidden_size=16))
+    images = np.random.default_rng(0).normal(size=(1, 32, 32, 3)).astype(np.float32)
+    changed = images.copy()
+    changed[0, 4:8, 20:24] += 5.0  # row 1, column 5 of 8
+    target = jnp.zeros((1, 1), int)
+    difference = jnp.abs(policy.maps(changed, target) - policy.maps(images, target))
+    row, column = np.unravel_index(int(difference.argmax()), (8, 8))
+    assert abs(row - 1) <= 1 and abs(column - 5) <= 1
+
+
+def test_make_backbone():
+    """Breaks if a U-Net gets another grid than the predictor's, or a typo passes."""
+    assert make_backbone("vit", VIT) is VIT
+    assert make_backbone("unet", VIT).grid == VIT.grid
+    with pytest.raises(ValueError, match="choose vit or unet"):
+        make_backbone("resnet", VIT)

@@ -1,0 +1,192 @@
+"""The public face: what goes in, what comes out, and what is refused."""
+
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from fex_jax import explain
+from fex_jax.models.policy import functional_policy, make_backbone
+from tests.conftest import random_params
+
+RNG = np.random.default_rng(0)
+PIXELS = RNG.integers(0, 256, (5, 32, 32, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def export(predictor, tmp_path_factory):
+    """An export of an untrained policy."""
+    directory = tmp_path_factory.mktemp("run") / "export"
+    backbone = make_backbone("vit", predictor.config)
+    init, _ = functional_policy(backbone, 10)
+    explain.save_description(directory, predictor, backbone, centered=True)
+    explain.save_weights(directory, random_params(init))
+    return directory
+
+
+@pytest.fixture(scope="module")
+def explainer(export):
+    return explain.load(export)
+
+
+def test_maps_equal_the_policy(explainer, predictor):
+    """Breaks if weights, preprocessing or classes are mixed up between training and explaining."""
+    result = explainer(PIXELS)
+    _, bind = functional_policy(explainer.backbone, 10)
+    images = predictor.preprocessing.normalize(PIXELS)
+    logits = bind(explainer.params).maps(images, result.targets[:, None])[:, 0]
+    logits = logits - logits.mean(-1, keepdims=True)
+    np.testing.assert_allclose(result.logits.reshape(5, -1), logits, atol=1e-5)
+    np.testing.assert_allclose(result.attributions, jax.nn.sigmoid(result.logits), atol=1e-6)
+    assert result.attributions.shape == (5, 4, 4)
+    np.testing.assert_array_equal(result.targets, result.probabilities.argmax(-1))
+    np.testing.assert_allclose(result.probabilities.sum(-1), 1, rtol=1e-5)
+
+
+def test_batch_size_does_not_matter_and_compiles_once(export):
+    """Breaks if padding leaks into the maps, or a short batch compiles again."""
+    explainer = explain.load(export)
+    whole = explainer(PIXELS, batch_size=2)
+    assert explainer._compiled._cache_size() == 1
+    single = np.concatenate([explainer(image, batch_size=2).logits for image in PIXELS])
+    assert explainer._compiled._cache_size() == 1
+    np.testing.assert_allclose(whole.logits, single, atol=1e-5)
+
+
+def test_every_kind_of_picture_gives_the_same_map(explainer, tmp_path):
+    """Breaks if a kind of input is scaled or its axes are read differently."""
+    Image.fromarray(PIXELS[0]).save(tmp_path / "image.png")
+    kinds = [
+        PIXELS[0],
+        jnp.asarray(PIXELS[0]),
+        PIXELS[0] / 255.0,
+        (PIXELS[0] / 255.0).astype(np.float32),
+        Image.fromarray(PIXELS[0]),
+        str(tmp_path / "image.png"),
+        tmp_path / "image.png",
+    ]
+    maps = explainer(kinds).attributions
+    for other in maps[1:]:
+        np.testing.assert_allclose(other, maps[0], atol=1e-5)
+
+
+def test_other_sizes_are_preprocessed(explainer):
+    """Breaks if an array of another size is not resized as its picture would be."""
+    large = RNG.integers(0, 256, (50, 70, 3), np.uint8)
+    maps = explainer([large, Image.fromarray(large)]).attributions
+    np.testing.assert_array_equal(maps[0], maps[1])
+
+
+def test_targets(explainer):
+    """Breaks if a class given by number, label or rank is not the one explained."""
+    top = explainer(PIXELS, top_k=3)
+    assert top.attributions.shape == (5, 3, 4, 4)
+    np.testing.assert_array_equal(top.targets, np.argsort(-top.probabilities)[:, :3])
+    given = explainer(PIXELS, targets=top.targets[:, 1])
+    np.testing.assert_allclose(given.logits, top.logits[:, 1], atol=1e-5)
+    by_label = explainer(PIXELS[:2], targets="class 4")
+    np.testing.assert_array_equal(by_label.targets, [4, 4])
+    np.testing.assert_allclose(by_label.logits, explainer(PIXELS[:2], targets=[4, 4]).logits)
+
+
+def test_pixel_resolution(explainer):
+    """Breaks if an upsampled map is not the size of the input or moves its maximum."""
+    patch, pixel = explainer(PIXELS), explainer(PIXELS, resolution="pixel")
+    assert pixel.attributions.shape == (5, 32, 32)
+    row, column = np.unravel_index(pixel.attributions[0].argmax(), (32, 32))
+    assert patch.attributions[0].argmax() == row // 8 * 4 + column // 8
+    assert explainer(PIXELS, top_k=2, resolution="pixel").attributions.shape == (5, 2, 32, 32)
+
+
+def broken(**changes):
+    images = [image / 255.0 for image in PIXELS]
+    images[3] = changes["image"]
+    return images
+
+
+@pytest.mark.parametrize(
+    "image, message",
+    [
+        (np.full((32, 32, 3), np.nan), "image 3 holds NaN"),
+        (PIXELS[0].astype(np.float32), r"image 3 has floats from 0 to 255; expected \[0, 1\]"),
+        (PIXELS[0] / 127.5 - 1, "image 3 has floats from -1"),
+        (PIXELS[0].astype(np.int64), "image 3 has dtype int64"),
+        (PIXELS[0].transpose(2, 0, 1), r"image 3 has shape \(3, 32, 32\)"),
+        (PIXELS[0, ..., 0], r"image 3 has shape \(32, 32\)"),
+        ("no_such_file.jpg", "no_such_file.jpg.*no such file"),
+    ],
+    ids=["nan", "unscaled", "normalised", "integers", "channels first", "grey", "missing"],
+)
+def test_a_bad_picture_is_named(explainer, image, message):
+    """Breaks if a wrong picture gives a map, or an error that does not name it."""
+    with pytest.raises(ValueError, match=message):
+        explainer(broken(image=image))
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"images": []}, "the batch is empty"),
+        ({"images": np.zeros((0, 32, 32, 3), np.uint8)}, "the batch is empty"),
+        ({"images": PIXELS[..., 0, 0]}, r"shape \(5, 32\) is no image"),
+        ({"targets": 10}, "class 10 is out of range; expected 0 to 9"),
+        ({"targets": [0, 1, 2, 3, -1]}, "class -1 is out of range"),
+        ({"targets": "dog"}, "class 'dog' is unknown; classes: class 0"),
+        ({"targets": [1, 2]}, "2 targets for 5 images"),
+        ({"targets": 1.5}, "neither a class number nor a label"),
+        ({"top_k": 11}, "top_k is 11; expected 1 to 10"),
+        ({"top_k": 2, "targets": 1}, "no targets beside it"),
+        ({"resolution": "full"}, "expected 'patch' or 'pixel'"),
+        ({"batch_size": 0}, "expected at least 1"),
+    ],
+)
+def test_wrong_arguments_are_refused(explainer, arguments, message):
+    """Breaks if a wrong argument reaches JAX or is quietly ignored."""
+    with pytest.raises(ValueError, match=message):
+        explainer(**{"images": PIXELS} | arguments)
+
+
+def test_a_corrupt_file_is_named(explainer, tmp_path):
+    """Breaks if half a JPEG is explained as if it were whole."""
+    Image.fromarray(PIXELS[0]).save(tmp_path / "cut.jpg")
+    content = (tmp_path / "cut.jpg").read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match="cut.jpg.*cannot be read"):
+        explainer(tmp_path / "cut.jpg")
+
+
+def test_load_says_what_is_missing(tmp_path, export):
+    """Breaks if a wrong folder, or an export of another format, ends in a traceback."""
+    with pytest.raises(FileNotFoundError, match="holds no explainer"):
+        explain.load(tmp_path)
+    assert explain.load(export.parent).grid == (4, 4)  # the run's folder works as well
+    (tmp_path / "explainer.json").write_text('{"format": 99}')
+    with pytest.raises(ValueError, match="format 99"):
+        explain.load(tmp_path)
+
+
+def test_unet_export_round_trip(predictor, tmp_path):
+    """Breaks if a U-Net's settings or weights do not survive the export."""
+    backbone = make_backbone("unet", predictor.config)
+    init, bind = functional_policy(backbone, 10)
+    params = random_params(init)
+    explain.save_description(tmp_path, predictor, backbone, centered=False)
+    explain.save_weights(tmp_path, params)
+    result = explain.load(tmp_path)(PIXELS, targets=2)
+    images = predictor.preprocessing.normalize(PIXELS)
+    expected = bind(params).maps(images, jnp.full((5, 1), 2))[:, 0].reshape(5, 4, 4)
+    np.testing.assert_allclose(result.logits, expected, atol=1e-5)
+
+
+def test_import_is_light():
+    """Breaks if explaining needs TensorFlow, distrax, Orbax or transformers in memory."""
+    script = (
+        "import sys, fex_jax.explain; heavy = {'tensorflow', 'distrax', 'orbax', 'transformers', "
+        "'torch', 'matplotlib'}; print(sorted(heavy & set(sys.modules)))"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert result.stdout.strip() == "[]", result.stdout + result.stderr
