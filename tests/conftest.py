@@ -21,7 +21,12 @@ from fex_jax.preprocessing import Preprocessing  # noqa: E402
 def random_like(shapes: Params) -> Params:
     """Normal arrays: much faster than a module's own initial values, whose draws XLA compiles."""
     rng = np.random.default_rng(0)
-    return jax.tree.map(lambda x: rng.normal(0, 0.3, x.shape).astype(np.float32), shapes)
+
+    def draw(x: jax.ShapeDtypeStruct) -> np.ndarray:
+        scale = 1.5 / np.sqrt(np.prod(x.shape[:-1])) if len(x.shape) > 1 else 0.3
+        return rng.normal(0, scale, x.shape).astype(np.float32)
+
+    return jax.tree.map(draw, shapes)
 
 
 def random_params(init: Callable[[jax.Array], Params]) -> Params:
