@@ -9,6 +9,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import distrax  # noqa: E402, F401  TensorFlow Probability only loads before TensorFlow
 import jax  # noqa: E402
+import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
@@ -22,9 +23,9 @@ def random_like(shapes: Params) -> Params:
     """Normal arrays: much faster than a module's own initial values, whose draws XLA compiles."""
     rng = np.random.default_rng(0)
 
-    def draw(x: jax.ShapeDtypeStruct) -> np.ndarray:
+    def draw(x: jax.ShapeDtypeStruct) -> jax.Array:
         scale = 1.5 / np.sqrt(np.prod(x.shape[:-1])) if len(x.shape) > 1 else 0.3
-        return rng.normal(0, scale, x.shape).astype(np.float32)
+        return jnp.asarray(rng.normal(0, scale, x.shape), jnp.float32)
 
     return jax.tree.map(draw, shapes)
 

@@ -1,0 +1,163 @@
+"""train.py and eval.py as users run them, on ImageNet's own format."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_datasets as tfds
+from safetensors.numpy import load_file
+
+from fex_jax import explain
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def imagenet(tmp_path_factory) -> pathlib.Path:
+    """A TFDS data_dir with a small `imagenet2012`: its name, version, features and splits."""
+    directory = tmp_path_factory.mktemp("tfds")
+    features = tfds.builder("imagenet2012", data_dir=directory).info.features
+    rng = np.random.default_rng(0)
+
+    def examples(count: int) -> tf.data.Dataset:
+        return tf.data.Dataset.from_tensor_slices(
+            {
+                "image": rng.integers(0, 256, (count, 40, 48, 3), np.uint8),
+                "label": rng.integers(0, 1000, count),
+                "file_name": [f"n0{i}.JPEG" for i in range(count)],
+            }
+        )
+
+    tfds.dataset_builders.store_as_tfds_dataset(
+        name="imagenet2012",
+        version="5.1.0",
+        features=features,
+        split_datasets={"train": examples(200), "validation": examples(20)},
+        data_dir=directory,
+    )
+    return directory
+
+
+@pytest.fixture(scope="module")
+def command(imagenet, tmp_path_factory):
+    """command(script, workdir) → the arguments of a run of configs/vit_imagenet.py, shrunk."""
+    from fex_jax import pretrained
+    from tests.conftest import random_checkpoint
+
+    predictor = tmp_path_factory.mktemp("predictor")
+    pretrained.save(predictor, random_checkpoint(num_classes=1000))
+    overrides = {
+        "data.path": imagenet,
+        "predictor.path": predictor,
+        "batch_size": 8,
+        "epochs": 3.0,
+        "log_every": 5,
+        "checkpoint.every": 10,
+        "eval.num_images": 20,
+        "eval.batch_size": 16,
+    }
+
+    def arguments(script: str, workdir: pathlib.Path) -> list[str]:
+        return [
+            sys.executable,
+            str(ROOT / script),
+            f"--config={ROOT}/configs/vit_imagenet.py",
+            f"--workdir={workdir}",
+            *(f"--config.{name}={value}" for name, value in overrides.items()),
+        ]
+
+    return arguments
+
+
+def run(arguments: list[str]) -> str:
+    result = subprocess.run(arguments, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-3000:]
+    return result.stdout
+
+
+def wait_until(condition, process: subprocess.Popen, seconds: int = 240) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, f"ended early with {process.returncode}"
+        assert time.monotonic() < deadline, "took too long"
+        time.sleep(0.01)
+
+
+def test_killed_runs_end_with_the_parameters_of_an_uninterrupted_one(command, tmp_path):
+    """Breaks if resuming loses optimiser state, data position, randomness or a half-written file.
+
+    One run goes through. The other is stopped by SIGTERM at its first log line, continued, killed
+    by SIGKILL after a checkpoint, and continued to its end.
+    """
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    run(command("train.py", whole))
+
+    process = subprocess.Popen(
+        command("train.py", broken), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    log = broken / "metrics.jsonl"
+    wait_until(lambda: log.exists() and log.read_text().count("\n") >= 1, process)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 128 + signal.SIGTERM, output[-2000:]
+    assert "stopped by SIGTERM" in output
+    saved = max(int(path.name) for path in (broken / "checkpoints").glob("[0-9]*"))
+    assert 5 <= saved < 70, "the signal came too late to test anything"
+    assert explain.load(broken).grid == (4, 4)  # an unfinished run can be opened
+
+    process = subprocess.Popen(
+        command("train.py", broken), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    later = f"{saved // 10 * 10 + 10}"  # the next regular checkpoint
+    wait_until(lambda: any(p.name == later for p in (broken / "checkpoints").glob("*")), process)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (broken / "export" / "explainer.safetensors").exists()
+
+    output = run(command("train.py", broken))
+    assert "steps 0 to" not in output
+    a, b = (load_file(path / "export" / "explainer.safetensors") for path in (whole, broken))
+    assert a.keys() == b.keys()
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+    steps = [json.loads(line)["step"] for line in log.read_text().splitlines()]
+    assert steps == list(range(5, 80, 5))
+
+    # The finished run is evaluated, and training it again changes nothing.
+    run(command("eval.py", broken))
+    results = json.loads((broken / "eval" / "results.json").read_text())
+    assert results["protocol"] == "fex" and results["num_images"] == 20
+    for method in ("fex", "random"):
+        auc = results["methods"][method]["positive_auc"]
+        assert 0 <= auc["low"] <= auc["mean"] <= auc["high"] <= 1
+    assert (broken / "eval" / "gallery.html").stat().st_size > 10_000
+    assert (broken / "eval" / "curves.png").is_file()
+    run(command("train.py", broken))
+    c = load_file(broken / "export" / "explainer.safetensors")
+    np.testing.assert_array_equal(c[name], a[name])
+
+
+@pytest.mark.parametrize(
+    "override, message",
+    [
+        ("--config.batch_size=6", "error: batch_size=6 must be a multiple of"),
+        ("--config.data.path=nowhere/tfds", "error: TFDS could not prepare 'imagenet2012'"),
+        ("--config.objective.score=reward", "error: score is 'reward'; expected one of paper"),
+        ("--config.policy=resnet", "error: policy 'resnet' is unknown; choose vit or unet"),
+    ],
+)
+def test_wrong_settings_end_in_one_line(command, tmp_path, override, message):
+    """Breaks if a wrong setting ends in a traceback, or is found only after minutes."""
+    result = subprocess.run(
+        [*command("train.py", tmp_path), override], capture_output=True, text=True, timeout=120
+    )
+    assert result.returncode == 1
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
