@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 from tqdm import tqdm
 
@@ -26,15 +26,15 @@ _CONFIG = config_flags.DEFINE_config_file("config", None, "An experiment of conf
 _WORKDIR = flags.DEFINE_string("workdir", None, "The folder that train.py wrote.")
 
 _GALLERY_ITEMS = 16
-# Name in results.json → heading, whether more is better.
-_COLUMNS = {
-    "positive_auc": ("Positive AUC ↓", False),
-    "negative_auc": ("Negative AUC ↑", True),
-    "insertion": ("Insertion ↑", True),
-    "deletion": ("Deletion ↓", False),
-    "pixel_accuracy": ("Pixel acc. ↑", True),
-    "map": ("mAP ↑", True),
-    "miou": ("mIoU ↑", True),
+# Metrics by their names in results.json, with headings that say which way is better.
+COLUMNS = {
+    "positive_auc": "Positive AUC ↓",
+    "negative_auc": "Negative AUC ↑",
+    "insertion": "Insertion ↑",
+    "deletion": "Deletion ↓",
+    "pixel_accuracy": "Pixel acc. ↑",
+    "map": "mAP ↑",
+    "miou": "mIoU ↑",
 }
 _SEGMENTATION = {
     "pixel_accuracy": metrics.pixel_accuracy,
@@ -139,7 +139,7 @@ def evaluate(
 def summarise(values: dict) -> dict[str, dict[str, float]]:
     """Mean and 95 % bootstrap interval over images of every metric."""
     intervals = {
-        name: metrics.bootstrap_interval(values[name]) for name in _COLUMNS if name in values
+        name: metrics.bootstrap_interval(values[name]) for name in COLUMNS if name in values
     }
     if "segmentation" in values:
         for name, reduce in _SEGMENTATION.items():
@@ -182,7 +182,7 @@ def table(methods: dict[str, dict]) -> dict[str, dict[str, str]]:
     return {
         name: {
             heading: f"{v['mean']:.3f} ± {(v['high'] - v['low']) / 2:.3f}"
-            for metric, (heading, _) in _COLUMNS.items()
+            for metric, heading in COLUMNS.items()
             if (v := values.get(metric))
         }
         for name, values in methods.items()
@@ -194,6 +194,7 @@ def _fill(array: np.ndarray, size: int) -> np.ndarray:
 
 
 def main(_: list[str]) -> None:
+    logging.set_verbosity(logging.WARNING)
     config, workdir = _CONFIG.value, pathlib.Path(_WORKDIR.value)
     if config.eval.protocol not in metrics.PROTOCOLS:
         sys.exit(
@@ -238,7 +239,7 @@ def main(_: list[str]) -> None:
     plotting.gallery(
         output / "gallery.html", items, fractions, f"FEX on {config.data.name}", facts, shown
     )
-    headings = [h for h, _ in _COLUMNS.values() if h in shown["fex"]]
+    headings = [heading for heading in COLUMNS.values() if heading in shown["fex"]]
     print("  ".join(["method  ", *(f"{h:>14}" for h in headings)]))
     for name, row in shown.items():
         print("  ".join([f"{name:8}", *(f"{row[h]:>14}" for h in headings)]))

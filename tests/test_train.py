@@ -14,7 +14,10 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from safetensors.numpy import load_file
 
-from fex_jax import explain
+import train
+from configs import vit_imagenet
+from fex_jax import explain, pretrained
+from tests.conftest import random_checkpoint
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -48,9 +51,6 @@ def imagenet(tmp_path_factory) -> pathlib.Path:
 @pytest.fixture(scope="module")
 def command(imagenet, tmp_path_factory):
     """command(script, workdir) → the arguments of a run of configs/vit_imagenet.py, shrunk."""
-    from fex_jax import pretrained
-    from tests.conftest import random_checkpoint
-
     predictor = tmp_path_factory.mktemp("predictor")
     pretrained.save(predictor, random_checkpoint(num_classes=1000))
     overrides = {
@@ -77,7 +77,7 @@ def command(imagenet, tmp_path_factory):
 
 
 def run(arguments: list[str]) -> str:
-    result = subprocess.run(arguments, capture_output=True, text=True, timeout=300)
+    result = subprocess.run(arguments, capture_output=True, text=True, timeout=600)
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-3000:]
     return result.stdout
 
@@ -90,12 +90,16 @@ def wait_until(condition, process: subprocess.Popen, seconds: int = 240) -> None
         time.sleep(0.01)
 
 
-def test_killed_runs_end_with_the_parameters_of_an_uninterrupted_one(command, tmp_path):
+def test_killed_runs_end_with_the_parameters_of_an_uninterrupted_one(
+    command, tmp_path, monkeypatch
+):
     """Breaks if resuming loses optimiser state, data position, randomness or a half-written file.
 
     One run goes through. The other is stopped by SIGTERM at its first log line, continued, killed
     by SIGKILL after a checkpoint, and continued to its end.
     """
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     run(command("train.py", whole))
 
@@ -144,20 +148,32 @@ def test_killed_runs_end_with_the_parameters_of_an_uninterrupted_one(command, tm
     np.testing.assert_array_equal(c[name], a[name])
 
 
+def test_wrong_settings_end_in_one_line(command, tmp_path):
+    """Breaks if a wrong setting ends in a traceback."""
+    arguments = [*command("train.py", tmp_path), "--config.batch_size=6"]
+    result = subprocess.run(arguments, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 1
+    assert result.stderr.strip().splitlines()[-1].startswith("error: batch_size=6 must be a mult")
+    assert "Traceback" not in result.stderr
+
+
 @pytest.mark.parametrize(
-    "override, message",
+    "setting, value, message",
     [
-        ("--config.batch_size=6", "error: batch_size=6 must be a multiple of"),
-        ("--config.data.path=nowhere/tfds", "error: TFDS could not prepare 'imagenet2012'"),
-        ("--config.objective.score=reward", "error: score is 'reward'; expected one of paper"),
-        ("--config.policy=resnet", "error: policy 'resnet' is unknown; choose vit or unet"),
+        ("data.path", "nowhere", "TFDS could not prepare 'imagenet2012'"),
+        ("objective.score", "reward", "score is 'reward'; expected one of paper"),
+        ("policy", "resnet", "policy 'resnet' is unknown; choose vit or unet"),
+        ("predictor.path", "no/such/model/anywhere", "neither a directory nor a"),
+        ("mesh.fsdp", 3, "does not divide"),
     ],
 )
-def test_wrong_settings_end_in_one_line(command, tmp_path, override, message):
-    """Breaks if a wrong setting ends in a traceback, or is found only after minutes."""
-    result = subprocess.run(
-        [*command("train.py", tmp_path), override], capture_output=True, text=True, timeout=120
+def test_wrong_settings_say_what_was_wanted(
+    predictor_directory, imagenet, tmp_path, setting, value, message
+):
+    """Breaks if a wrong setting is found only after minutes, or deep inside a library."""
+    config = vit_imagenet.get_config()
+    config.update_from_flattened_dict(
+        {"data.path": str(imagenet), "predictor.path": predictor_directory} | {setting: value}
     )
-    assert result.returncode == 1
-    assert message in result.stderr
-    assert "Traceback" not in result.stderr
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        train.train(config, tmp_path)

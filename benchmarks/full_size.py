@@ -1,0 +1,79 @@
+"""Compiles the paper-size training step ahead of time and prints its cost; nothing is run.
+
+    python benchmarks/full_size.py --config=configs/vit_imagenet.py
+
+The step of ViT-B/16 with 1000 classes is lowered from shapes alone, so no weights, data or
+accelerator are needed. XLA's own analyses give FLOPs and memory for the backend at hand. On CPU
+bfloat16 products are computed in float32, so the memory of an accelerator is lower.
+"""
+
+import functools
+import pathlib
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+from absl import app, flags
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
+import train  # noqa: E402
+from fex_jax import predictors, pretrained  # noqa: E402
+from fex_jax.models import shapes  # noqa: E402
+from fex_jax.models.policy import functional_policy, make_backbone  # noqa: E402
+from fex_jax.models.vit import ViTClassifier, ViTConfig  # noqa: E402
+from fex_jax.preprocessing import Preprocessing  # noqa: E402
+
+VIT_B16 = ViTConfig("vit", 224, 16, 1000, 768, 12, 12, 3072, layer_norm_eps=1e-12)
+
+
+def count_flops(function, *arguments) -> float:
+    """Floating-point operations of one call, by XLA's analysis of the unoptimised program."""
+    return jax.jit(function).lower(*arguments).cost_analysis()["flops"]
+
+
+def main(_: list[str]) -> None:
+    config = flags.FLAGS.config  # defined by train.py
+    weights = shapes(lambda rngs: ViTClassifier(VIT_B16, rngs=rngs))
+    labels = tuple(map(str, range(VIT_B16.num_classes)))
+    predictor = pretrained.Checkpoint(VIT_B16, weights, labels, Preprocessing())
+    backbone = make_backbone(config.policy, VIT_B16)
+    init, network = functional_policy(backbone, 1000, jnp.dtype(config.dtype), config.remat)
+    optimizer = train.make_optimizer(config, num_steps=1000)
+    state = jax.eval_shape(train.make_initial_state(config, init, optimizer), weights)
+    images = jax.ShapeDtypeStruct((config.batch_size, 224, 224, 3), jnp.uint8)
+    key = jax.eval_shape(functools.partial(jax.random.key, 0))
+
+    step = train.make_step(config, predictor, network, optimizer)
+    image = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
+    target = jax.ShapeDtypeStruct((1,), jnp.int32)
+
+    def loss(params, x, y):  # as costly as the training loss, whose own terms are negligible
+        logits, class_logits, values = network(params)(x, y, config.objective.kl)
+        return logits.sum() + class_logits.sum() + values.sum()
+
+    # Loops are counted once by XLA, so the step is put together from its parts.
+    f_pass = count_flops(predictors.vit_classifier(VIT_B16), weights, image)
+    g_pass = count_flops(loss, state.params, image, target)
+    g_gradient = count_flops(jax.grad(loss), state.params, image, target)
+    queries = 1 + config.objective.num_masks * (1 + (config.objective.score == "contrast"))
+    total = queries * f_pass + g_pass + g_gradient
+    start = time.monotonic()
+    lowered = jax.jit(step, donate_argnums=0).lower(state, weights, images, key)
+    compiled = lowered.compile()
+    memory = compiled.memory_analysis()
+    resident = memory.argument_size_in_bytes + memory.output_size_in_bytes
+    resident -= memory.alias_size_in_bytes
+    print(f"objective {config.objective.score}, batch {config.batch_size}, {config.dtype}")
+    print(f"f: {queries} passes of {f_pass / 1e9:.1f} GFLOP an image")
+    print(f"g: one pass of {g_pass / 1e9:.1f} and one gradient of {g_gradient / 1e9:.1f} GFLOP")
+    print(f"training: {total / 1e9:.0f} GFLOP an image, {total / f_pass:.1f} passes of f")
+    print(f"parameters, optimiser state and batch: {resident / 2**30:.2f} GiB")
+    print(f"temporary memory at the peak: {memory.temp_size_in_bytes / 2**30:.2f} GiB")
+    print(f"compiled for {jax.devices()[0].platform} in {time.monotonic() - start:.0f} s")
+
+
+if __name__ == "__main__":
+    flags.mark_flag_as_required("config")
+    app.run(main)
