@@ -63,6 +63,16 @@ def make_perturbation(explainer: explain.Explainer, protocol: metrics.Protocol) 
     return functools.partial(perturb, predictor.params)
 
 
+def class_numbers(names: tuple[str, ...], labels: tuple[str, ...]) -> np.ndarray | None:
+    """The predictor's class for each label of the data: the same name, or else the same number.
+
+    None where neither can be: other names, and not as many.
+    """
+    if set(names) <= set(labels):
+        return np.array([labels.index(name) for name in names])
+    return np.arange(len(names)) if len(names) == len(labels) else None
+
+
 def object_masks(segmentation: np.ndarray, classes: np.ndarray) -> np.ndarray:
     """Pixels of each image's explained class, or of all objects where it is not in the scene."""
     own = segmentation == 1 + classes[:, None, None]
@@ -84,6 +94,12 @@ def evaluate(
     source = data.open_source(
         config.data.name, config.data.eval_split, config.data.path, predictor.config.image_size
     )
+    classes = class_numbers(source.labels, predictor.labels)
+    if classes is None and protocol.reference == "label":
+        raise ValueError(
+            f"protocol {protocol.name} needs labels, but the classes of {config.data.name} are not "
+            "the predictor's; use --config.eval.protocol=fex"
+        )
     perturb = make_perturbation(explainer, protocol)
     total = min(config.eval.num_images or source.size, source.size)
     batch_size = config.eval.batch_size
@@ -96,7 +112,8 @@ def evaluate(
         batch = {name: _fill(array, batch_size) for name, array in batch.items()}
         found = explainer(batch["image"], top_k=2, batch_size=batch_size)
         targets = found.targets[:, 0]
-        reference = batch["label"] if protocol.reference == "label" else targets
+        labels = np.full(batch_size, -1) if classes is None else classes[batch["label"]]
+        reference = labels if protocol.reference == "label" else targets
         random = jax.random.uniform(jax.random.fold_in(key, index), found.logits[:, 0].shape)
         for name, scores, maps in (
             ("fex", found.logits[:, 0], found.attributions[:, 0]),
@@ -110,7 +127,7 @@ def evaluate(
                 masks = object_masks(batch["segmentation"], targets)
                 part["segmentation"] = metrics.segmentation_statistics(maps, masks)
             collected[name].append(jax.tree.map(lambda x, n=size: np.asarray(x)[:n], part))
-        correct.append((targets == batch["label"])[:size])
+        correct.append((targets == labels)[:size])
         if "segmentation" in batch:
             both = both_shown(batch["segmentation"], found.targets)
             masks = [batch["segmentation"] == 1 + found.targets[:, i, None, None] for i in (0, 1)]
@@ -120,14 +137,16 @@ def evaluate(
             )
         if not items:
             curves = collected["fex"][0]["curves"]
-            items = gallery_items(explainer, batch, found, curves, min(size, _GALLERY_ITEMS))
+            names = [source.labels[label] for label in batch["label"]]
+            count = min(size, _GALLERY_ITEMS)
+            items = gallery_items(batch["image"], names, found, curves, count)
     methods = {
         name: jax.tree.map(lambda *x: np.concatenate(x), *parts)
         for name, parts in collected.items()
     }
     results = {
         "num_images": int(sum(map(len, correct))),
-        "accuracy": float(np.mean(np.concatenate(correct))),
+        "accuracy": None if classes is None else float(np.mean(np.concatenate(correct))),
         "methods": {name: summarise(values) for name, values in methods.items()},
     }
     if specific:
@@ -151,8 +170,8 @@ def summarise(values: dict) -> dict[str, dict[str, float]]:
 
 
 def gallery_items(
-    explainer: explain.Explainer,
-    batch: data.Batch,
+    images: np.ndarray,
+    names: list[str],
     found: explain.Explanation,
     curves: metrics.Curves,
     count: int,
@@ -160,8 +179,8 @@ def gallery_items(
     """The first images with the maps of their two most probable classes."""
     return [
         plotting.GalleryItem(
-            image=batch["image"][i],
-            label=found.labels[batch["label"][i]],
+            image=images[i],
+            label=names[i],
             classes=tuple(
                 plotting.ClassMap(
                     label=found.labels[target],
@@ -228,9 +247,11 @@ def main(_: list[str]) -> None:
     shown = table(results["methods"])
     facts = {
         "Data": f"{config.data.name}, {results['num_images']} {config.data.eval_split} images",
-        "Predictor": f"{config.predictor.path}, {results['accuracy']:.1%} correct",
+        "Predictor": config.predictor.path,
         "Protocol": protocol.name,
     }
+    if results["accuracy"] is not None:
+        facts["Predictor's accuracy"] = f"{results['accuracy']:.1%}"
     if "class_specific" in results:
         facts["Two-object scenes"] = (
             f"both maps highest on their own object in {results['class_specific']['fraction']:.1%} "

@@ -4,6 +4,7 @@ import ml_collections
 
 _PAPER = {
     "score": "paper",  # f(m⊙x) / K_m, Eq. 9
+    "targets": "argmax",  # Algorithm 1
     "budget_range": 0.0,
     "baseline": "value",  # v_y(x), Eq. 18
     "advantage": "paper",  # divided by T
@@ -11,6 +12,7 @@ _PAPER = {
 }
 _AUTHORS = {
     "score": "authors",  # N f(m⊙x) / (K_m + 1)
+    "targets": "argmax",
     "budget_range": 0.0,
     "baseline": "value",
     "advantage": "authors",
@@ -18,6 +20,7 @@ _AUTHORS = {
 }
 _CONTRAST = {
     "score": "contrast",  # f(m⊙x) − f((1−m)⊙x)
+    "targets": "sampled",  # from f(x)
     "budget_range": 3.0,
     "baseline": "leave_one_out",
     "advantage": "normalized",

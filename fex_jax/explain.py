@@ -162,7 +162,7 @@ class Explainer:
         starts = range(0, len(pictures), batch_size)
         for start in tqdm(starts, unit="batch", disable=not progress):
             stop = min(start + batch_size, len(pictures))
-            batch = np.stack([self.prepare(pictures[i], i) for i in range(start, stop)])
+            batch = np.stack([self._prepare(pictures[i], i) for i in range(start, stop)])
             given = None if classes is None else _pad(classes[start:stop], batch_size)
             part = self._compiled(
                 self.predictor.params, self.params, _pad(batch, batch_size), given, top_k or 1
@@ -179,8 +179,12 @@ class Explainer:
             attributions = self._upsample(attributions)
         return Explanation(attributions, logits, chosen, probabilities, self.predictor.labels)
 
-    def prepare(self, picture: Picture, index: int = 0) -> np.ndarray:
-        """What the predictor sees of a picture: float32 [S, S, 3] in 0..255, not normalised."""
+    def picture(self, picture: Picture) -> np.ndarray:
+        """What the predictor sees of a picture, uint8 [S, S, 3]: what maps should be laid over."""
+        return np.rint(self._prepare(picture, 0)).astype(np.uint8)
+
+    def _prepare(self, picture: Picture, index: int) -> np.ndarray:
+        """A picture as float32 [S, S, 3] in 0..255, before normalisation."""
         where = f"image {index}"
         if isinstance(picture, str | pathlib.Path):
             where = f"image {index} ({picture})"

@@ -26,6 +26,7 @@ class Objective:
     """What is maximised and how; the three presets of configs/ spell out every field."""
 
     score: Literal["paper", "authors", "contrast"] = "contrast"
+    targets: Literal["argmax", "sampled"] = "sampled"
     budget_range: float = 3.0  # 0: the policy chooses how much to keep; see `shift_budget`
     baseline: Literal["value", "leave_one_out"] = "leave_one_out"
     advantage: Literal["paper", "authors", "normalized"] = "normalized"
@@ -38,7 +39,7 @@ class Objective:
     kl_coef: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("score", "baseline", "advantage", "kl"):
+        for name in ("score", "targets", "baseline", "advantage", "kl"):
             allowed = self.__annotations__[name].__args__
             if getattr(self, name) not in allowed:
                 raise ValueError(
@@ -215,14 +216,19 @@ def rollout(
     key: jax.Array,
     objective: Objective,
 ) -> tuple[Rollout, Metrics]:
-    """Explains y = argmax f(x): draws S masks per input and asks f what they are worth.
+    """Chooses a class y per input, draws S masks for it and asks f what they are worth.
 
+    y = argmax f(x) as in Algorithm 1, or y ~ f(x), so that the maps of other classes are trained
+    on their own score as well.
     f sees B inputs at a time: 1 + S forward passes, 1 + 2S for the contrast score; g sees B once.
     """
+    target_key, budget_key, mask_key = jax.random.split(key, 3)
     probabilities = predict(inputs)
-    targets = jnp.argmax(probabilities, -1)
+    if objective.targets == "sampled":
+        targets = jax.random.categorical(target_key, jnp.log(probabilities))
+    else:
+        targets = jnp.argmax(probabilities, -1)
     output = policy(inputs, targets)
-    budget_key, mask_key = jax.random.split(key)
     budgets = objective.budget_range * jax.random.uniform(
         budget_key, (len(targets), 1), minval=-1.0, maxval=1.0
     )

@@ -14,6 +14,14 @@ def test_object_masks_are_the_explained_class_or_else_all_objects():
     np.testing.assert_array_equal(masks[1], [[0, 1], [1, 1]])  # class 9 is not in the scene
 
 
+def test_labels_of_the_data_become_the_predictors_classes():
+    """Breaks if a folder's first class is taken for the predictor's first class."""
+    labels = ("ant", "bee", "cat")
+    np.testing.assert_array_equal(evaluation.class_numbers(("cat", "ant"), labels), [2, 0])
+    np.testing.assert_array_equal(evaluation.class_numbers(("n01", "n02", "n03"), labels), range(3))
+    assert evaluation.class_numbers(("cat", "dog"), labels) is None
+
+
 def test_both_shown():
     """Breaks if scenes count whose second digit the predictor did not see."""
     pair, single = np.array([[0, 3, 7]], np.uint8), np.array([[0, 3, 3]], np.uint8)

@@ -82,6 +82,13 @@ def test_other_sizes_are_preprocessed(explainer):
     np.testing.assert_array_equal(maps[0], maps[1])
 
 
+def test_picture_is_what_the_predictor_sees(explainer, predictor):
+    """Breaks if maps are laid over another crop than the one they explain."""
+    large = Image.fromarray(RNG.integers(0, 256, (50, 70, 3), np.uint8))
+    np.testing.assert_array_equal(explainer.picture(large), predictor.preprocessing.resize(large))
+    np.testing.assert_array_equal(explainer.picture(PIXELS[0]), PIXELS[0])
+
+
 def test_targets(explainer):
     """Breaks if a class given by number, label or rank is not the one explained."""
     top = explainer(PIXELS, top_k=3)

@@ -193,8 +193,8 @@ def run_toy(objective: ppo.Objective, steps: int = 150) -> tuple[jax.Array, dict
 
 
 PRESETS = {
-    "paper": ppo.Objective("paper", 0.0, "value", "paper", "paper"),
-    "authors": ppo.Objective("authors", 0.0, "value", "authors", "authors"),
+    "paper": ppo.Objective("paper", "argmax", 0.0, "value", "paper", "paper"),
+    "authors": ppo.Objective("authors", "argmax", 0.0, "value", "authors", "authors"),
     "contrast": ppo.Objective(),
 }
 
@@ -230,6 +230,27 @@ def test_one_update_at_a_time_moves_every_part_of_the_batch():
     parts = {tuple(part) for part in seen if len(part) == 2}
     assert parts == {(0.0, 2.0), (1.0, 3.0)}
     assert int(state.step) == 1
+
+
+def test_targets_are_the_argmax_or_sampled_from_f():
+    """Breaks if another class than the one drawn is scored, or sampling ignores f."""
+    x = jnp.ones((4000, 6)) * jnp.array([0.8, 1, 1, 1, 1, 1])  # f = (0.77, 0.23)
+    arguments = (toy_predict, lambda x, m: x * m)
+    policy = functools.partial(
+        toy_policy, {"logits": jnp.zeros(6), "classes": jnp.zeros(2), "value": 0.0}
+    )
+    sampled, _ = ppo.rollout(*arguments, policy, x, jax.random.key(0), PRESETS["contrast"])
+    assert abs(float(sampled.targets.mean()) - 0.23) < 0.03
+    argmax, _ = ppo.rollout(*arguments, policy, x, jax.random.key(0), PRESETS["authors"])
+    assert not argmax.targets.any()
+    kept, removed = x[:, None] * sampled.masks, x[:, None] * ~sampled.masks
+    f = jnp.where(sampled.targets[:, None], 1 - _toy(kept), _toy(kept))
+    g = jnp.where(sampled.targets[:, None], 1 - _toy(removed), _toy(removed))
+    np.testing.assert_allclose(sampled.scores, f - g, atol=1e-6)
+
+
+def _toy(x: jax.Array) -> jax.Array:
+    return 0.05 + 0.9 * x[..., 0] * x[..., 3]
 
 
 def test_collapse_is_noticed():

@@ -8,7 +8,7 @@ from flax import nnx
 
 from fex_jax.models import Params, functional
 from fex_jax.models.unet import UNet, UNetConfig
-from fex_jax.models.vit import ViT, ViTConfig
+from fex_jax.models.vit import Linear, ViT, ViTConfig
 
 _CLASSES_AT_ONCE = 16  # maps held in memory together by the paper's KL term
 
@@ -17,9 +17,9 @@ class Heads(nnx.Module):
     """Map head on feature tokens, value head on the pooled token; three linear layers each."""
 
     def __init__(self, width: int, num_classes: int, *, rngs: nnx.Rngs):
-        def linear(features: int, scale: float = 1.0) -> nnx.Linear:
+        def linear(features: int, scale: float = 1.0) -> Linear:
             init = nnx.initializers.variance_scaling(scale, "fan_in", "truncated_normal")
-            return nnx.Linear(width, features, kernel_init=init, rngs=rngs)
+            return Linear(width, features, kernel_init=init, rngs=rngs)
 
         self.map_in, self.map_mid = linear(width), linear(width)
         self.map_out = linear(num_classes, 0.01)  # λ starts near 1/2: every mask is explored

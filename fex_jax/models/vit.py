@@ -77,13 +77,24 @@ class ViTConfig:
         return 2 if self.family == "deit" else 1
 
 
+class Linear(nnx.Linear):
+    """A linear layer on the last axis, computed on one matrix of all rows.
+
+    With several leading axes the weights' gradient contracts over all of them, which XLA's CPU
+    backend does at half the speed of a plain matrix product.
+    """
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return super().__call__(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], -1)
+
+
 class PatchEmbedding(nnx.Module):
     """Linear embedding of non-overlapping patches: [B, H, W, C] -> [B, N, D]."""
 
     def __init__(self, config: ViTConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.config = config
         features = config.patch_size**2 * config.num_channels
-        self.projection = nnx.Linear(features, config.hidden_size, dtype=dtype, rngs=rngs)
+        self.projection = Linear(features, config.hidden_size, dtype=dtype, rngs=rngs)
 
     def __call__(self, images: jax.Array) -> jax.Array:
         config, (rows, columns) = self.config, self.config.grid
@@ -106,7 +117,7 @@ class Attention(nnx.Module):
     def __init__(self, config: ViTConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.num_heads = config.num_heads
         size = config.hidden_size
-        linear = partial(nnx.Linear, size, size, dtype=dtype, rngs=rngs)
+        linear = partial(Linear, size, size, dtype=dtype, rngs=rngs)
         self.query = linear(use_bias=config.qkv_bias)
         self.key = linear(use_bias=config.qkv_bias)
         self.value = linear(use_bias=config.qkv_bias)
@@ -136,8 +147,8 @@ class Mlp(nnx.Module):
             # Two thirds keep the parameter count of a plain MLP; DINOv2 rounds up to eights.
             inner = (config.mlp_dim * 2 // 3 + 7) // 8 * 8
         wide = 2 * inner if config.swiglu else inner  # gate and values in one matmul
-        self.fc1 = nnx.Linear(config.hidden_size, wide, dtype=dtype, rngs=rngs)
-        self.fc2 = nnx.Linear(inner, config.hidden_size, dtype=dtype, rngs=rngs)
+        self.fc1 = Linear(config.hidden_size, wide, dtype=dtype, rngs=rngs)
+        self.fc2 = Linear(inner, config.hidden_size, dtype=dtype, rngs=rngs)
 
     def __call__(self, tokens: jax.Array) -> jax.Array:
         hidden = self.fc1(tokens)
