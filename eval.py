@@ -104,13 +104,15 @@ def evaluate(
     total = min(config.eval.num_images or source.size, source.size)
     batch_size = config.eval.batch_size
     stream = data.eval_stream(source, predictor.preprocessing, batch_size, limit=total)
-    key = jax.random.key(config.seed)
+    key, top_k = jax.random.key(config.seed), min(2, len(predictor.labels))
     collected, correct, specific, items = {"fex": [], "random": []}, [], [], []
     for index, batch in enumerate(tqdm(stream, total=-(-total // batch_size), unit="batch")):
         size = len(batch["image"])
-        # A short last batch is filled up, so that every shape is compiled once; see `cut`.
+        # A short last batch is filled up, so that every shape is compiled once.
         batch = {name: _fill(array, batch_size) for name, array in batch.items()}
-        found = explainer(batch["image"], top_k=2, batch_size=batch_size)
+        found = explainer(
+            batch["image"], top_k=min(2, len(predictor.labels)), batch_size=batch_size
+        )
         targets = found.targets[:, 0]
         labels = np.full(batch_size, -1) if classes is None else classes[batch["label"]]
         reference = labels if protocol.reference == "label" else targets

@@ -7,6 +7,7 @@ the last checkpoint. The result, `<workdir>/export`, is opened by `fex_jax.expla
 """
 
 import functools
+import json
 import pathlib
 import signal
 import sys
@@ -83,6 +84,18 @@ def make_initial_state(
     return initial_state
 
 
+def check_same_experiment(config: ml_collections.ConfigDict, path: pathlib.Path) -> None:
+    """Refuses to continue a run under settings that would make it another experiment."""
+    free = ("eval", "checkpoint", "mesh", "log_every")
+    old, new = json.loads(path.read_text()), config.to_dict()
+    changed = [name for name in new if name not in free and old.get(name) != new[name]]
+    if changed:
+        raise ValueError(
+            f"{path.parent} was trained with other settings of {', '.join(changed)} (see {path}): "
+            "continue with those, or choose another --workdir"
+        )
+
+
 def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     """Algorithm 1 of the paper, from the last checkpoint or the start to the end."""
     mesh = sharding.make_mesh(config.mesh.fsdp)
@@ -119,12 +132,14 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     workdir.mkdir(parents=True, exist_ok=True)
     manager = checkpoint.open_manager(workdir / "checkpoints", config.checkpoint.keep)
     state = checkpoint.restore(manager, sharding.with_shardings(shapes, shardings))
-    if state is None:
+    if state is not None:
+        check_same_experiment(config, workdir / "config.json")
+    else:
         state = jax.jit(initial_state, out_shardings=shardings)(frozen)
         explain.save_description(
             workdir / "export", predictor, backbone, centered=config.objective.budget_range > 0
         )
-        (workdir / "config.json").write_text(config.to_json_best_effort(indent=2) + "\n")
+        (workdir / "config.json").write_text(json.dumps(config.to_dict(), indent=2) + "\n")
     start = int(state.step)
     log = logs.open_log(workdir, start)
     stream = data.train_stream(

@@ -134,6 +134,12 @@ def test_killed_runs_end_with_the_parameters_of_an_uninterrupted_one(
     steps = [json.loads(line)["step"] for line in log.read_text().splitlines()]
     assert steps == list(range(5, 80, 5))
 
+    # Other settings are refused, but for those that do not change the experiment.
+    result = subprocess.run(
+        [*command("train.py", broken), "--config.epochs=4.0"], capture_output=True, text=True
+    )
+    assert result.returncode == 1 and "other settings of epochs" in result.stderr
+
     # The finished run is evaluated, and training it again changes nothing.
     run(command("eval.py", broken))
     results = json.loads((broken / "eval" / "results.json").read_text())
