@@ -85,6 +85,46 @@ def both_shown(segmentation: np.ndarray, pairs: np.ndarray) -> np.ndarray:
     return np.array([classes == set(pair + 1) for classes, pair in zip(shown, pairs, strict=True)])
 
 
+def evaluate_batch(
+    explainer: explain.Explainer,
+    perturb: Callable,
+    batch: data.Batch,
+    labels: np.ndarray,
+    protocol: metrics.Protocol,
+    key: jax.Array,
+) -> tuple[explain.Explanation, dict]:
+    """Explanations of a batch's most probable classes, and every statistic by image.
+
+    Args:
+      labels: [B] the predictor's class of each image's label, -1 where there is none.
+    """
+    size = len(labels)
+    top_k = min(2, len(explainer.predictor.labels))
+    found = explainer(batch["image"], top_k=top_k, batch_size=size)
+    targets = found.targets[:, 0]
+    reference = labels if protocol.reference == "label" else targets
+    random = jax.random.uniform(key, (size, *explainer.grid))
+    scores = {"fex": (found.logits[:, 0], found.attributions[:, 0]), "random": (random, random)}
+    statistics = {"methods": {}, "correct": targets == labels}
+    for name, (logits, maps) in scores.items():
+        areas, curves = perturb(batch["image"], logits.reshape(size, -1), targets, reference)
+        statistics["methods"][name] = {**areas, "curves": curves}
+        if "segmentation" in batch:
+            masks = object_masks(batch["segmentation"], targets)
+            segmented = metrics.segmentation_statistics(maps, masks)
+            statistics["methods"][name]["segmentation"] = segmented
+    if "segmentation" in batch:
+        scene = batch["segmentation"]
+        # A scene's prediction is right if it names any of its objects.
+        statistics["correct"] = (scene == 1 + targets[:, None, None]).any((1, 2))
+        statistics["both_shown"] = both_shown(scene, found.targets)
+        statistics["class_specific"] = metrics.class_specificity(
+            *(found.attributions[:, i] for i in (0, 1)),
+            *(scene == 1 + found.targets[:, i, None, None] for i in (0, 1)),
+        )
+    return found, statistics
+
+
 def evaluate(
     explainer: explain.Explainer, config: ml_collections.ConfigDict
 ) -> tuple[dict, dict, list[plotting.GalleryItem]]:
@@ -104,57 +144,30 @@ def evaluate(
     total = min(config.eval.num_images or source.size, source.size)
     batch_size = config.eval.batch_size
     stream = data.eval_stream(source, predictor.preprocessing, batch_size, limit=total)
-    key, top_k = jax.random.key(config.seed), min(2, len(predictor.labels))
-    collected, correct, specific, items = {"fex": [], "random": []}, [], [], []
+    parts, items = [], []
     for index, batch in enumerate(tqdm(stream, total=-(-total // batch_size), unit="batch")):
         size = len(batch["image"])
         # A short last batch is filled up, so that every shape is compiled once.
         batch = {name: _fill(array, batch_size) for name, array in batch.items()}
-        found = explainer(
-            batch["image"], top_k=min(2, len(predictor.labels)), batch_size=batch_size
-        )
-        targets = found.targets[:, 0]
         labels = np.full(batch_size, -1) if classes is None else classes[batch["label"]]
-        reference = labels if protocol.reference == "label" else targets
-        random = jax.random.uniform(jax.random.fold_in(key, index), found.logits[:, 0].shape)
-        for name, scores, maps in (
-            ("fex", found.logits[:, 0], found.attributions[:, 0]),
-            ("random", random, random),
-        ):
-            areas, curves = perturb(
-                batch["image"], scores.reshape(batch_size, -1), targets, reference
-            )
-            part = {**areas, "curves": curves}
-            if "segmentation" in batch:
-                masks = object_masks(batch["segmentation"], targets)
-                part["segmentation"] = metrics.segmentation_statistics(maps, masks)
-            collected[name].append(jax.tree.map(lambda x, n=size: np.asarray(x)[:n], part))
-        correct.append((targets == labels)[:size])
-        if "segmentation" in batch:
-            both = both_shown(batch["segmentation"], found.targets)
-            masks = [batch["segmentation"] == 1 + found.targets[:, i, None, None] for i in (0, 1)]
-            maps = found.attributions[:, 0], found.attributions[:, 1]
-            specific.append(
-                np.asarray(metrics.class_specificity(*maps, *masks))[:size][both[:size]]
-            )
+        key = jax.random.fold_in(jax.random.key(config.seed), index)
+        found, statistics = evaluate_batch(explainer, perturb, batch, labels, protocol, key)
+        parts.append(jax.tree.map(lambda x, n=size: np.asarray(x)[:n], statistics))
         if not items:
-            curves = collected["fex"][0]["curves"]
             names = [source.labels[label] for label in batch["label"]]
+            curves = parts[0]["methods"]["fex"]["curves"]
             count = min(size, _GALLERY_ITEMS)
             items = gallery_items(batch["image"], names, found, curves, count)
-    methods = {
-        name: jax.tree.map(lambda *x: np.concatenate(x), *parts)
-        for name, parts in collected.items()
-    }
+    values = jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
     results = {
-        "num_images": int(sum(map(len, correct))),
-        "accuracy": None if classes is None else float(np.mean(np.concatenate(correct))),
-        "methods": {name: summarise(values) for name, values in methods.items()},
+        "num_images": len(values["correct"]),
+        "accuracy": None if classes is None else float(values["correct"].mean()),
+        "methods": {name: summarise(method) for name, method in values["methods"].items()},
     }
-    if specific:
-        values = np.concatenate(specific)
-        results["class_specific"] = {"fraction": float(values.mean()), "num_scenes": len(values)}
-    return results, {name: values["curves"] for name, values in methods.items()}, items
+    if values.get("both_shown", np.zeros(1)).any():
+        right = values["class_specific"][values["both_shown"]]
+        results["class_specific"] = {"fraction": float(right.mean()), "num_scenes": len(right)}
+    return results, {name: m["curves"] for name, m in values["methods"].items()}, items
 
 
 def summarise(values: dict) -> dict[str, dict[str, float]]:

@@ -4,8 +4,8 @@
     python train.py --config=configs/fashion_scenes.py --workdir=runs/fashion
     python eval.py --config=configs/fashion_scenes.py --workdir=runs/fashion
 
-TFDS downloads `fashion_mnist`; or point `--config.data.path` at the folder of the four IDX files,
-as Debian's package dataset-fashion-mnist installs them in /usr/share/datasets/fashion-mnist.
+The garments come from Debian's package dataset-fashion-mnist where it is installed, or else TFDS
+downloads `fashion_mnist`; `--config.data.path` names another folder with the four IDX files.
 """
 
 import ml_collections

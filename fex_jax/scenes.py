@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 SPLITS = {"train": (0.0, 0.7), "validation": (0.7, 0.8), "test": (0.8, 1.0)}
+_DEBIAN_FASHION_MNIST = pathlib.Path("/usr/share/datasets/fashion-mnist")
 _FASHION_LABELS = (
     "T-shirt", "trouser", "pullover", "dress", "coat",
     "sandal", "shirt", "sneaker", "bag", "ankle boot",
@@ -45,8 +46,13 @@ def digits() -> Objects:
     return Objects((bunch.images / 16.0).astype(np.float32), bunch.target, tuple("0123456789"))
 
 
-def fashion_mnist(directory: str | None = None) -> Objects:
-    """Fashion-MNIST's 70,000 garments from IDX files in `directory`, or else from TFDS."""
+def fashion_mnist(directory: str | pathlib.Path | None = None) -> Objects:
+    """Fashion-MNIST's 70,000 garments from IDX files in `directory`.
+
+    Without a directory, from Debian's package dataset-fashion-mnist, or else from TFDS.
+    """
+    if not directory and _DEBIAN_FASHION_MNIST.is_dir():
+        directory = _DEBIAN_FASHION_MNIST
     if directory:
         images, labels = [], []
         for part in ("train", "t10k"):
