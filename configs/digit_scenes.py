@@ -14,8 +14,9 @@ from configs import common
 def get_config(preset: str = "contrast") -> ml_collections.ConfigDict:
     config = common.get_config(preset)
     config.data.name = "digit_scenes"
-    config.data.limit = 25_600
+    config.data.limit = 12_800
+    config.batch_size = 64
     config.data.augment = False
     config.predictor.path = "models/digits_vit"
-    config.optimizer.learning_rate = 5e-4
+    config.optimizer.learning_rate = 1e-3
     return config

@@ -99,8 +99,8 @@ class Layout:
 
     image_size: int = 64
     pair_fraction: float = 0.5  # scenes with two objects
-    large: tuple[int, int] = (26, 36)  # side of the larger object
-    small: tuple[int, int] = (18, 25)  # side of the smaller one
+    large: tuple[int, int] = (28, 39)  # side of the larger object
+    small: tuple[int, int] = (20, 26)  # side of the smaller one
     fragments: tuple[int, int] = (4, 9)  # on 64 x 64 pixels; larger canvases get more
     noise: float = 0.05  # standard deviation of the background, 1 = white
 
@@ -115,20 +115,17 @@ def draw(objects: Objects, layout: Layout, seed: int, index: int) -> Scene:
     taken = np.zeros((size, size), bool)
 
     chosen = _choose(objects.labels, rng, pair=rng.random() < layout.pair_fraction)
-    for source, (low, high) in zip(chosen, (layout.large, layout.small), strict=False):
-        alpha = _resize(objects.images[source], rng.integers(low, high))
-        corner = _free_corner(taken, alpha.shape, rng)
-        region = (slice(corner[0], corner[0] + alpha.shape[0]),
-                  slice(corner[1], corner[1] + alpha.shape[1]))  # fmt: skip
+    sides = [int(rng.integers(*layout.large)), int(rng.integers(*layout.small))][: len(chosen)]
+    for source, side, corner in zip(chosen, sides, _corners(size, sides, rng), strict=True):
+        region = _square(corner, side)
+        alpha = _resize(objects.images[source], side)
         _paint(canvas[region], alpha, rng)
         segmentation[region][alpha > 0.3] = 1 + objects.labels[source]
         taken[region] = True
 
     for _ in range(round(rng.integers(*layout.fragments) * (size / 64) ** 2)):
         fragment = _fragment(objects.images[rng.integers(len(objects.images))], layout, rng)
-        corner = rng.integers(0, size - len(fragment) + 1, 2)
-        region = (slice(corner[0], corner[0] + fragment.shape[0]),
-                  slice(corner[1], corner[1] + fragment.shape[1]))  # fmt: skip
+        region = _square(rng.integers(0, size - len(fragment) + 1, 2), len(fragment))
         fragment[taken[region]] = 0  # a fragment never covers an object: its mask stays exact
         _paint(canvas[region], fragment, rng)
 
@@ -158,21 +155,19 @@ def _interpolation(length: int, side: int) -> np.ndarray:
     return np.asarray(identity.resize((length, side), Image.Resampling.BICUBIC))
 
 
-def _free_corner(
-    taken: np.ndarray, shape: tuple[int, int], rng: np.random.Generator
-) -> tuple[int, int]:
-    """A random top left corner whose rectangle covers as little of other objects as can be."""
-    if not taken.any():
-        return tuple(rng.integers(0, np.subtract(taken.shape, shape) + 1))
-    covered = np.pad(taken.cumsum(0).cumsum(1), ((1, 0), (1, 0)))  # summed-area table
-    height, width = shape
-    overlap = (
-        covered[height:, width:] - covered[:-height, width:]
-        - covered[height:, :-width] + covered[:-height, :-width]
-    )  # fmt: skip
-    rows, columns = np.nonzero(overlap == overlap.min())
-    pick = rng.integers(len(rows))
-    return int(rows[pick]), int(columns[pick])
+def _corners(size: int, sides: list[int], rng: np.random.Generator) -> list[np.ndarray]:
+    """Random top left corners of squares that do not overlap: drawn until they fit."""
+    while True:
+        corners = [rng.integers(0, size - side + 1, 2) for side in sides]
+        if len(sides) == 1:
+            return corners
+        (a, b), (first, second) = corners, sides
+        if (a + first <= b).any() or (b + second <= a).any():
+            return corners
+
+
+def _square(corner: np.ndarray, side: int) -> tuple[slice, slice]:
+    return slice(corner[0], corner[0] + side), slice(corner[1], corner[1] + side)
 
 
 def _fragment(picture: np.ndarray, layout: Layout, rng: np.random.Generator) -> np.ndarray:

@@ -104,7 +104,7 @@ def main(_) -> None:
     def step(params, opt_state, images, targets, i):
         amount, which = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), i))
         # Whole pictures first: what an object looks like is learned faster without holes.
-        most = _REMOVED.value * jnp.minimum(1, i / (0.6 * _STEPS.value))
+        most = _REMOVED.value * jnp.minimum(1, i / (0.5 * _STEPS.value))
         removed = jax.random.uniform(amount, (len(images),), maxval=most)
         masks = random_masks(which, vit.grid, removed)
         images = masking.patches(preprocessing.normalize(images), masks)
