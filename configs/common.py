@@ -9,6 +9,7 @@ _PAPER = {
     "baseline": "value",  # v_y(x), Eq. 18
     "advantage": "paper",  # divided by T
     "kl": "paper",  # D(softmax(mean log λ) ‖ f), Eq. 24
+    "entropy_coef": 1e-5,
 }
 _AUTHORS = {
     "score": "authors",  # N f(m⊙x) / (K_m + 1)
@@ -17,6 +18,7 @@ _AUTHORS = {
     "baseline": "value",
     "advantage": "authors",
     "kl": "authors",  # D(f ‖ softmax(mean z))
+    "entropy_coef": 1e-5,
 }
 _CONTRAST = {
     "score": "contrast",  # f(m⊙x) − f((1−m)⊙x)
@@ -25,6 +27,7 @@ _CONTRAST = {
     "baseline": "leave_one_out",
     "advantage": "normalized",
     "kl": "authors",
+    "entropy_coef": 0.6,  # features that do not matter to f return to the mean
 }
 _PRESETS = {"paper": _PAPER, "authors": _AUTHORS, "contrast": _CONTRAST}
 
@@ -59,7 +62,6 @@ def get_config(preset: str = "contrast") -> ml_collections.ConfigDict:
     config.objective.num_masks = 5
     config.objective.num_updates = 4
     config.objective.clip_epsilon = 0.2
-    config.objective.entropy_coef = 1e-5
     config.objective.value_coef = 0.5
     config.objective.kl_coef = 1.0
 

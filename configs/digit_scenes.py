@@ -14,7 +14,7 @@ from configs import common
 def get_config(preset: str = "contrast") -> ml_collections.ConfigDict:
     config = common.get_config(preset)
     config.data.name = "digit_scenes"
-    config.data.limit = 12_800
+    config.data.limit = 19_200
     config.batch_size = 64
     config.data.augment = False
     config.predictor.path = "models/digits_vit"

@@ -34,7 +34,7 @@ class Objective:
     num_masks: int = 5  # S, the paper's s
     num_updates: int = 4  # gradient steps a batch, each on a different part of its inputs
     clip_epsilon: float = 0.2
-    entropy_coef: float = 1e-5
+    entropy_coef: float = 0.6
     value_coef: float = 0.5
     kl_coef: float = 1.0
 
