@@ -22,9 +22,6 @@ from tqdm import tqdm
 
 from fex_jax import data, explain, metrics, plotting, predictors
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "An experiment of configs/.")
-_WORKDIR = flags.DEFINE_string("workdir", None, "The folder that train.py wrote.")
-
 _GALLERY_ITEMS = 16
 # Metrics by their names in results.json, with headings that say which way is better.
 COLUMNS = {
@@ -229,7 +226,7 @@ def _fill(array: np.ndarray, size: int) -> np.ndarray:
 
 def main(_: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)
-    config, workdir = _CONFIG.value, pathlib.Path(_WORKDIR.value)
+    config, workdir = flags.FLAGS.config, pathlib.Path(flags.FLAGS.workdir)
     if config.eval.protocol not in metrics.PROTOCOLS:
         sys.exit(
             f"error: config.eval.protocol={config.eval.protocol!r} is unknown; choose one of "
@@ -285,5 +282,7 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    config_flags.DEFINE_config_file("config", None, "An experiment of configs/.")
+    flags.DEFINE_string("workdir", None, "The folder that train.py wrote.")
     flags.mark_flags_as_required(["config", "workdir"])
     app.run(main)

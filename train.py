@@ -26,9 +26,6 @@ from tqdm import tqdm
 from fex_jax import checkpoint, data, explain, logs, masking, ppo, predictors, pretrained, sharding
 from fex_jax.models.policy import functional_policy, make_backbone
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "An experiment of configs/.")
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder for checkpoints, logs and the export.")
-
 
 def make_optimizer(
     config: ml_collections.ConfigDict, num_steps: int
@@ -198,11 +195,13 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
 def main(_: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)  # Orbax reports every file
     try:
-        train(_CONFIG.value, pathlib.Path(_WORKDIR.value))
+        train(flags.FLAGS.config, pathlib.Path(flags.FLAGS.workdir))
     except (ValueError, FileNotFoundError, FloatingPointError) as error:
         sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":
+    config_flags.DEFINE_config_file("config", None, "An experiment of configs/.")
+    flags.DEFINE_string("workdir", None, "Folder for checkpoints, logs and the export.")
     flags.mark_flags_as_required(["config", "workdir"])
     app.run(main)

@@ -15,6 +15,7 @@ import time
 import jax
 import jax.numpy as jnp
 from absl import app, flags
+from ml_collections import config_flags
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
@@ -34,7 +35,7 @@ def count_flops(function, *arguments) -> float:
 
 
 def main(_: list[str]) -> None:
-    config = flags.FLAGS.config  # defined by train.py
+    config = flags.FLAGS.config
     weights = shapes(lambda rngs: ViTClassifier(VIT_B16, rngs=rngs))
     labels = tuple(map(str, range(VIT_B16.num_classes)))
     predictor = pretrained.Checkpoint(VIT_B16, weights, labels, Preprocessing())
@@ -75,5 +76,6 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    config_flags.DEFINE_config_file("config", None, "An experiment of configs/.")
     flags.mark_flag_as_required("config")
     app.run(main)

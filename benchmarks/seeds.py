@@ -13,11 +13,12 @@ import subprocess
 import sys
 
 from absl import app, flags
+from ml_collections import config_flags
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from eval import COLUMNS  # noqa: E402  defines --config and --workdir, too
+from eval import COLUMNS  # noqa: E402
 
 _SEEDS = flags.DEFINE_integer("seeds", 3, "How many: 0, 1, 2, …")
 
@@ -58,5 +59,7 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    config_flags.DEFINE_config_file("config", None, "An experiment of configs/.")
+    flags.DEFINE_string("workdir", None, "Folder for the runs of all seeds.")
     flags.mark_flags_as_required(["config", "workdir"])
     app.run(main)
