@@ -1,6 +1,6 @@
 """FEX on scenes of Fashion-MNIST garments, 64 patches.
 
-    python scripts/train_predictor.py --config=configs/fashion_scenes.py
+    python scripts/train_predictor.py --config=configs/fashion_scenes.py --backbone=models/digits_vit
     python train.py --config=configs/fashion_scenes.py --workdir=runs/fashion
     python eval.py --config=configs/fashion_scenes.py --workdir=runs/fashion
 
@@ -16,5 +16,5 @@ from configs import digit_scenes
 def get_config(preset: str = "contrast") -> ml_collections.ConfigDict:
     config = digit_scenes.get_config(preset)
     config.data.name = "fashion_scenes"
-    config.predictor.path = "models/fashion_vit"
+    config.predictor.path = "runs/fashion_predictor"
     return config
