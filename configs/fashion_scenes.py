@@ -1,6 +1,7 @@
 """FEX on scenes of Fashion-MNIST garments, 64 patches.
 
-    python scripts/train_predictor.py --config=configs/fashion_scenes.py --backbone=models/digits_vit
+    python scripts/train_predictor.py --config=configs/fashion_scenes.py \\
+        --backbone=models/digits_vit
     python train.py --config=configs/fashion_scenes.py --workdir=runs/fashion
     python eval.py --config=configs/fashion_scenes.py --workdir=runs/fashion
 
