@@ -43,17 +43,17 @@ _SEGMENTATION = {
 def make_perturbation(explainer: explain.Explainer, protocol: metrics.Protocol) -> Callable:
     """perturb(pixels, scores, targets, reference) → (areas, curves) of each image, jitted."""
     predictor = explainer.predictor
-    predict = predictors.vit_classifier(predictor.config)
     preprocessing = predictor.preprocessing
     side = (preprocessing.image_size,) * 2
 
     @jax.jit
     def perturb(params: dict, pixels, scores, targets, reference):
+        model = predictors.vit(predictor.config, params)
         images = preprocessing.normalize(pixels)
         black = preprocessing.normalize(jnp.zeros(3))
         mask, scores = metrics.image_features(protocol, scores, explainer.grid, side, black)
         curves = metrics.perturbation_curves(
-            functools.partial(predict, params), mask, images, scores, targets, reference, protocol
+            model.predict, mask, images, scores, targets, reference, protocol
         )
         return metrics.areas(curves, protocol), curves
 

@@ -6,7 +6,6 @@ Any setting can be overridden: `--config.batch_size=64`. The same command run ag
 the last checkpoint. The result, `<workdir>/export`, is opened by `fex_jax.explain.load`.
 """
 
-import functools
 import json
 import pathlib
 import signal
@@ -23,7 +22,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 from tqdm import tqdm
 
-from fex_jax import checkpoint, data, explain, logs, masking, ppo, predictors, pretrained, sharding
+from fex_jax import checkpoint, data, explain, logs, ppo, predictors, pretrained, sharding
 from fex_jax.models.policy import functional_policy, make_backbone
 
 
@@ -47,16 +46,17 @@ def make_step(
 ) -> Callable:
     """step(state, predictor's parameters, uint8 images, key) → (state, metrics), to be jitted."""
     objective = ppo.Objective(**config.objective)
-    predict = predictors.vit_classifier(predictor.config, jnp.dtype(config.dtype))
-    grid = predictor.config.grid
 
     def step(state: ppo.TrainState, predictor_params: dict, images: jax.Array, key: jax.Array):
+        model = predictors.vit(
+            predictor.config, predictor_params, config.predictor.fill, jnp.dtype(config.dtype)
+        )
         return ppo.train_step(
             state,
             predictor.preprocessing.normalize(images),
             jax.random.fold_in(key, state.step),
-            predict=functools.partial(predict, predictor_params),
-            mask=lambda x, m: masking.patches(x, m.reshape(-1, *grid), config.predictor.fill),
+            predict=model.predict,
+            mask=model.mask,
             policy=lambda params, x, y: ppo.PolicyOutput(*network(params)(x, y, objective.kl)),
             optimizer=optimizer,
             objective=objective,

@@ -34,7 +34,7 @@ def main(_: list[str]) -> None:
     explainer = explain.load(_WORKDIR.value)
     config = explainer.predictor.config
     _, network = functional_policy(explainer.backbone, config.num_classes)
-    predict = jax.jit(predictors.vit_classifier(config))
+    predict = jax.jit(lambda params, x: predictors.vit(config, params).predict(x))
     explain_class = jax.jit(lambda params, x, y: network(params).maps(x, y))
     shape = (_BATCH_SIZE.value, config.image_size, config.image_size, config.num_channels)
     images = jax.random.normal(jax.random.key(0), shape)

@@ -209,13 +209,13 @@ class Explainer:
     @functools.cached_property
     def _compiled(self) -> Any:
         """(predictor's and policy's parameters, pixels, classes, k) → logits, classes, f(x)."""
-        predict = predictors.vit_classifier(self.predictor.config)
-        _, network = functional_policy(self.backbone, self.predictor.config.num_classes)
+        config = self.predictor.config
+        _, network = functional_policy(self.backbone, config.num_classes)
 
         @functools.partial(jax.jit, static_argnums=4)
         def run(predictor_params, params, pixels, classes, k):
             inputs = self.predictor.preprocessing.normalize(pixels)
-            probabilities = predict(predictor_params, inputs)
+            probabilities = predictors.vit(config, predictor_params).predict(inputs)
             if classes is None:
                 classes = jax.lax.top_k(probabilities, k)[1]  # [B, k]
             logits = network(params).maps(inputs, classes)  # [B, k, N]

@@ -8,6 +8,16 @@ from flax import nnx
 
 Params = dict[str, Any]
 
+# tap(name, value) → value: called where attribution methods look into a classifier, in order of
+# the blocks. "hidden": a block's input [B, T, D]; "norm1": what its attention reads [B, T, D];
+# "attention": its weights [B, heads, T, T]. What it returns takes the value's place.
+Tap = Callable[[str, jax.Array], jax.Array]
+
+
+def no_tap(_: str, value: jax.Array) -> jax.Array:
+    """Leaves everything as it is."""
+    return value
+
 
 def functional(
     build: Callable[[nnx.Rngs], nnx.Module],

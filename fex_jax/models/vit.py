@@ -13,6 +13,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
+from fex_jax.models import Tap, no_tap
+
 Family = Literal["vit", "deit", "dinov2"]
 
 
@@ -123,13 +125,14 @@ class Attention(nnx.Module):
         self.value = linear(use_bias=config.qkv_bias)
         self.out = linear()
 
-    def __call__(self, tokens: jax.Array) -> jax.Array:
+    def __call__(self, tokens: jax.Array, tap: Tap = no_tap) -> jax.Array:
         # Heads before tokens: XLA's CPU matmuls run a third faster than on [B, T, heads, d].
         query, key, value = (
             self._split_heads(layer(tokens)) for layer in (self.query, self.key, self.value)
         )  # [B, heads, T, d]
         scores = jnp.matmul(query, key.mT, preferred_element_type=jnp.float32)
         weights = jax.nn.softmax(scores * query.shape[-1] ** -0.5)  # [B, heads, T, T]
+        weights = tap("attention", weights)
         mixed = jnp.matmul(weights.astype(value.dtype), value).swapaxes(1, 2)
         return self.out(mixed.reshape(tokens.shape))
 
@@ -182,8 +185,9 @@ class Block(nnx.Module):
         else:
             self.scale1 = self.scale2 = None
 
-    def __call__(self, tokens: jax.Array) -> jax.Array:
-        update = self.attention(self.norm1(tokens))
+    def __call__(self, tokens: jax.Array, tap: Tap = no_tap) -> jax.Array:
+        tokens = tap("hidden", tokens)
+        update = self.attention(tap("norm1", self.norm1(tokens)), tap)
         tokens = tokens + (self.scale1(update) if self.scale1 else update)
         update = self.mlp(self.norm2(tokens))
         return tokens + (self.scale2(update) if self.scale2 else update)
@@ -217,14 +221,15 @@ class ViT(nnx.Module):
         self.blocks = _blocks(config, dtype=dtype, rngs=rngs)
         self.norm = _layer_norm(config, rngs)
 
-    def __call__(self, images: jax.Array) -> jax.Array:
-        run = nnx.remat(Block.__call__) if self.remat else Block.__call__
-        tokens = self._embed(images)
+    def __call__(self, images: jax.Array, tap: Tap = no_tap) -> jax.Array:
+        run = nnx.remat(Block.__call__, static_argnums=2) if self.remat else Block.__call__
+        tokens = self.embed(images)
         for block in self.blocks:
-            tokens = run(block, tokens)
+            tokens = run(block, tokens, tap)
         return self.norm(tokens)
 
-    def _embed(self, images: jax.Array) -> jax.Array:
+    def embed(self, images: jax.Array) -> jax.Array:
+        """The first block's input: normalised images [B, H, W, C] -> tokens [B, P + N, D]."""
         patches = self.patch_embedding(images)
         prefix = [self.cls_token[...]]
         if self.config.family == "deit":
@@ -253,8 +258,8 @@ class ViTClassifier(nnx.Module):
         self.backbone = ViT(config, dtype=dtype, remat=remat, rngs=rngs)
         self.head = head(config, rngs)
 
-    def __call__(self, images: jax.Array) -> jax.Array:
-        tokens = self.backbone(images)
+    def __call__(self, images: jax.Array, tap: Tap = no_tap) -> jax.Array:
+        tokens = self.backbone(images, tap)
         features = tokens[:, 0]
         if self.config.family == "dinov2":
             patches = tokens[:, self.config.num_prefix_tokens :]
