@@ -35,10 +35,12 @@ def random_params(init: Callable[[jax.Array], Params]) -> Params:
     return random_like(jax.eval_shape(init, jax.random.key(0)))
 
 
-def random_checkpoint(num_classes: int = 10, image_size: int = 32) -> pretrained.Checkpoint:
-    """A ViT with random weights and 16 patches."""
+def random_checkpoint(
+    num_classes: int = 10, image_size: int = 32, grid: int = 4
+) -> pretrained.Checkpoint:
+    """A ViT with random weights and grid x grid patches."""
     config = ViTConfig(
-        family="vit", image_size=image_size, patch_size=image_size // 4, num_classes=num_classes,
+        family="vit", image_size=image_size, patch_size=image_size // grid, num_classes=num_classes,
         hidden_size=16, num_layers=2, num_heads=2, mlp_dim=32,
     )  # fmt: skip
     params = random_like(shapes(lambda rngs: ViTClassifier(config, rngs=rngs)))

@@ -1,0 +1,61 @@
+"""LIME, against scikit-learn and captum on the same masks."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from sklearn.linear_model import Ridge
+
+from fex_jax.attributions.lime import lime, weighted_ridge
+from fex_jax.attributions.queries import random_masks
+from tests.attributions.parity import torch_twin
+
+
+def test_regression_is_scikit_learns():
+    """Breaks if the intercept is penalised or the weights are not used."""
+    rng = np.random.default_rng(0)
+    features, values = rng.integers(0, 2, (40, 6)), rng.normal(size=40).astype(np.float32)
+    weights = rng.uniform(size=40).astype(np.float32)
+    expected = Ridge(alpha=0.7).fit(features, values, weights).coef_
+    actual = weighted_ridge(jnp.asarray(features), values, weights, 0.7)
+    np.testing.assert_allclose(actual, expected, atol=1e-5)
+
+
+def test_agrees_with_captum():
+    """Breaks if masks, distances or the linear model are not those of captum's LIME."""
+    captum = pytest.importorskip("captum.attr")
+    torch = pytest.importorskip("torch")
+    from captum._utils.models.linear_model import SkLearnRidge
+    from captum.attr._core.lime import get_exp_kernel_similarity_function
+
+    model, images, targets, probabilities, tensor = torch_twin()
+    key, count = jax.random.key(3), 60
+    masks = np.array(random_masks(key, count, len(images), model.num_features, 0.5))
+
+    def to_image(mask, image, **_):
+        patches = mask.reshape(1, 1, *model.grid).float()
+        return image * torch.nn.functional.interpolate(patches, size=image.shape[2:])
+
+    # captum hands its distance the two images; ours is between masks, whose images they are.
+    kernel = get_exp_kernel_similarity_function("cosine", kernel_width=0.25)
+
+    def similarity(_image, _perturbed, mask, **_):
+        return kernel(torch.ones_like(mask).double(), mask.double(), mask.double())
+
+    scores = lime(model, images, jnp.asarray(targets), key, num_queries=count, ridge=1.0)
+    for b in range(len(images)):
+
+        def perturb(_image, b=b, **_):
+            yield from torch.from_numpy(masks[:, b, None]).float()
+
+        expected = captum.LimeBase(
+            probabilities,
+            SkLearnRidge(alpha=1.0),
+            similarity,
+            perturb,
+            perturb_interpretable_space=True,
+            from_interp_rep_transform=to_image,
+            to_interp_rep_transform=None,
+        ).attribute(tensor[b : b + 1], target=int(targets[b]), n_samples=count)
+        np.testing.assert_allclose(scores[b], expected[0].numpy(), atol=1e-5)
+    assert np.abs(scores).max() > 1e-3
