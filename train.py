@@ -1,4 +1,4 @@
-"""Trains a FEX explainer.
+"""Trains an explainer: FEX, or FastSHAP with the configs that say so.
 
     python train.py --config=configs/digit_scenes.py --workdir=runs/digits
 
@@ -22,7 +22,18 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 from tqdm import tqdm
 
-from fex_jax import checkpoint, data, explain, logs, ppo, predictors, pretrained, sharding
+from fex_jax import (
+    checkpoint,
+    data,
+    explain,
+    fastshap,
+    logs,
+    ppo,
+    predictors,
+    pretrained,
+    sharding,
+    updates,
+)
 from fex_jax.models.policy import functional_policy, make_backbone
 
 
@@ -38,6 +49,35 @@ def make_optimizer(
     return optax.chain(optax.clip_by_global_norm(config.optimizer.clip_norm), optax.adam(schedule))
 
 
+def make_objective(config: ml_collections.ConfigDict) -> ppo.Objective | fastshap.Objective:
+    """The objective of the config's method, checked."""
+    methods = {"fex": ppo.Objective, "fastshap": fastshap.Objective}
+    if config.method not in methods:
+        raise ValueError(f"method {config.method!r} is unknown; choose {' or '.join(methods)}")
+    return methods[config.method](**config.objective)
+
+
+def load_queried(
+    config: ml_collections.ConfigDict, predictor: pretrained.Checkpoint
+) -> pretrained.Checkpoint:
+    """What training asks about masked inputs: the predictor, or its surrogate."""
+    if not config.predictor.surrogate:
+        return predictor
+    surrogate = pretrained.load(config.predictor.surrogate, config.predictor.image_size or None)
+    for name in ("labels", "preprocessing"):
+        if getattr(surrogate, name) != getattr(predictor, name):
+            raise ValueError(
+                f"the surrogate {config.predictor.surrogate} has other {name} than the predictor "
+                f"{config.predictor.path}"
+            )
+    if surrogate.config.grid != predictor.config.grid:
+        raise ValueError(
+            f"the surrogate has {surrogate.config.grid} patches, the predictor "
+            f"{predictor.config.grid}"
+        )
+    return surrogate
+
+
 def make_step(
     config: ml_collections.ConfigDict,
     predictor: pretrained.Checkpoint,
@@ -45,16 +85,30 @@ def make_step(
     optimizer: optax.GradientTransformation,
 ) -> Callable:
     """step(state, predictor's parameters, uint8 images, key) → (state, metrics), to be jitted."""
-    objective = ppo.Objective(**config.objective)
+    objective = make_objective(config)
 
-    def step(state: ppo.TrainState, predictor_params: dict, images: jax.Array, key: jax.Array):
+    def step(state: updates.TrainState, predictor_params: dict, images: jax.Array, key: jax.Array):
         model = predictors.vit(
             predictor.config, predictor_params, config.predictor.fill, jnp.dtype(config.dtype)
         )
+        inputs = predictor.preprocessing.normalize(images)
+        key = jax.random.fold_in(key, state.step)
+        if config.method == "fastshap":
+            return fastshap.train_step(
+                state,
+                inputs,
+                key,
+                predict=model.predict,
+                mask=model.mask,
+                explainer=lambda params, x, y: network(params).maps(x, y[:, None])[:, 0],
+                num_features=model.num_features,
+                optimizer=optimizer,
+                objective=objective,
+            )
         return ppo.train_step(
             state,
-            predictor.preprocessing.normalize(images),
-            jax.random.fold_in(key, state.step),
+            inputs,
+            key,
             predict=model.predict,
             mask=model.mask,
             policy=lambda params, x, y: ppo.PolicyOutput(*network(params)(x, y, objective.kl)),
@@ -69,14 +123,14 @@ def make_initial_state(
     config: ml_collections.ConfigDict,
     init: Callable,
     optimizer: optax.GradientTransformation,
-) -> Callable[[dict], ppo.TrainState]:
+) -> Callable[[dict], updates.TrainState]:
     """initial_state(predictor's parameters): a ViT policy starts from the predictor's backbone."""
 
-    def initial_state(predictor_params: dict) -> ppo.TrainState:
+    def initial_state(predictor_params: dict) -> updates.TrainState:
         params = init(jax.random.key(config.seed))
         if config.policy == "vit":
             params["backbone"] = jax.tree.map(jnp.copy, predictor_params["backbone"])
-        return ppo.TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
+        return updates.TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
 
     return initial_state
 
@@ -94,15 +148,17 @@ def check_same_experiment(config: ml_collections.ConfigDict, path: pathlib.Path)
 
 
 def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
-    """Algorithm 1 of the paper, from the last checkpoint or the start to the end."""
+    """From the last checkpoint or the start to the end; for FEX, Algorithm 1 of the paper."""
+    objective = make_objective(config)
     mesh = sharding.make_mesh(config.mesh.fsdp)
-    num_updates, batch_size = config.objective.num_updates, config.batch_size
+    num_updates, batch_size = objective.num_updates, config.batch_size
     if batch_size % (jax.device_count() * num_updates):
         raise ValueError(
             f"batch_size={batch_size} must be a multiple of devices x objective.num_updates = "
             f"{jax.device_count()} x {num_updates}"
         )
     predictor = pretrained.load(config.predictor.path, config.predictor.image_size or None)
+    queried = load_queried(config, predictor)
     source = data.open_source(
         config.data.name, config.data.train_split, config.data.path, predictor.config.image_size
     )
@@ -115,12 +171,12 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
         backbone, predictor.config.num_classes, jnp.dtype(config.dtype), config.remat
     )
     optimizer = make_optimizer(config, num_steps)
-    frozen = jax.device_put(predictor.params, sharding.split_parameters(predictor.params, mesh))
+    frozen = jax.device_put(queried.params, sharding.split_parameters(queried.params, mesh))
     initial_state = make_initial_state(config, init, optimizer)
     shapes = jax.eval_shape(initial_state, frozen)
     shardings = sharding.split_parameters(shapes, mesh)
     step_fn = jax.jit(
-        make_step(config, predictor, network, optimizer),
+        make_step(config, queried, network, optimizer),
         donate_argnums=0,
         out_shardings=(shardings, sharding.replicated(mesh)),
     )
@@ -134,7 +190,12 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     else:
         state = jax.jit(initial_state, out_shardings=shardings)(frozen)
         explain.save_description(
-            workdir / "export", predictor, backbone, centered=config.objective.budget_range > 0
+            workdir / "export",
+            predictor,
+            backbone,
+            method=config.method,
+            centered=config.method == "fex" and objective.budget_range > 0,
+            fill=config.predictor.fill,
         )
         (workdir / "config.json").write_text(json.dumps(config.to_dict(), indent=2) + "\n")
     start = int(state.step)

@@ -37,6 +37,7 @@ def get_config(preset: str = "contrast") -> ml_collections.ConfigDict:
     if preset not in _PRESETS:
         raise ValueError(f"preset {preset!r} is unknown; choose one of {', '.join(_PRESETS)}")
     config = ml_collections.ConfigDict()
+    config.method = "fex"  # or "fastshap"
     config.seed = 0
     config.batch_size = 128  # of all devices together
     config.epochs = 1.0
@@ -54,6 +55,7 @@ def get_config(preset: str = "contrast") -> ml_collections.ConfigDict:
     config.predictor = ml_collections.ConfigDict()
     config.predictor.path = ""  # Hugging Face directory or hub id
     config.predictor.image_size = 0  # pixels; 0 = the checkpoint's own
+    config.predictor.surrogate = ""  # a classifier trained on masked inputs, queried instead
     config.predictor.fill = 0.0  # what a removed patch becomes, after normalisation
 
     config.policy = "vit"  # the predictor's architecture and weights; or "unet"
@@ -82,4 +84,16 @@ def get_config(preset: str = "contrast") -> ml_collections.ConfigDict:
     config.eval.num_images = 1000  # 0 = the whole split
     config.eval.batch_size = 128
     config.eval.protocol = "fex"  # fex, chefer or authors
+    return config
+
+
+def fastshap(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """The same experiment with FastSHAP's objective; 12 queries an image, FEX's default has 11."""
+    config.method = "fastshap"
+    config.objective = ml_collections.ConfigDict()
+    config.objective.targets = "sampled"  # argmax, sampled from f(x), or uniform
+    config.objective.efficiency = "normalize"  # or "penalty", with its weight:
+    config.objective.gap_coef = 0.1
+    config.objective.num_masks = 10  # coalitions an image, in complementary pairs
+    config.objective.num_updates = 4
     return config

@@ -17,7 +17,7 @@ def open_manager(directory: str | pathlib.Path, keep: int) -> ocp.CheckpointMana
 
 
 def save(manager: ocp.CheckpointManager, state: Any) -> None:
-    """Starts writing a `ppo.TrainState`; its arrays may be donated once this returns."""
+    """Starts writing a `updates.TrainState`; its arrays may be donated once this returns."""
     step = int(state.step)
     if manager.latest_step() == step:
         return
@@ -35,7 +35,7 @@ def restore(manager: ocp.CheckpointManager, state: Any) -> Any | None:
     """The newest checkpoint, or None if there is none.
 
     Args:
-      state: a `ppo.TrainState` of jax.ShapeDtypeStruct with the shardings wanted.
+      state: a `updates.TrainState` of jax.ShapeDtypeStruct with the shardings wanted.
 
     Raises:
       ValueError: the checkpoint is of another network or optimiser.

@@ -28,14 +28,14 @@ from fex_jax.models.unet import UNetConfig
 from fex_jax.models.vit import ViTConfig
 
 Picture = str | pathlib.Path | Image.Image | np.ndarray | jax.Array
-_FORMAT = 1
+_FORMAT = 2
 
 
 class Explanation(NamedTuple):
     """Attributions of B images; with `top_k`, attributions and targets have an axis [B, k, …]."""
 
-    attributions: np.ndarray  # [B, rows, cols] λ in [0, 1], or [B, H, W] at pixel resolution
-    logits: np.ndarray  # [B, rows, cols] the same order as λ, without its saturation
+    attributions: np.ndarray  # [B, rows, cols], or [B, H, W]: FEX's λ in [0, 1], FastSHAP's φ
+    logits: np.ndarray  # [B, rows, cols] the same order as λ without its saturation; or φ
     targets: np.ndarray  # [B] the explained classes
     probabilities: np.ndarray  # [B, K] f(x)
     labels: tuple[str, ...]  # names of the K classes
@@ -76,14 +76,24 @@ def load(path: str | pathlib.Path) -> "Explainer":
         init, _ = functional_policy(backbone, predictor.config.num_classes)
         shapes = jax.eval_shape(init, jax.random.key(0))
         params = checkpoint.restore_params(export.parent / "checkpoints", shapes, step)
-    return Explainer(predictor, backbone, params, centered=description["centered"])
+    return Explainer(
+        predictor,
+        backbone,
+        params,
+        method=description["method"],
+        centered=description["centered"],
+        fill=description["fill"],
+    )
 
 
 def save_description(
     directory: pathlib.Path,
     predictor: pretrained.Checkpoint,
     backbone: ViTConfig | UNetConfig,
-    centered: bool,
+    *,
+    method: str = "fex",
+    centered: bool = False,
+    fill: float = 0.0,
 ) -> None:
     """Writes all of an export but the explainer's weights, which training is yet to find."""
     directory.mkdir(parents=True, exist_ok=True)
@@ -95,7 +105,9 @@ def save_description(
         "backbone": {
             f.name: getattr(backbone, f.name) for f in dataclasses.fields(backbone) if f.init
         },
+        "method": method,
         "centered": centered,
+        "fill": fill,
     }
     (directory / "explainer.json").write_text(json.dumps(description, indent=2) + "\n")
 
@@ -113,7 +125,9 @@ class Explainer:
     predictor: pretrained.Checkpoint
     backbone: ViTConfig | UNetConfig
     params: Params
-    centered: bool  # logits are ranks around a free budget: λ is taken at their mean
+    method: str = "fex"  # or "fastshap"
+    centered: bool = False  # logits are ranks around a free budget: λ is taken at their mean
+    fill: float = 0.0  # what a removed patch becomes
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -174,7 +188,7 @@ class Explainer:
         logits = logits.reshape(*logits.shape[:2], *self.grid)
         if top_k is None:
             logits, chosen = logits[:, 0], chosen[:, 0]
-        attributions = np.asarray(jax.nn.sigmoid(logits))
+        attributions = np.asarray(jax.nn.sigmoid(logits)) if self.method == "fex" else logits
         if resolution == "pixel":
             attributions = self._upsample(attributions)
         return Explanation(attributions, logits, chosen, probabilities, self.predictor.labels)
@@ -215,12 +229,18 @@ class Explainer:
         @functools.partial(jax.jit, static_argnums=4)
         def run(predictor_params, params, pixels, classes, k):
             inputs = self.predictor.preprocessing.normalize(pixels)
-            probabilities = predictors.vit(config, predictor_params).predict(inputs)
+            model = predictors.vit(config, predictor_params, self.fill)
+            probabilities = model.predict(inputs)
             if classes is None:
                 classes = jax.lax.top_k(probabilities, k)[1]  # [B, k]
             logits = network(params).maps(inputs, classes)  # [B, k, N]
             if self.centered:
                 logits = logits - logits.mean(-1, keepdims=True)
+            if self.method == "fastshap":  # attributions add up to f(x) − f(∅)
+                blank = model.mask(inputs[:1], jnp.zeros((1, model.num_features)))
+                gain = probabilities - model.predict(blank)
+                total = jnp.take_along_axis(gain, classes, -1)
+                logits = logits + (total - logits.sum(-1))[..., None] / model.num_features
             return logits, classes, probabilities
 
         return run

@@ -29,10 +29,20 @@ def open_log(workdir: pathlib.Path, start: int) -> Callable[[dict[str, float]], 
 
 
 def console_line(metrics: dict[str, float], num_features: int) -> str:
-    """One step's state in words."""
-    return (
-        f"step {metrics['step']:5d}  loss {metrics['loss']:+.3f}  kl {metrics['loss/kl']:.3f}  "
-        f"f(x) {metrics['f/clean']:.2f}  f(m⊙x) {metrics['f/under_policy']:.2f}  "
-        f"keeps {metrics['policy/kept_features']:.1f}/{num_features}  "
-        f"clipped {metrics['ppo/clip_fraction']:.0%}  {metrics['images_per_second']:.0f} images/s"
-    )
+    """One step's state in words, FEX's or FastSHAP's."""
+    words = [f"step {metrics['step']:5d}", f"loss {metrics['loss']:+.3f}"]
+    words.append(f"f(x) {metrics['f/clean']:.2f}")
+    if "policy/kept_features" in metrics:
+        words += [
+            f"f(m⊙x) {metrics['f/under_policy']:.2f}",
+            f"kl {metrics['loss/kl']:.3f}",
+            f"keeps {metrics['policy/kept_features']:.1f}/{num_features}",
+            f"clipped {metrics['ppo/clip_fraction']:.0%}",
+        ]
+    else:
+        words += [
+            f"f(∅) {metrics['f/empty']:.2f}",
+            f"explains {metrics['value/explained_variance']:.0%} of v(S)",
+            f"gap {metrics['efficiency_gap']:.3f}",
+        ]
+    return "  ".join([*words, f"{metrics['images_per_second']:.0f} images/s"])

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-Metrics = dict[str, jax.Array]
+from fex_jax.updates import Metrics, TrainState, update
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,14 +71,6 @@ class Rollout(NamedTuple):
     log_probs: jax.Array  # [B, S] log q_old(m | x)
     scores: jax.Array  # [B, S] c(m, x)
     advantages: jax.Array  # [B, S]
-
-
-class TrainState(NamedTuple):
-    """Everything a checkpoint holds."""
-
-    params: dict
-    opt_state: optax.OptState
-    step: jax.Array  # batches seen
 
 
 # ---------------------------------------------------------------- the policy as a distribution
@@ -289,25 +281,14 @@ def train_step(
         predict, mask, lambda *args: policy(state.params, *args), inputs, key, objective
     )
 
-    def update(carry, part: Rollout):
-        params, opt_state = carry
-        gradients, parts = jax.grad(
-            lambda params: loss(policy(params, part.inputs, part.targets), part, objective),
-            has_aux=True,
-        )(params)
-        updates, opt_state = optimizer.update(gradients, opt_state, params)
-        parts["grad_norm"] = optax.global_norm(gradients)
-        return (optax.apply_updates(params, updates), opt_state), parts
-
-    # Part j holds inputs j, j + U, j + 2U, …: a strided split keeps every device's share local.
-    parts = jax.tree.map(
-        lambda x: jnp.swapaxes(x.reshape(-1, objective.num_updates, *x.shape[1:]), 0, 1), batch
+    state, losses = update(
+        state,
+        batch,
+        lambda params, part: loss(policy(params, part.inputs, part.targets), part, objective),
+        optimizer,
+        objective.num_updates,
     )
-    (params, opt_state), losses = jax.lax.scan(update, (state.params, state.opt_state), parts)
-    for name, values in losses.items():
-        reduce = {"ppo/ratio_min": jnp.min, "ppo/ratio_max": jnp.max}.get(name, jnp.mean)
-        metrics[name] = reduce(values)
-    return TrainState(params, opt_state, state.step + 1), metrics
+    return state, metrics | losses
 
 
 def collapse_warning(metrics: dict[str, float], num_features: int) -> str | None:
@@ -316,6 +297,8 @@ def collapse_warning(metrics: dict[str, float], num_features: int) -> str | None
     The optimum of f/K_m keeps one or two features (docs/method.md): localisation stays good while
     the order of all other features, and with it negative AUC, is lost.
     """
+    if "policy/kept_features" not in metrics:  # another method's
+        return None
     kept = metrics["policy/kept_features"]
     entropy = metrics["policy/entropy"] / (num_features * 0.6931)
     if 0.08 * num_features < kept < 0.92 * num_features and entropy > 0.05:

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from fex_jax import ppo
+from fex_jax import ppo, updates
 
 LOGITS = jnp.array([[0.5, -1.0, 2.0], [0.0, 0.3, -0.7]])
 ALL_MASKS = jnp.array(list(itertools.product([0, 1], repeat=3)))  # [8, 3]
@@ -180,7 +180,7 @@ def toy_policy(params: dict, x: jax.Array, targets: jax.Array) -> ppo.PolicyOutp
 def run_toy(objective: ppo.Objective, steps: int = 150) -> tuple[jax.Array, dict]:
     optimizer = optax.adam(0.03)
     params = {"logits": jnp.zeros(6), "classes": jnp.zeros(2), "value": jnp.zeros(())}
-    state = ppo.TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
+    state = updates.TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
     step = jax.jit(
         functools.partial(
             ppo.train_step, predict=toy_predict, mask=lambda x, m: x * m, policy=toy_policy,
@@ -220,7 +220,7 @@ def test_one_update_at_a_time_moves_every_part_of_the_batch():
 
     optimizer = optax.sgd(0.0)
     params = {"logits": jnp.zeros(6), "classes": jnp.zeros(2), "value": jnp.zeros(())}
-    state = ppo.TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
+    state = updates.TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
     x = jnp.ones((4, 6)).at[:, 0].set(jnp.arange(4))
     state, _ = ppo.train_step(
         state, x, jax.random.key(0), predict=toy_predict, mask=lambda x, m: x * m, policy=policy,

@@ -27,7 +27,7 @@ def test_four_devices_give_the_loss_and_gradients_of_one():
         import jax
         jax.config.update("jax_num_cpu_devices", 4)
         import jax.numpy as jnp, numpy as np, optax
-        from fex_jax import ppo, predictors, sharding
+        from fex_jax import ppo, predictors, sharding, updates
         from fex_jax.models.policy import functional_policy
         from tests.conftest import random_checkpoint, random_params
 
@@ -51,7 +51,7 @@ def test_four_devices_give_the_loss_and_gradients_of_one():
             mesh = jax.make_mesh((devices // fsdp, fsdp), ("data", "fsdp"),
                                  axis_types=(jax.sharding.AxisType.Auto,) * 2,
                                  devices=jax.devices()[:devices])
-            state = ppo.TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
+            state = updates.TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
             shardings = sharding.split_parameters(state, mesh)
             split = [s for s in jax.tree.leaves(shardings) if s.spec]
             assert bool(split) == (fsdp > 1), split

@@ -1,0 +1,146 @@
+"""Training an explainer on Shapley values: FastSHAP (Jethani et al., ICLR 2022).
+
+The explainer φ and the black box f enter as in `ppo`: predict(inputs) and mask(inputs, masks), and
+
+    explainer(params, inputs, targets) -> φ [B, N], attributions of the target's probability
+
+Shapes: B inputs, K classes, N features, S coalitions drawn per input.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from fex_jax.attributions.kernel_shap import sample_coalitions
+from fex_jax.updates import Metrics, TrainState, update
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective:
+    """What is minimised; configs/fastshap_digit_scenes.py spells out every field."""
+
+    targets: Literal["argmax", "sampled", "uniform"] = "sampled"
+    efficiency: Literal["normalize", "penalty"] = "normalize"
+    gap_coef: float = 0.1  # weight of the efficiency gap under "penalty"
+    num_masks: int = 10  # S, in complementary pairs
+    num_updates: int = 4  # gradient steps a batch, each on a different part of its inputs
+
+    def __post_init__(self) -> None:
+        for name in ("targets", "efficiency"):
+            allowed = self.__annotations__[name].__args__
+            if getattr(self, name) not in allowed:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)!r}; expected one of {', '.join(allowed)}"
+                )
+        if self.num_masks < 2 or self.num_masks % 2 or self.num_updates < 1:
+            raise ValueError(
+                f"num_masks={self.num_masks}, num_updates={self.num_updates}: coalitions come in "
+                "pairs, and at least 1 update is needed"
+            )
+
+
+class Game(NamedTuple):
+    """A batch with what f says of its coalitions; the leading axis of every field is B."""
+
+    inputs: jax.Array
+    targets: jax.Array  # [B]
+    coalitions: jax.Array  # [B, S, N] bool
+    worth: jax.Array  # [B, S] v(S) = f_y(S⊙x)
+    empty: jax.Array  # [B] v(∅)
+    full: jax.Array  # [B] v(x) = f_y(x)
+
+
+def normalize(attributions: jax.Array, total: jax.Array) -> jax.Array:
+    """φ_i + (total − Σφ) / N: attributions [..., N] that add up to `total` [...]."""
+    gap = total - attributions.sum(-1)
+    return attributions + gap[..., None] / attributions.shape[-1]
+
+
+def loss(attributions: jax.Array, game: Game, objective: Objective) -> tuple[jax.Array, Metrics]:
+    """L = N E_S (v(∅) + Σ_{i∈S} φ_i − v(S))², S from the Shapley kernel; φ [B, N].
+
+    Under "normalize" the gap v(x) − v(∅) − Σφ is first shared out equally among the features;
+    under "penalty" its square is added, times `gap_coef`.
+    """
+    total = game.full - game.empty
+    gap = total - attributions.sum(-1)
+    if objective.efficiency == "normalize":
+        attributions = normalize(attributions, total)
+    inside = jnp.einsum("bsn,bn->bs", game.coalitions.astype(jnp.float32), attributions)
+    error = jnp.mean((game.empty[:, None] + inside - game.worth) ** 2)
+    value = attributions.shape[-1] * error
+    if objective.efficiency == "penalty":
+        value = value + objective.gap_coef * jnp.mean(gap**2)
+    return value, {
+        "loss": value,
+        "value/explained_variance": 1 - error / jnp.maximum(jnp.var(game.worth), 1e-12),
+        "efficiency_gap": jnp.mean(jnp.abs(gap)),
+    }
+
+
+def play(
+    predict: Callable[[jax.Array], jax.Array],
+    mask: Callable[[jax.Array, jax.Array], jax.Array],
+    inputs: jax.Array,
+    num_features: int,
+    key: jax.Array,
+    objective: Objective,
+) -> Game:
+    """Chooses a class per input, draws S coalitions for it and asks f what they are worth.
+
+    f sees B inputs at a time, S + 2 times.
+    """
+    target_key, mask_key = jax.random.split(key)
+    probabilities = predict(inputs)
+    if objective.targets == "argmax":
+        targets = probabilities.argmax(-1)
+    else:
+        logits = jnp.log(probabilities) if objective.targets == "sampled" else 0 * probabilities
+        targets = jax.random.categorical(target_key, logits)
+
+    def worth(kept: jax.Array) -> jax.Array:
+        return jnp.take_along_axis(predict(mask(inputs, kept)), targets[:, None], -1)[:, 0]
+
+    coalitions = sample_coalitions(mask_key, objective.num_masks, len(targets), num_features)
+    empty = jnp.zeros((1, len(targets), num_features), bool)
+    answers = jax.lax.map(worth, jnp.concatenate([empty, coalitions]))  # [1 + S, B]
+    return Game(
+        inputs=inputs,
+        targets=targets,
+        coalitions=jnp.swapaxes(coalitions, 0, 1),
+        worth=answers[1:].T,
+        empty=answers[0],
+        full=jnp.take_along_axis(probabilities, targets[:, None], -1)[:, 0],
+    )
+
+
+def train_step(
+    state: TrainState,
+    inputs: jax.Array,
+    key: jax.Array,
+    *,
+    predict: Callable[[jax.Array], jax.Array],
+    mask: Callable[[jax.Array, jax.Array], jax.Array],
+    explainer: Callable[[dict, jax.Array, jax.Array], jax.Array],
+    num_features: int,
+    optimizer: optax.GradientTransformation,
+    objective: Objective,
+) -> tuple[TrainState, Metrics]:
+    """One batch: S coalitions of every input, then `num_updates` gradient steps."""
+    game = play(predict, mask, inputs, num_features, key, objective)
+    state, metrics = update(
+        state,
+        game,
+        lambda params, part: loss(explainer(params, part.inputs, part.targets), part, objective),
+        optimizer,
+        objective.num_updates,
+    )
+    return state, metrics | {
+        "f/clean": game.full.mean(),
+        "f/empty": game.empty.mean(),
+        "f/coalitions": game.worth.mean(),
+    }

@@ -1,0 +1,87 @@
+"""FastSHAP's loss and training, against exact Shapley values."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from fex_jax import fastshap
+from fex_jax.attributions.kernel_shap import all_coalitions
+from fex_jax.updates import TrainState
+from tests.attributions.conftest import game  # noqa: F401
+from tests.attributions.test_kernel_shap import shapley
+
+
+def test_normalized_attributions_add_up():
+    """Breaks if the efficiency gap is shared out unequally."""
+    phi = fastshap.normalize(jnp.array([[1.0, 2.0, 4.0]]), jnp.array([10.0]))
+    np.testing.assert_allclose(phi, [[2, 3, 5]])
+
+
+def test_shapley_values_are_the_minimum(game):  # noqa: F811
+    """Breaks if another vector than the Shapley values has the least loss over all coalitions."""
+    model, inputs, targets = game(4)
+    exact = jnp.asarray(shapley(model, inputs, targets), jnp.float32)
+    masks, weights = all_coalitions(4)
+    # Coalitions repeated by their weights: the kernel's distribution without drawing.
+    counts = np.rint(np.asarray(weights) / np.asarray(weights).min() * 6).astype(int)
+    masks = np.repeat(np.asarray(masks), counts, 0)
+
+    def worth(kept):
+        return jnp.asarray(model.predict(inputs * kept))[jnp.arange(5), targets]
+
+    coalitions = jnp.broadcast_to(masks, (5, *masks.shape))
+    worths = jnp.stack([worth(m) for m in masks], 1)
+    played = fastshap.Game(
+        inputs, targets, coalitions, worths, worth(np.zeros(4)), worth(np.ones(4))
+    )
+    objective = fastshap.Objective()
+    slope = jax.grad(lambda phi: fastshap.loss(phi, played, objective)[0])(exact)
+    np.testing.assert_allclose(slope, 0, atol=2e-5)
+    best = fastshap.loss(exact, played, objective)[0]
+    shifted = exact + 0.05 * jnp.array([1.0, -1.0, 0.5, -0.5])
+    assert fastshap.loss(shifted, played, objective)[0] > best + 1e-4
+    # A constant is a gap, which the penalty sees and normalisation takes out.
+    penalty = fastshap.Objective(efficiency="penalty")
+    assert fastshap.loss(exact + 0.1, played, penalty)[0] > best + 0.1 * 0.4**2
+    np.testing.assert_allclose(fastshap.loss(exact + 0.1, played, objective)[0], best, atol=1e-6)
+
+
+@pytest.mark.parametrize("targets", ["argmax", "sampled", "uniform"])
+def test_training_approaches_the_shapley_values(game, targets):  # noqa: F811
+    """Breaks if coalitions, targets or updates do not lead to the game's Shapley values."""
+    model, inputs, _ = game(6)
+    optimizer = optax.adam(optax.cosine_decay_schedule(0.05, 300))
+    params = jnp.zeros((5, 2, 6))  # a table is an explainer that can represent any φ
+    step = jax.jit(
+        functools.partial(
+            fastshap.train_step,
+            predict=model.predict,
+            mask=model.mask,
+            explainer=lambda table, x, y: table[jnp.arange(5), y],
+            num_features=6,
+            optimizer=optimizer,
+            objective=fastshap.Objective(targets=targets, num_updates=1, num_masks=32),
+        )
+    )
+    state = TrainState(params, optimizer.init(params), jnp.asarray(0))
+    for i in range(300):
+        state, metrics = step(state, inputs, jax.random.key(i))
+    top = np.asarray(model.predict(inputs)).argmax(-1)
+    exact = shapley(model, inputs, top)
+    total = model.predict(inputs) - model.predict(0 * inputs)
+    phi = fastshap.normalize(state.params[jnp.arange(5), top], total[jnp.arange(5), top])
+    np.testing.assert_allclose(phi, exact, atol=0.02)
+    assert np.abs(exact).max() > 0.1
+    assert metrics["value/explained_variance"] > 0.8
+
+
+def test_bad_settings_are_named():
+    """Breaks if a typo in a config trains something else."""
+    with pytest.raises(ValueError, match="efficiency is 'none'"):
+        fastshap.Objective(efficiency="none")
+    with pytest.raises(ValueError, match="pairs"):
+        fastshap.Objective(num_masks=5)
