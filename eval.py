@@ -1,63 +1,74 @@
-"""Scores a trained explainer and shows its maps.
+"""Scores a trained explainer, and other attribution methods beside it, on the same images.
 
     python eval.py --config=configs/digit_scenes.py --workdir=runs/digits
+    python eval.py --config=configs/digit_scenes.py --workdir=runs/digits --methods=all
 
-Writes results.json, curves.png, probabilities.png and gallery.html to `<workdir>/eval`. The
-protocol is `--config.eval.protocol=fex`, chefer or authors.
+Writes results.json, results.md, curves.png, probabilities.png, maps.png and gallery.html to
+`<workdir>/eval`. Methods that are done are kept there: the same command continues after an
+interruption. `--trained` adds other explainers (several of one method are its seeds), `--scores`
+adds scores computed elsewhere, for the images that `--write_inputs` writes. The protocol is
+`--config.eval.protocol=fex`, chefer or authors.
 """
 
-import functools
 import json
 import pathlib
+import platform
 import sys
-from collections.abc import Callable
+from importlib.metadata import version
 
 import jax
-import jax.numpy as jnp
 import ml_collections
 import numpy as np
 from absl import app, flags, logging
 from ml_collections import config_flags
 from tqdm import tqdm
 
-from fex_jax import data, explain, metrics, plotting, predictors
+from fex_jax import attributions, data, evaluation, explain, metrics, plotting, pretrained, report
 
 _GALLERY_ITEMS = 16
-# Metrics by their names in results.json, with headings that say which way is better.
-COLUMNS = {
-    "positive_auc": "Positive AUC ↓",
-    "negative_auc": "Negative AUC ↑",
-    "insertion": "Insertion ↑",
-    "deletion": "Deletion ↓",
-    "pixel_accuracy": "Pixel acc. ↑",
-    "map": "mAP ↑",
-    "miou": "mIoU ↑",
-}
-_SEGMENTATION = {
-    "pixel_accuracy": metrics.pixel_accuracy,
-    "map": metrics.mean_average_precision,
-    "miou": metrics.mean_iou,
-}
+_GRID_ITEMS = 6
 
 
-def make_perturbation(explainer: explain.Explainer, protocol: metrics.Protocol) -> Callable:
-    """perturb(pixels, scores, targets, reference) → (areas, curves) of each image, jitted."""
-    predictor = explainer.predictor
-    preprocessing = predictor.preprocessing
-    side = (preprocessing.image_size,) * 2
-
-    @jax.jit
-    def perturb(params: dict, pixels, scores, targets, reference):
-        model = predictors.vit(predictor.config, params)
-        images = preprocessing.normalize(pixels)
-        black = preprocessing.normalize(jnp.zeros(3))
-        mask, scores = metrics.image_features(protocol, scores, explainer.grid, side, black)
-        curves = metrics.perturbation_curves(
-            model.predict, mask, images, scores, targets, reference, protocol
+def load_task(
+    predictor: pretrained.Checkpoint, config: ml_collections.ConfigDict
+) -> tuple[evaluation.Task, tuple[str, ...], float | None]:
+    """The config's evaluation images with the predictor's answers; class names; accuracy."""
+    protocol = metrics.PROTOCOLS[config.eval.protocol]
+    source = data.open_source(
+        config.data.name, config.data.eval_split, config.data.path, predictor.config.image_size
+    )
+    classes = class_numbers(source.labels, predictor.labels)
+    if classes is None and protocol.reference == "label":
+        raise ValueError(
+            f"protocol {protocol.name} needs labels, but the classes of {config.data.name} are not "
+            "the predictor's; use --config.eval.protocol=fex"
         )
-        return metrics.areas(curves, protocol), curves
-
-    return functools.partial(perturb, predictor.params)
+    total = min(config.eval.num_images or source.size, source.size)
+    stream = data.eval_stream(source, predictor.preprocessing, config.eval.batch_size, limit=total)
+    batches = list(tqdm(stream, "images", -(-total // config.eval.batch_size), leave=False))
+    arrays = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+    images, segmentation = arrays["image"], arrays.get("segmentation")
+    probabilities = evaluation.predict(predictor, images, config.eval.batch_size)
+    pair = np.argsort(-probabilities, -1, kind="stable")[:, :2]
+    shown = np.zeros(len(images), bool)
+    if segmentation is not None and pair.shape[1] == 2:
+        shown = evaluation.both_shown(segmentation, pair)
+    known = np.full(len(images), -1) if classes is None else classes[arrays["label"]]
+    right = known == pair[:, 0]
+    if segmentation is not None:  # a scene's prediction is right if it names any of its objects
+        right = (segmentation == 1 + pair[:, :1, None]).any((1, 2))
+    task = evaluation.Task(
+        images=images,
+        labels=arrays["label"],
+        probabilities=probabilities,
+        targets=pair[:, 0],
+        second=pair[:, -1],
+        reference=known if protocol.reference == "label" else pair[:, 0],
+        segmentation=segmentation,
+        pairs=np.flatnonzero(shown),
+    )
+    unknown = classes is None and segmentation is None
+    return task, source.labels, None if unknown else float(right.mean())
 
 
 def class_numbers(names: tuple[str, ...], labels: tuple[str, ...]) -> np.ndarray | None:
@@ -70,158 +81,149 @@ def class_numbers(names: tuple[str, ...], labels: tuple[str, ...]) -> np.ndarray
     return np.arange(len(names)) if len(names) == len(labels) else None
 
 
-def object_masks(segmentation: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """Pixels of each image's explained class, or of all objects where it is not in the scene."""
-    own = segmentation == 1 + classes[:, None, None]
-    return np.where(own.any((1, 2), keepdims=True), own, segmentation > 0)
-
-
-def both_shown(segmentation: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """Whether a scene shows just the two classes that rank first: [B, 2] → bool [B]."""
-    shown = [set(np.unique(scene)) - {0} for scene in segmentation]
-    return np.array([classes == set(pair + 1) for classes, pair in zip(shown, pairs, strict=True)])
-
-
-def evaluate_batch(
-    explainer: explain.Explainer,
-    perturb: Callable,
-    batch: data.Batch,
-    labels: np.ndarray,
-    protocol: metrics.Protocol,
-    key: jax.Array,
-) -> tuple[explain.Explanation, dict]:
-    """Explanations of a batch's most probable classes, and every statistic by image.
-
-    Args:
-      labels: [B] the predictor's class of each image's label, -1 where there is none.
-    """
-    size = len(labels)
-    top_k = min(2, len(explainer.predictor.labels))
-    found = explainer(batch["image"], top_k=top_k, batch_size=size)
-    targets = found.targets[:, 0]
-    reference = labels if protocol.reference == "label" else targets
-    random = jax.random.uniform(key, (size, *explainer.grid))
-    scores = {"fex": (found.logits[:, 0], found.attributions[:, 0]), "random": (random, random)}
-    statistics = {"methods": {}, "correct": targets == labels}
-    for name, (logits, maps) in scores.items():
-        areas, curves = perturb(batch["image"], logits.reshape(size, -1), targets, reference)
-        statistics["methods"][name] = {**areas, "curves": curves}
-        if "segmentation" in batch:
-            masks = object_masks(batch["segmentation"], targets)
-            segmented = metrics.segmentation_statistics(maps, masks)
-            statistics["methods"][name]["segmentation"] = segmented
-    if "segmentation" in batch:
-        scene = batch["segmentation"]
-        # A scene's prediction is right if it names any of its objects.
-        statistics["correct"] = (scene == 1 + targets[:, None, None]).any((1, 2))
-        statistics["both_shown"] = both_shown(scene, found.targets)
-        statistics["class_specific"] = metrics.class_specificity(
-            *(found.attributions[:, i] for i in (0, 1)),
-            *(scene == 1 + found.targets[:, i, None, None] for i in (0, 1)),
+def choose_methods(
+    names: list[str], explainers: list[explain.Explainer], config: ml_collections.ConfigDict
+) -> list[evaluation.Method]:
+    """The explainers, of which several may share a name, then the methods asked for."""
+    chosen = [evaluation.trained(explainer) for explainer in explainers]
+    names = list(attributions.METHODS) if "all" in names else names
+    predictor, options = explainers[0].predictor, config.attributions.to_dict()
+    for name in names:
+        if name not in attributions.METHODS:
+            raise ValueError(
+                f"method {name!r} is unknown; choose all, or some of "
+                + ", ".join(attributions.METHODS)
+            )
+        function = attributions.METHODS[name]
+        chosen.append(
+            evaluation.baseline(
+                name, function, options.get(name, {}), predictor, config.predictor.fill
+            )
         )
-    return found, statistics
+    return chosen
 
 
 def evaluate(
-    explainer: explain.Explainer, config: ml_collections.ConfigDict
-) -> tuple[dict, dict, list[plotting.GalleryItem]]:
-    """Results by method, mean curves by method, and the first images for the gallery."""
-    protocol = metrics.PROTOCOLS[config.eval.protocol]
-    predictor = explainer.predictor
-    source = data.open_source(
-        config.data.name, config.data.eval_split, config.data.path, predictor.config.image_size
-    )
-    classes = class_numbers(source.labels, predictor.labels)
-    if classes is None and protocol.reference == "label":
-        raise ValueError(
-            f"protocol {protocol.name} needs labels, but the classes of {config.data.name} are not "
-            "the predictor's; use --config.eval.protocol=fex"
-        )
-    perturb = make_perturbation(explainer, protocol)
-    total = min(config.eval.num_images or source.size, source.size)
-    batch_size = config.eval.batch_size
-    stream = data.eval_stream(source, predictor.preprocessing, batch_size, limit=total)
-    parts, items = [], []
-    for index, batch in enumerate(tqdm(stream, total=-(-total // batch_size), unit="batch")):
-        size = len(batch["image"])
-        # A short last batch is filled up, so that every shape is compiled once.
-        batch = {name: _fill(array, batch_size) for name, array in batch.items()}
-        labels = np.full(batch_size, -1) if classes is None else classes[batch["label"]]
-        key = jax.random.fold_in(jax.random.key(config.seed), index)
-        found, statistics = evaluate_batch(explainer, perturb, batch, labels, protocol, key)
-        parts.append(jax.tree.map(lambda x, n=size: np.asarray(x)[:n], statistics))
-        if not items:
-            names = [source.labels[label] for label in batch["label"]]
-            curves = parts[0]["methods"]["fex"]["curves"]
-            count = min(size, _GALLERY_ITEMS)
-            items = gallery_items(batch["image"], names, found, curves, count)
-    values = jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
-    results = {
-        "num_images": len(values["correct"]),
-        "accuracy": None if classes is None else float(values["correct"].mean()),
-        "methods": {name: summarise(method) for name, method in values["methods"].items()},
+    methods: list[evaluation.Method],
+    external: dict[str, pathlib.Path],
+    predictor: pretrained.Checkpoint,
+    task: evaluation.Task,
+    config: ml_collections.ConfigDict,
+    output: pathlib.Path,
+) -> dict[str, list[tuple[evaluation.Scores, dict[str, np.ndarray]]]]:
+    """Name → scores and statistics of its explainers; what `output` holds is not computed again."""
+    common = {
+        "protocol": config.eval.protocol,
+        "batch_size": config.eval.batch_size,
+        "seed": config.seed,
+        "images": evaluation.digest(task.images),
+        "predictor": evaluation.digest(predictor.params),
+        "fill": config.predictor.fill,
     }
-    if values.get("both_shown", np.zeros(1)).any():
-        right = values["class_specific"][values["both_shown"]]
-        results["class_specific"] = {"fraction": float(right.mean()), "num_scenes": len(right)}
-    return results, {name: m["curves"] for name, m in values["methods"].items()}, items
+    perturb = evaluation.make_perturbation(predictor, metrics.PROTOCOLS[config.eval.protocol])
+    size, grid = config.eval.batch_size, predictor.config.grid
+    results: dict[str, list] = {}
+    with tqdm(total=len(methods) + len(external), unit="method") as progress:
+        for method in methods:
+            runs = results.setdefault(method.name, [])
+            path = output / "methods" / f"{method.name}{len(runs) or ''}.npz"
+            settings = common | method.settings
+            done = evaluation.load(path, settings)
+            if done is None:
+                progress.set_description(method.name)
+                scores = evaluation.attribute(method, predictor, task, size, config.seed)
+                found = evaluation.statistics(scores, task, grid, perturb, size, method.logits)
+                evaluation.save(path, settings, scores, found)
+                done = scores, found
+            runs.append(done)
+            progress.update()
+        for name, path in external.items():
+            scores = evaluation.external(path, task, grid)
+            found = evaluation.statistics(scores, task, grid, perturb, size)
+            results[name] = [(scores, found)]
+            progress.update()
+    return results
 
 
-def summarise(values: dict) -> dict[str, dict[str, float]]:
-    """Mean and 95 % bootstrap interval over images of every metric."""
-    intervals = {
-        name: metrics.bootstrap_interval(values[name]) for name in COLUMNS if name in values
-    }
-    if "segmentation" in values:
-        for name, reduce in _SEGMENTATION.items():
-            intervals[name] = metrics.bootstrap_interval(values["segmentation"], reduce)
+def summarise(results: dict[str, list]) -> dict[str, dict]:
+    """The parts of results.json that the methods make."""
     return {
-        name: dict(zip(("mean", "low", "high"), map(float, interval), strict=True))
-        for name, interval in intervals.items()
+        "methods": {
+            name: report.over_seeds([report.summarise(found) for _, found in runs])
+            for name, runs in results.items()
+        },
+        "efficiency": {
+            name: {key: float(np.mean([s.cost[key] for s, _ in runs])) for key in runs[0][0].cost}
+            for name, runs in results.items()
+            if runs[0][0].cost
+        },
     }
 
 
 def gallery_items(
-    images: np.ndarray,
-    names: list[str],
-    found: explain.Explanation,
-    curves: metrics.Curves,
-    count: int,
+    explainer: explain.Explainer,
+    task: evaluation.Task,
+    names: tuple[str, ...],
+    found: dict[str, np.ndarray],
 ) -> list[plotting.GalleryItem]:
     """The first images with the maps of their two most probable classes."""
+    images = task.images[:_GALLERY_ITEMS]
+    result = explainer(images, top_k=min(2, len(explainer.predictor.labels)))
     return [
         plotting.GalleryItem(
             image=images[i],
-            label=names[i],
+            label=names[task.labels[i]],
             classes=tuple(
                 plotting.ClassMap(
-                    label=found.labels[target],
-                    probability=float(found.probabilities[i, target]),
+                    label=result.labels[target],
+                    probability=float(result.probabilities[i, target]),
                     attribution=attribution,
                 )
-                for target, attribution in zip(found.targets[i], found.attributions[i], strict=True)
+                for target, attribution in zip(
+                    result.targets[i], result.attributions[i], strict=True
+                )
             ),
-            positive=curves.positive.probability[i],
-            negative=curves.negative.probability[i],
+            positive=found["positive_probability"][i],
+            negative=found["negative_probability"][i],
         )
-        for i in range(count)
+        for i in range(len(images))
     ]
 
 
-def table(methods: dict[str, dict]) -> dict[str, dict[str, str]]:
-    """Method → heading → "mean ± half of the interval"."""
-    return {
-        name: {
-            heading: f"{v['mean']:.3f} ± {(v['high'] - v['low']) / 2:.3f}"
-            for metric, heading in COLUMNS.items()
-            if (v := values.get(metric))
+def draw(
+    output: pathlib.Path,
+    results: dict[str, list],
+    logits: set[str],
+    task: evaluation.Task,
+    predictor: pretrained.Checkpoint,
+    config: ml_collections.ConfigDict,
+) -> None:
+    """curves.png, probabilities.png and maps.png."""
+    protocol = metrics.PROTOCOLS[config.eval.protocol]
+    fractions = {"positive": protocol.fractions, "negative": protocol.negative_fractions}
+    for file, field, ylabel in (
+        ("curves", "correct", "Unchanged predictions"),
+        ("probabilities", "probability", "Probability of the explained class"),
+    ):
+        means = {
+            name: {
+                direction: np.mean([found[f"{direction}_{field}"].mean(0) for _, found in runs], 0)
+                for direction in fractions
+            }
+            for name, runs in results.items()
         }
-        for name, values in methods.items()
-    }
-
-
-def _fill(array: np.ndarray, size: int) -> np.ndarray:
-    return np.concatenate([array, np.repeat(array[-1:], size - len(array), 0)])
+        plotting.curves(output / f"{file}.png", means, fractions, config.data.name, ylabel)
+    shown = slice(0, min(_GRID_ITEMS, len(task.images)))
+    maps = {}
+    for name, runs in results.items():
+        scores = runs[0][0].targets[shown].reshape(-1, *predictor.config.grid)
+        maps[name] = np.asarray(jax.nn.sigmoid(scores)) if name in logits else scores
+    plotting.comparison(
+        output / "maps.png",
+        task.images[shown],
+        [predictor.labels[target] for target in task.targets[shown]],
+        maps,
+    )
 
 
 def main(_: list[str]) -> None:
@@ -232,57 +234,79 @@ def main(_: list[str]) -> None:
             f"error: config.eval.protocol={config.eval.protocol!r} is unknown; choose one of "
             + ", ".join(metrics.PROTOCOLS)
         )
+    output = workdir / "eval"
     try:
-        explainer = explain.load(workdir)
-        results, curves, items = evaluate(explainer, config)
+        explainers = [explain.load(path) for path in (workdir, *flags.FLAGS.trained)]
+        external = dict(_named_path(given) for given in flags.FLAGS.scores)
+        predictor = explainers[0].predictor
+        for explainer, path in zip(explainers[1:], flags.FLAGS.trained, strict=True):
+            if evaluation.digest(explainer.predictor.params) != evaluation.digest(predictor.params):
+                raise ValueError(f"{path} explains another predictor than {workdir}")
+        methods = choose_methods(flags.FLAGS.methods, explainers, config)
+        task, names, accuracy = load_task(predictor, config)
+        output.mkdir(exist_ok=True)
+        if flags.FLAGS.write_inputs:
+            np.savez(output / "inputs.npz", images=task.images, targets=task.targets)
+        results = evaluate(methods, external, predictor, task, config, output)
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f"error: {error}")
-    output = workdir / "eval"
-    output.mkdir(exist_ok=True)
-    report = {"config": config.to_dict(), "protocol": config.eval.protocol} | results
-    (output / "results.json").write_text(json.dumps(report, indent=2) + "\n")
 
-    protocol = metrics.PROTOCOLS[config.eval.protocol]
-    fractions = {"positive": protocol.fractions, "negative": protocol.negative_fractions}
-    for name, field, ylabel in (
-        ("curves", "correct", "Unchanged predictions"),
-        ("probabilities", "probability", "Probability of the explained class"),
-    ):
-        means = {
-            method: {
-                direction: getattr(getattr(curve, direction), field).mean(0)
-                for direction in fractions
-            }
-            for method, curve in curves.items()
-        }
-        plotting.curves(output / f"{name}.png", means, fractions, config.data.name, ylabel)
-    shown = table(results["methods"])
+    summary = summarise(results)
+    packages = ("jax", "jaxlib", "flax", "numpy")
     facts = {
-        "Data": f"{config.data.name}, {results['num_images']} {config.data.eval_split} images",
+        "Data": f"{config.data.name}, {len(task.images)} {config.data.eval_split} images",
         "Predictor": config.predictor.path,
-        "Protocol": protocol.name,
+        "Protocol": config.eval.protocol,
+        "Grid": "×".join(map(str, predictor.config.grid)),
     }
-    if results["accuracy"] is not None:
-        facts["Predictor's accuracy"] = f"{results['accuracy']:.1%}"
-    if "class_specific" in results:
-        facts["Two-object scenes"] = (
-            f"both maps highest on their own object in {results['class_specific']['fraction']:.1%} "
-            f"of {results['class_specific']['num_scenes']}"
-        )
+    if accuracy is not None:
+        facts["Predictor's accuracy"] = f"{accuracy:.1%}"
+    if len(task.pairs):
+        facts["Two-object scenes"] = f"{len(task.pairs)} show just the two most probable classes"
+    facts["Versions"] = ", ".join(f"{name} {version(name)}" for name in packages)
+    facts["Device"] = f"{jax.devices()[0].device_kind}, {platform.machine()}"
+    results_json = {
+        "config": config.to_dict(),
+        "protocol": config.eval.protocol,
+        "num_images": len(task.images),
+        "num_pairs": len(task.pairs),
+        "accuracy": accuracy,
+        "facts": facts,
+        **summary,
+    }
+    (output / "results.json").write_text(json.dumps(results_json, indent=2) + "\n")
+    (output / "results.md").write_text(report.markdown(results_json, facts))
+    draw(output, results, {m.name for m in methods if m.logits}, task, predictor, config)
+    protocol = metrics.PROTOCOLS[config.eval.protocol]
+    first = methods[0].name
     plotting.gallery(
-        output / "gallery.html", items, fractions, f"FEX on {config.data.name}", facts, shown
+        output / "gallery.html",
+        gallery_items(explainers[0], task, names, results[first][0][1]),
+        {"positive": protocol.fractions, "negative": protocol.negative_fractions},
+        f"{first.upper()} on {config.data.name}",
+        facts,
+        report.quality(summary["methods"]),
     )
-    headings = [heading for heading in COLUMNS.values() if heading in shown["fex"]]
-    print("  ".join(["method  ", *(f"{h:>14}" for h in headings)]))
-    for name, row in shown.items():
-        print("  ".join([f"{name:8}", *(f"{row[h]:>14}" for h in headings)]))
+    print(report.console(summary["methods"], summary["efficiency"]))
     for name, text in facts.items():
         print(f"{name}: {text}")
+    print(f"table: {(output / 'results.md').resolve()}")
     print(f"gallery: {(output / 'gallery.html').resolve()}")
+
+
+def _named_path(given: str) -> tuple[str, pathlib.Path]:
+    name, _, path = given.partition("=")
+    if not (name and path):
+        raise ValueError(f"--scores={given} is not NAME=FILE.npy")
+    return name, pathlib.Path(path)
 
 
 if __name__ == "__main__":
     config_flags.DEFINE_config_file("config", None, "An experiment of configs/.")
     flags.DEFINE_string("workdir", None, "The folder that train.py wrote.")
+    flags.DEFINE_list("methods", ["random"], "Methods beside the trained ones; all for all.")
+    flags.DEFINE_list("trained", [], "Further folders that train.py wrote, comma-separated.")
+    flags.DEFINE_list("scores", [], "Scores from elsewhere, NAME=FILE.npy, comma-separated.")
+    flags.DEFINE_bool("write_inputs", False, "Write the images and targets to eval/inputs.npz.")
     flags.mark_flags_as_required(["config", "workdir"])
     app.run(main)

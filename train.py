@@ -137,7 +137,7 @@ def make_initial_state(
 
 def check_same_experiment(config: ml_collections.ConfigDict, path: pathlib.Path) -> None:
     """Refuses to continue a run under settings that would make it another experiment."""
-    free = ("eval", "checkpoint", "mesh", "log_every")
+    free = ("eval", "attributions", "checkpoint", "mesh", "log_every")
     old, new = json.loads(path.read_text()), config.to_dict()
     changed = [name for name in new if name not in free and old.get(name) != new[name]]
     if changed:

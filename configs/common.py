@@ -84,6 +84,15 @@ def get_config(preset: str = "contrast") -> ml_collections.ConfigDict:
     config.eval.num_images = 1000  # 0 = the whole split
     config.eval.batch_size = 128
     config.eval.protocol = "fex"  # fex, chefer or authors
+
+    # Options of the methods that eval.py compares with; their defaults are in the functions.
+    config.attributions = ml_collections.ConfigDict()
+    config.attributions.rise = {"num_queries": 100}
+    config.attributions.smooth_rise = {"num_queries": 100, "cells": 7}
+    config.attributions.lime = {"num_queries": 1000}
+    config.attributions.kernel_shap = {"num_queries": 1000}
+    config.attributions.integrated_gradients = {"steps": 100}
+    config.attributions.grad_shap = {"samples": 100}
     return config
 
 

@@ -174,6 +174,38 @@ def _curve(
     return np.asarray(fractions)[order], values[order]
 
 
+def comparison(
+    path: str | Path,
+    images: np.ndarray,
+    labels: Sequence[str],
+    maps: Mapping[str, np.ndarray],
+) -> None:
+    """Draws the maps of several methods beside their images, a row an image, as a PNG.
+
+    Args:
+      path: the file to write.
+      images: [n, H, W, 3] uint8.
+      labels: the explained class of each image.
+      maps: method -> [n, h, w].
+    """
+    from matplotlib.figure import Figure
+
+    columns = 1 + len(maps)
+    figure = Figure(figsize=(1.25 * columns, 1.3 * len(images) + 0.4), layout="constrained")
+    grid = figure.subplots(len(images), columns, squeeze=False)
+    for row, (image, label, axes) in enumerate(zip(images, labels, grid, strict=True)):
+        axes[0].imshow(image)
+        axes[0].set_ylabel(label, fontsize=9)
+        for cell, attributions in zip(axes[1:], maps.values(), strict=True):
+            cell.imshow(overlay(image, attributions[row]))
+        for cell in axes:
+            cell.set(xticks=[], yticks=[])
+            cell.spines[:].set_visible(False)
+    for cell, name in zip(grid[0], ("input", *maps), strict=True):
+        cell.set_title(name.replace("_", "\n", 1), fontsize=8)
+    figure.savefig(path, format="png", dpi=160)
+
+
 def gallery(
     path: str | Path,
     items: Sequence[GalleryItem],

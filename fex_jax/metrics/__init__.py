@@ -18,11 +18,13 @@ from fex_jax.metrics.perturbation import (
 )
 from fex_jax.metrics.segmentation import (
     STATISTICS,
+    attribution_mass,
     average_precision,
     class_specificity,
     mean_average_precision,
     mean_iou,
     pixel_accuracy,
+    pointing_game,
     segmentation_statistics,
 )
 
@@ -37,6 +39,7 @@ __all__ = [
     "Protocol",
     "area",
     "areas",
+    "attribution_mass",
     "average_precision",
     "bootstrap_interval",
     "class_specificity",
@@ -45,6 +48,7 @@ __all__ = [
     "mean_iou",
     "perturbation_curves",
     "pixel_accuracy",
+    "pointing_game",
     "ranks",
     "segmentation_statistics",
     "upsample",

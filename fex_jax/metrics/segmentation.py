@@ -132,3 +132,35 @@ def class_specificity(
     own_a = mean_on(map_a, mask_a) > mean_on(map_a, mask_b)
     own_b = mean_on(map_b, mask_b) > mean_on(map_b, mask_a)
     return own_a & own_b
+
+
+@jax.jit
+def pointing_game(maps: jax.Array, own: jax.Array, other: jax.Array) -> jax.Array:
+    """Whether the strongest pixel of an object lies on the explained one (Zhang et al. 2016).
+
+    Only pixels of the two objects compete, so that chance is their share of the area.
+
+    Args:
+      maps: [B, rows, cols] attributions.
+      own, other: [B, H, W] bool, the explained object and the other one.
+
+    Returns:
+      [B] float, 0 or 1.
+    """
+    pixels = upsample(maps, own.shape[1:])
+    strongest = [jnp.max(pixels, (1, 2), where=m, initial=-jnp.inf) for m in (own, other)]
+    return (strongest[0] > strongest[1]).astype(jnp.float32)
+
+
+@jax.jit
+def attribution_mass(maps: jax.Array, own: jax.Array, other: jax.Array) -> jax.Array:
+    """Share of two objects' attribution that lies on the explained one: [B] in [0, 1].
+
+    Σ_own R / Σ_own∪other R, R the upsampled map scaled to [0, 1]; 1/2 where both are zero.
+    Arguments as in `pointing_game`.
+    """
+    pixels = upsample(maps, own.shape[1:])
+    low, high = pixels.min((1, 2), keepdims=True), pixels.max((1, 2), keepdims=True)
+    scaled = (pixels - low) / jnp.maximum(high - low, 1e-12)
+    mass, rest = (jnp.sum(scaled, (1, 2), where=mask) for mask in (own, other))
+    return jnp.where(mass + rest > 0, mass / jnp.maximum(mass + rest, 1e-12), 0.5)

@@ -1,0 +1,164 @@
+"""Tables of results: what `eval.py` prints, writes as Markdown, and shows in the gallery."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from fex_jax import metrics
+
+# Metrics by their names in results.json: heading, and whether more is better.
+COLUMNS = {
+    "positive_auc": ("Positive AUC", False),
+    "negative_auc": ("Negative AUC", True),
+    "insertion": ("Insertion", True),
+    "deletion": ("Deletion", False),
+    "pixel_accuracy": ("Pixel acc.", True),
+    "map": ("mAP", True),
+    "miou": ("mIoU", True),
+    "class_specific": ("Both maps right", True),
+    "pointing": ("Pointing", True),
+    "mass": ("Mass on own", True),
+}
+COST = {
+    "predictions": "Predictions",
+    "seconds_per_1000": "Seconds / 1000",
+    "peak_bytes": "Peak MiB a batch",
+}
+_POOLED = {
+    "pixel_accuracy": metrics.pixel_accuracy,
+    "map": metrics.mean_average_precision,
+    "miou": metrics.mean_iou,
+}
+
+Interval = dict[str, float]  # mean, low, high; "seeds" where there are several
+
+
+def summarise(values: Mapping[str, np.ndarray]) -> dict[str, Interval]:
+    """Mean and 95 % bootstrap interval over images of every metric that `values` hold."""
+    intervals = {n: metrics.bootstrap_interval(values[n]) for n in COLUMNS if n in values}
+    if "segmentation" in values:
+        for name, reduce in _POOLED.items():
+            intervals[name] = metrics.bootstrap_interval(values["segmentation"], reduce)
+    return {
+        name: dict(zip(("mean", "low", "high"), map(float, intervals[name]), strict=True))
+        for name in COLUMNS
+        if name in intervals
+    }
+
+
+def over_seeds(runs: Sequence[dict[str, Interval]]) -> dict[str, Interval]:
+    """Several explainers of one method: means of the means and of the ends of their intervals."""
+    if len(runs) == 1:
+        return runs[0]
+    return {
+        name: {
+            **{end: float(np.mean([run[name][end] for run in runs])) for end in runs[0][name]},
+            "seeds": [run[name]["mean"] for run in runs],
+        }
+        for name in runs[0]
+    }
+
+
+def cell(interval: Interval) -> str:
+    """ "mean ± standard deviation over seeds", or "± half of the interval" of a single run."""
+    if "seeds" in interval:
+        spread = float(np.std(interval["seeds"], ddof=1))
+    else:
+        spread = (interval["high"] - interval["low"]) / 2
+    return f"{interval['mean']:.3f} ± {spread:.3f}"
+
+
+def quality(methods: Mapping[str, dict[str, Interval]]) -> dict[str, dict[str, str]]:
+    """Method → heading with an arrow → mean ± spread; the columns that any method has."""
+    names = [name for name in COLUMNS if any(name in m for m in methods.values())]
+    return {
+        method: {heading(name): cell(values[name]) for name in names if name in values}
+        for method, values in methods.items()
+    }
+
+
+def heading(name: str) -> str:
+    """A metric's heading with an arrow that points to better values."""
+    title, more = COLUMNS[name]
+    return f"{title} {'↑' if more else '↓'}"
+
+
+def best(methods: Mapping[str, dict[str, Interval]]) -> dict[str, set[str]]:
+    """Metric → the methods whose mean, as it is printed, is the best."""
+    found = {}
+    for name, (_, more) in COLUMNS.items():
+        means = {m: round(v[name]["mean"], 3) for m, v in methods.items() if name in v}
+        if means:
+            top = max(means.values()) if more else min(means.values())
+            found[name] = {method for method, mean in means.items() if mean == top}
+    return found
+
+
+def markdown(results: dict, facts: Mapping[str, str]) -> str:
+    """results.json for people: facts, quality with the best in bold, efficiency."""
+    methods = results["methods"]
+    winners = best(methods)
+    lines = [f"- {name}: {text}" for name, text in facts.items()]
+    lines += [""] + _table(
+        "Method",
+        [heading(name) for name in winners],
+        {
+            method: [
+                ("**{}**" if method in winners[name] else "{}").format(cell(values[name]))
+                if name in values
+                else "–"
+                for name in winners
+            ]
+            for method, values in methods.items()
+        },
+    )
+    if results.get("efficiency"):
+        lines += [
+            "",
+            "Cost of explaining, warm, beside the predictor's own forward pass on the same images "
+            "in the same run:",
+            "",
+            *_table(
+                "Method",
+                list(COST.values()),
+                {method: cost_cells(cost) for method, cost in results["efficiency"].items()},
+            ),
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def console(methods: Mapping[str, dict[str, Interval]], costs: Mapping[str, dict]) -> str:
+    """The quality table for a terminal, with the price of an explanation in predictions."""
+    rows = quality(methods)
+    headings = list(dict.fromkeys(name for row in rows.values() for name in row))
+    table = [["method", *headings, "cost"]]
+    for name, row in rows.items():
+        cost = cost_cells(costs[name])[0] if name in costs else "–"
+        table.append([name, *(row.get(h, "–") for h in headings), cost])
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in table
+    )
+
+
+def cost_cells(cost: Mapping[str, float]) -> list[str]:
+    """Cells of the efficiency table, in the order of `COST`."""
+    return [
+        f"{cost['predictions']:.2f}×"
+        if cost["predictions"] < 10
+        else f"{cost['predictions']:.0f}×",
+        f"{cost['seconds_per_1000']:.2f}",
+        f"{cost['peak_bytes'] / 2**20:.0f}",
+    ]
+
+
+def _table(first: str, headings: Sequence[str], rows: Mapping[str, Sequence[str]]) -> list[str]:
+    return [
+        f"| {first} | {' | '.join(headings)} |",
+        "|---|" + "---|" * len(headings),
+        *(f"| {name} | {' | '.join(cells)} |" for name, cells in rows.items()),
+    ]
