@@ -5,6 +5,7 @@ Streams shuffle, split between processes and skip records, and only then decode:
 middle of an epoch costs no decoding and every run sees the same examples in the same order.
 """
 
+import dataclasses
 import pathlib
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -37,9 +38,11 @@ def open_source(name: str, split: str, path: str | None, image_size: int) -> Sou
     """The data set that a config names.
 
     Args:
-      name: digit_scenes, fashion_scenes, folder, or the name of a TFDS image classification set.
+      name: digit_scenes, fashion_scenes, folder, imagenet_segmentation, or the name of a TFDS image
+        classification set.
       split: train, validation or test for scenes; train, test or all for a folder; else TFDS's.
-      path: the folder of class folders, of Fashion-MNIST's IDX files, or TFDS's data_dir.
+      path: the folder of class folders, of Fashion-MNIST's IDX files, or TFDS's data_dir; the file
+        gtsegs_ijcv.mat for imagenet_segmentation.
       image_size: side of drawn scenes in pixels.
     """
     layout = scenes.Layout(image_size=image_size)
@@ -50,6 +53,8 @@ def open_source(name: str, split: str, path: str | None, image_size: int) -> Sou
             return scene_source(scenes.fashion_mnist(path), layout, split)
         case "folder":
             return folder_source(path or "", split)
+        case "imagenet_segmentation":
+            return imagenet_segmentation_source(path or "")
         case _:
             return tfds_source(name, split, path)
 
@@ -113,6 +118,41 @@ def folder_source(directory: str, split: str, held_out: float = 0.2, seed: int =
     records = tf.data.Dataset.from_tensor_slices({"file": files, "label": labels})
     names = tuple(folder.name for folder in classes)
     return Source(records, decode, len(files), len(files), names, lambda: _unreadable(files))
+
+
+def imagenet_segmentation_source(path: str) -> Source:
+    """The images of gtsegs_ijcv.mat with the masks of their objects (Guillaumin et al. 2014).
+
+    The file is HDF5: /value/img holds references to images (C, W, H), /value/gt references to
+    references to masks (W, H). It is for evaluation: the classes of the objects are not in it.
+    """
+    import h5py
+
+    try:
+        with h5py.File(path) as file:
+            size = file["/value/img"].shape[0]
+    except (OSError, KeyError, ValueError) as error:
+        raise ValueError(
+            f"{path!r} is no gtsegs_ijcv.mat: {error}. Name the file with --config.data.path"
+        ) from error
+
+    def read(index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        with h5py.File(path) as file:
+            image = file[file["/value/img"][index, 0]][()]
+            mask = file[file[file["/value/gt"][index, 0]][0, 0]][()]
+        # The class is unknown: the highest number stands for "an object".
+        return image.transpose(2, 1, 0), np.where(mask.T > 0, np.uint8(255), np.uint8(0))
+
+    def decode(record: dict) -> dict:
+        image, segmentation = tf.numpy_function(read, [record["index"]], (tf.uint8, tf.uint8))
+        return {
+            "image": tf.ensure_shape(image, (None, None, 3)),
+            "label": tf.zeros((), tf.int32),
+            "segmentation": tf.ensure_shape(segmentation, (None, None)),
+        }
+
+    records = tf.data.Dataset.range(size).map(lambda index: {"index": index})
+    return Source(records, decode, size, size, ("object",))
 
 
 def tfds_source(name: str, split: str, data_dir: str | None = None) -> Source:
@@ -196,14 +236,23 @@ def eval_stream(
     dataset = source.records.take(limit) if limit else source.records
     side = preprocessing.image_size
 
+    nearest = dataclasses.replace(preprocessing, resample=Image.Resampling.NEAREST)
+
     def resize(image: np.ndarray) -> np.ndarray:
         return preprocessing.resize(Image.fromarray(image))
 
+    def resize_mask(mask: np.ndarray) -> np.ndarray:
+        return nearest.resize(Image.fromarray(mask))[..., 0]
+
     def example(record: dict) -> dict:
         decoded = source.decode(record)
-        if "segmentation" not in decoded:  # scenes are drawn at their final size
-            decoded["image"] = tf.numpy_function(resize, [decoded["image"]], tf.uint8)
-            decoded["image"] = tf.ensure_shape(decoded["image"], (side, side, 3))
+        if decoded["image"].shape.is_fully_defined():  # scenes are drawn at their final size
+            return decoded
+        image = tf.numpy_function(resize, [decoded["image"]], tf.uint8)
+        decoded["image"] = tf.ensure_shape(image, (side, side, 3))
+        if "segmentation" in decoded:
+            mask = tf.numpy_function(resize_mask, [decoded["segmentation"]], tf.uint8)
+            decoded["segmentation"] = tf.ensure_shape(mask, (side, side))
         return decoded
 
     dataset = dataset.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)

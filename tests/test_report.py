@@ -1,0 +1,56 @@
+"""Tables from per-image statistics."""
+
+import numpy as np
+
+from fex_jax import report
+
+
+def run(shift: float = 0.0) -> dict[str, dict]:
+    # True and false positives, false and true negatives, average precision of two images.
+    segmentation = np.array([[8, 0, 0, 2, 1.0], [0, 50, 40, 0, 0.0]])
+    values = np.array([0.0, 1.0, 1.0, 1.0]) + shift
+    return report.summarise(
+        {"positive_auc": values, "insertion": values, "segmentation": segmentation}
+    )
+
+
+def test_summary_holds_means_with_their_intervals():
+    """Breaks if a metric is lost, or pooled segmentation scores are averaged over images."""
+    summary = run()
+    assert list(summary) == ["positive_auc", "insertion", "pixel_accuracy", "map", "miou"]
+    assert summary["positive_auc"]["mean"] == 0.75
+    assert summary["positive_auc"]["low"] < 0.75 < summary["positive_auc"]["high"]
+    np.testing.assert_allclose(summary["pixel_accuracy"]["mean"], 10 / 100)
+    np.testing.assert_allclose(summary["miou"]["mean"], (8 / 98 + 2 / 92) / 2)
+    assert summary["map"]["mean"] == 0.5
+
+
+def test_seeds_are_averaged_and_kept():
+    """Breaks if several explainers of one method show one seed, or a spread over images."""
+    merged = report.over_seeds([run(), run(0.2)])
+    np.testing.assert_allclose(merged["positive_auc"]["mean"], 0.85)
+    np.testing.assert_allclose(merged["positive_auc"]["seeds"], [0.75, 0.95])
+    assert report.cell(merged["positive_auc"]) == "0.850 ± 0.141"
+    assert report.over_seeds([run()]) == run()
+
+
+def test_markdown_marks_the_best_of_each_column():
+    """Breaks if an arrow points the wrong way, or a method without a metric shifts the row."""
+    good, bad = run(), run(0.5)
+    del bad["map"]
+    cost = {"predictions": 1.02, "seconds_per_1000": 0.5, "peak_bytes": 2.0**21}
+    results = {"methods": {"a": good, "b": bad}, "efficiency": {"a": cost}}
+    lines = report.markdown(results, {"Data": "four numbers"}).splitlines()
+    assert lines[0] == "- Data: four numbers"
+    head, first, second = (line.split(" | ") for line in (lines[2], lines[4], lines[5]))
+    assert head[1:3] == ["Positive AUC ↓", "Insertion ↑"]
+    assert first[1].startswith("**0.750 ± ") and not second[1].startswith("**")
+    assert second[2].startswith("**1.250 ± ") and not first[2].startswith("**")
+    assert second[4] == "–" and len(second) == len(head)
+    assert lines[-1] == "| a | 1.02× | 0.50 | 2 |"
+
+
+def test_console_shows_every_method():
+    """Breaks if a method without a cost, as scores from elsewhere, cannot be shown."""
+    text = report.console({"a": run(), "mine": run(0.1)}, {}).splitlines()
+    assert text[0].startswith("method  Positive AUC ↓") and len({len(line) for line in text}) == 1
