@@ -114,7 +114,8 @@ def _linear(
 ) -> jax.Array:
     """z⁺: R_j = Σ_i (x_j w_ji)₊ / Σ_k (x_k w_ki)₊ R_i, for `apply` linear in x and in the kernel.
 
-    A product is positive where both factors are, or neither is.
+    A product is positive where both factors are, or neither is. The sum is conserved but for
+    outputs without any positive contribution, whose relevance ends there.
     """
     signs = jnp.maximum, jnp.minimum
 

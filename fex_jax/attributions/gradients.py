@@ -66,8 +66,8 @@ def path_gradients(
     chunk = min(chunk, batch * steps)
     x = model.embed(inputs)  # [B, ...]
 
-    def add(scores: jax.Array, query: jax.Array) -> tuple[jax.Array, None]:
-        step, index = query // batch, query % batch  # [chunk]
+    def add(scores: jax.Array, first: jax.Array) -> tuple[jax.Array, None]:
+        step, index = jnp.divmod(first + jnp.arange(chunk), batch)  # [chunk]
         some, labels = jax.tree.map(lambda leaf: leaf[index], (inputs, targets))
         points, directions = jax.vmap(path)(step, index, x[index])
 
@@ -79,10 +79,8 @@ def path_gradients(
         exists = (step < steps).reshape(-1, *[1] * (share.ndim - 1))
         return scores.at[index].add(jnp.where(exists, share, 0)), None
 
-    chunks = -(-batch * steps // chunk)
-    queries = jnp.arange(chunks * chunk).reshape(chunks, chunk)
     scores = jnp.zeros(jax.eval_shape(model.pool, x).shape)
-    return jax.lax.scan(add, scores, queries)[0]
+    return jax.lax.scan(add, scores, jnp.arange(0, batch * steps, chunk))[0]
 
 
 def tapped(model: Model, inputs: Inputs, *names: str) -> dict[str, list[jax.Array]]:
