@@ -13,13 +13,15 @@ from fex_jax.models.vit import Block, ViTClassifier
 from fex_jax.predictors import Model
 
 
+# Divisions by sums near zero magnify rounding, as that of the TF32 that GPUs multiply in.
+@jax.default_matmul_precision("highest")
 def attlrp(model: Model, inputs: jax.Array, targets: jax.Array, key: jax.Array) -> jax.Array:
     """CLS row of Ā_L ⋯ Ā_1, Ā = I + mean_heads((∇A ⊙ R_A)₊) (Chefer, Gur & Wolf, 2021).
 
     R_A is the relevance of a block's attention A, propagated from the target's logit down to the
     first block: by the z⁺ rule (α = 1) through linear layers, in halves to the two factors of a
     product, in shares to the two terms of a residual sum, unchanged through softmax, GELU,
-    LayerNorm and LayerScale.
+    LayerNorm and LayerScale. Its divisions by sums near zero need a model that runs in float32.
 
     Args:
       model: of a `ViTClassifier` without SwiGLU, or a ValueError says what does not fit.

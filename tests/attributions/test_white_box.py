@@ -7,8 +7,6 @@ import numpy as np
 import pytest
 from white_box import FAMILIES, GOLDEN, KEY, METHODS, images, ours, targets, theirs, tiny
 
-from fex_jax.attributions.gradients import tapped
-
 TOLERANCE = 1e-5  # measured: 3e-6
 
 
@@ -68,9 +66,3 @@ def test_black_box_is_an_error(name):
     model = dataclasses.replace(tiny("vit"), logits=None, network=None)
     with pytest.raises(ValueError, match="looks inside the classifier.*(logits|network)"):
         method(model, images(), targets(), KEY, **options)
-
-
-def test_unknown_tap_is_an_error():
-    """Breaks if a network without attention fails with an index."""
-    with pytest.raises(ValueError, match="ViTClassifier taps no 'gate'"):
-        tapped(tiny("vit"), images(), "gate")
