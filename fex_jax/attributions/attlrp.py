@@ -1,0 +1,161 @@
+"""AttLRP: layer-wise relevance of attention, times its gradient, rolled out to CLS.
+
+Shapes: B images, N patches, T tokens, D hidden size, K classes.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from fex_jax.attributions.gradients import require, tapped_gradients
+from fex_jax.models.vit import Block, ViTClassifier
+from fex_jax.predictors import Model
+
+
+# Divisions by sums near zero magnify rounding, as that of the TF32 that GPUs multiply in.
+@jax.default_matmul_precision("highest")
+def attlrp(model: Model, inputs: jax.Array, targets: jax.Array, key: jax.Array) -> jax.Array:
+    """CLS row of Ā_L ⋯ Ā_1, Ā = I + mean_heads((∇A ⊙ R_A)₊) (Chefer, Gur & Wolf, 2021).
+
+    R_A is the relevance of a block's attention A, propagated from the target's logit down to the
+    first block: by the z⁺ rule (α = 1) through linear layers, in halves to the two factors of a
+    product, in shares to the two terms of a residual sum, unchanged through softmax, GELU,
+    LayerNorm and LayerScale. Its divisions by sums near zero need a model that runs in float32.
+
+    Args:
+      model: of a `ViTClassifier` without SwiGLU, or a ValueError says what does not fit.
+      inputs: images, B of them.
+      targets: the explained classes y [B].
+      key: unused, here for all methods to be called alike.
+
+    Returns:
+      [B, N].
+    """
+    require(model, "AttLRP", "network", "tokens")
+    network = model.network
+    if not isinstance(network, ViTClassifier):
+        raise ValueError(f"AttLRP has rules for ViTClassifier only, not {type(network).__name__}")
+    if network.config.swiglu:
+        raise ValueError("AttLRP has no rule for the products in SwiGLU; choose another method")
+    values, gradients = tapped_gradients(model, inputs, targets, "hidden", "attention")
+    blocks = list(zip(network.backbone.blocks, values["hidden"], strict=True))
+    last, hidden = blocks[-1]
+    relevance = _head(network, network.backbone.norm(last(hidden)), targets)
+    row = jax.nn.one_hot(jnp.zeros_like(targets), hidden.shape[1])  # CLS, [B, T]
+    for (block, hidden), gradient in zip(
+        reversed(blocks), reversed(gradients["attention"]), strict=True
+    ):
+        relevance, of_weights = _block(block, hidden, relevance)
+        attention = jax.nn.relu(gradient * of_weights).mean(1)  # [B, T, T]
+        row += (row[:, None] @ attention)[:, 0]
+    return model.tokens(row)
+
+
+# --- Layers: activations and the relevance of outputs → the relevance of inputs ------------------
+
+
+def _head(network: ViTClassifier, tokens: jax.Array, targets: jax.Array) -> jax.Array:
+    """The relevance of the last tokens [B, T, D], one of the target's logit."""
+
+    def apply(kernel: jax.Array, tokens: jax.Array) -> jax.Array:
+        features = tokens[:, 0]
+        if network.config.family == "dinov2":
+            # The mean is part of the linear map: each token is one of its inputs.
+            patches = tokens[:, network.config.num_prefix_tokens :].mean(1)
+            features = jnp.concatenate([features, patches], axis=-1)
+        return features @ kernel
+
+    kernel = network.head.kernel[...]
+    return _linear(kernel, tokens, jax.nn.one_hot(targets, kernel.shape[1]), apply)
+
+
+def _block(block: Block, tokens: jax.Array, relevance: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The relevance of a block's input [B, T, D] and of its attention [B, heads, T, T]."""
+    attention, mlp = block.attention, block.mlp
+
+    def split(x: jax.Array) -> jax.Array:
+        return x.reshape(*x.shape[:2], attention.num_heads, -1).swapaxes(1, 2)
+
+    def merge(x: jax.Array) -> jax.Array:
+        return x.swapaxes(1, 2).reshape(tokens.shape)
+
+    normed = block.norm1(tokens)
+    layers = attention.query, attention.key, attention.value
+    query, key, value = (split(layer(normed)) for layer in layers)  # [B, heads, T, d]
+    weights = jax.nn.softmax(query @ key.mT * query.shape[-1] ** -0.5)
+    mixed = merge(weights @ value)
+    update = attention.out(mixed)
+    update = block.scale1(update) if block.scale1 else update
+    middle = tokens + update
+    normed2 = block.norm2(middle)
+    hidden = jax.nn.gelu(mlp.fc1(normed2), approximate=False)
+    update2 = mlp.fc2(hidden)
+    update2 = block.scale2(update2) if block.scale2 else update2
+
+    of_middle, of_update2 = _sum(middle, update2, relevance)
+    of_hidden = _linear(mlp.fc2.kernel[...], hidden, of_update2)
+    of_middle += _linear(mlp.fc1.kernel[...], normed2, of_hidden)
+    of_tokens, of_update = _sum(tokens, update, of_middle)
+    of_mixed = _linear(attention.out.kernel[...], mixed, of_update)
+    of_weights, of_value = _product(weights, value, split(of_mixed))
+    of_query, of_key = _product(query, key.mT, of_weights)
+    for layer, share in zip(layers, (of_query, of_key.mT, of_value), strict=True):
+        of_tokens += _linear(layer.kernel[...], normed, merge(share))
+    return of_tokens, of_weights
+
+
+# --- Rules ---------------------------------------------------------------------------------------
+
+
+def _linear(
+    kernel: jax.Array,
+    x: jax.Array,
+    relevance: jax.Array,
+    apply: Callable[[jax.Array, jax.Array], jax.Array] = lambda kernel, x: x @ kernel,
+) -> jax.Array:
+    """z⁺: R_j = Σ_i (x_j w_ji)₊ / Σ_k (x_k w_ki)₊ R_i, for `apply` linear in x and in the kernel.
+
+    A product is positive where both factors are, or neither is. The sum is conserved but for
+    outputs without any positive contribution, whose relevance ends there.
+    """
+    signs = jnp.maximum, jnp.minimum
+
+    def positive(*parts: jax.Array) -> jax.Array:
+        return sum(apply(sign(kernel, 0), part) for sign, part in zip(signs, parts, strict=True))
+
+    parts = [sign(jnp.float32(x), 0) for sign in signs]
+    z, pullback = jax.vjp(positive, *parts)
+    shares = pullback(_ratio(relevance, z))
+    return sum(part * share for part, share in zip(parts, shares, strict=True))
+
+
+def _product(u: jax.Array, v: jax.Array, relevance: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """R_u = ½ u ⊙ ∂(u v)/∂u R / (u v), and so for v: each would take all of R alone."""
+    u, v = jnp.float32(u), jnp.float32(v)
+    z, pullback = jax.vjp(jnp.matmul, u, v)
+    share_u, share_v = pullback(_ratio(relevance, z))
+    return u * share_u / 2, v * share_v / 2
+
+
+def _sum(u: jax.Array, v: jax.Array, relevance: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """R_u = u / (u + v) R, and so for v, then scaled to |ΣR_u| : |ΣR_v| with ΣR in total.
+
+    Without this, u ≈ −v makes both large, with opposite signs.
+    """
+    u, v = jnp.float32(u), jnp.float32(v)
+    share = _ratio(relevance, u + v)
+    parts = u * share, v * share
+
+    def total(x: jax.Array) -> jax.Array:
+        return x.sum((1, 2), keepdims=True)  # an image's
+
+    whole = sum(jnp.abs(total(part)) for part in parts)
+    scale = _ratio(total(relevance), whole)
+    return tuple(part * jnp.sign(total(part)) * scale for part in parts)
+
+
+def _ratio(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
+    """Their quotient, zero where there is nothing to share."""
+    empty = jnp.abs(denominator) < 1e-9
+    return jnp.where(empty, 0, numerator / jnp.where(empty, 1, denominator))

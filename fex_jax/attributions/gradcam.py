@@ -1,0 +1,87 @@
+"""GradCAM: a feature map's channels, weighted by their mean gradients.
+
+Shapes: B inputs, N features, T tokens, C channels, D hidden size, K classes.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from fex_jax.attributions.gradients import require, tapped_gradients
+from fex_jax.predictors import Inputs, Model
+
+
+def gradcam(
+    features: jax.Array, logits_of_features: Callable[[jax.Array], jax.Array], targets: jax.Array
+) -> jax.Array:
+    """(Σ_c w_c a_c)₊ with w_c the mean of ∂y/∂a_c over positions (Selvaraju et al., 2017).
+
+    Args:
+      features: the map a [B, ..., C], such as a CNN's last [B, h, w, C].
+      logits_of_features: the rest of the classifier, a → [B, K].
+      targets: the explained classes y [B].
+
+    Returns:
+      [B, ...], such as [B, h, w].
+    """
+
+    def explained(features: jax.Array) -> jax.Array:
+        logits = logits_of_features(features)
+        return jnp.take_along_axis(logits, targets[:, None], axis=-1).sum()
+
+    return _weighted(features, jax.grad(explained)(features))
+
+
+def gradcam_attention(
+    model: Model, inputs: Inputs, targets: jax.Array, key: jax.Array
+) -> jax.Array:
+    """GradCAM with the last block's CLS attention as the map, its heads as channels (Chefer, 2021).
+
+    Args:
+      model: with `network` and `tokens`, or a ValueError says what it lacks.
+      inputs: B of them.
+      targets: the explained classes y [B].
+      key: unused, here for all methods to be called alike.
+
+    Returns:
+      [B, N].
+    """
+    return _of_last(model, inputs, targets, "attention", lambda a: a[:, :, 0].mT)  # [B, T, heads]
+
+
+def gradcam_norm1(model: Model, inputs: Inputs, targets: jax.Array, key: jax.Array) -> jax.Array:
+    """GradCAM with what the last block's attention reads as the map, hidden units as channels.
+
+    The last hidden state would not do: a class read from CLS has no gradient at its other tokens.
+
+    Args:
+      model: with `network` and `tokens`, or a ValueError says what it lacks.
+      inputs: B of them.
+      targets: the explained classes y [B].
+      key: unused, here for all methods to be called alike.
+
+    Returns:
+      [B, N].
+    """
+    return _of_last(model, inputs, targets, "norm1", lambda hidden: hidden)
+
+
+def _of_last(
+    model: Model,
+    inputs: Inputs,
+    targets: jax.Array,
+    name: str,
+    view: Callable[[jax.Array], jax.Array],
+) -> jax.Array:
+    """The map that `view` [B, T, C] shows of the last value tapped."""
+    require(model, f"GradCAM ({name})", "network", "tokens")
+    values, gradients = tapped_gradients(model, inputs, targets, name)
+    tokens = jax.vmap(model.tokens, in_axes=-1, out_axes=-1)  # [B, T, C] → [B, N, C]
+    return _weighted(tokens(view(values[name][-1])), tokens(view(gradients[name][-1])))
+
+
+def _weighted(features: jax.Array, gradients: jax.Array) -> jax.Array:
+    positions = tuple(range(1, features.ndim - 1))
+    weights = gradients.mean(positions, keepdims=True)
+    return jax.nn.relu((weights * features).sum(-1)).astype(jnp.float32)

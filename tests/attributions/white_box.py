@@ -1,0 +1,151 @@
+"""What the tests of white-box methods share: the methods with their options, and tiny models."""
+
+import functools
+import tempfile
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from conftest import random_checkpoint, random_like
+
+from fex_jax import pretrained
+from fex_jax.attributions.attcat import attcat
+from fex_jax.attributions.attlrp import attlrp
+from fex_jax.attributions.grad_shap import grad_shap, grad_shap_of
+from fex_jax.attributions.gradcam import gradcam_attention, gradcam_norm1
+from fex_jax.attributions.gradient_x_input import gradient_x_input
+from fex_jax.attributions.integrated_gradients import integrated_gradients
+from fex_jax.attributions.rollout import rollout
+from fex_jax.models import shapes
+from fex_jax.models.vit import ViTClassifier, ViTConfig
+from fex_jax.predictors import Model, vit
+from fex_jax.preprocessing import Preprocessing
+
+GOLDEN = Path(__file__).parent / "golden" / "white_box.npz"
+FAMILIES = ("vit", "deit", "dinov2")
+KEY = jax.random.key(0)
+METHODS = {
+    "integrated_gradients": (integrated_gradients, {"steps": 4}),
+    "grad_shap": (grad_shap, {"samples": 4}),
+    "gradient_x_input": (gradient_x_input, {}),
+    "gradcam_attention": (gradcam_attention, {}),
+    "gradcam_norm1": (gradcam_norm1, {}),
+    "rollout": (rollout, {}),
+    "attcat": (attcat, {}),
+    "attlrp": (attlrp, {}),
+}
+
+
+def checkpoint(family: str) -> pretrained.Checkpoint:
+    """Random weights; the family's own layers, prefix tokens and head."""
+    if family == "vit":
+        return random_checkpoint()
+    config = ViTConfig(
+        family=family, image_size=32, patch_size=8, num_classes=10, hidden_size=16,
+        num_layers=2, num_heads=2, mlp_dim=32,
+    )  # fmt: skip
+    params = random_like(shapes(lambda rngs: ViTClassifier(config, rngs=rngs)))
+    labels = tuple(f"class {i}" for i in range(10))
+    return pretrained.Checkpoint(config, params, labels, Preprocessing(size=(32, 32)))
+
+
+def tiny(family: str) -> Model:
+    """The same as a Model."""
+    one = checkpoint(family)
+    return vit(one.config, one.params)
+
+
+def perceptron() -> Model:
+    """Far cheaper to compile: one hidden layer on rows of 12 × 3 numbers, 12 features."""
+    rng = np.random.default_rng(0)
+    first, second = rng.normal(size=(36, 64)) / 6, rng.normal(size=(64, 5)) / 4
+
+    def logits(x, _=None):
+        return jnp.tanh(x.reshape(len(x), -1) @ jnp.float32(first)) @ jnp.float32(second)
+
+    return Model(
+        predict=lambda x: jax.nn.softmax(logits(x)),
+        mask=lambda x, masks: x * masks[..., None],
+        grid=(12,),
+        embed=lambda x: x,
+        logits=logits,
+        pool=lambda values: values.sum(-1),
+    )
+
+
+def rows(count: int = 2) -> np.ndarray:
+    """[B, 12, 3]."""
+    return np.random.default_rng(1).normal(size=(count, 12, 3)).astype(np.float32)
+
+
+def images(count: int = 2) -> np.ndarray:
+    """Normalised, [B, 32, 32, 3]."""
+    return np.random.default_rng(1).normal(size=(count, 32, 32, 3)).astype(np.float32)
+
+
+def targets(count: int = 2) -> np.ndarray:
+    """All different."""
+    return np.arange(3, 3 - count, -1)
+
+
+def draws(samples: int = 5) -> tuple[np.ndarray, np.ndarray]:
+    """GradSHAP's α [S, B] and noise [S, B, H, W, C]."""
+    rng = np.random.default_rng(2)
+    alphas = rng.uniform(size=(samples, 2)).astype(np.float32)
+    return alphas, 0.2 * rng.normal(size=(samples, *images().shape)).astype(np.float32)
+
+
+@functools.cache
+def ours(family: str) -> dict[str, np.ndarray]:
+    """The scores of two images that torch and captum compute too; all in one program."""
+    model = tiny(family)
+    alphas, noise = map(jnp.asarray, draws())
+
+    def run(x, y):
+        return {
+            "integrated_gradients": integrated_gradients(
+                model, x, y, KEY, steps=16, baseline=0.3, chunk=8
+            ),
+            "integrated_gradients_logit": integrated_gradients(
+                model, x, y, KEY, steps=16, output="logit", chunk=8
+            ),
+            "grad_shap": grad_shap_of(
+                model, x, y, lambda s, i, _: (alphas[s, i], noise[s, i]), len(alphas)
+            ),
+            "gradient_x_input": gradient_x_input(model, x, y, KEY),
+            "gradient_x_input_log_probability": gradient_x_input(
+                model, x, y, KEY, output="log_probability"
+            ),
+            "gradcam_attention": gradcam_attention(model, x, y, KEY),
+            "gradcam_norm1": gradcam_norm1(model, x, y, KEY),
+            "rollout": rollout(model, x, y, KEY),
+            "attcat": attcat(model, x, y, KEY),
+        }
+
+    return jax.tree.map(np.asarray, jax.jit(run)(images(), targets()))
+
+
+def theirs(family: str) -> dict[str, np.ndarray]:
+    """The same from torch, by way of a directory in Hugging Face format."""
+    import torch_reference as reference
+
+    with tempfile.TemporaryDirectory() as directory:
+        pretrained.save(directory, checkpoint(family))
+        model = reference.load(directory)
+    x, y = images(), targets()
+    return {
+        "integrated_gradients": reference.integrated_gradients(
+            model, x, y, 16, "probability", baseline=0.3
+        ),
+        "integrated_gradients_logit": reference.integrated_gradients(model, x, y, 16, "logit"),
+        "grad_shap": reference.grad_shap(model, x, y, *draws(), "probability"),
+        "gradient_x_input": reference.gradient_x_input(model, x, y, "probability"),
+        "gradient_x_input_log_probability": reference.gradient_x_input(
+            model, x, y, "log_probability"
+        ),
+        "gradcam_attention": reference.gradcam_attention(model, x, y),
+        "gradcam_norm1": reference.gradcam_norm1(model, x, y),
+        "rollout": reference.rollout(model, x, y),
+        "attcat": reference.attcat(model, x, y),
+    }
