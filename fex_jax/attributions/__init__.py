@@ -4,19 +4,37 @@
 `METHODS` puts it into `eval.py --methods=all`.
 """
 
+from fex_jax.attributions.attcat import attcat
+from fex_jax.attributions.attlrp import attlrp
+from fex_jax.attributions.grad_shap import grad_shap
+from fex_jax.attributions.gradcam import gradcam_attention, gradcam_norm1
+from fex_jax.attributions.gradient_x_input import gradient_x_input
+from fex_jax.attributions.integrated_gradients import integrated_gradients
 from fex_jax.attributions.kernel_shap import kernel_shap
 from fex_jax.attributions.lime import lime
 from fex_jax.attributions.occlusion import occlusion
 from fex_jax.attributions.random import random
 from fex_jax.attributions.rise import rise, smooth_rise
+from fex_jax.attributions.rollout import rollout
 
 METHODS = {
+    # From queries alone:
     "random": random,
     "occlusion": occlusion,
     "rise": rise,
     "smooth_rise": smooth_rise,
     "lime": lime,
     "kernel_shap": kernel_shap,
+    # From gradients with respect to the input:
+    "gradient_x_input": gradient_x_input,
+    "integrated_gradients": integrated_gradients,
+    "grad_shap": grad_shap,
+    # From inside a transformer:
+    "gradcam_attention": gradcam_attention,
+    "gradcam_norm1": gradcam_norm1,
+    "rollout": rollout,
+    "attcat": attcat,
+    "attlrp": attlrp,
 }
 
 __all__ = ["METHODS", *METHODS]
