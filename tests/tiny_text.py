@@ -9,9 +9,8 @@ from fex_jax.models.bert import BertClassifier, BertConfig
 from tests.conftest import random_like
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-WORDS = (
-    "a the movie film was is good bad great awful fun ##ny ##ly not very , . ! plot dull".split()
-)
+WORDS = "a the movie film was is good bad great awful fun ##ny ##ly not very , . ! plot dull"
+WORDS = WORDS.split()
 
 
 def tokenizer() -> tokens.Tokenizer:
