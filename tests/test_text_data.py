@@ -177,7 +177,7 @@ def test_eraser_layout(tmp_path):
     """Breaks if rationales are off by one word, or lines of a document count as words."""
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "negR_0.txt").write_text("the plot was\nvery dull .\nawful film\n")
-    (tmp_path / "val.jsonl").write_text(_review([(3, 5), (6, 7)]) + "\n")
+    (tmp_path / "val.jsonl").write_text(_review([(3, 5), (6, 7), (2, 2)]) + "\n")
     source = text_data.open_source("eraser", "val", str(tmp_path))
     np.testing.assert_array_equal(source.rationales[0], [0, 0, 0, 1, 1, 0, 1, 0])
     assert list(source.labels) == [0]
