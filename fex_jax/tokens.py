@@ -133,6 +133,28 @@ def load(directory: str | pathlib.Path) -> Tokenizer:
     )
 
 
+def learn(texts: Sequence[str], vocab_size: int) -> Tokenizer:
+    """A lower-casing WordPiece tokenizer as BERT's, with a vocabulary learned from texts."""
+    names = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
+    special = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+    backend = tokenizers.Tokenizer(tokenizers.models.WordPiece(unk_token="[UNK]"))
+    backend.normalizer = tokenizers.normalizers.BertNormalizer(lowercase=True)
+    backend.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
+    backend.decoder = tokenizers.decoders.WordPiece()
+    trainer = tokenizers.trainers.WordPieceTrainer(
+        vocab_size=vocab_size, special_tokens=list(special), show_progress=False
+    )
+    backend.train_from_iterator(texts, trainer)
+    pad, _, cls, sep, mask = (backend.token_to_id(token) for token in special)
+    backend.post_processor = tokenizers.processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", cls), ("[SEP]", sep)],
+    )
+    settings = {"tokenizer_class": "BertTokenizer"} | dict(zip(names, special, strict=True))
+    return Tokenizer(backend, settings, cls, sep, pad, mask)
+
+
 def bucket(count: int, max_length: int, buckets: Sequence[int] = BUCKETS) -> int:
     """The smallest length that holds `count` tokens, CLS and SEP included.
 

@@ -113,6 +113,17 @@ def test_truncation_in_the_file_is_off(tmp_path):
     assert len(text.ids) == 20
 
 
+def test_learned_vocabulary(tmp_path):
+    """Breaks if a classifier trained from scratch cannot read its own texts, here or saved."""
+    learned = tokens.learn(["a very funny film", "a very dull film"] * 5, 60)
+    learned.save(tmp_path)
+    for tokenizer in (learned, tokens.load(tmp_path)):
+        (text,) = tokenizer(["Funny film"], "word")
+        assert len(text.spans) == 2 and learned.mask_id not in text.ids
+        assert tokenizer.backend.decode(list(text.ids)) == "funny film"
+    assert tokens.load(tmp_path).vocab_size == learned.vocab_size <= 60
+
+
 def test_unknown_unit():
     """Breaks if a typo silently means tokens."""
     with pytest.raises(ValueError, match="expected 'token' or 'word'"):
