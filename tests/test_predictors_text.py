@@ -1,12 +1,17 @@
 """A text classifier as training and attributions see it."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-from fex_jax import predictors, tokens
+from fex_jax import ppo, predictors, tokens
+from fex_jax.models.policy import functional_policy
 from tests import tiny_text
+from tests.conftest import random_params
 
 TEXTS = ["the film was not funny !", "great"]
 
@@ -99,3 +104,27 @@ def test_too_long_a_batch_is_refused():
     """Breaks if positions beyond the table silently repeat its last row."""
     with pytest.raises(ValueError, match="40 tokens is longer than the model's window of 32"):
         _model().predict(_inputs(length=40))
+
+
+@pytest.mark.parametrize("unit", ["token", "word"])
+def test_an_explainer_is_trained_on_texts(unit):
+    """Breaks if text needs anything of training but predict, mask and policy."""
+    checkpoint = tiny_text.checkpoint()
+    model = predictors.bert(checkpoint.config, checkpoint.params, 12, checkpoint.tokenizer.mask_id)
+    init, bind = functional_policy(checkpoint.config, 2)
+    params = random_params(init) | {"backbone": checkpoint.params["backbone"]}
+    optimizer = optax.sgd(1e-2)
+    state = ppo.TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
+    step = functools.partial(
+        ppo.train_step, predict=model.predict, mask=model.mask, optimizer=optimizer,
+        policy=lambda params, x, y: ppo.PolicyOutput(*bind(params)(x, y)),
+        objective=ppo.Objective(num_masks=2, num_updates=2),
+    )  # fmt: skip
+    inputs = jax.tree.map(lambda x: np.tile(x, (2, 1)), _inputs(unit))
+    after, metrics = jax.jit(step)(state, inputs, jax.random.key(0))
+    assert all(np.isfinite(value) for value in metrics.values())
+    assert metrics["policy/num_features"] == {"token": 4.0, "word": 3.5}[unit]
+    assert metrics["policy/kept_features"] <= metrics["policy/num_features"]
+    words = [p["backbone"]["word_embedding"] for p in (state.params, after.params)]
+    moved = np.abs(np.subtract(*words)).max(-1) > 0
+    assert moved[np.unique(inputs.ids[inputs.attention])].all()
