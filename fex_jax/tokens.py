@@ -13,6 +13,13 @@ from fex_jax.models.bert import TokenBatch
 
 Unit = Literal["token", "word"]
 BUCKETS = (32, 64, 128, 256, 512)  # tokens, CLS and SEP included
+# What BERT and RoBERTa call them: the files of some published models do not say.
+_SPECIAL = {
+    "cls_token": ("[CLS]", "<s>"),
+    "sep_token": ("[SEP]", "</s>"),
+    "pad_token": ("[PAD]", "<pad>"),
+    "mask_token": ("[MASK]", "<mask>"),
+}
 
 
 class Text(NamedTuple):
@@ -70,8 +77,18 @@ class Tokenizer:
         for i, text in enumerate(texts):
             if not isinstance(text, str):
                 raise ValueError(f"text {i} is {type(text).__name__}; expected a string")
+            try:
+                text.encode()
+            except UnicodeEncodeError as error:
+                raise ValueError(
+                    f"text {i} is no valid Unicode at character {error.start}: half a surrogate "
+                    "pair; decode its source with the right encoding"
+                ) from None
         encodings = self.backend.encode_batch(list(texts), add_special_tokens=False)
-        return [self._text(e, unit, i) for i, e in enumerate(encodings)]
+        return [
+            self._text(text, encoding, unit, i)
+            for i, (text, encoding) in enumerate(zip(texts, encodings, strict=True))
+        ]
 
     def save(self, directory: str | pathlib.Path) -> None:
         """Writes tokenizer.json and tokenizer_config.json."""
@@ -80,7 +97,7 @@ class Tokenizer:
         settings = json.dumps(self.settings, indent=2, ensure_ascii=False)
         (directory / "tokenizer_config.json").write_text(settings + "\n", encoding="utf-8")
 
-    def _text(self, encoding: tokenizers.Encoding, unit: Unit, index: int) -> Text:
+    def _text(self, text: str, encoding: tokenizers.Encoding, unit: Unit, index: int) -> Text:
         ids = np.array(encoding.ids, np.int32)
         units = encoding.word_ids if unit == "word" else range(len(ids))
         units = np.array([-1 if word is None else word for word in units], np.int32)
@@ -95,6 +112,8 @@ class Tokenizer:
         real = features >= 0
         np.minimum.at(spans[:, 0], features[real], offsets[real, 0])
         np.maximum.at(spans[:, 1], features[real], offsets[real, 1])
+        # RoBERTa's tokens begin with the space before them.
+        spans[:, 0] += [len(text[a:b]) - len(text[a:b].lstrip()) for a, b in spans]
         return Text(ids, features, spans)
 
 
@@ -119,15 +138,17 @@ def load(directory: str | pathlib.Path) -> Tokenizer:
         if (directory / name).is_file():
             settings |= json.loads((directory / name).read_text(encoding="utf-8"))
     ids = {}
-    for name in ("cls_token", "sep_token", "pad_token", "mask_token"):
-        token = settings.get(name)
+    for name, usual in _SPECIAL.items():
+        token = settings.get(name, usual)
         token = token["content"] if isinstance(token, dict) else token
-        ids[name] = None if token is None else backend.token_to_id(token)
-        if ids[name] is None:
+        candidates = (token,) if isinstance(token, str) else token or ()
+        found = [backend.token_to_id(t) for t in candidates if backend.token_to_id(t) is not None]
+        if not found:
             raise ValueError(
                 f"the tokenizer in {directory} has no {name} ({token!r}): tokenizer_config.json "
                 "names it and tokenizer.json holds it; save both with save_pretrained"
             )
+        ids[name] = found[0]
     return Tokenizer(
         backend, settings, ids["cls_token"], ids["sep_token"], ids["pad_token"], ids["mask_token"]
     )

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import tokenizers
 
 from fex_jax import tokens
 from tests import tiny_text
@@ -48,6 +49,7 @@ def test_encode_groups_by_bucket():
         (["  \n\t "], "text 0 is empty"),
         (["[SEP]"], "text 0 is empty"),
         (["good", 3], "text 1 is int; expected a string"),
+        (["good", "bad \ud83d film"], "text 1 is no valid Unicode at character 4"),
         (["good", "bad " * 31], "text 1 is too long: 33 tokens.*more than the model's 32.*windows"),
         (["x" + " film" * 20_000], "text 0 is too long: 20003 tokens"),
     ],
@@ -122,6 +124,27 @@ def test_learned_vocabulary(tmp_path):
         assert len(text.spans) == 2 and learned.mask_id not in text.ids
         assert tokenizer.backend.decode(list(text.ids)) == "funny film"
     assert tokens.load(tmp_path).vocab_size == learned.vocab_size <= 60
+
+
+def test_byte_level_words(tmp_path):
+    """Breaks if RoBERTa's tokens, which hold the space before them, lose their words."""
+    backend = tokenizers.Tokenizer(tokenizers.models.BPE(unk_token="<unk>"))
+    backend.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    alphabet = tokenizers.pre_tokenizers.ByteLevel.alphabet()
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=270, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
+    backend.train_from_iterator(["a good film, good"], trainer)
+    backend.post_processor = tokenizers.processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
+    backend.save(str(tmp_path / "tokenizer.json"))
+    tokenizer = tokens.load(tmp_path)
+    assert (tokenizer.cls_id, tokenizer.pad_id, tokenizer.mask_id) == (0, 1, 4)
+    text = "a good film , naïve"
+    (split,) = tokenizer([text], "word")
+    words = [text[start:stop] for start, stop in split.spans]
+    assert words == text.split()
+    assert len(split.ids) > len(words)
 
 
 def test_unknown_unit():

@@ -130,9 +130,7 @@ def make_backbone(kind: str, predictor: ViTConfig | BertConfig) -> Backbone:
     if kind == "unet" and own == "vit":
         return UNetConfig(predictor.image_size, predictor.patch_size, predictor.num_channels)
     choices = "vit or unet" if own == "vit" else "bert"
-    raise ValueError(
-        f"policy {kind!r} does not fit a {predictor.family} predictor; choose {choices}"
-    )
+    raise ValueError(f"policy {kind!r} is unknown; choose {choices}")
 
 
 def functional_policy(
