@@ -6,12 +6,15 @@ The explainer g and the black box f enter as three pure functions, whatever the 
     mask(inputs, masks) -> inputs without the features whose mask is 0; masks [B, N]
     policy(params, inputs, targets) -> PolicyOutput
 
+Inputs are an array or a pytree of arrays [B, ...]. Those with fewer than N features say so in
+`PolicyOutput.valid`; features beyond them are never kept and never counted.
+
 Shapes: B inputs, K classes, N features, S masks drawn per input.
 """
 
 import dataclasses
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import distrax
 import jax
@@ -19,6 +22,9 @@ import jax.numpy as jnp
 import optax
 
 from fex_jax.updates import Metrics, TrainState, update
+
+Inputs = Any  # an array [B, ...], or a pytree of them
+_NEVER = -1e9  # the logit of a feature that is not there: λ, log q and H are exactly 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,12 +64,13 @@ class PolicyOutput(NamedTuple):
     logits: jax.Array  # [B, N] of the target's map: λ = σ(logits), Eq. 7
     class_logits: jax.Array  # [B, K] whose softmax is compared with f, Eq. 24
     values: jax.Array  # [B] v_y(x)
+    valid: jax.Array | None = None  # [B, N] bool, features that an input has; None: all
 
 
 class Rollout(NamedTuple):
     """A batch with the masks drawn for it; the leading axis of every field is B."""
 
-    inputs: jax.Array
+    inputs: Inputs
     targets: jax.Array  # [B]
     probabilities: jax.Array  # [B, K] f(x)
     budgets: jax.Array  # [B, 1] the logit offset shared by the masks of an input
@@ -91,29 +98,39 @@ def bernoulli_entropy(logits: jax.Array) -> jax.Array:
     return bernoulli(logits).entropy()
 
 
-def shift_budget(logits: jax.Array, budgets: jax.Array, objective: Objective) -> jax.Array:
-    """Logits from which masks are drawn: z, or z − mean(z) + b with b ~ U(−r, r).
+def shift_budget(
+    logits: jax.Array,
+    budgets: jax.Array | float,
+    objective: Objective,
+    valid: jax.Array | None = None,
+) -> jax.Array:
+    """Logits [B, N] from which masks are drawn: z, or z − mean(z) + b with b ~ U(−r, r).
 
     With r > 0 how much is kept is not the policy's to choose, only the order, so the degenerate
-    optimum of f/K_m (all mass on one feature) is gone.
+    optimum of f/K_m (all mass on one feature) is gone. Features that are not `valid` [B, N] have
+    no part in the mean and are never drawn.
     """
-    if objective.budget_range == 0:
-        return logits
-    return logits - logits.mean(-1, keepdims=True) + budgets
+    if objective.budget_range != 0:
+        logits = logits - logits.mean(-1, keepdims=True, where=valid) + budgets
+    return logits if valid is None else jnp.where(valid, logits, _NEVER)
 
 
 # ---------------------------------------------------------------- scores and advantages
 
 
-def ratio_score(kept: jax.Array, masks: jax.Array, form: str) -> jax.Array:
-    """c(m, x) = f_y(m⊙x) / K_m (Eq. 9), K_m = Σ_i m_i; kept [...] = f_y(m⊙x), masks [..., N].
+def ratio_score(
+    kept: jax.Array, masks: jax.Array, form: str, valid: jax.Array | None = None
+) -> jax.Array:
+    """c(m, x) = f_y(m⊙x) / K_m (Eq. 9), K_m = Σ_i m_i; kept [..., B] = f_y(m⊙x).
 
-    "paper": f / K_m, and 0 where nothing is kept. "authors": N f / (K_m + 1), their code's form.
+    "paper": f / K_m, and 0 where nothing is kept. "authors": N f / (K_m + 1), their code's form,
+    where N counts the features an input has. Masks [..., B, N], valid [B, N].
     """
     num_kept = masks.sum(-1)
     if form == "paper":
         return jnp.where(num_kept > 0, kept / jnp.maximum(num_kept, 1), 0.0)
-    return masks.shape[-1] * kept / (num_kept + 1)
+    num_features = masks.shape[-1] if valid is None else valid.sum(-1)
+    return num_features * kept / (num_kept + 1)
 
 
 def contrast_score(kept: jax.Array, removed: jax.Array) -> jax.Array:
@@ -169,7 +186,7 @@ def kl_to_softmax(class_logits: jax.Array, probabilities: jax.Array, form: str) 
 
 def loss(output: PolicyOutput, batch: Rollout, objective: Objective) -> tuple[jax.Array, Metrics]:
     """L = L_ppo − λ_en H(q) + λ_v L_v + λ_kl L_kl (Eq. 25) and its parts."""
-    logits = shift_budget(output.logits, batch.budgets, objective)
+    logits = shift_budget(output.logits, batch.budgets, objective, output.valid)
     log_probs = bernoulli_log_prob(logits[:, None], batch.masks)  # [B, S]
     surrogate = clipped_surrogate(
         log_probs, batch.log_probs, batch.advantages, objective.clip_epsilon
@@ -201,10 +218,10 @@ def loss(output: PolicyOutput, batch: Rollout, objective: Objective) -> tuple[ja
 
 
 def rollout(
-    predict: Callable[[jax.Array], jax.Array],
-    mask: Callable[[jax.Array, jax.Array], jax.Array],
-    policy: Callable[[jax.Array, jax.Array], PolicyOutput],
-    inputs: jax.Array,
+    predict: Callable[[Inputs], jax.Array],
+    mask: Callable[[Inputs, jax.Array], Inputs],
+    policy: Callable[[Inputs, jax.Array], PolicyOutput],
+    inputs: Inputs,
     key: jax.Array,
     objective: Objective,
 ) -> tuple[Rollout, Metrics]:
@@ -224,7 +241,7 @@ def rollout(
     budgets = objective.budget_range * jax.random.uniform(
         budget_key, (len(targets), 1), minval=-1.0, maxval=1.0
     )
-    logits = shift_budget(output.logits, budgets, objective)
+    logits = shift_budget(output.logits, budgets, objective, output.valid)
     distribution = bernoulli(logits)
     masks = distribution.sample(seed=mask_key, sample_shape=(objective.num_masks,))  # [S, B, N]
 
@@ -235,7 +252,7 @@ def rollout(
     if objective.score == "contrast":
         scores = contrast_score(kept, jax.lax.map(target_probability, 1 - masks))
     else:
-        scores = ratio_score(kept, masks, objective.score)
+        scores = ratio_score(kept, masks, objective.score, output.valid)
     scores, masks = scores.T, jnp.swapaxes(masks, 0, 1)  # [B, S], [B, S, N]
     baseline = (
         leave_one_out(scores) if objective.baseline == "leave_one_out" else output.values[:, None]
@@ -250,11 +267,12 @@ def rollout(
         scores=scores,
         advantages=advantage(scores, baseline, objective.advantage),
     )
-    lam = jax.nn.sigmoid(shift_budget(output.logits, 0.0, objective))
+    lam = jax.nn.sigmoid(shift_budget(output.logits, 0.0, objective, output.valid))
     return batch, {
-        "policy/mean_lambda": lam.mean(),
+        "policy/mean_lambda": lam.mean(where=output.valid),
         "policy/kept_features": masks.sum(-1).mean(),  # K_m
-        "policy/logit_std": output.logits.std(-1).mean(),
+        "policy/num_features": jnp.ones_like(masks[:, 0]).sum(-1, where=output.valid).mean(),
+        "policy/logit_std": output.logits.std(-1, where=output.valid).mean(),
         "score/mean": scores.mean(),
         "f/clean": probabilities.max(-1).mean(),
         "f/under_policy": kept.mean(),
@@ -263,12 +281,12 @@ def rollout(
 
 def train_step(
     state: TrainState,
-    inputs: jax.Array,
+    inputs: Inputs,
     key: jax.Array,
     *,
-    predict: Callable[[jax.Array], jax.Array],
-    mask: Callable[[jax.Array, jax.Array], jax.Array],
-    policy: Callable[[dict, jax.Array, jax.Array], PolicyOutput],
+    predict: Callable[[Inputs], jax.Array],
+    mask: Callable[[Inputs, jax.Array], Inputs],
+    policy: Callable[[dict, Inputs, jax.Array], PolicyOutput],
     optimizer: optax.GradientTransformation,
     objective: Objective,
 ) -> tuple[TrainState, Metrics]:
@@ -291,7 +309,7 @@ def train_step(
     return state, metrics | losses
 
 
-def collapse_warning(metrics: dict[str, float], num_features: int) -> str | None:
+def collapse_warning(metrics: dict[str, float], num_features: float) -> str | None:
     """Says in words that the policy no longer ranks most features, or None if it does.
 
     The optimum of f/K_m keeps one or two features (docs/method.md): localisation stays good while
@@ -304,7 +322,7 @@ def collapse_warning(metrics: dict[str, float], num_features: int) -> str | None
     if 0.08 * num_features < kept < 0.92 * num_features and entropy > 0.05:
         return None
     return (
-        f"the policy has collapsed: it keeps {kept:.1f} of {num_features} features with "
+        f"the policy has collapsed: it keeps {kept:.1f} of {num_features:g} features with "
         f"{entropy:.0%} of the maximal entropy, so most features are no longer ranked. Use the "
         "'contrast' preset, a lower learning rate, or a larger entropy_coef."
     )

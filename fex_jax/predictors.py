@@ -10,6 +10,7 @@ from flax import nnx
 
 from fex_jax import masking
 from fex_jax.models import Params, functional
+from fex_jax.models.bert import BertClassifier, BertConfig, TokenBatch
 from fex_jax.models.vit import ViTClassifier, ViTConfig
 
 Inputs = Any  # an array [B, ...], or a pytree of them
@@ -25,15 +26,19 @@ class Model:
     predict: Callable[[Inputs], jax.Array]  # inputs → probabilities [B, K]
     mask: Callable[[Inputs, jax.Array], Inputs]  # (inputs, masks [B, N]) → without features at 0
     grid: tuple[int, ...]  # how the N features lie: (rows, columns) of patches, or (N,)
+    # inputs → bool [B, N], False where an input has fewer than N features; None: all have N
+    valid: Callable[[Inputs], jax.Array] | None = None
 
     # For gradients with respect to the input, or to what stands for it.
     embed: Callable[[Inputs], jax.Array] | None = None  # inputs → x [B, ...]
     logits: Callable[[jax.Array, Inputs], jax.Array] | None = None  # (x, inputs) → [B, K]
-    pool: Callable[[jax.Array], jax.Array] | None = None  # like x → [B, N], sums over a feature
+    # (values like x, inputs) → [B, N], sums over what belongs to a feature
+    pool: Callable[[jax.Array, Inputs], jax.Array] | None = None
 
     # For attention and relevance: network(inputs, tap) → logits; see `models.Tap`.
     network: nnx.Module | None = None
-    tokens: Callable[[jax.Array], jax.Array] | None = None  # [B, T] → the features' tokens [B, N]
+    # (values [B, T, ...] of tokens, inputs) → of features [B, N, ...], sums where it has several
+    tokens: Callable[[jax.Array, Inputs], jax.Array] | None = None
 
     @property
     def num_features(self) -> int:
@@ -54,7 +59,7 @@ def vit(
     def mask(images: jax.Array, masks: jax.Array) -> jax.Array:
         return masking.patches(images, masks.reshape(-1, *config.grid), fill)
 
-    def pool(values: jax.Array) -> jax.Array:
+    def pool(values: jax.Array, _: jax.Array) -> jax.Array:
         side = config.patch_size
         cells = values.reshape(len(values), config.grid[0], side, config.grid[1], -1)
         return cells.sum((2, 4)).reshape(len(values), -1)
@@ -67,5 +72,37 @@ def vit(
         logits=lambda images, _: network(images),
         pool=pool,
         network=network,
-        tokens=lambda values: values[:, config.num_prefix_tokens :],
+        tokens=lambda values, _: values[:, config.num_prefix_tokens :],
+    )
+
+
+def bert(
+    config: BertConfig,
+    params: Params,
+    length: int,
+    mask_id: int | None,
+    dtype: jnp.dtype = jnp.float32,
+) -> Model:
+    """A BERT-family classifier on batches of `length` tokens; N = `length`, fewer are valid.
+
+    A removed token becomes `mask_id`, or with None is hidden from attention. Whether features are
+    tokens or words is the batch's to say. x is the word embeddings, so that what a removed
+    feature stands for, as a baseline of gradients, is `embed(mask(inputs, masks))`.
+    """
+    _, bind = functional(lambda rngs: BertClassifier(config, dtype=dtype, rngs=rngs))
+    network = bind(params)
+
+    def tokens(values: jax.Array, inputs: TokenBatch) -> jax.Array:
+        return masking.sum_over_features(values, inputs.features)
+
+    return Model(
+        predict=lambda inputs: jax.nn.softmax(network(inputs)),
+        mask=lambda inputs, masks: masking.tokens(inputs, masks, mask_id),
+        grid=(length,),
+        valid=lambda inputs: masking.valid_features(inputs.features),
+        embed=network.backbone.embed,
+        logits=network.from_embeddings,
+        pool=lambda values, inputs: tokens(values.sum(-1), inputs),
+        network=network,
+        tokens=tokens,
     )

@@ -56,7 +56,7 @@ def test_a_new_method_is_one_function(task, predictor):
 
     def brightness(model, inputs, targets, key, *, power: int = 1):
         traced.append(1)
-        return model.pool(inputs**power)
+        return model.pool(inputs**power, inputs)
 
     method = evaluation.baseline("brightness", brightness, {"power": 2}, predictor)
     scores = evaluation.attribute(method, predictor, task, batch_size=3, seed=0)

@@ -1,8 +1,10 @@
-"""Removing patches."""
+"""Removing patches and tokens."""
 
+import jax.numpy as jnp
 import numpy as np
 
 from fex_jax import masking
+from fex_jax.models.bert import TokenBatch
 
 
 def test_removed_patches_and_only_those_become_the_fill():
@@ -24,3 +26,19 @@ def test_zero_fill_is_the_product_with_the_mask():
     masks = np.random.default_rng(1).integers(0, 2, (3, 2, 2))
     expected = images * masks.repeat(2, 1).repeat(2, 2)[..., None]
     np.testing.assert_array_equal(masking.patches(images, masks), expected)
+
+
+def test_tokens_by_hand():
+    """Breaks if pieces of a word part, special tokens are removed, or sums mix features."""
+    features = jnp.array([[-1, 0, 1, 1, -1, -1], [-1, 0, 1, 2, 3, -1]])
+    ids = jnp.arange(20, 32).reshape(2, 6)
+    inputs = TokenBatch(ids, jnp.ones((2, 6), bool).at[0, 5].set(False), features)
+    masks = jnp.array([[1, 0, 1, 1, 1, 1], [0, 1, 0, 1, 0, 0]], bool)
+    replaced = masking.tokens(inputs, masks, 4)
+    np.testing.assert_array_equal(replaced.ids, [[20, 21, 4, 4, 24, 25], [26, 4, 28, 4, 30, 31]])
+    hidden = masking.tokens(inputs, masks, None)
+    np.testing.assert_array_equal(hidden.ids, ids)
+    np.testing.assert_array_equal(hidden.attention, [[1, 1, 0, 0, 1, 0], [1, 0, 1, 0, 1, 1]])
+    sums = masking.sum_over_features(ids[..., None], features)
+    np.testing.assert_array_equal(sums[..., 0], [[21, 22 + 23, 0, 0, 0, 0], [27, 28, 29, 30, 0, 0]])
+    np.testing.assert_array_equal(masking.valid_features(features).sum(-1), [2, 4])

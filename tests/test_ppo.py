@@ -253,6 +253,57 @@ def _toy(x: jax.Array) -> jax.Array:
     return 0.05 + 0.9 * x[..., 0] * x[..., 3]
 
 
+@pytest.mark.parametrize("preset", list(PRESETS))
+def test_features_that_are_not_there_change_nothing(preset):
+    """Breaks if padding enters K_m, N, a mean, the entropy or the gradients."""
+    objective = PRESETS[preset]
+    rng = np.random.default_rng(0)
+    logits = jnp.asarray(rng.normal(size=(4, 3)), jnp.float32)
+    padded = jnp.concatenate([logits, jnp.asarray(rng.normal(size=(4, 5)))], -1)
+    valid = jnp.arange(8) < 3
+    short = ppo.PolicyOutput(logits, jnp.zeros((4, 2)), jnp.zeros(4))
+    long = short._replace(logits=padded, valid=jnp.tile(valid, (4, 1)))
+    masks = jnp.asarray(rng.integers(0, 2, (4, objective.num_masks, 3)), bool)
+    batch = ppo.Rollout(
+        inputs=None, targets=jnp.zeros(4, int), probabilities=jnp.full((4, 2), 0.5),
+        budgets=jnp.asarray(rng.normal(size=(4, 1)), jnp.float32), masks=masks,
+        log_probs=jnp.full(masks.shape[:2], -2.0), scores=jnp.ones(masks.shape[:2]),
+        advantages=jnp.asarray(rng.normal(size=masks.shape[:2]), jnp.float32),
+    )  # fmt: skip
+    wide = batch._replace(masks=jnp.pad(masks, ((0, 0), (0, 0), (0, 5))))
+
+    def total(logits, output, batch):
+        return ppo.loss(output._replace(logits=logits), batch, objective)
+
+    expected, actual = (
+        jax.value_and_grad(total, has_aux=True)(output.logits, output, batch)
+        for output, batch in ((short, batch), (long, wide))
+    )
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5), expected[0], actual[0])
+    np.testing.assert_allclose(actual[1][:, :3], expected[1], rtol=1e-5, atol=1e-7)
+    assert not actual[1][:, 3:].any()
+    # The rollout: drawn masks, scores and metrics. f sees how many of the first three are kept.
+    inputs = {"x": jnp.ones((4, 3))}  # a pytree
+
+    def predict(inputs):
+        kept = inputs["x"].mean(-1)
+        return jnp.stack([1 - 0.6 * kept, 0.6 * kept], -1)
+
+    batch, metrics = ppo.rollout(
+        predict, lambda x, m: {"x": x["x"] * m[:, :3]}, lambda *_: long, inputs,
+        jax.random.key(0), objective,
+    )  # fmt: skip
+    assert not batch.masks[..., 3:].any() and batch.masks[..., :3].any()
+    assert metrics["policy/num_features"] == 3
+    same = ppo.ratio_score(batch.scores.T, jnp.swapaxes(batch.masks[..., :3], 0, 1), "authors")
+    with_padding = ppo.ratio_score(
+        batch.scores.T, jnp.swapaxes(batch.masks, 0, 1), "authors", long.valid
+    )
+    np.testing.assert_array_equal(same, with_padding)
+    every = ppo.shift_budget(padded, 0.5, objective, jnp.ones((4, 8), bool))
+    np.testing.assert_array_equal(every, ppo.shift_budget(padded, 0.5, objective))
+
+
 def test_collapse_is_noticed():
     """Breaks if a policy that keeps one feature in a hundred, or is deterministic, passes."""
     healthy = {"policy/kept_features": 30.0, "policy/entropy": 20.0}

@@ -26,4 +26,4 @@ def attcat(model: Model, inputs: Inputs, targets: jax.Array, key: jax.Array) -> 
     for weights, hidden, gradient in blocks:
         contributions = (hidden * gradient).sum(-1).astype(jnp.float32)  # [B, T]
         scores += weights[:, :, 0].mean(1) * contributions
-    return model.tokens(scores)
+    return model.tokens(scores, inputs)

@@ -49,7 +49,7 @@ def attlrp(model: Model, inputs: jax.Array, targets: jax.Array, key: jax.Array) 
         relevance, of_weights = _block(block, hidden, relevance)
         attention = jax.nn.relu(gradient * of_weights).mean(1)  # [B, T, T]
         row += (row[:, None] @ attention)[:, 0]
-    return model.tokens(row)
+    return model.tokens(row, inputs)
 
 
 # --- Layers: activations and the relevance of outputs → the relevance of inputs ------------------

@@ -77,8 +77,9 @@ def _of_last(
     """The map that `view` [B, T, C] shows of the last value tapped."""
     require(model, f"GradCAM ({name})", "network", "tokens")
     values, gradients = tapped_gradients(model, inputs, targets, name)
-    tokens = jax.vmap(model.tokens, in_axes=-1, out_axes=-1)  # [B, T, C] → [B, N, C]
-    return _weighted(tokens(view(values[name][-1])), tokens(view(gradients[name][-1])))
+    # [B, T, C] → [B, N, C]
+    features, slopes = (model.tokens(view(x[name][-1]), inputs) for x in (values, gradients))
+    return _weighted(features, slopes)
 
 
 def _weighted(features: jax.Array, gradients: jax.Array) -> jax.Array:

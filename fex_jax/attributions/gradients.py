@@ -74,12 +74,12 @@ def path_gradients(
         def explained(points: jax.Array) -> jax.Array:
             return _of_targets(_OUTPUTS[output](model.logits(points, some)), labels)
 
-        share = model.pool(directions * jax.grad(explained)(points)).astype(scores.dtype)
+        share = model.pool(directions * jax.grad(explained)(points), some).astype(scores.dtype)
         # The last chunk is filled up with steps that do not exist.
         exists = (step < steps).reshape(-1, *[1] * (share.ndim - 1))
         return scores.at[index].add(jnp.where(exists, share, 0)), None
 
-    scores = jnp.zeros(jax.eval_shape(model.pool, x).shape)
+    scores = jnp.zeros(jax.eval_shape(model.pool, x, inputs).shape)
     return jax.lax.scan(add, scores, jnp.arange(0, batch * steps, chunk))[0]
 
 

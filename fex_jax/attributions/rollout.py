@@ -24,4 +24,4 @@ def rollout(model: Model, inputs: Inputs, targets: jax.Array, key: jax.Array) ->
     row = jax.nn.one_hot(jnp.zeros_like(targets), attentions[0].shape[-1])  # CLS, [B, T]
     for attention in reversed(attentions):
         row = (row + (row[:, None] @ attention)[:, 0]) / 2
-    return model.tokens(row)
+    return model.tokens(row, inputs)

@@ -1,4 +1,4 @@
-"""How good is an attribution: perturbation, segmentation, and intervals around both."""
+"""How good is an attribution: perturbation, segmentation, rationales, and intervals."""
 
 from fex_jax.metrics.bootstrap import bootstrap_interval
 from fex_jax.metrics.perturbation import (
@@ -15,6 +15,15 @@ from fex_jax.metrics.perturbation import (
     perturbation_curves,
     ranks,
     upsample,
+)
+from fex_jax.metrics.rationale import (
+    Erasure,
+    TokenF1,
+    erasure,
+    insertion_f1,
+    insertion_predictions,
+    token_f1,
+    word_scores,
 )
 from fex_jax.metrics.segmentation import (
     STATISTICS,
@@ -36,14 +45,19 @@ __all__ = [
     "STATISTICS",
     "Curve",
     "Curves",
+    "Erasure",
     "Protocol",
+    "TokenF1",
     "area",
     "areas",
     "attribution_mass",
     "average_precision",
     "bootstrap_interval",
     "class_specificity",
+    "erasure",
     "image_features",
+    "insertion_f1",
+    "insertion_predictions",
     "mean_average_precision",
     "mean_iou",
     "perturbation_curves",
@@ -51,5 +65,7 @@ __all__ = [
     "pointing_game",
     "ranks",
     "segmentation_statistics",
+    "token_f1",
     "upsample",
+    "word_scores",
 ]

@@ -6,10 +6,13 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from fex_jax import masking
 from fex_jax.models import Params, functional
+from fex_jax.models.bert import Bert, BertConfig, TokenBatch
 from fex_jax.models.unet import UNet, UNetConfig
 from fex_jax.models.vit import Linear, ViT, ViTConfig
 
+Backbone = ViTConfig | UNetConfig | BertConfig
 _CLASSES_AT_ONCE = 16  # maps held in memory together by the paper's KL term
 
 
@@ -28,7 +31,11 @@ class Heads(nnx.Module):
 
 
 class Policy(nnx.Module):
-    """g and v: images to one attribution map per class and one value per class.
+    """g and v: inputs to one attribution map per class and one value per class.
+
+    Inputs are normalised images [B, H, W, C] or a `TokenBatch`, whose texts have fewer features
+    than N: what is said of a feature comes from the mean of its tokens, and means over features
+    are over those that a text has.
 
     The last layer of the map head is linear, z_ik = w_k · h_i + b_k. So one class's map needs one
     column of w, and the mean map of all classes is w · mean_i h_i: no method but the paper's KL
@@ -37,75 +44,97 @@ class Policy(nnx.Module):
 
     def __init__(
         self,
-        backbone: ViTConfig | UNetConfig,
+        backbone: Backbone,
         num_classes: int,
         *,
         dtype: jnp.dtype = jnp.float32,
         remat: bool = False,
         rngs: nnx.Rngs,
     ):
-        if isinstance(backbone, ViTConfig):
-            self.backbone = ViT(backbone, dtype=dtype, remat=remat, rngs=rngs)
-        else:
-            self.backbone = UNet(backbone, dtype=dtype, rngs=rngs)
+        match backbone:
+            case ViTConfig():
+                self.backbone = ViT(backbone, dtype=dtype, remat=remat, rngs=rngs)
+            case BertConfig():
+                self.backbone = Bert(backbone, dtype=dtype, remat=remat, rngs=rngs)
+            case UNetConfig():
+                self.backbone = UNet(backbone, dtype=dtype, rngs=rngs)
         self.heads = Heads(backbone.hidden_size, num_classes, rngs=rngs)
-        self.num_prefix_tokens = backbone.num_prefix_tokens
+        self.config = backbone
 
     def __call__(
-        self, images: jax.Array, targets: jax.Array, kl: str = "authors"
-    ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Normalised images [B, H, W, C], targets [B] → logits [B, N], [B, K], values [B].
+        self, inputs: jax.Array | TokenBatch, targets: jax.Array, kl: str = "authors"
+    ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array | None]:
+        """Inputs, targets [B] → logits [B, N], [B, K], values [B], valid [B, N] or None.
 
         The second output is what the KL term compares with f (Eq. 24): mean_i z_ik ("authors") or
-        mean_i log σ(z_ik) ("paper").
+        mean_i log σ(z_ik) ("paper"). The last says which features an input has; None: all.
         """
-        hidden, pooled = self._hidden(images)
+        hidden, pooled, valid = self._hidden(inputs)
         logits = self._maps(hidden, targets[:, None])[:, 0]
+        where = None if valid is None else valid[..., None]
         class_logits = (
-            self._mean_log_sigmoid(hidden) if kl == "paper" else self.heads.map_out(hidden.mean(1))
+            self._mean_log_sigmoid(hidden, valid)
+            if kl == "paper"
+            else self.heads.map_out(hidden.mean(1, where=where))
         )
         value = jax.nn.relu(self.heads.value_in(pooled))
         values = self.heads.value_out(jax.nn.relu(self.heads.value_mid(value)))
-        return logits, class_logits, jnp.take_along_axis(values, targets[:, None], -1)[:, 0]
+        values = jnp.take_along_axis(values, targets[:, None], -1)[:, 0]
+        return logits, class_logits, values, valid
 
-    def maps(self, images: jax.Array, targets: jax.Array) -> jax.Array:
-        """Map logits of several classes: images [B, H, W, C], targets [B, T] → [B, T, N]."""
-        return self._maps(self._hidden(images)[0], targets)
+    def maps(self, inputs: jax.Array | TokenBatch, targets: jax.Array) -> jax.Array:
+        """Map logits of several classes: inputs, targets [B, T] → [B, T, N]."""
+        return self._maps(self._hidden(inputs)[0], targets)
 
-    def _hidden(self, images: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """The map head's last hidden layer [B, N, D] and the pooled token [B, D], float32."""
-        tokens = self.backbone(images).astype(jnp.float32)
-        hidden = jax.nn.relu(self.heads.map_in(tokens[:, self.num_prefix_tokens :]))
-        return jax.nn.relu(self.heads.map_mid(hidden)), tokens[:, 0]
+    def _hidden(
+        self, inputs: jax.Array | TokenBatch
+    ) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+        """The map head's last hidden layer [B, N, D], the pooled token [B, D], float32, valid."""
+        tokens = self.backbone(inputs).astype(jnp.float32)
+        if isinstance(inputs, TokenBatch):
+            features, valid = _mean_of_features(tokens, inputs.features)
+        else:
+            features, valid = tokens[:, self.config.num_prefix_tokens :], None
+        hidden = jax.nn.relu(self.heads.map_in(features))
+        return jax.nn.relu(self.heads.map_mid(hidden)), tokens[:, 0], valid
 
     def _maps(self, hidden: jax.Array, targets: jax.Array) -> jax.Array:
         """[B, N, D] and [B, T] → z of the target classes only, [B, T, N]."""
         kernel, bias = self.heads.map_out.kernel[...].T[targets], self.heads.map_out.bias[targets]
         return jnp.einsum("bnd,btd->btn", hidden, kernel) + bias[..., None]
 
-    def _mean_log_sigmoid(self, hidden: jax.Array) -> jax.Array:
+    def _mean_log_sigmoid(self, hidden: jax.Array, valid: jax.Array | None) -> jax.Array:
         """mean_i log σ(z_ik) for all classes, [B, N, D] → [B, K], a few classes at a time."""
 
         @jax.checkpoint
         def mean_of_class(column: tuple[jax.Array, jax.Array]) -> jax.Array:
             kernel, bias = column
-            return jax.nn.log_sigmoid(hidden @ kernel + bias).mean(1)
+            return jax.nn.log_sigmoid(hidden @ kernel + bias).mean(1, where=valid)
 
         columns = (self.heads.map_out.kernel[...].T, self.heads.map_out.bias[...])
         return jax.lax.map(mean_of_class, columns, batch_size=_CLASSES_AT_ONCE).T
 
 
-def make_backbone(kind: str, predictor: ViTConfig) -> ViTConfig | UNetConfig:
-    """The backbone a config names: "vit", the predictor's own architecture, or "unet"."""
-    if kind == "vit":
+def _mean_of_features(tokens: jax.Array, features: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Means of the tokens of each feature: [B, T, D], [B, T] → [B, N = T, D], bool [B, N]."""
+    sums = masking.sum_over_features(tokens, features)
+    sizes = masking.sum_over_features(jnp.ones(features.shape), features)
+    return sums / jnp.maximum(sizes, 1)[..., None], sizes > 0
+
+
+def make_backbone(kind: str, predictor: ViTConfig | BertConfig) -> Backbone:
+    """The backbone a config names: "vit" or "bert", the predictor's own architecture, or "unet"."""
+    own = "vit" if isinstance(predictor, ViTConfig) else "bert"
+    if kind == own:
         return predictor
-    if kind == "unet":
+    if kind == "unet" and own == "vit":
         return UNetConfig(predictor.image_size, predictor.patch_size, predictor.num_channels)
-    raise ValueError(f"policy {kind!r} is unknown; choose vit or unet")
+    choices = "vit or unet" if own == "vit" else "bert"
+    raise ValueError(f"policy {kind!r} is unknown; choose {choices}")
 
 
 def functional_policy(
-    backbone: ViTConfig | UNetConfig,
+    backbone: Backbone,
     num_classes: int,
     dtype: jnp.dtype = jnp.float32,
     remat: bool = False,

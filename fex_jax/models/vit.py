@@ -5,6 +5,7 @@ D hidden size, K classes.
 """
 
 import dataclasses
+from collections.abc import Callable
 from functools import partial
 from typing import Literal, get_args
 
@@ -116,22 +117,33 @@ class PatchEmbedding(nnx.Module):
 class Attention(nnx.Module):
     """Multi-head self-attention: [B, T, D] -> [B, T, D]; softmax in float32."""
 
-    def __init__(self, config: ViTConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
-        self.num_heads = config.num_heads
-        size = config.hidden_size
+    def __init__(
+        self,
+        size: int,
+        num_heads: int,
+        *,
+        qkv_bias: bool = True,
+        dtype: DTypeLike,
+        rngs: nnx.Rngs,
+    ):
+        self.num_heads = num_heads
         linear = partial(Linear, size, size, dtype=dtype, rngs=rngs)
-        self.query = linear(use_bias=config.qkv_bias)
-        self.key = linear(use_bias=config.qkv_bias)
-        self.value = linear(use_bias=config.qkv_bias)
+        self.query = linear(use_bias=qkv_bias)
+        self.key = linear(use_bias=qkv_bias)
+        self.value = linear(use_bias=qkv_bias)
         self.out = linear()
 
-    def __call__(self, tokens: jax.Array, tap: Tap = no_tap) -> jax.Array:
+    def __call__(
+        self, tokens: jax.Array, tap: Tap = no_tap, bias: jax.Array | None = None
+    ) -> jax.Array:
+        """`bias`, which broadcasts to [B, heads, T, T], is added to the scores."""
         # Heads before tokens: XLA's CPU matmuls run a third faster than on [B, T, heads, d].
         query, key, value = (
             self._split_heads(layer(tokens)) for layer in (self.query, self.key, self.value)
         )  # [B, heads, T, d]
         scores = jnp.matmul(query, key.mT, preferred_element_type=jnp.float32)
-        weights = jax.nn.softmax(scores * query.shape[-1] ** -0.5)  # [B, heads, T, T]
+        scores = scores * query.shape[-1] ** -0.5
+        weights = jax.nn.softmax(scores if bias is None else scores + bias)  # [B, heads, T, T]
         weights = tap("attention", weights)
         mixed = jnp.matmul(weights.astype(value.dtype), value).swapaxes(1, 2)
         return self.out(mixed.reshape(tokens.shape))
@@ -143,15 +155,16 @@ class Attention(nnx.Module):
 class Mlp(nnx.Module):
     """Feed-forward layer with erf GELU, or SwiGLU: [B, T, D] -> [B, T, D]."""
 
-    def __init__(self, config: ViTConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
-        self.swiglu = config.swiglu
-        inner = config.mlp_dim
-        if config.swiglu:
+    def __init__(
+        self, size: int, inner: int, *, swiglu: bool = False, dtype: DTypeLike, rngs: nnx.Rngs
+    ):
+        self.swiglu = swiglu
+        if swiglu:
             # Two thirds keep the parameter count of a plain MLP; DINOv2 rounds up to eights.
-            inner = (config.mlp_dim * 2 // 3 + 7) // 8 * 8
-        wide = 2 * inner if config.swiglu else inner  # gate and values in one matmul
-        self.fc1 = Linear(config.hidden_size, wide, dtype=dtype, rngs=rngs)
-        self.fc2 = Linear(inner, config.hidden_size, dtype=dtype, rngs=rngs)
+            inner = (inner * 2 // 3 + 7) // 8 * 8
+        wide = 2 * inner if swiglu else inner  # gate and values in one matmul
+        self.fc1 = Linear(size, wide, dtype=dtype, rngs=rngs)
+        self.fc2 = Linear(inner, size, dtype=dtype, rngs=rngs)
 
     def __call__(self, tokens: jax.Array) -> jax.Array:
         hidden = self.fc1(tokens)
@@ -175,10 +188,13 @@ class Block(nnx.Module):
     """Pre-norm transformer block: [B, T, D] -> [B, T, D]."""
 
     def __init__(self, config: ViTConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
-        self.norm1 = _layer_norm(config, rngs)
-        self.attention = Attention(config, dtype=dtype, rngs=rngs)
-        self.norm2 = _layer_norm(config, rngs)
-        self.mlp = Mlp(config, dtype=dtype, rngs=rngs)
+        size = config.hidden_size
+        self.norm1 = layer_norm(size, config.layer_norm_eps, rngs)
+        self.attention = Attention(
+            size, config.num_heads, qkv_bias=config.qkv_bias, dtype=dtype, rngs=rngs
+        )
+        self.norm2 = layer_norm(size, config.layer_norm_eps, rngs)
+        self.mlp = Mlp(size, config.mlp_dim, swiglu=config.swiglu, dtype=dtype, rngs=rngs)
         if config.family == "dinov2":
             self.scale1 = LayerScale(config.hidden_size)
             self.scale2 = LayerScale(config.hidden_size)
@@ -218,8 +234,10 @@ class ViT(nnx.Module):
         num_tokens = config.num_prefix_tokens + config.num_patches
         shape = (1, num_tokens, config.hidden_size)
         self.position_embedding = nnx.Param(0.02 * jax.random.normal(rngs.params(), shape))
-        self.blocks = _blocks(config, dtype=dtype, rngs=rngs)
-        self.norm = _layer_norm(config, rngs)
+        self.blocks = stack(
+            lambda rngs: Block(config, dtype=dtype, rngs=rngs), config.num_layers, rngs
+        )
+        self.norm = layer_norm(config.hidden_size, config.layer_norm_eps, rngs)
 
     def __call__(self, images: jax.Array, tap: Tap = no_tap) -> jax.Array:
         run = nnx.remat(Block.__call__, static_argnums=2) if self.remat else Block.__call__
@@ -273,26 +291,22 @@ def head(config: ViTConfig, rngs: nnx.Rngs) -> nnx.Linear:
     return nnx.Linear(features, config.num_classes, dtype=jnp.float32, rngs=rngs)
 
 
-def _blocks(config: ViTConfig, *, dtype: DTypeLike, rngs: nnx.Rngs) -> nnx.List[Block]:
+def stack(
+    build: Callable[[nnx.Rngs], nnx.Module], depth: int, rngs: nnx.Rngs
+) -> nnx.List[nnx.Module]:
+    """`depth` modules of one kind, each with its own parameters."""
     # One draw per kind of parameter, for all blocks: XLA compiles each random draw for tenths of
     # a second, so that drawing block by block multiplies the time that initialisation takes.
-    keys = jax.random.split(rngs.params(), config.num_layers)
-    stacked = nnx.vmap(lambda key: Block(config, dtype=dtype, rngs=nnx.Rngs(key)))(keys)
+    stacked = nnx.vmap(lambda key: build(nnx.Rngs(key)))(jax.random.split(rngs.params(), depth))
     graphdef, state = nnx.split(stacked)
     return nnx.List(
-        [
-            nnx.merge(graphdef, jax.tree.map(lambda x, i=i: x[i], state))
-            for i in range(config.num_layers)
-        ]
+        [nnx.merge(graphdef, jax.tree.map(lambda x, i=i: x[i], state)) for i in range(depth)]
     )
 
 
-def _layer_norm(config: ViTConfig, rngs: nnx.Rngs) -> nnx.LayerNorm:
-    # The one-pass variance loses digits on ViT's few very large activations.
+def layer_norm(size: int, epsilon: float, rngs: nnx.Rngs) -> nnx.LayerNorm:
+    """LayerNorm in float32, [..., size]."""
+    # The one-pass variance loses digits on a transformer's few very large activations.
     return nnx.LayerNorm(
-        config.hidden_size,
-        epsilon=config.layer_norm_eps,
-        dtype=jnp.float32,
-        use_fast_variance=False,
-        rngs=rngs,
+        size, epsilon=epsilon, dtype=jnp.float32, use_fast_variance=False, rngs=rngs
     )

@@ -29,7 +29,7 @@ def test_linear_readout():
         mask=lambda inputs, masks: inputs,
         grid=(2,),
         network=Readout(),
-        tokens=lambda values: values[:, 1:],
+        tokens=lambda values, _: values[:, 1:],
     )
     hidden = np.random.default_rng(0).normal(size=(2, 3, 2)).astype(np.float32)
     targets = np.array([1, 0])

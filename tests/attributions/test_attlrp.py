@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import random_like
 from white_box import FAMILIES, KEY, targets
 
 from fex_jax.attributions import attlrp as rules
@@ -15,6 +14,7 @@ from fex_jax.attributions.attlrp import attlrp
 from fex_jax.models import shapes
 from fex_jax.models.vit import ViTClassifier, ViTConfig
 from fex_jax.predictors import vit
+from tests.conftest import random_like
 
 CONFIG = ViTConfig(
     family="vit", image_size=8, patch_size=4, num_classes=10, hidden_size=6, num_layers=3,

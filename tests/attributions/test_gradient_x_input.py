@@ -21,7 +21,7 @@ def test_linear_model():
         grid=(7,),
         embed=lambda inputs: inputs["values"],
         logits=lambda x, inputs: inputs["gain"][:, None] * (x @ weights.T),
-        pool=lambda values: values,
+        pool=lambda values, _: values,
     )
     targets = np.array([0, 2, 1, 1])
     scores = jax.jit(lambda x, y: gradient_x_input(model, x, y, KEY, output="logit", chunk=3))(

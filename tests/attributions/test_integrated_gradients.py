@@ -66,7 +66,7 @@ def test_memory_is_bounded_by_the_chunk(model):
 
 def test_pixels(model):
     """Breaks if scores cannot be had per number, as a map of pixels, by a `pool` that sums less."""
-    pixels = dataclasses.replace(model, pool=lambda values: values)
+    pixels = dataclasses.replace(model, pool=lambda values, _: values)
     scores, maps = jax.jit(
         lambda x, y: [integrated_gradients(m, x, y, KEY, steps=3) for m in (model, pixels)]
     )(rows(), targets())

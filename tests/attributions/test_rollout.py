@@ -44,7 +44,7 @@ def test_two_steps():
         mask=lambda inputs, masks: inputs,
         grid=(2,),
         network=Chain(),
-        tokens=lambda values: values[:, 1:],
+        tokens=lambda values, _: values[:, 1:],
     )
     scores = rollout(model, jnp.zeros((1, 2)), jnp.array([0]), KEY)
     np.testing.assert_allclose(scores, [[0.25, 0.25]])

@@ -7,7 +7,6 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from conftest import random_checkpoint, random_like
 
 from fex_jax import pretrained
 from fex_jax.attributions.attcat import attcat
@@ -21,6 +20,7 @@ from fex_jax.models import shapes
 from fex_jax.models.vit import ViTClassifier, ViTConfig
 from fex_jax.predictors import Model, vit
 from fex_jax.preprocessing import Preprocessing
+from tests.conftest import random_checkpoint, random_like
 
 GOLDEN = Path(__file__).parent / "golden" / "white_box.npz"
 FAMILIES = ("vit", "deit", "dinov2")
@@ -70,7 +70,7 @@ def perceptron() -> Model:
         grid=(12,),
         embed=lambda x: x,
         logits=logits,
-        pool=lambda values: values.sum(-1),
+        pool=lambda values, _: values.sum(-1),
     )
 
 

@@ -5,9 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fex_jax import tokens
 from fex_jax.models.policy import functional_policy, make_backbone
 from fex_jax.models.unet import UNetConfig
 from fex_jax.models.vit import ViTConfig
+from tests import tiny_text
 from tests.conftest import random_params
 
 VIT = ViTConfig("vit", 16, 4, 7, 16, 1, 2, 32)
@@ -29,11 +31,12 @@ def test_one_map_and_the_class_means_equal_all_maps(backbone):
     every = jnp.broadcast_to(jnp.arange(7), (3, 7))
     maps = policy.maps(IMAGES, every)  # [3, 7, 16]
     assert maps.shape == (3, 7, 16)
-    logits, means, values = policy(IMAGES, targets)
+    logits, means, values, valid = policy(IMAGES, targets)
     np.testing.assert_allclose(logits, maps[jnp.arange(3), targets], rtol=1e-5, atol=1e-7)
     np.testing.assert_allclose(means, maps.mean(-1), rtol=1e-4, atol=1e-6)
-    _, log_means, _ = policy(IMAGES, targets, "paper")
+    _, log_means, _, _ = policy(IMAGES, targets, "paper")
     np.testing.assert_allclose(log_means, jax.nn.log_sigmoid(maps).mean(-1), rtol=1e-5)
+    assert valid is None  # every image has all features
     assert values.shape == (3,) and len(set(np.asarray(values))) == 3
 
 
@@ -77,3 +80,39 @@ def test_make_backbone():
     assert make_backbone("unet", VIT).grid == VIT.grid
     with pytest.raises(ValueError, match="choose vit or unet"):
         make_backbone("resnet", VIT)
+    bert = tiny_text.config()
+    assert make_backbone("bert", bert) is bert
+    with pytest.raises(ValueError, match="choose bert"):
+        make_backbone("unet", bert)
+
+
+@pytest.mark.parametrize("family", ["bert", "distilbert", "roberta"])
+def test_text_maps_and_means_are_over_the_features_a_text_has(family):
+    """Breaks if padding enters the KL's mean map, or a short text depends on its bucket."""
+    init, bind = functional_policy(tiny_text.config(family), 3)
+    policy = bind(random_params(init))
+    tokenizer = tiny_text.tokenizer()
+    texts = tokenizer(["the film was funny !", "great"], "word")
+    targets, every = jnp.array([2, 0]), jnp.tile(jnp.arange(3), (2, 1))
+    batch = tokens.collate(texts, 12, tokenizer)
+    logits, means, values, valid = policy(batch, targets)
+    np.testing.assert_array_equal(valid.sum(-1), [5, 1])
+    maps = policy.maps(batch, every)  # [2, 3, 12]
+    np.testing.assert_allclose(logits, maps[jnp.arange(2), targets], rtol=1e-5, atol=1e-6)
+    where = valid[:, None]
+    np.testing.assert_allclose(means, maps.mean(-1, where=where), rtol=1e-4, atol=1e-6)
+    _, log_means, _, _ = policy(batch, targets, "paper")
+    expected = jax.nn.log_sigmoid(maps).mean(-1, where=where)
+    np.testing.assert_allclose(log_means, expected, rtol=1e-5)
+    longer = policy(tokens.collate(texts, 32, tokenizer), targets)
+    np.testing.assert_allclose(longer[0][:, :12][valid], logits[valid], atol=1e-5)
+    np.testing.assert_allclose(longer[1], means, atol=1e-5)
+    np.testing.assert_allclose(longer[2], values, atol=1e-5)
+
+
+def test_text_policy_starts_from_the_predictor():
+    """Breaks if the predictor's backbone does not fit into the policy."""
+    checkpoint = tiny_text.checkpoint()
+    init, _ = functional_policy(checkpoint.config, 2)
+    theirs, ours = checkpoint.params["backbone"], random_params(init)["backbone"]
+    assert jax.tree.map(jnp.shape, theirs) == jax.tree.map(jnp.shape, ours)

@@ -1,0 +1,181 @@
+"""Attributions of words against what people marked, and against what the classifier needs.
+
+Shapes: B texts, N features, S steps. Words differ in number from text to text, so what is said of
+words comes in lists of arrays.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fex_jax.metrics.perturbation import ranks
+
+TOP = tuple(range(5, 81, 5))  # k of the paper's Figure 3
+# ERASER's bins, percent of the features: DeYoung et al. 2020, section 4.2.
+BINS = (1, 5, 10, 20, 50)
+
+
+class TokenF1(NamedTuple):
+    """Agreement of the top k words with the rationales, [S] for each k."""
+
+    micro: np.ndarray  # words of all texts counted together
+    macro: np.ndarray  # mean of the texts' own F1
+
+
+class Erasure(NamedTuple):
+    """What removing, or keeping only, the top features does to the probability of a class."""
+
+    comprehensiveness: jax.Array  # [B, S] higher is better
+    sufficiency: jax.Array  # [B, S] lower is better
+
+
+def word_scores(scores: np.ndarray, spans: np.ndarray, text: str) -> np.ndarray:
+    """Scores of `text.split()`: the largest of the features in a word, [n] → [words].
+
+    Args:
+      scores: [n] of a text's features.
+      spans: [n, 2] where they begin and end in the string.
+      text: the string, split at white space as rationales are.
+
+    Returns:
+      [words]; -inf for words that no feature touches: those beyond the model's window.
+    """
+    lengths = np.array([len(word) for word in text.split()], int)
+    starts = np.empty(len(lengths), int)
+    place = 0
+    for i, word in enumerate(text.split()):
+        starts[i] = place = text.index(word, place)
+        place += len(word)
+    values = np.full(len(lengths), -np.inf)
+    for score, (start, stop) in zip(scores, spans, strict=True):
+        first = np.searchsorted(starts + lengths, start, side="right")
+        last = np.searchsorted(starts, stop)
+        values[first:last] = np.maximum(values[first:last], score)
+    return values
+
+
+def token_f1(
+    scores: Sequence[np.ndarray], rationales: Sequence[np.ndarray], top: Sequence[int] = TOP
+) -> TokenF1:
+    """F1 = 2 P R / (P + R) of the k highest words against the words people marked.
+
+    Equal scores are ranked by position. Texts of fewer than k words give all of them. F1 is 0
+    where no word is marked, as in ERASER's scorer.
+
+    Args:
+      scores: of each text's words, [words].
+      rationales: bool, of the same lengths.
+      top: the k.
+
+    Raises:
+      ValueError: lengths that differ.
+    """
+    if len(scores) != len(rationales) or not len(scores):
+        raise ValueError(f"{len(scores)} scored texts for {len(rationales)} rationales")
+    hits, chosen = np.zeros((2, len(scores), len(top)))
+    for i, (values, marked) in enumerate(zip(scores, rationales, strict=True)):
+        if np.shape(values) != np.shape(marked):
+            raise ValueError(
+                f"text {i}: scores {np.shape(values)} for a rationale {np.shape(marked)}; both "
+                "must have one entry for every word of text.split()"
+            )
+        order = np.argsort(-np.asarray(values), kind="stable")
+        found = np.append(0, np.cumsum(np.asarray(marked)[order]))
+        chosen[i] = np.minimum(top, len(order))
+        hits[i] = found[chosen[i].astype(int)]
+    marked = np.array([np.sum(rationale) for rationale in rationales])[:, None]  # [B, 1]
+    # 2 P R / (P + R) with P = hits / chosen, R = hits / marked.
+    return TokenF1(
+        micro=2 * hits.sum(0) / (chosen.sum(0) + marked.sum()),
+        macro=(2 * hits / np.maximum(chosen + marked, 1)).mean(0),
+    )
+
+
+def insertion_predictions(
+    predict: Callable[[Any], jax.Array],
+    mask: Callable[[Any, jax.Array], Any],
+    inputs: Any,
+    scores: jax.Array,
+    valid: jax.Array | None = None,
+    top: Sequence[int] = TOP,
+) -> jax.Array:
+    """The class f predicts from the k highest features alone, [B, S] int for each k.
+
+    Args:
+      predict: inputs -> probabilities [B, K].
+      mask: (inputs, m [B, N] bool, True = kept) -> inputs.
+      inputs: an array [B, ...] or a pytree of them.
+      scores: [B, N].
+      valid: [B, N] False at padding; all valid if None.
+      top: the k; inputs of fewer features are left whole.
+    """
+    rank = _ranks(scores, valid)
+    classes = jax.lax.map(
+        lambda k: predict(mask(inputs, rank < k)).argmax(-1), jnp.asarray(top)
+    )  # [S, B]
+    return classes.T
+
+
+def insertion_f1(predicted: np.ndarray, labels: np.ndarray, num_classes: int) -> TokenF1:
+    """Classification F1 at each step: predicted [B, S] against labels [B].
+
+    Micro is the accuracy, macro the mean over classes of 2 TP / (2 TP + FP + FN), where a class
+    that is neither predicted nor there counts as 0.
+    """
+    predicted, labels = np.asarray(predicted), np.asarray(labels)
+    if predicted.ndim != 2 or labels.shape != predicted.shape[:1]:
+        raise ValueError(
+            f"predicted must be [B, S] and labels [B], got {predicted.shape} and {labels.shape}"
+        )
+    classes = np.arange(num_classes)[:, None, None]
+    guess, truth = predicted == classes, labels[:, None] == classes  # [K, B, S], [K, B, 1]
+    hits = (guess & truth).sum(1)  # [K, S]
+    f1 = 2 * hits / np.maximum(guess.sum(1) + truth.sum(1), 1)
+    return TokenF1(micro=(predicted == labels[:, None]).mean(0), macro=f1.mean(0))
+
+
+def erasure(
+    predict: Callable[[Any], jax.Array],
+    mask: Callable[[Any, jax.Array], Any],
+    inputs: Any,
+    scores: jax.Array,
+    targets: jax.Array,
+    valid: jax.Array | None = None,
+    percent: Sequence[float] = BINS,
+) -> Erasure:
+    """Comprehensiveness f_y(x) − f_y(x∖r) and sufficiency f_y(x) − f_y(r), DeYoung et al. 2020.
+
+    r are the top features: of n, ⌈percent · n / 100⌉. The mean over the default bins is ERASER's
+    area over the perturbation curve (AOPC); a single percent is its plain form.
+
+    Args:
+      predict: inputs -> probabilities [B, K].
+      mask: (inputs, m [B, N] bool, True = kept) -> inputs.
+      inputs: an array [B, ...] or a pytree of them.
+      scores: [B, N].
+      targets: [B] the class y, in ERASER the predicted one.
+      valid: [B, N] False at padding; all valid if None.
+      percent: sizes of r.
+    """
+    rank = _ranks(scores, valid)
+    size = scores.shape[-1] if valid is None else valid.sum(-1, keepdims=True)  # N or [B, 1]
+
+    def probability(inputs: Any) -> jax.Array:
+        return jnp.take_along_axis(predict(inputs), targets[:, None], -1)[:, 0]
+
+    def step(share: jax.Array) -> tuple[jax.Array, jax.Array]:
+        # The margin keeps float rounding from turning 10 % of 50 into 6.
+        top = rank < jnp.ceil(share * size / 100 - 1e-4)
+        return probability(mask(inputs, ~top)), probability(mask(inputs, top))
+
+    without, alone = jax.lax.map(step, jnp.asarray(percent, jnp.float32))  # [S, B]
+    whole = probability(inputs)
+    return Erasure((whole - without).T, (whole - alone).T)
+
+
+def _ranks(scores: jax.Array, valid: jax.Array | None) -> jax.Array:
+    """0 for the highest score, padding last: [B, N]."""
+    return ranks(scores if valid is None else jnp.where(valid, scores, -jnp.inf))

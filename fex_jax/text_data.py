@@ -1,0 +1,402 @@
+"""Streams of tokenised texts through tf.data: SST-2, ERASER, TFDS sets, files of one's own.
+
+Texts are small: a `Source` holds them all. A stream tokenises them once, and tf.data orders their
+numbers: shuffled, grouped by length, skipped to where a run stopped. So resuming costs nothing,
+and every run sees the same batches in the same order.
+"""
+
+import csv
+import io
+import json
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, NamedTuple
+
+import distrax  # noqa: F401  TensorFlow Probability, below it, only loads before TensorFlow
+import numpy as np
+import tensorflow as tf
+
+from fex_jax import tokens
+
+Batch = dict[str, Any]  # "inputs" TokenBatch, "label" [B], "index" [B] place in the source
+_SENTIMENT = ("negative", "positive")
+
+
+class Source(NamedTuple):
+    """Texts with their classes, in an order whose every prefix is a fair sample."""
+
+    texts: list[str]
+    labels: np.ndarray  # [n] int32
+    names: tuple[str, ...]  # of the classes
+    # what people marked as the reason for the label: bool for every word of `text.split()`
+    rationales: list[np.ndarray] | None = None
+
+    @property
+    def size(self) -> int:
+        """n."""
+        return len(self.texts)
+
+
+def open_source(
+    name: str, split: str, path: str | None, names: Sequence[str] | None = None
+) -> Source:
+    """The data set that a config names.
+
+    Args:
+      name: sst2, eraser, texts, or a TFDS set of labelled texts as glue/sst2, movie_rationales.
+      split: train or validation for sst2; train, val or test for eraser; train, test or all for
+        texts; else TFDS's.
+      path: the folder of sst2 or eraser, a file or folder of texts, or TFDS's data_dir.
+      names: the classes that a predictor knows, for texts; by default those that the texts have.
+    """
+    match name:
+        case "sst2":
+            return sst2_source(path or "", split)
+        case "eraser":
+            return eraser_source(path or "", split)
+        case "texts":
+            return texts_source(path or "", split, names)
+        case _:
+            return tfds_source(name, split, path)
+
+
+def sst2_source(directory: str, split: str) -> Source:
+    """SST-2 as GLUE lays it out: <split>.tsv with the columns sentence and label, 0 or 1."""
+    root = pathlib.Path(directory).expanduser()
+    files = {"validation": ["validation.tsv", "dev.tsv"]}.get(split, [f"{split}.tsv"])
+    path = next((root / file for file in files if (root / file).is_file()), root / files[0])
+    rows = _read_table(path, "sentence")
+    return _shuffled(*_unzip(rows, ("0", "1")), names=_SENTIMENT)
+
+
+def eraser_source(directory: str, split: str) -> Source:
+    """ERASER movie reviews: <split>.jsonl and docs/; DeYoung et al. 2020.
+
+    Tokens of a rationale count the words of a document, split at white space.
+    """
+    root = pathlib.Path(directory).expanduser()
+    path = root / f"{split}.jsonl"
+    texts, labels, rationales = [], [], []
+    for place, row in _read_json_lines(path):
+        try:
+            label = ("NEG", "POS").index(row["classification"])
+            document = row["annotation_id"]
+            spans = [
+                (e["start_token"], e["end_token"]) for group in row["evidences"] for e in group
+            ]
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{place} is no annotated review: expected annotation_id, classification NEG or "
+                f"POS, and evidences with start_token and end_token ({error!r})"
+            ) from None
+        text = _read(root / "docs" / document)
+        marked = np.zeros(len(text.split()), bool)
+        for start, stop in spans:
+            if not 0 <= start <= stop <= len(marked):  # some public spans are empty
+                raise ValueError(
+                    f"{place} marks words {start} to {stop} of {document}, which has {len(marked)}"
+                )
+            marked[start:stop] = True
+        texts.append(text)
+        labels.append(label)
+        rationales.append(marked)
+    return _shuffled(texts, labels, rationales, names=_SENTIMENT)
+
+
+def texts_source(
+    path: str, split: str, names: Sequence[str] | None = None, held_out: float = 0.2, seed: int = 0
+) -> Source:
+    """One's own texts; a fixed random part of each class is held out.
+
+    A .csv or .tsv file has the columns text and label, a .jsonl file objects with those keys, and
+    a folder <class>/<any>.txt. Labels are class numbers or names. Splits: train, test
+    (`held_out` of each class) and all.
+
+    Raises:
+      ValueError: names the file and line that cannot be used, and why.
+    """
+    root = pathlib.Path(path).expanduser()
+    if split not in ("train", "test", "all"):
+        raise ValueError(f"split {split!r} is unknown; texts have train, test and all")
+    if root.is_dir():
+        rows = [(str(file), _read(file), file.parent.name) for file in sorted(root.glob("*/*.txt"))]
+    elif root.suffix in (".csv", ".tsv"):
+        rows = _read_table(root, "text")
+    elif root.suffix == ".jsonl":
+        rows = [
+            (place, str(row.get("text") or ""), str(row.get("label", "")))
+            for place, row in _read_json_lines(root)
+        ]
+    else:
+        raise ValueError(
+            f"{path!r} is no source of texts: expected a .csv, .tsv or .jsonl file, or a folder "
+            "<class>/<name>.txt"
+        )
+    if not rows:
+        raise ValueError(f"{path} holds no texts")
+    if names is None:
+        given = {label for _, _, label in rows}
+        numbers = all(label.isdecimal() for label in given)
+        names = (
+            [str(i) for i in range(max(map(int, given)) + 1)] if numbers else sorted(given - {""})
+        )
+    texts, labels = _unzip(rows, names)
+    chosen = []
+    for label in range(len(names)):
+        members = np.flatnonzero(np.array(labels) == label)
+        order = np.random.default_rng((seed, label)).permutation(members)
+        test = round(held_out * len(order))
+        chosen += list({"test": order[:test], "train": order[test:], "all": order}[split])
+    return _shuffled([texts[i] for i in chosen], [labels[i] for i in chosen], names=names)
+
+
+def tfds_source(name: str, split: str, data_dir: str | None = None) -> Source:
+    """One split of a TFDS set of labelled texts; it is prepared first if it is not there yet.
+
+    Rationales are read where a set has `evidences`: each marks the first place of the text where
+    its words stand.
+    """
+    import tensorflow_datasets as tfds
+
+    try:
+        builder = tfds.builder(name, data_dir=data_dir)
+        builder.download_and_prepare()
+    except Exception as error:
+        raise ValueError(
+            f"TFDS could not prepare {name!r} in {data_dir or 'its default folder'}: {error}\n"
+            "Name another folder with --config.data.path, or use texts of your own with "
+            "--config.data.name=texts --config.data.path=FILE"
+        ) from error
+    features = builder.info.features
+    field = next((key for key in ("text", "sentence", "review") if key in features), None)
+    if field is None or "label" not in features:
+        raise ValueError(
+            f"TFDS set {name!r} has {sorted(features)}; expected label and text, sentence or review"
+        )
+    records = list(tfds.as_numpy(builder.as_dataset(split=split)))
+    texts = [record[field].decode() for record in records]
+    labels = [int(record["label"]) for record in records]
+    names = tuple(features["label"].names)
+    if "evidences" not in features:
+        return _shuffled(texts, labels, names=names)
+    rationales = [
+        _mark(text, [evidence.decode() for evidence in record["evidences"]])
+        for text, record in zip(texts, records, strict=True)
+    ]
+    return _shuffled(texts, labels, rationales, names=names)
+
+
+def train_stream(
+    source: Source,
+    tokenizer: tokens.Tokenizer,
+    max_length: int,
+    batch_size: int,
+    *,
+    unit: tokens.Unit = "token",
+    buckets: Sequence[int] = tokens.BUCKETS,
+    too_long: Literal["refuse", "cut"] = "refuse",
+    seed: int,
+    start: int = 0,
+    limit: int | None = None,
+    process: tuple[int, int] = (0, 1),
+) -> Iterator[Batch]:
+    """Endless shuffled batches of texts of one bucket, from batch number `start` on.
+
+    Args:
+      max_length: the model's window in tokens.
+      batch_size: texts per batch of this process.
+      unit: what a feature is.
+      too_long: "refuse" texts beyond the window, or "cut" them to it.
+      limit: use only the first so many texts of the source.
+      process: index and count; every process gets its own part of each batch.
+    """
+    lengths, texts = _tokenise(source, tokenizer, max_length, unit, buckets, too_long, limit)
+    index, count = process
+    dataset = tf.data.Dataset.range(len(texts))
+    dataset = dataset.shuffle(len(texts), seed=seed, reshuffle_each_iteration=True).repeat()
+    dataset = _batches(dataset, lengths, batch_size * count).skip(start)
+    for numbers in dataset.prefetch(2).as_numpy_iterator():
+        yield _batch(source, texts, lengths, numbers[index::count], tokenizer)
+
+
+def eval_stream(
+    source: Source,
+    tokenizer: tokens.Tokenizer,
+    max_length: int,
+    batch_size: int,
+    *,
+    unit: tokens.Unit = "token",
+    buckets: Sequence[int] = tokens.BUCKETS,
+    too_long: Literal["refuse", "cut"] = "refuse",
+    limit: int | None = None,
+) -> Iterator[Batch]:
+    """The first `limit` texts once, in batches of one bucket; the last of a bucket is short."""
+    lengths, texts = _tokenise(source, tokenizer, max_length, unit, buckets, too_long, limit)
+    dataset = _batches(tf.data.Dataset.range(len(texts)), lengths, batch_size)
+    for numbers in dataset.prefetch(2).as_numpy_iterator():
+        yield _batch(source, texts, lengths, numbers, tokenizer)
+
+
+# --- Batches -----------------------------------------------------------------------------------
+
+
+def _tokenise(
+    source: Source,
+    tokenizer: tokens.Tokenizer,
+    max_length: int,
+    unit: tokens.Unit,
+    buckets: Sequence[int],
+    too_long: str,
+    limit: int | None,
+) -> tuple[np.ndarray, list[tokens.Text]]:
+    """The bucket of each text, [n], and its tokens."""
+    if too_long not in ("refuse", "cut"):
+        raise ValueError(f"too_long is {too_long!r}; expected 'refuse' or 'cut'")
+    texts = tokenizer(source.texts[:limit], unit)
+    if too_long == "cut":
+        # The first window without overlap: whole words, as many as fit.
+        texts = [
+            text if len(text.ids) + 2 <= max_length else tokens.windows(text, max_length, 0)[0][1]
+            for text in texts
+        ]
+    counts = np.array([len(text.ids) + 2 for text in texts])
+    if counts.max() > max_length:
+        beginning = source.texts[counts.argmax()][:60]
+        raise ValueError(
+            f"{(counts > max_length).sum()} of {len(texts)} texts are longer than the model's "
+            f"{max_length} tokens, the longest, {beginning!r}…, has {counts.max()}. Cut them with "
+            "too_long='cut'"
+        )
+    return np.array([tokens.bucket(n, max_length, buckets) for n in counts]), texts
+
+
+def _batches(numbers: tf.data.Dataset, lengths: np.ndarray, batch_size: int) -> tf.data.Dataset:
+    """Numbers of texts in groups of one bucket."""
+    table = tf.constant(lengths, tf.int64)
+    return numbers.group_by_window(
+        key_func=lambda i: table[i],
+        reduce_func=lambda _, window: window.batch(batch_size),
+        window_size=batch_size,
+    )
+
+
+def _batch(
+    source: Source,
+    texts: list[tokens.Text],
+    lengths: np.ndarray,
+    numbers: np.ndarray,
+    tokenizer: tokens.Tokenizer,
+) -> Batch:
+    chosen = [texts[i] for i in numbers]
+    return {
+        "inputs": tokens.collate(chosen, int(lengths[numbers[0]]), tokenizer),
+        "label": source.labels[numbers],
+        "index": numbers,
+    }
+
+
+# --- Files -------------------------------------------------------------------------------------
+
+
+def _read(path: pathlib.Path) -> str:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise ValueError(f"there is no file {path}") from None
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ValueError(
+            f"{path}, line {line}, is not UTF-8 (byte 0x{data[error.start]:02x}). Convert the "
+            f"file: iconv -f LATIN1 -t UTF-8, or whatever encoding it has"
+        ) from None
+
+
+def _read_table(path: pathlib.Path, column: str) -> list[tuple[str, str, str]]:
+    """(place, text, label) of each row of a .csv file, or of a .tsv file without quoting."""
+    style: dict[str, Any] = {}
+    if path.suffix == ".tsv":
+        style = {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
+    csv.field_size_limit(2**31 - 1)
+    reader = csv.DictReader(io.StringIO(_read(path), newline=""), **style)
+    if not {column, "label"} <= set(reader.fieldnames or ()):
+        raise ValueError(
+            f"{path} has the columns {reader.fieldnames}; expected {column} and label in line 1"
+        )
+    rows = []
+    for row in reader:
+        place = f"{path}, line {reader.line_num},"
+        if None in row or None in row.values():
+            raise ValueError(
+                f"{place} has not the {len(reader.fieldnames)} columns of line 1; a text that "
+                "holds the separator needs quotes, in .csv only"
+            )
+        rows.append((place, row[column], row["label"].strip()))
+    return rows
+
+
+def _read_json_lines(path: pathlib.Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(place, object) of each line."""
+    for number, line in enumerate(_read(path).split("\n"), 1):
+        if not line.strip():
+            continue
+        place = f"{path}, line {number},"
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{place} is not JSON: {error}") from None
+        if not isinstance(row, dict):
+            raise ValueError(f"{place} is no JSON object")
+        yield place, row
+
+
+def _unzip(
+    rows: Sequence[tuple[str, str, str]], names: Sequence[str]
+) -> tuple[list[str], list[int]]:
+    """Texts and class numbers; an empty text and an unknown class are errors with their place."""
+    texts, labels = [], []
+    for place, text, label in rows:
+        if not text.strip():
+            raise ValueError(f"{place} has no text")
+        if label in names:
+            labels.append(list(names).index(label))
+        elif label.isdecimal() and int(label) < len(names):
+            labels.append(int(label))
+        else:
+            raise ValueError(
+                f"{place} has the label {label!r}; expected 0 to {len(names) - 1}, or one of "
+                + ", ".join(names)
+            )
+        texts.append(text)
+    return texts, labels
+
+
+def _mark(text: str, evidences: Sequence[str]) -> np.ndarray:
+    """bool [words], True at the first occurrence of each evidence's words."""
+    words = text.split()
+    marked = np.zeros(len(words), bool)
+    for evidence in evidences:
+        wanted = evidence.split()
+        places = range(len(words) - len(wanted) + 1)
+        start = next((i for i in places if words[i : i + len(wanted)] == wanted), None)
+        if start is None:
+            raise ValueError(f"the evidence {evidence!r} is not in the text {text[:60]!r}…")
+        marked[start : start + len(wanted)] = True
+    return marked
+
+
+def _shuffled(
+    texts: list[str],
+    labels: list[int],
+    rationales: list[np.ndarray] | None = None,
+    *,
+    names: Sequence[str],
+) -> Source:
+    order = np.random.default_rng(0).permutation(len(texts))
+    return Source(
+        [texts[i] for i in order],
+        np.array(labels, np.int32)[order],
+        tuple(names),
+        rationales and [rationales[i] for i in order],
+    )

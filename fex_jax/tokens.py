@@ -1,0 +1,268 @@
+"""Strings to token batches: fast tokenizers, words, windows and buckets of lengths."""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import tokenizers
+
+from fex_jax.models.bert import TokenBatch
+
+Unit = Literal["token", "word"]
+BUCKETS = (32, 64, 128, 256, 512)  # tokens, CLS and SEP included
+# What BERT and RoBERTa call them: the files of some published models do not say.
+_SPECIAL = {
+    "cls_token": ("[CLS]", "<s>"),
+    "sep_token": ("[SEP]", "</s>"),
+    "pad_token": ("[PAD]", "<pad>"),
+    "mask_token": ("[MASK]", "<mask>"),
+}
+
+
+class Text(NamedTuple):
+    """One text of t tokens, CLS and SEP not included, and its n features."""
+
+    ids: np.ndarray  # [t]
+    features: np.ndarray  # [t] the feature a token belongs to; -1 for special tokens typed in it
+    spans: np.ndarray  # [n, 2] where a feature begins and ends in the string
+
+    def part(self, first: int, last: int) -> "Text":
+        """Features first to last - 1 with the tokens between them, numbered from 0."""
+        start, stop = np.searchsorted(np.maximum.accumulate(self.features), [first, last])
+        start = start if first else 0  # special tokens typed before the first feature
+        features = self.features[start:stop]
+        return Text(
+            self.ids[start:stop],
+            np.where(features < 0, -1, features - first),
+            self.spans[first:last],
+        )
+
+
+class Group(NamedTuple):
+    """Texts of one bucket."""
+
+    index: np.ndarray  # [B] their places in the list that was encoded
+    inputs: TokenBatch
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Tokenizer:
+    """A fast tokenizer with the ids of its special tokens; `load` opens one."""
+
+    backend: tokenizers.Tokenizer
+    settings: dict[str, Any]  # tokenizer_config.json, which transformers needs
+    cls_id: int
+    sep_id: int
+    pad_id: int
+    mask_id: int
+
+    @property
+    def vocab_size(self) -> int:
+        """One more than the largest id."""
+        return max(self.backend.get_vocab().values()) + 1
+
+    def __call__(self, texts: Sequence[str], unit: Unit = "token") -> list[Text]:
+        """Tokens of whole texts, however long, with a token or a word as the unit of features.
+
+        A word is what the tokenizer takes for one: punctuation is a word of its own.
+
+        Raises:
+          ValueError: names the first text that is no string or holds no token.
+        """
+        if unit not in ("token", "word"):
+            raise ValueError(f"unit is {unit!r}; expected 'token' or 'word'")
+        for i, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise ValueError(f"text {i} is {type(text).__name__}; expected a string")
+            try:
+                text.encode()
+            except UnicodeEncodeError as error:
+                raise ValueError(
+                    f"text {i} is no valid Unicode at character {error.start}: half a surrogate "
+                    "pair; decode its source with the right encoding"
+                ) from None
+        encodings = self.backend.encode_batch(list(texts), add_special_tokens=False)
+        return [
+            self._text(text, encoding, unit, i)
+            for i, (text, encoding) in enumerate(zip(texts, encodings, strict=True))
+        ]
+
+    def save(self, directory: str | pathlib.Path) -> None:
+        """Writes tokenizer.json and tokenizer_config.json."""
+        directory = pathlib.Path(directory)
+        self.backend.save(str(directory / "tokenizer.json"))
+        settings = json.dumps(self.settings, indent=2, ensure_ascii=False)
+        (directory / "tokenizer_config.json").write_text(settings + "\n", encoding="utf-8")
+
+    def _text(self, text: str, encoding: tokenizers.Encoding, unit: Unit, index: int) -> Text:
+        ids = np.array(encoding.ids, np.int32)
+        units = encoding.word_ids if unit == "word" else range(len(ids))
+        units = np.array([-1 if word is None else word for word in units], np.int32)
+        units[np.isin(ids, [self.cls_id, self.sep_id, self.pad_id])] = -1
+        numbers, features = np.unique(units, return_inverse=True)
+        features = features.astype(np.int32) - (len(numbers) > 0 and numbers[0] == -1)
+        count = features.max(initial=-1) + 1
+        if not count:
+            raise ValueError(f"text {index} is empty: it holds no token that could be explained")
+        offsets = np.array(encoding.offsets, np.int32)
+        spans = np.tile(np.array([offsets.max(), 0], np.int32), (count, 1))
+        real = features >= 0
+        np.minimum.at(spans[:, 0], features[real], offsets[real, 0])
+        np.maximum.at(spans[:, 1], features[real], offsets[real, 1])
+        # RoBERTa's tokens begin with the space before them.
+        spans[:, 0] += [len(text[a:b]) - len(text[a:b].lstrip()) for a, b in spans]
+        return Text(ids, features, spans)
+
+
+def load(directory: str | pathlib.Path) -> Tokenizer:
+    """Opens the tokenizer of a Hugging Face directory.
+
+    Raises:
+      ValueError: files or special tokens that are missing.
+    """
+    directory = pathlib.Path(directory)
+    path = directory / "tokenizer.json"
+    if not path.is_file():
+        raise ValueError(
+            f"{directory} has no tokenizer.json: make it once with transformers, "
+            "AutoTokenizer.from_pretrained(directory).save_pretrained(directory)"
+        )
+    backend = tokenizers.Tokenizer.from_file(str(path))
+    backend.no_truncation()
+    backend.no_padding()
+    settings: dict[str, Any] = {}
+    for name in ("special_tokens_map.json", "tokenizer_config.json"):
+        if (directory / name).is_file():
+            settings |= json.loads((directory / name).read_text(encoding="utf-8"))
+    ids = {}
+    for name, usual in _SPECIAL.items():
+        token = settings.get(name, usual)
+        token = token["content"] if isinstance(token, dict) else token
+        candidates = (token,) if isinstance(token, str) else token or ()
+        found = [backend.token_to_id(t) for t in candidates if backend.token_to_id(t) is not None]
+        if not found:
+            raise ValueError(
+                f"the tokenizer in {directory} has no {name} ({token!r}): tokenizer_config.json "
+                "names it and tokenizer.json holds it; save both with save_pretrained"
+            )
+        ids[name] = found[0]
+    return Tokenizer(
+        backend, settings, ids["cls_token"], ids["sep_token"], ids["pad_token"], ids["mask_token"]
+    )
+
+
+def learn(texts: Sequence[str], vocab_size: int) -> Tokenizer:
+    """A lower-casing WordPiece tokenizer as BERT's, with a vocabulary learned from texts."""
+    names = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
+    special = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+    backend = tokenizers.Tokenizer(tokenizers.models.WordPiece(unk_token="[UNK]"))
+    backend.normalizer = tokenizers.normalizers.BertNormalizer(lowercase=True)
+    backend.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
+    backend.decoder = tokenizers.decoders.WordPiece()
+    trainer = tokenizers.trainers.WordPieceTrainer(
+        vocab_size=vocab_size, special_tokens=list(special), show_progress=False
+    )
+    backend.train_from_iterator(texts, trainer)
+    pad, _, cls, sep, mask = (backend.token_to_id(token) for token in special)
+    backend.post_processor = tokenizers.processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", cls), ("[SEP]", sep)],
+    )
+    settings = {"tokenizer_class": "BertTokenizer"} | dict(zip(names, special, strict=True))
+    return Tokenizer(backend, settings, cls, sep, pad, mask)
+
+
+def bucket(count: int, max_length: int, buckets: Sequence[int] = BUCKETS) -> int:
+    """The smallest length that holds `count` tokens, CLS and SEP included.
+
+    Raises:
+      ValueError: more tokens than the model's `max_length`.
+    """
+    if count > max_length:
+        raise ValueError(
+            f"{count} tokens, CLS and SEP included, are more than the model's {max_length}"
+        )
+    return min([b for b in buckets if count <= b < max_length], default=max_length)
+
+
+def collate(texts: Sequence[Text], length: int, tokenizer: Tokenizer) -> TokenBatch:
+    """CLS, the text, SEP and padding: numpy arrays [B, length]."""
+    shape = (len(texts), length)
+    ids = np.full(shape, tokenizer.pad_id, np.int32)
+    attention, features = np.zeros(shape, bool), np.full(shape, -1, np.int32)
+    for row, text in enumerate(texts):
+        end = len(text.ids) + 1
+        ids[row, 0], ids[row, 1:end], ids[row, end] = tokenizer.cls_id, text.ids, tokenizer.sep_id
+        attention[row, : end + 1] = True
+        features[row, 1:end] = text.features
+    return TokenBatch(ids, attention, features)
+
+
+def encode(
+    texts: Sequence[str],
+    tokenizer: Tokenizer,
+    max_length: int,
+    unit: Unit = "token",
+    buckets: Sequence[int] = BUCKETS,
+) -> list[Group]:
+    """Texts as batches of a few lengths, so that XLA compiles once a bucket.
+
+    Args:
+      texts: strings.
+      tokenizer: the model's own.
+      max_length: the model's window, `BertConfig.max_length`.
+      unit: what a feature is.
+      buckets: lengths; those from `max_length` on are replaced by it.
+
+    Raises:
+      ValueError: names the first text that is empty, or longer than the window: `windows` cuts it
+        into overlapping parts.
+    """
+    split = tokenizer(texts, unit)
+    groups: dict[int, list[int]] = {}
+    for i, text in enumerate(split):
+        try:
+            length = bucket(len(text.ids) + 2, max_length, buckets)
+        except ValueError as error:
+            raise ValueError(f"text {i} is too long: {error}. Explain it in windows") from None
+        groups.setdefault(length, []).append(i)
+    return [
+        Group(np.array(index), collate([split[i] for i in index], length, tokenizer))
+        for length, index in sorted(groups.items())
+    ]
+
+
+def windows(text: Text, max_length: int, overlap: int) -> list[tuple[int, Text]]:
+    """Parts of a text that fit the model, each with the number of its first feature in the text.
+
+    Every feature is in some part. Neighbours share as many whole features as fit into `overlap`
+    tokens, so that no feature is seen only at a border. No word is split.
+
+    Raises:
+      ValueError: a feature that is longer than the window, or an overlap that leaves no advance.
+    """
+    size = max_length - 2
+    if not 0 <= overlap < size:
+        raise ValueError(f"overlap is {overlap}; expected 0 to {size - 1} tokens")
+    order = np.maximum.accumulate(text.features)
+    # Tokens before each feature; special tokens typed in a text go with the feature before them.
+    before = np.append(np.searchsorted(order, np.arange(len(text.spans))), len(order))
+    before[0] = 0
+    longest = int(np.diff(before).max())
+    if longest > size:
+        raise ValueError(
+            f"a single feature of {longest} tokens is longer than the window of {size}; use "
+            "unit='token'"
+        )
+    parts, first = [], 0
+    while True:
+        last = int(np.searchsorted(before, before[first] + size, side="right")) - 1
+        parts.append((first, text.part(first, last)))
+        if last == len(text.spans):
+            return parts
+        again = int(np.searchsorted(before, before[last] - overlap))
+        first = max(again, first + 1)

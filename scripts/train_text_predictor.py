@@ -1,0 +1,145 @@
+"""Trains the text classifier that a config explains and saves it as a Hugging Face directory.
+
+    python scripts/train_text_predictor.py --config=configs/bert_sst2.py --backbone=DIRECTORY
+
+fine-tunes a pretrained BERT, DistilBERT or RoBERTa and writes it to `config.predictor.path`.
+Without `--backbone` a small BERT and its vocabulary are learned from the texts alone. Tokens are
+masked at random during training, so that masked inputs are in the classifier's distribution.
+"""
+
+import dataclasses
+import pathlib
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from absl import app, flags
+from ml_collections import config_flags
+from tqdm import tqdm
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
+from fex_jax import masking, pretrained, text_data, tokens  # noqa: E402
+from fex_jax.models import functional  # noqa: E402
+from fex_jax.models.bert import BertClassifier, BertConfig, TokenBatch  # noqa: E402
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "An experiment of configs/.")
+_OUTPUT = flags.DEFINE_string("output", None, "Directory to write; default config.predictor.path.")
+_BACKBONE = flags.DEFINE_string("backbone", None, "Pretrained directory or hub id to fine-tune.")
+_MAX_LENGTH = flags.DEFINE_integer("max_length", 512, "Tokens; longer texts are cut to them.")
+_VOCABULARY = flags.DEFINE_integer("vocabulary", 4000, "Tokens of a BERT from scratch.")
+_WIDTH = flags.DEFINE_integer("width", 128, "Hidden size of a BERT from scratch.")
+_LAYERS = flags.DEFINE_integer("layers", 2, "Blocks of a BERT from scratch.")
+_EPOCHS = flags.DEFINE_float("epochs", 3.0, "Passes over the training texts.")
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Texts per step.")
+_LEARNING_RATE = flags.DEFINE_float("learning_rate", 5e-5, "Peak of a one-cycle cosine schedule.")
+_REMOVED = flags.DEFINE_float("removed", 0.75, "Up to this share of tokens is masked in a text.")
+_EVAL_TEXTS = flags.DEFINE_integer("eval_texts", 2000, "Held-out texts of the accuracies.")
+
+
+def masked(key: jax.Array, inputs: TokenBatch, removed: jax.Array, mask_id: int) -> TokenBatch:
+    """Texts of which each token is masked with the text's probability `removed` [B]."""
+    kept = jax.random.uniform(key, inputs.ids.shape) >= removed[:, None]
+    return masking.tokens(inputs, kept, mask_id)
+
+
+def initial_checkpoint(source: text_data.Source) -> pretrained.TextCheckpoint:
+    """The pretrained backbone with a new head, or a random small BERT."""
+    if _BACKBONE.value:
+        loaded = pretrained.load(_BACKBONE.value, num_classes=len(source.names))
+        if not isinstance(loaded, pretrained.TextCheckpoint):
+            raise app.UsageError(f"{_BACKBONE.value} is a {loaded.config.family}, no text model")
+        return dataclasses.replace(loaded, labels=source.names)
+    tokenizer = tokens.learn(source.texts, _VOCABULARY.value)
+    config = BertConfig(
+        family="bert",
+        vocab_size=tokenizer.vocab_size,
+        num_classes=len(source.names),
+        hidden_size=_WIDTH.value,
+        num_layers=_LAYERS.value,
+        num_heads=max(1, _WIDTH.value // 32),
+        mlp_dim=4 * _WIDTH.value,
+        max_positions=_MAX_LENGTH.value,
+        pad_id=tokenizer.pad_id,
+    )
+    init, _ = functional(lambda rngs: BertClassifier(config, rngs=rngs))
+    return pretrained.TextCheckpoint(config, init(jax.random.key(0)), source.names, tokenizer)
+
+
+def main(_) -> None:
+    config = _CONFIG.value
+    output = _OUTPUT.value or config.predictor.path
+    train, held_out = (
+        text_data.open_source(config.data.name, split, config.data.path)
+        for split in (config.data.train_split, config.data.eval_split)
+    )
+    checkpoint = initial_checkpoint(train)
+    tokenizer = checkpoint.tokenizer
+    length = min(_MAX_LENGTH.value, checkpoint.config.max_length)
+    steps = max(1, round(_EPOCHS.value * train.size / _BATCH_SIZE.value))
+    _, bind = functional(lambda rngs: BertClassifier(checkpoint.config, rngs=rngs))
+    schedule = optax.cosine_onecycle_schedule(steps, _LEARNING_RATE.value, 0.1)
+    optimizer = optax.chain(
+        optax.clip_by_global_norm(1.0), optax.adamw(schedule, weight_decay=0.01)
+    )
+
+    @jax.jit
+    def step(params, opt_state, inputs, labels, i):
+        amount, which = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), i))
+        # Whole texts first: what words mean is learned faster without holes.
+        most = _REMOVED.value * jnp.minimum(1, i / (0.5 * steps))
+        removed = jax.random.uniform(amount, (len(labels),), maxval=most)
+        inputs = masked(which, inputs, removed, tokenizer.mask_id)
+
+        def loss(params):
+            logits = bind(params)(inputs)
+            return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+        value, gradients = jax.value_and_grad(loss)(params)
+        updates, opt_state = optimizer.update(gradients, opt_state, params)
+        return optax.apply_updates(params, updates), opt_state, value
+
+    @jax.jit
+    def predicted(params, inputs, removed, i):
+        removed = jnp.full(len(inputs.ids), removed)
+        inputs = masked(jax.random.fold_in(jax.random.key(0), i), inputs, removed,
+                        tokenizer.mask_id)  # fmt: skip
+        return bind(params)(inputs).argmax(-1)
+
+    def accuracy(params, removed: float) -> float:
+        stream = text_data.eval_stream(
+            held_out, tokenizer, length, _BATCH_SIZE.value, too_long="cut", limit=_EVAL_TEXTS.value
+        )
+        correct = [
+            np.asarray(predicted(params, batch["inputs"], removed, i)) == batch["label"]
+            for i, batch in enumerate(stream)
+        ]
+        return float(np.mean(np.concatenate(correct)))
+
+    params, opt_state = checkpoint.params, optimizer.init(checkpoint.params)
+    stream = text_data.train_stream(
+        train, tokenizer, length, _BATCH_SIZE.value, too_long="cut", seed=config.seed
+    )
+    with tqdm(range(steps), unit="batch", disable=None) as progress:
+        for i in progress:
+            batch = next(stream)
+            params, opt_state, value = step(params, opt_state, batch["inputs"], batch["label"], i)
+            if i % 50 == 0:
+                progress.set_postfix(loss=f"{value:.3f}")
+                print(f"{time.strftime('%H:%M:%S')} step {i} of {steps} loss {value:.4f}",
+                      flush=True)  # fmt: skip
+            if i % 500 == 499 or i == steps - 1:
+                print(
+                    f"accuracy {accuracy(params, 0.0):.3f}, "
+                    f"with half of the tokens masked {accuracy(params, 0.5):.3f}", flush=True,
+                )  # fmt: skip
+                pretrained.save(output, dataclasses.replace(checkpoint, params=params))
+    print(f"saved to {output}")
+
+
+if __name__ == "__main__":
+    flags.mark_flag_as_required("config")
+    app.run(main)

@@ -1,0 +1,48 @@
+"""Tiny text models shared by the tests: a vocabulary of a few words, random weights."""
+
+import tokenizers
+from tokenizers import models, normalizers, pre_tokenizers, processors
+
+from fex_jax import pretrained, tokens
+from fex_jax.models import shapes
+from fex_jax.models.bert import BertClassifier, BertConfig
+from tests.conftest import random_like
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+WORDS = "a the movie film was is good bad great awful fun ##ny ##ly not very , . ! plot dull"
+WORDS = WORDS.split()
+
+
+def tokenizer() -> tokens.Tokenizer:
+    """A WordPiece tokenizer as BERT's: "funny" is fun, ##ny."""
+    vocabulary = {word: i for i, word in enumerate([*SPECIAL, *WORDS])}
+    backend = tokenizers.Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    backend.normalizer = normalizers.BertNormalizer(lowercase=True)
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.add_special_tokens(list(SPECIAL))
+    ends = [(name, vocabulary[name]) for name in ("[CLS]", "[SEP]")]
+    backend.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=ends
+    )
+    names = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
+    settings = {"tokenizer_class": "BertTokenizer"} | dict(zip(names, SPECIAL, strict=True))
+    return tokens.Tokenizer(backend, settings, cls_id=2, sep_id=3, pad_id=0, mask_id=4)
+
+
+def config(family: str = "bert", num_classes: int = 2, **overrides) -> BertConfig:
+    """Two blocks of width 16, for 32 tokens."""
+    values = dict(
+        family=family, vocab_size=len(SPECIAL) + len(WORDS), num_classes=num_classes,
+        hidden_size=16, num_layers=2, num_heads=2, mlp_dim=32,
+        max_positions=33 if family == "roberta" else 32,
+        num_types=0 if family == "distilbert" else 2,
+    )  # fmt: skip
+    return BertConfig(**values | overrides)
+
+
+def checkpoint(family: str = "bert", num_classes: int = 2) -> pretrained.TextCheckpoint:
+    """A classifier with random weights."""
+    architecture = config(family, num_classes)
+    params = random_like(shapes(lambda rngs: BertClassifier(architecture, rngs=rngs)))
+    labels = tuple(f"class {i}" for i in range(num_classes))
+    return pretrained.TextCheckpoint(architecture, params, labels, tokenizer())
