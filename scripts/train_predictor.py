@@ -4,7 +4,9 @@
 
 trains a small ViT from scratch and writes it to `config.predictor.path`. With `--backbone`, a
 pretrained ViT, DeiT or DINOv2 gets a new head and is fine-tuned. Patches are removed at random
-during training, so that masked inputs are in the classifier's distribution.
+during training, so that masked inputs are in the classifier's distribution. With `--teacher`, what
+is learned is another classifier's answer to the whole image: a surrogate for one that makes nothing
+of masked inputs, for `--config.predictor.surrogate`.
 """
 
 import dataclasses
@@ -22,7 +24,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
-from fex_jax import data, masking, pretrained  # noqa: E402
+from fex_jax import data, masking, predictors, pretrained  # noqa: E402
 from fex_jax.models import functional  # noqa: E402
 from fex_jax.models.vit import ViTClassifier, ViTConfig  # noqa: E402
 from fex_jax.preprocessing import Preprocessing  # noqa: E402
@@ -34,6 +36,7 @@ _IMAGE_SIZE = flags.DEFINE_integer("image_size", 64, "Side of the images in pixe
 _PATCH_SIZE = flags.DEFINE_integer("patch_size", 8, "Side of a patch, for a ViT from scratch.")
 _WIDTH = flags.DEFINE_integer("width", 64, "Hidden size of a ViT from scratch.")
 _LAYERS = flags.DEFINE_integer("layers", 4, "Blocks of a ViT from scratch.")
+_TEACHER = flags.DEFINE_string("teacher", None, "Classifier to imitate instead of the labels.")
 _STEPS = flags.DEFINE_integer("steps", 4000, "Optimiser steps.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 128, "Images per step.")
 _LEARNING_RATE = flags.DEFINE_float("learning_rate", 1e-3, "Peak of a one-cycle cosine schedule.")
@@ -133,6 +136,16 @@ def main(_) -> None:
             correct.extend(class_targets(batch, vit.num_classes)[np.arange(size), classes] > 0)
         return float(np.mean(correct))
 
+    if _TEACHER.value:
+        teacher = pretrained.load(_TEACHER.value, image_size=_IMAGE_SIZE.value)
+        if teacher.labels != checkpoint.labels:
+            raise ValueError(f"{_TEACHER.value} has other classes than {config.data.name}")
+
+        @jax.jit
+        def answers(images):
+            inputs = teacher.preprocessing.normalize(images)
+            return predictors.vit(teacher.config, teacher.params).predict(inputs)
+
     params, opt_state = checkpoint.params, optimizer.init(checkpoint.params)
     stream = data.train_stream(
         train, preprocessing, _BATCH_SIZE.value, seed=config.seed, augment=config.data.augment
@@ -140,7 +153,9 @@ def main(_) -> None:
     with tqdm(range(_STEPS.value), unit="batch", disable=None) as progress:
         for i in progress:
             batch = next(stream)
-            targets = class_targets(batch, vit.num_classes)
+            targets = (
+                answers(batch["image"]) if _TEACHER.value else class_targets(batch, vit.num_classes)
+            )
             params, opt_state, value = step(params, opt_state, batch["image"], targets, i)
             if i % 100 == 0:
                 progress.set_postfix(loss=f"{value:.3f}")

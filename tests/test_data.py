@@ -2,6 +2,7 @@
 
 import itertools
 
+import h5py
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -98,6 +99,32 @@ def test_scenes_stream_as_they_are_drawn():
     np.testing.assert_array_equal(batch["image"][1], scene.image)
     np.testing.assert_array_equal(batch["segmentation"][1], scene.segmentation)
     assert batch["label"][1] == scene.label
+
+
+def test_imagenet_segmentation_is_read_in_its_layout(tmp_path):
+    """Breaks if axes of gtsegs_ijcv.mat are swapped, or masks are resized unlike their images."""
+    path = tmp_path / "gtsegs_ijcv.mat"
+    pixels = np.zeros((20, 40, 3), np.uint8)  # H, W, C
+    pixels[:10, :, 0], pixels[:, 20:, 2] = 200, 100  # the upper half red, the right one blue
+    with h5py.File(path, "w") as file:
+        images = file.create_dataset("/value/img", (2, 1), h5py.ref_dtype)
+        masks = file.create_dataset("/value/gt", (2, 1), h5py.ref_dtype)
+        for i in range(2):
+            image = file.create_dataset(f"/refs/img{i}", data=pixels.transpose(2, 1, 0))
+            mask = file.create_dataset(f"/refs/mask{i}", data=(pixels[..., 0] > 0).T.astype("u1"))
+            inner = file.create_dataset(f"/refs/gt{i}", (1, 1), h5py.ref_dtype)
+            inner[0, 0] = mask.ref
+            images[i, 0], masks[i, 0] = image.ref, inner.ref
+    source = data.open_source("imagenet_segmentation", "all", str(path), 32)
+    assert source.size == 2
+    batch = next(data.eval_stream(source, PREPROCESSING, 2))
+    assert batch["image"].shape == (2, 32, 32, 3)
+    assert batch["image"][1, 4, 4].tolist() == [200, 0, 0]
+    assert batch["image"][1, 28, 28].tolist() == [0, 0, 100]
+    expected = np.repeat(np.arange(32) < 16, 32).reshape(32, 32)
+    np.testing.assert_array_equal(batch["segmentation"][0] > 0, expected)
+    with pytest.raises(ValueError, match="no gtsegs_ijcv.mat"):
+        data.open_source("imagenet_segmentation", "all", str(tmp_path / "none.mat"), 32)
 
 
 def test_a_broken_file_is_named(folder, tmp_path):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fex_jax.plotting import ClassMap, GalleryItem, curves, gallery, overlay
+from fex_jax.plotting import ClassMap, GalleryItem, comparison, curves, gallery, overlay
 
 FRACTIONS = dict.fromkeys(("positive", "negative"), np.linspace(0, 1, 11))
 
@@ -185,6 +185,17 @@ def test_gallery_describes_every_picture(tmp_path):
     assert [attrs["role"] for attrs in charts] == ["img"]
     # Linear curves from 0.9: to 0 and to 0.1, so 0.45 and 0.50 half-way.
     assert all(value in charts[0]["aria-label"] for value in ("0.90", "0.45", "0.50"))
+
+
+def test_comparison_has_a_row_an_image_and_a_column_a_method(tmp_path):
+    """Breaks if a method's maps are drawn in another's place: one is bright, one is flat."""
+    inputs = np.zeros((2, 64, 64, 3), np.uint8)
+    ramp = np.tile(np.linspace(0, 1, 8), (2, 8, 1))
+    path = tmp_path / "maps.png"
+    comparison(path, inputs, ["a", "b"], {"flat": 0 * ramp, "ramp": ramp})
+    drawn = np.asarray(Image.open(path).convert("RGB")).astype(int)
+    thirds = [np.ptp(third, -1).max() for third in np.array_split(drawn, 3, axis=1)]
+    assert thirds[0] < 10 and thirds[1] < 10 < 100 < thirds[2]  # colour in the last column only
 
 
 def test_small_images_stay_sharp(tmp_path):

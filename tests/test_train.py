@@ -1,5 +1,6 @@
 """train.py and eval.py as users run them, on ImageNet's own format."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -15,7 +16,7 @@ import tensorflow_datasets as tfds
 from safetensors.numpy import load_file
 
 import train
-from configs import vit_imagenet
+from configs import common, vit_imagenet
 from fex_jax import explain, pretrained
 from tests.conftest import random_checkpoint
 
@@ -141,7 +142,8 @@ def test_killed_runs_end_with_the_parameters_of_an_uninterrupted_one(
     assert result.returncode == 1 and "other settings of epochs" in result.stderr
 
     # The finished run is evaluated, and training it again changes nothing.
-    run(command("eval.py", broken))
+    evaluation = [*command("eval.py", broken), "--methods=random,rise", "--write_inputs"]
+    run(evaluation)
     results = json.loads((broken / "eval" / "results.json").read_text())
     assert results["protocol"] == "fex" and results["num_images"] == 20
     for method in ("fex", "random"):
@@ -149,6 +151,18 @@ def test_killed_runs_end_with_the_parameters_of_an_uninterrupted_one(
         assert 0 <= auc["low"] <= auc["mean"] <= auc["high"] <= 1
     assert (broken / "eval" / "gallery.html").stat().st_size > 10_000
     assert (broken / "eval" / "curves.png").is_file()
+    assert "| rise |" in (broken / "eval" / "results.md").read_text()
+    # Again with scores from elsewhere: what is finished is not computed again.
+    finished = broken / "eval" / "methods" / "rise.npz"
+    written = finished.stat().st_mtime_ns
+    with np.load(broken / "eval" / "inputs.npz") as inputs:
+        brightness = inputs["images"].reshape(20, 4, 8, 4, 8, 3).mean((2, 4, 5))
+    np.save(broken / "mine.npy", brightness)
+    run([*evaluation, f"--scores=mine={broken / 'mine.npy'}"])
+    again = json.loads((broken / "eval" / "results.json").read_text())
+    assert finished.stat().st_mtime_ns == written
+    assert list(again["methods"]) == ["fex", "random", "rise", "mine"]
+    assert again["methods"]["rise"] == results["methods"]["rise"]
     run(command("train.py", broken))
     c = load_file(broken / "export" / "explainer.safetensors")
     np.testing.assert_array_equal(c[name], a[name])
@@ -183,3 +197,36 @@ def test_wrong_settings_say_what_was_wanted(
     )
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         train.train(config, tmp_path)
+
+
+def test_fastshap_goes_the_same_way(predictor_directory, imagenet, tmp_path):
+    """Breaks if FastSHAP cannot be trained, exported and opened, here with a U-Net."""
+    config = common.fastshap(vit_imagenet.get_config())
+    config.update_from_flattened_dict(
+        {
+            "data.path": str(imagenet), "data.limit": 16, "batch_size": 8, "policy": "unet",
+            "predictor.path": predictor_directory, "dtype": "float32",
+        }
+    )  # fmt: skip
+    train.train(config, tmp_path)
+    explainer = explain.load(tmp_path)
+    assert (explainer.method, explainer.centered) == ("fastshap", False)
+    log = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert log[-1]["step"] == 2 and np.isfinite(log[-1]["loss"])
+    assert explainer(np.zeros((1, 32, 32, 3), np.uint8)).attributions.shape == (1, 4, 4)
+
+
+def test_a_surrogate_must_speak_of_the_same_classes(predictor_directory, tmp_path):
+    """Breaks if another classifier's answers are taken for the predictor's, class by class."""
+    config = vit_imagenet.get_config()
+    config.predictor.path = predictor_directory
+    own = pretrained.load(predictor_directory)
+    assert train.load_queried(config, own) is own
+    pretrained.save(tmp_path / "same", own)
+    config.predictor.surrogate = str(tmp_path / "same")
+    assert train.load_queried(config, own).labels == own.labels
+    other = dataclasses.replace(own, labels=tuple(f"other {i}" for i in range(10)))
+    pretrained.save(tmp_path / "other", other)
+    config.predictor.surrogate = str(tmp_path / "other")
+    with pytest.raises(ValueError, match="has other labels than the predictor"):
+        train.load_queried(config, own)

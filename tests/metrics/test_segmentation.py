@@ -5,11 +5,13 @@ from sklearn.metrics import accuracy_score, average_precision_score, jaccard_sco
 
 from fex_jax.metrics import (
     STATISTICS,
+    attribution_mass,
     average_precision,
     class_specificity,
     mean_average_precision,
     mean_iou,
     pixel_accuracy,
+    pointing_game,
     segmentation_statistics,
     upsample,
 )
@@ -127,6 +129,18 @@ def test_class_specificity_asks_both_maps():
     assert class_specificity(right, left, mask_a, mask_b).tolist() == [False]
     assert class_specificity(left, left, mask_a, mask_b).tolist() == [False]
     assert class_specificity(right, right, mask_a, mask_b).tolist() == [False]
+
+
+def test_pointing_and_mass_compare_two_objects():
+    """Breaks if the background takes part, or the objects are swapped: values by hand."""
+    own, other = np.zeros((2, 3, 4, 4), bool)
+    own[:, :2, :2], other[:, 2:, 2:] = True, True
+    maps = np.zeros((3, 4, 4), np.float32)
+    maps[:, 0, 3] = 9.0  # on neither object
+    maps[0, :2, :2], maps[0, 2:, 2:] = 3.0, 1.0  # 3 : 1 on the explained object
+    maps[1, 1, 1], maps[1, 2:, 2:] = 2.0, 1.5  # the peak on it, most of the mass on the other
+    np.testing.assert_array_equal(pointing_game(maps, own, other), [1, 1, 0])
+    np.testing.assert_allclose(attribution_mass(maps, own, other), [0.75, 0.25, 0.5], atol=1e-6)
 
 
 def test_wrong_shapes_are_refused():
