@@ -11,7 +11,8 @@ import pathlib
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -32,9 +33,13 @@ from fex_jax import (
     predictors,
     pretrained,
     sharding,
+    text_data,
     updates,
 )
+from fex_jax.models.bert import TokenBatch
 from fex_jax.models.policy import functional_policy, make_backbone
+
+Predictor = pretrained.Checkpoint | pretrained.TextCheckpoint
 
 
 def make_optimizer(
@@ -57,41 +62,94 @@ def make_objective(config: ml_collections.ConfigDict) -> ppo.Objective | fastsha
     return methods[config.method](**config.objective)
 
 
-def load_queried(
-    config: ml_collections.ConfigDict, predictor: pretrained.Checkpoint
-) -> pretrained.Checkpoint:
+def load_queried(config: ml_collections.ConfigDict, predictor: Predictor) -> Predictor:
     """What training asks about masked inputs: the predictor, or its surrogate."""
     if not config.predictor.surrogate:
         return predictor
     surrogate = pretrained.load(config.predictor.surrogate, config.predictor.image_size or None)
     for name in ("labels", "preprocessing"):
-        if getattr(surrogate, name) != getattr(predictor, name):
+        if getattr(surrogate, name, None) != getattr(predictor, name, None):
             raise ValueError(
                 f"the surrogate {config.predictor.surrogate} has other {name} than the predictor "
                 f"{config.predictor.path}"
             )
-    if surrogate.config.grid != predictor.config.grid:
+    if surrogate.config != predictor.config:
         raise ValueError(
-            f"the surrogate has {surrogate.config.grid} patches, the predictor "
-            f"{predictor.config.grid}"
+            f"the surrogate is {surrogate.config}, but the predictor {predictor.config}"
         )
     return surrogate
 
 
+def open_inputs(
+    config: ml_collections.ConfigDict, predictor: Predictor
+) -> tuple[int, Callable[[int], Iterator]]:
+    """Number of training examples, and stream(start): this process's batches from that one on.
+
+    A batch is a pytree: uint8 images, or token ids.
+    """
+    split, path, limit = config.data.train_split, config.data.path, config.data.limit
+    options = {
+        "seed": config.seed,
+        "limit": limit or None,
+        "process": (jax.process_index(), jax.process_count()),
+    }
+    batch_size = config.batch_size // jax.process_count()
+    if isinstance(predictor, pretrained.TextCheckpoint):
+        source = text_data.open_source(config.data.name, split, path, predictor.labels)
+        length = min(config.text.max_length or predictor.config.max_length,
+                     predictor.config.max_length)  # fmt: skip
+        options |= {"unit": config.text.unit, "too_long": config.text.too_long}
+
+        def stream(start: int) -> Iterator:
+            batches = text_data.train_stream(
+                source, predictor.tokenizer, length, batch_size, start=start, **options
+            )
+            return (batch["inputs"] for batch in batches)
+
+    else:
+        source = data.open_source(config.data.name, split, path, predictor.config.image_size)
+
+        def stream(start: int) -> Iterator:
+            batches = data.train_stream(
+                source, predictor.preprocessing, batch_size, start=start,
+                augment=config.data.augment, **options,
+            )  # fmt: skip
+            return (batch["image"] for batch in batches)
+
+    return min(limit or source.size, source.size), stream
+
+
+def make_model(
+    config: ml_collections.ConfigDict, predictor: Predictor
+) -> Callable[[dict, Any], tuple[predictors.Model, Any]]:
+    """model(parameters, batch) → the predictor as a `Model`, and what it takes for that batch."""
+    dtype = jnp.dtype(config.dtype)
+    if config.text.removal not in ("mask", "delete"):
+        raise ValueError(f"text.removal is {config.text.removal!r}; choose mask or delete")
+
+    def images(params: dict, pixels: jax.Array) -> tuple[predictors.Model, jax.Array]:
+        model = predictors.vit(predictor.config, params, config.predictor.fill, dtype)
+        return model, predictor.preprocessing.normalize(pixels)
+
+    def texts(params: dict, batch: TokenBatch) -> tuple[predictors.Model, TokenBatch]:
+        mask_id = predictor.tokenizer.mask_id if config.text.removal == "mask" else None
+        length = batch.ids.shape[-1]
+        return predictors.bert(predictor.config, params, length, mask_id, dtype), batch
+
+    return texts if isinstance(predictor, pretrained.TextCheckpoint) else images
+
+
 def make_step(
     config: ml_collections.ConfigDict,
-    predictor: pretrained.Checkpoint,
+    predictor: Predictor,
     network: Callable,
     optimizer: optax.GradientTransformation,
 ) -> Callable:
-    """step(state, predictor's parameters, uint8 images, key) → (state, metrics), to be jitted."""
-    objective = make_objective(config)
+    """step(state, predictor's parameters, batch, key) → (state, metrics), to be jitted."""
+    objective, model_of = make_objective(config), make_model(config, predictor)
 
-    def step(state: updates.TrainState, predictor_params: dict, images: jax.Array, key: jax.Array):
-        model = predictors.vit(
-            predictor.config, predictor_params, config.predictor.fill, jnp.dtype(config.dtype)
-        )
-        inputs = predictor.preprocessing.normalize(images)
+    def step(state: updates.TrainState, predictor_params: dict, batch: Any, key: jax.Array):
+        model, inputs = model_of(predictor_params, batch)
         key = jax.random.fold_in(key, state.step)
         if config.method == "fastshap":
             return fastshap.train_step(
@@ -124,11 +182,11 @@ def make_initial_state(
     init: Callable,
     optimizer: optax.GradientTransformation,
 ) -> Callable[[dict], updates.TrainState]:
-    """initial_state(predictor's parameters): a ViT policy starts from the predictor's backbone."""
+    """initial_state(predictor's parameters): a policy of its kind starts from its backbone."""
 
     def initial_state(predictor_params: dict) -> updates.TrainState:
         params = init(jax.random.key(config.seed))
-        if config.policy == "vit":
+        if config.policy != "unet":
             params["backbone"] = jax.tree.map(jnp.copy, predictor_params["backbone"])
         return updates.TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
 
@@ -158,11 +216,10 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
             f"{jax.device_count()} x {num_updates}"
         )
     predictor = pretrained.load(config.predictor.path, config.predictor.image_size or None)
+    if config.method == "fastshap" and isinstance(predictor, pretrained.TextCheckpoint):
+        raise ValueError("FastSHAP explains image classifiers; for texts, use method fex")
     queried = load_queried(config, predictor)
-    source = data.open_source(
-        config.data.name, config.data.train_split, config.data.path, predictor.config.image_size
-    )
-    num_examples = min(config.data.limit or source.size, source.size)
+    num_examples, stream = open_inputs(config, predictor)
     num_steps = max(1, int(config.epochs * num_examples) // batch_size)
 
     # The policy, its optimiser and where their arrays live.
@@ -196,21 +253,13 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
             method=config.method,
             centered=config.method == "fex" and objective.budget_range > 0,
             fill=config.predictor.fill,
+            unit=config.text.unit,
         )
         (workdir / "config.json").write_text(json.dumps(config.to_dict(), indent=2) + "\n")
     start = int(state.step)
     log = logs.open_log(workdir, start)
-    stream = data.train_stream(
-        source,
-        predictor.preprocessing,
-        batch_size // jax.process_count(),
-        seed=config.seed,
-        start=start,
-        limit=config.data.limit or None,
-        augment=config.data.augment,
-        process=(jax.process_index(), jax.process_count()),
-    )
-    print(f"{workdir}: steps {start} to {num_steps} of {batch_size} images, {backbone}")
+    batches = stream(start)
+    print(f"{workdir}: steps {start} to {num_steps} of {batch_size} inputs, {backbone}")
 
     stopped: list[int] = []  # a signal asks for one last checkpoint
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -219,8 +268,8 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     steps = range(start, num_steps)
     progress = tqdm(steps, initial=start, total=num_steps, unit="batch", smoothing=0.05)
     for step in progress:
-        images = sharding.global_batch(next(stream)["image"], mesh)
-        state, metrics = step_fn(state, frozen, images, key)
+        batch = sharding.global_batch(next(batches), mesh)
+        state, metrics = step_fn(state, frozen, batch, key)
         done = step + 1
         if done % config.log_every == 0 or done == num_steps:
             metrics = {"step": done} | {name: float(value) for name, value in metrics.items()}
@@ -228,13 +277,13 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
             metrics["images_per_second"] = (done - since_step) * batch_size / (now - since)
             since, since_step = now, done
             log(metrics)
-            progress.write(logs.console_line(metrics, predictor.config.num_patches))
+            progress.write(logs.console_line(metrics))
             if not np.isfinite(metrics["loss"]):
                 raise FloatingPointError(
                     f"the loss is {metrics['loss']} at step {done}; the last checkpoint is of step "
                     f"{manager.latest_step()}. Lower config.optimizer.learning_rate"
                 )
-            warning = ppo.collapse_warning(metrics, predictor.config.num_patches)
+            warning = ppo.collapse_warning(metrics)
             if warning and not warned:
                 progress.write(f"WARNING at step {done}: {warning}")
                 warned = True

@@ -15,5 +15,6 @@ def get_config(preset: str = "contrast") -> ml_collections.ConfigDict:
     config = common.get_config(preset)
     config.data.name = "glue/sst2"
     config.data.eval_split = "validation"
-    config.predictor.path = "models/bert_sst2"
+    config.predictor.path = "runs/bert_sst2"
+    config.policy = "bert"
     return config

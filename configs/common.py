@@ -58,6 +58,12 @@ def get_config(preset: str = "contrast") -> ml_collections.ConfigDict:
     config.predictor.surrogate = ""  # a classifier trained on masked inputs, queried instead
     config.predictor.fill = 0.0  # what a removed patch becomes, after normalisation
 
+    config.text = ml_collections.ConfigDict()  # for text predictors
+    config.text.unit = "word"  # a feature is a word with all its pieces, or a "token"
+    config.text.max_length = 0  # tokens; 0 = the predictor's window
+    config.text.too_long = "refuse"  # training texts beyond it: or "cut" to it
+    config.text.removal = "mask"  # a removed feature becomes [MASK]; or "delete" from attention
+
     config.policy = "vit"  # the predictor's architecture and weights; or "unet"
 
     config.objective = ml_collections.ConfigDict(_PRESETS[preset])

@@ -22,13 +22,17 @@ from safetensors.numpy import load_file, save_file
 from tqdm import tqdm
 
 from fex_jax import predictors, pretrained
+from fex_jax.explain_text import TextExplainer
 from fex_jax.models import Params
-from fex_jax.models.policy import functional_policy
+from fex_jax.models.bert import BertConfig
+from fex_jax.models.policy import Backbone, functional_policy
 from fex_jax.models.unet import UNetConfig
 from fex_jax.models.vit import ViTConfig
+from fex_jax.targets import Target, class_numbers
 
 Picture = str | pathlib.Path | Image.Image | np.ndarray | jax.Array
 _FORMAT = 2
+_BACKBONES = {"vit": ViTConfig, "unet": UNetConfig, "bert": BertConfig}
 
 
 class Explanation(NamedTuple):
@@ -41,7 +45,7 @@ class Explanation(NamedTuple):
     labels: tuple[str, ...]  # names of the K classes
 
 
-def load(path: str | pathlib.Path) -> "Explainer":
+def load(path: str | pathlib.Path) -> "Explainer | TextExplainer":
     """Opens an export, a training run's folder, or one checkpoint `<run>/checkpoints/<step>`.
 
     A run that has not finished is opened at its newest checkpoint.
@@ -64,9 +68,7 @@ def load(path: str | pathlib.Path) -> "Explainer":
             f"{export} has format {description.get('format')!r}; this version reads {_FORMAT}"
         )
     predictor = pretrained.load(str(export / "predictor"))
-    backbone = {"vit": ViTConfig, "unet": UNetConfig}[description["policy"]](
-        **description["backbone"]
-    )
+    backbone = _BACKBONES[description["policy"]](**description["backbone"])
     weights = export / "explainer.safetensors"
     if step is None and weights.is_file():
         params = traverse_util.unflatten_dict(load_file(weights), sep="/")
@@ -76,6 +78,10 @@ def load(path: str | pathlib.Path) -> "Explainer":
         init, _ = functional_policy(backbone, predictor.config.num_classes)
         shapes = jax.eval_shape(init, jax.random.key(0))
         params = checkpoint.restore_params(export.parent / "checkpoints", shapes, step)
+    if isinstance(predictor, pretrained.TextCheckpoint):
+        return TextExplainer(
+            predictor, backbone, params, description["unit"], description["centered"]
+        )
     return Explainer(
         predictor,
         backbone,
@@ -88,12 +94,13 @@ def load(path: str | pathlib.Path) -> "Explainer":
 
 def save_description(
     directory: pathlib.Path,
-    predictor: pretrained.Checkpoint,
-    backbone: ViTConfig | UNetConfig,
+    predictor: pretrained.Checkpoint | pretrained.TextCheckpoint,
+    backbone: Backbone,
     *,
     method: str = "fex",
     centered: bool = False,
     fill: float = 0.0,
+    unit: str = "word",
 ) -> None:
     """Writes all of an export but the explainer's weights, which training is yet to find."""
     directory.mkdir(parents=True, exist_ok=True)
@@ -101,13 +108,14 @@ def save_description(
     pretrained.save(directory / "predictor", predictor)
     description = {
         "format": _FORMAT,
-        "policy": "vit" if isinstance(backbone, ViTConfig) else "unet",
+        "policy": next(name for name, kind in _BACKBONES.items() if isinstance(backbone, kind)),
         "backbone": {
             f.name: getattr(backbone, f.name) for f in dataclasses.fields(backbone) if f.init
         },
         "method": method,
         "centered": centered,
         "fill": fill,
+        "unit": unit,
     }
     (directory / "explainer.json").write_text(json.dumps(description, indent=2) + "\n")
 
@@ -137,7 +145,7 @@ class Explainer:
     def __call__(
         self,
         images: Picture | Sequence[Picture],
-        targets: int | str | Sequence[int | str] | np.ndarray | None = None,
+        targets: Target | Sequence[Target] | np.ndarray | None = None,
         *,
         top_k: int | None = None,
         resolution: Literal["patch", "pixel"] = "patch",
@@ -171,7 +179,10 @@ class Explainer:
             raise ValueError(
                 f"top_k is {top_k}; expected 1 to {num_classes}, and no targets beside it"
             )
-        classes = None if targets is None else self._classes(targets, len(pictures))
+        labels = self.predictor.labels
+        classes = None
+        if targets is not None:
+            classes = class_numbers(targets, len(pictures), labels, "images")[:, None]
         parts = []
         starts = range(0, len(pictures), batch_size)
         for start in tqdm(starts, unit="batch", disable=not progress):
@@ -191,7 +202,7 @@ class Explainer:
         attributions = np.asarray(jax.nn.sigmoid(logits)) if self.method == "fex" else logits
         if resolution == "pixel":
             attributions = self._upsample(attributions)
-        return Explanation(attributions, logits, chosen, probabilities, self.predictor.labels)
+        return Explanation(attributions, logits, chosen, probabilities, labels)
 
     def picture(self, picture: Picture) -> np.ndarray:
         """What the predictor sees of a picture, uint8 [S, S, 3]: what maps should be laid over."""
@@ -250,28 +261,6 @@ class Explainer:
         side = self.predictor.preprocessing.image_size
         return np.asarray(jax.image.resize(maps, (*maps.shape[:-2], side, side), "bilinear"))
 
-    def _classes(self, targets: Any, count: int) -> np.ndarray:
-        """Class numbers [B, 1] from numbers or labels."""
-        single = isinstance(targets, str) or np.ndim(targets) == 0
-        listed = [targets] * count if single else list(targets)
-        if len(listed) != count:
-            raise ValueError(f"{len(listed)} targets for {count} images; give one for each, or one")
-        return np.array([[self._class(target)] for target in listed], np.int32)
-
-    def _class(self, target: int | str) -> int:
-        labels = self.predictor.labels
-        if isinstance(target, str):
-            if target not in labels:
-                raise ValueError(f"class {target!r} is unknown; classes: {_shortened(labels)}")
-            return labels.index(target)
-        if isinstance(target, bool) or not isinstance(target, int | np.integer | jax.Array):
-            raise ValueError(f"target {target!r} is neither a class number nor a label")
-        if not 0 <= int(target) < len(labels):
-            raise ValueError(
-                f"class {int(target)} is out of range; expected 0 to {len(labels) - 1}"
-            )
-        return int(target)
-
 
 def _as_list(images: Any) -> list[Picture]:
     """One entry a picture; a batch array is split along its first axis."""
@@ -312,7 +301,3 @@ def _pixels(array: np.ndarray, where: str) -> np.ndarray:
 def _pad(array: np.ndarray, size: int) -> np.ndarray:
     """Repeats the last entry so that every batch has the same shape."""
     return np.concatenate([array, np.repeat(array[-1:], size - len(array), 0)])
-
-
-def _shortened(labels: tuple[str, ...]) -> str:
-    return ", ".join(labels[:10]) + (f", … ({len(labels)} in all)" if len(labels) > 10 else "")

@@ -28,7 +28,7 @@ def open_log(workdir: pathlib.Path, start: int) -> Callable[[dict[str, float]], 
     return write
 
 
-def console_line(metrics: dict[str, float], num_features: int) -> str:
+def console_line(metrics: dict[str, float]) -> str:
     """One step's state in words, FEX's or FastSHAP's."""
     words = [f"step {metrics['step']:5d}", f"loss {metrics['loss']:+.3f}"]
     words.append(f"f(x) {metrics['f/clean']:.2f}")
@@ -36,7 +36,7 @@ def console_line(metrics: dict[str, float], num_features: int) -> str:
         words += [
             f"f(m⊙x) {metrics['f/under_policy']:.2f}",
             f"kl {metrics['loss/kl']:.3f}",
-            f"keeps {metrics['policy/kept_features']:.1f}/{num_features}",
+            f"keeps {metrics['policy/kept_features']:.1f}/{metrics['policy/num_features']:.4g}",
             f"clipped {metrics['ppo/clip_fraction']:.0%}",
         ]
     else:
@@ -45,4 +45,4 @@ def console_line(metrics: dict[str, float], num_features: int) -> str:
             f"explains {metrics['value/explained_variance']:.0%} of v(S)",
             f"gap {metrics['efficiency_gap']:.3f}",
         ]
-    return "  ".join([*words, f"{metrics['images_per_second']:.0f} images/s"])
+    return "  ".join([*words, f"{metrics['images_per_second']:.0f} inputs/s"])

@@ -309,7 +309,7 @@ def train_step(
     return state, metrics | losses
 
 
-def collapse_warning(metrics: dict[str, float], num_features: float) -> str | None:
+def collapse_warning(metrics: dict[str, float]) -> str | None:
     """Says in words that the policy no longer ranks most features, or None if it does.
 
     The optimum of f/K_m keeps one or two features (docs/method.md): localisation stays good while
@@ -317,7 +317,7 @@ def collapse_warning(metrics: dict[str, float], num_features: float) -> str | No
     """
     if "policy/kept_features" not in metrics:  # another method's
         return None
-    kept = metrics["policy/kept_features"]
+    kept, num_features = metrics["policy/kept_features"], metrics["policy/num_features"]
     entropy = metrics["policy/entropy"] / (num_features * 0.6931)
     if 0.08 * num_features < kept < 0.92 * num_features and entropy > 0.05:
         return None

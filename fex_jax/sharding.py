@@ -53,6 +53,7 @@ def with_shardings(shapes: Any, shardings: Any) -> Any:
     )
 
 
-def global_batch(local: np.ndarray, mesh: Mesh) -> jax.Array:
-    """The batch of all processes, from this process's part."""
-    return jax.make_array_from_process_local_data(split_batch(mesh), local)
+def global_batch(local: Any, mesh: Mesh) -> Any:
+    """The batch of all processes, from this process's part: a pytree of arrays [B, ...]."""
+    split = split_batch(mesh)
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(split, x), local)

@@ -306,10 +306,10 @@ def test_features_that_are_not_there_change_nothing(preset):
 
 def test_collapse_is_noticed():
     """Breaks if a policy that keeps one feature in a hundred, or is deterministic, passes."""
-    healthy = {"policy/kept_features": 30.0, "policy/entropy": 20.0}
-    assert ppo.collapse_warning(healthy, 64) is None
-    assert "keeps 1.5 of 64" in ppo.collapse_warning(healthy | {"policy/kept_features": 1.5}, 64)
-    assert ppo.collapse_warning(healthy | {"policy/entropy": 0.5}, 64)
+    healthy = {"policy/kept_features": 30.0, "policy/entropy": 20.0, "policy/num_features": 64.0}
+    assert ppo.collapse_warning(healthy) is None
+    assert "keeps 1.5 of 64" in ppo.collapse_warning(healthy | {"policy/kept_features": 1.5})
+    assert ppo.collapse_warning(healthy | {"policy/entropy": 0.5})
 
 
 def test_objective_refuses_unknown_names():

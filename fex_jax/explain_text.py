@@ -1,0 +1,208 @@
+"""Explanations of texts: words with scores, on a terminal or as HTML.
+
+from fex_jax import explain
+explainer = explain.load("runs/movies")
+for explanation in explainer(["a dull plot, a great cast"]):
+    print(explanation)
+"""
+
+import dataclasses
+import functools
+import html
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from fex_jax import predictors, pretrained, tokens
+from fex_jax.models import Params
+from fex_jax.models.bert import BertConfig
+from fex_jax.models.policy import functional_policy
+from fex_jax.targets import Target, class_numbers
+
+_PLAIN = "\x1b[0m"
+_OVERLAP = 64  # tokens that two windows of a long text share
+_STRONG, _VERY_STRONG = 0.85, 0.95  # ranks from which on a word is marked without colour
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TextExplanation:
+    """Why a text was given a class."""
+
+    text: str
+    spans: np.ndarray  # [n, 2] where each feature begins and ends in the text
+    scores: np.ndarray  # [n] λ in [0, 1]
+    target: int  # the explained class
+    probabilities: np.ndarray  # [K] f(x); of a long text, the mean over its windows
+    labels: tuple[str, ...]  # names of the K classes
+    num_windows: int  # parts the text was read in
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The features as they stand in the text, [n]."""
+        return tuple(self.text[a:b] for a, b in self.spans)
+
+    def __str__(self) -> str:
+        """For a terminal: the strongest words in *stars* and **double stars**, and in colour."""
+        marks = ["", "*", "**"]
+        codes = ["", "\x1b[33m", "\x1b[1;31m"]
+        level = (self._ranks() >= _STRONG).astype(int) + (self._ranks() >= _VERY_STRONG)
+        parts = [
+            f"{codes[k]}{marks[k]}{word}{marks[k]}{codes[k] and _PLAIN}"
+            for k, word in zip(level, self.words, strict=True)
+        ]
+        return f"{self._headline()}\n{self._between(parts, lambda gap: gap)}"
+
+    def to_html(self) -> str:
+        """A paragraph for any browser, its words shaded and underlined by their score."""
+        parts = []
+        for word, score, rank in zip(self.words, self.scores, self._ranks(), strict=True):
+            strength = max(0.0, 2 * rank - 1) ** 2
+            weight = "bold" if rank >= _VERY_STRONG else "normal"
+            line = f"border-bottom:{3 * strength:.1f}px solid #c04f00" if strength > 0.1 else ""
+            parts.append(
+                f'<span title="{score:.3f}" style="'
+                f"background:rgba(240,140,40,{0.7 * strength:.2f});"
+                f'font-weight:{weight};{line}">{html.escape(word)}</span>'
+            )
+        return (
+            f"<p><strong>{html.escape(self._headline())}</strong><br>"
+            f"{self._between(parts, html.escape)}</p>"
+        )
+
+    def _ranks(self) -> np.ndarray:
+        """Share of the text's features that score less, [n]; 0 for all where all score alike."""
+        return np.searchsorted(np.sort(self.scores), self.scores) / max(len(self.scores) - 1, 1)
+
+    def _headline(self) -> str:
+        label, probability = self.labels[self.target], self.probabilities[self.target]
+        return f"{label} ({probability:.0%})"
+
+    def _between(self, parts: list[str], escape: Any) -> str:
+        """The features with the text between them."""
+        found, position = [], 0
+        for part, (start, stop) in zip(parts, self.spans, strict=True):
+            found += [escape(self.text[position:start]), part]
+            position = stop
+        return "".join([*found, escape(self.text[position:])])
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TextExplainer:
+    """A trained explainer with the text classifier it explains; `explain.load` opens one."""
+
+    predictor: pretrained.TextCheckpoint
+    backbone: BertConfig
+    params: Params
+    unit: tokens.Unit = "word"
+    centered: bool = False  # logits are ranks around a free budget: λ is taken at their mean
+
+    def __call__(
+        self,
+        texts: str | Sequence[str],
+        targets: Target | Sequence[Target] | None = None,
+        *,
+        batch_size: int = 32,
+        progress: bool = False,
+    ) -> list[TextExplanation]:
+        """Explains any number of texts of any length.
+
+        A text longer than the model's window is read in overlapping windows: its probabilities and
+        the score of a word in several windows are means over them.
+
+        Args:
+          texts: one string or many.
+          targets: the class to explain, for all or for each text, as a number or a label; by
+            default the predicted one.
+          batch_size: windows at a time; every batch is padded to it, so that XLA compiles once for
+            each of a few lengths.
+          progress: show a bar.
+
+        Raises:
+          ValueError: names the first text or class that cannot be used, and why.
+        """
+        listed = [texts] if isinstance(texts, str) else list(texts)
+        if not listed:
+            raise ValueError("there are no texts to explain: the batch is empty")
+        if batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}; expected at least 1")
+        split = self.predictor.tokenizer(listed, self.unit)
+        window = self.predictor.config.max_length
+        parts = [tokens.windows(text, window, min(_OVERLAP, window // 4)) for text in split]
+        owners = np.repeat(np.arange(len(split)), [len(windows) for windows in parts])
+        windows = [part for group in parts for _, part in group]
+
+        found = self._run(windows, None, batch_size, progress)
+        probabilities = np.stack(
+            [np.mean([found[w] for w in np.flatnonzero(owners == i)], 0) for i in range(len(split))]
+        )
+        if targets is None:
+            classes = probabilities.argmax(-1)
+        else:
+            classes = class_numbers(targets, len(listed), self.predictor.labels, "texts")
+        logits = self._run(windows, classes[owners], batch_size, progress)
+        explanations = []
+        for i, text in enumerate(split):
+            total, count = np.zeros((2, len(text.spans)))
+            for (first, part), w in zip(parts[i], np.flatnonzero(owners == i), strict=True):
+                size = len(part.spans)
+                values = logits[w][:size]
+                total[first : first + size] += values - values.mean() * self.centered
+                count[first : first + size] += 1
+            scores = 1 / (1 + np.exp(-total / count))
+            explanations.append(
+                TextExplanation(
+                    listed[i],
+                    text.spans,
+                    scores,
+                    int(classes[i]),
+                    probabilities[i],
+                    self.predictor.labels,
+                    len(parts[i]),
+                )  # fmt: skip
+            )
+        return explanations
+
+    def _run(
+        self,
+        windows: list[tokens.Text],
+        classes: np.ndarray | None,
+        batch_size: int,
+        progress: bool,
+    ) -> list[np.ndarray]:
+        """Of each window: f's probabilities [K], or the map's logits [N] of the given class."""
+        lengths = np.array(
+            [tokens.bucket(len(w.ids) + 2, self.predictor.config.max_length) for w in windows]
+        )
+        batches = [
+            (int(length), numbers[start : start + batch_size])
+            for length in np.unique(lengths)
+            for numbers in [np.flatnonzero(lengths == length)]
+            for start in range(0, len(numbers), batch_size)
+        ]
+        results: list[np.ndarray] = [np.zeros(0)] * len(windows)
+        for length, numbers in tqdm(batches, unit="batch", disable=not progress):
+            filled = np.resize(numbers, batch_size)
+            inputs = tokens.collate([windows[w] for w in filled], length, self.predictor.tokenizer)
+            if classes is None:
+                values = self._predict(self.predictor.params, inputs)
+            else:
+                values = self._maps(self.params, inputs, classes[filled])
+            for w, value in zip(numbers, np.asarray(values), strict=False):
+                results[w] = value
+        return results
+
+    @functools.cached_property
+    def _predict(self) -> Any:
+        def predict(params: Params, inputs: Any) -> jax.Array:
+            length = inputs.ids.shape[1]
+            return predictors.bert(self.predictor.config, params, length, None).predict(inputs)
+
+        return jax.jit(predict)
+
+    @functools.cached_property
+    def _maps(self) -> Any:
+        _, network = functional_policy(self.backbone, self.predictor.config.num_classes)
+        return jax.jit(lambda params, inputs, y: network(params).maps(inputs, y[:, None])[:, 0])

@@ -1,0 +1,121 @@
+"""Explanations of texts, from a tiny BERT with random weights."""
+
+import json
+
+import numpy as np
+import pytest
+
+import train
+from configs import bert_movies
+from fex_jax import explain, pretrained
+from fex_jax.explain_text import TextExplainer, TextExplanation
+from fex_jax.models.policy import functional_policy
+from tests import tiny_text
+from tests.conftest import random_params
+
+TEXTS = ["a funny film , very good !", "dull plot .", "The movie was not bad"]
+
+
+@pytest.fixture(scope="module")
+def explainer() -> TextExplainer:
+    predictor = tiny_text.checkpoint()
+    init, _ = functional_policy(predictor.config, 2)
+    return TextExplainer(predictor, predictor.config, random_params(init), centered=True)
+
+
+def test_words_are_the_texts_own(explainer):
+    """Breaks if a word loses its pieces, its capitals or its place."""
+    found = explainer(TEXTS)
+    assert found[0].words == ("a", "funny", "film", ",", "very", "good", "!")
+    assert found[2].words == ("The", "movie", "was", "not", "bad")
+    for explanation in found:
+        assert explanation.scores.shape == (len(explanation.words),)
+        assert explanation.target == explanation.probabilities.argmax()
+        assert explanation.num_windows == 1
+
+
+def test_batches_do_not_matter(explainer):
+    """Breaks if padding or a neighbour changes a text's scores."""
+    together = explainer(TEXTS)
+    for text, expected in zip(TEXTS, together, strict=True):
+        alone = explainer(text, batch_size=2)[0]
+        np.testing.assert_allclose(alone.scores, expected.scores, atol=1e-5)
+        np.testing.assert_allclose(alone.probabilities, expected.probabilities, atol=1e-5)
+
+
+def test_targets(explainer):
+    """Breaks if the explained class is not the one asked for."""
+    other = 1 - explainer(TEXTS[0])[0].target
+    found = explainer(TEXTS[0], f"class {other}")[0]
+    assert found.target == other
+    assert np.abs(found.scores - explainer(TEXTS[0])[0].scores).max() > 1e-3
+
+
+def test_long_texts_are_read_in_windows(explainer):
+    """Breaks if the end of a long text is cut off, or a window's words are counted twice."""
+    text = " ".join(TEXTS * 9)  # far more than 32 tokens
+    found = explainer(text)[0]
+    assert found.num_windows > 3
+    assert found.words == tuple(w for t in TEXTS * 9 for w in explainer(t)[0].words)
+    assert ((found.scores > 0) & (found.scores < 1)).all()
+    np.testing.assert_allclose(found.probabilities.sum(), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "texts, targets, message",
+    [
+        ([], None, "the batch is empty"),
+        (["good", ""], None, "text 1 is empty"),
+        (["good", 3], None, "text 1 is int; expected a string"),
+        ("good", "great", "class 'great' is unknown; classes: class 0, class 1"),
+        ("good", 2, "class 2 is out of range; expected 0 to 1"),
+    ],
+)
+def test_bad_input_is_named(explainer, texts, targets, message):
+    """Breaks if bad input ends in a traceback from deep inside, or in a silent answer."""
+    with pytest.raises(ValueError, match=message):
+        explainer(texts, targets)
+
+
+@pytest.fixture
+def explanation() -> TextExplanation:
+    text = "<b>dull & good"
+    spans = np.array([[3, 7], [8, 9], [10, 14]])
+    scores, probabilities = np.array([0.2, 0.5, 0.9]), np.array([0.3, 0.7])
+    return TextExplanation(text, spans, scores, 1, probabilities, ("bad", "good"), 1)
+
+
+def test_a_terminal_shows_the_strongest_words_without_colour_too(explanation):
+    """Breaks if marks depend on colour alone, or the text between words is lost."""
+    shown = str(explanation)
+    assert "**good**" in shown and "*dull*" not in shown and "<b>dull & " in shown
+    assert shown.startswith("good (70%)")
+
+
+def test_html_is_escaped(explanation):
+    """Breaks if a text can put markup into a page, or the strongest word is not the strongest."""
+    page = explanation.to_html()
+    assert "&lt;b&gt;" in page and "<b>" not in page and "&amp;" in page
+    assert page.count("font-weight:bold") == 1 and "bold;border" in page.split("good</span>")[0]
+
+
+def test_training_on_texts_ends_in_an_explainer(tmp_path):
+    """Breaks if texts cannot go through the trainer, the export or `explain.load`."""
+    pretrained.save(tmp_path / "predictor", tiny_text.checkpoint())
+    rows = [{"text": TEXTS[i % 3], "label": f"class {i % 2}"} for i in range(24)]
+    (tmp_path / "texts.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    config = bert_movies.get_config()
+    config.update_from_flattened_dict(
+        {
+            "data.name": "texts", "data.path": str(tmp_path / "texts.jsonl"),
+            "data.train_split": "all", "predictor.path": str(tmp_path / "predictor"),
+            "batch_size": 8, "epochs": 1.0, "log_every": 1,
+        }
+    )  # fmt: skip
+    train.train(config, tmp_path / "run")
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 2, 3]
+    assert 3 <= json.loads(lines[-1])["policy/num_features"] <= 7  # words, not 32 places
+    explainer = explain.load(tmp_path / "run")
+    assert explainer.unit == "word" and explainer.centered
+    assert len(explainer(TEXTS)[1].scores) == 3
