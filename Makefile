@@ -17,7 +17,7 @@ demo: $(VENV)/installed  ## train FEX on digit scenes, evaluate it, write a gall
 test: $(VENV)/installed  ## run the tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto --maxprocesses=4 --dist=loadfile
 
 $(VENV)/installed: requirements.txt requirements-cpu.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from white_box import FAMILIES, KEY, targets
 
-from fex_jax.attributions import attlrp as rules
-from fex_jax.attributions.attlrp import attlrp
+from fex_jax.attributions.attlrp import _block, _head, _linear, _product, _sum, attlrp
 from fex_jax.models import shapes
 from fex_jax.models.vit import ViTClassifier, ViTConfig
 from fex_jax.predictors import vit
@@ -40,14 +39,14 @@ def normal(*shape):
 def test_linear_rule_conserves():
     """Breaks if a linear layer, with inputs and weights of both signs, makes or loses relevance."""
     relevance = normal(2, 5, 7)
-    shares = rules._linear(normal(40, 7), normal(2, 5, 40), relevance)
+    shares = _linear(normal(40, 7), normal(2, 5, 40), relevance)
     np.testing.assert_allclose(shares.sum((1, 2)), relevance.sum((1, 2)), rtol=1e-4)
 
 
 def test_product_rule_conserves():
     """Breaks if the two factors of a product do not take one half each."""
     u, v, relevance = np.abs(normal(2, 5, 6)), normal(2, 6, 7), normal(2, 5, 7)
-    for share in rules._product(u, v, relevance):
+    for share in _product(u, v, relevance):
         np.testing.assert_allclose(share.sum((1, 2)), relevance.sum((1, 2)) / 2, rtol=1e-3)
 
 
@@ -55,10 +54,10 @@ def test_sum_rule_conserves():
     """Breaks if a residual sum loses relevance, or an image's share depends on its neighbours."""
     u, v, relevance = normal(3, 5, 6), normal(3, 6, 5).reshape(3, 5, 6), normal(3, 30)
     relevance = relevance.reshape(3, 5, 6)
-    shares = rules._sum(u, v, relevance)
+    shares = _sum(u, v, relevance)
     total = sum(share.sum((1, 2)) for share in shares)
     np.testing.assert_allclose(total, relevance.sum((1, 2)), rtol=1e-4)
-    alone = rules._sum(u[:1], v[:1], relevance[:1])
+    alone = _sum(u[:1], v[:1], relevance[:1])
     for share, one in zip(shares, alone, strict=True):
         np.testing.assert_allclose(share[:1], one, rtol=1e-5)
 
@@ -76,10 +75,10 @@ def test_walk_conserves(family):
         tokens = [backbone.embed(images)]
         for block in backbone.blocks:
             tokens.append(block(tokens[-1]))
-        relevance = rules._head(model.network, backbone.norm(tokens[-1]), targets)
+        relevance = _head(model.network, backbone.norm(tokens[-1]), targets)
         found = [relevance.sum((1, 2))]
         for block, hidden in reversed(list(zip(backbone.blocks, tokens, strict=False))):
-            relevance, of_weights = rules._block(block, hidden, relevance)
+            relevance, of_weights = _block(block, hidden, relevance)
             found.append(relevance.sum((1, 2)))
         return jnp.stack(found)
 
