@@ -72,7 +72,9 @@ def main(arguments: list[str]) -> None:
     images = ", ".join(f"[{kind}]({name}_{kind}.png)" for kind in ("curves", "maps"))
     (output / f"{name}.md").write_text(
         f"# {name}\n\n    {results['command']}\n\nTrained methods: mean ± standard deviation over "
-        f"{_SEEDS.value} seeds; others: mean ± half of the 95 % bootstrap interval over images.\n\n"
+        f"{_SEEDS.value} seeds; others: mean ± half of the 95 % bootstrap interval over images. "
+        "Predictions are timed in turns with the method; seconds are those of one machine, which "
+        "may have been busy.\n\n"
         f"{text}\nPictures: {images}\n"
     )
     for kind in ("curves", "maps"):
