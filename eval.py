@@ -239,6 +239,8 @@ def main(_: list[str]) -> None:
         explainers = [explain.load(path) for path in (workdir, *flags.FLAGS.trained)]
         external = dict(_named_path(given) for given in flags.FLAGS.scores)
         predictor = explainers[0].predictor
+        if isinstance(predictor, pretrained.TextCheckpoint):
+            raise ValueError(f"{workdir} explains texts; eval.py scores explainers of images")
         for explainer, path in zip(explainers[1:], flags.FLAGS.trained, strict=True):
             if evaluation.digest(explainer.predictor.params) != evaluation.digest(predictor.params):
                 raise ValueError(f"{path} explains another predictor than {workdir}")
