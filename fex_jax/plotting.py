@@ -203,7 +203,7 @@ def comparison(
             cell.spines[:].set_visible(False)
     for cell, name in zip(grid[0], ("input", *maps), strict=True):
         cell.set_title(name.replace("_", "\n", 1), fontsize=8)
-    figure.savefig(path, format="png", dpi=160)
+    figure.savefig(path, format="png", dpi=100)
 
 
 def gallery(
