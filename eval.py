@@ -60,7 +60,6 @@ def load_task(
     task = evaluation.Task(
         images=images,
         labels=arrays["label"],
-        probabilities=probabilities,
         targets=pair[:, 0],
         second=pair[:, -1],
         reference=known if protocol.reference == "label" else pair[:, 0],

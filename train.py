@@ -96,8 +96,8 @@ def open_inputs(
     batch_size = config.batch_size // jax.process_count()
     if isinstance(predictor, pretrained.TextCheckpoint):
         source = text_data.open_source(config.data.name, split, path, predictor.labels)
-        length = min(config.text.max_length or predictor.config.max_length,
-                     predictor.config.max_length)  # fmt: skip
+        window = predictor.config.max_length
+        length = min(config.text.max_length or window, window)
         options |= {"unit": config.text.unit, "too_long": config.text.too_long}
 
         def stream(start: int) -> Iterator:
@@ -283,7 +283,7 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
                     f"the loss is {metrics['loss']} at step {done}; the last checkpoint is of step "
                     f"{manager.latest_step()}. Lower config.optimizer.learning_rate"
                 )
-            warning = ppo.collapse_warning(metrics)
+            warning = ppo.collapse_warning(metrics) if config.method == "fex" else None
             if warning and not warned:
                 progress.write(f"WARNING at step {done}: {warning}")
                 warned = True

@@ -8,7 +8,7 @@ middle of an epoch costs no decoding and every run sees the same examples in the
 import dataclasses
 import pathlib
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import distrax  # noqa: F401  TensorFlow Probability, below it, only loads before TensorFlow
 import numpy as np
@@ -155,8 +155,11 @@ def imagenet_segmentation_source(path: str) -> Source:
     return Source(records, decode, size, size, ("object",))
 
 
-def tfds_source(name: str, split: str, data_dir: str | None = None) -> Source:
-    """One split of a TFDS image classification set; it is prepared first if it is not there yet."""
+def prepare_tfds(name: str, data_dir: str | None, own: str) -> Any:
+    """The builder of a TFDS set, prepared first if it is not there yet.
+
+    Where it cannot be, the error tells how to use data of one's own: `own`, in the config's flags.
+    """
     import tensorflow_datasets as tfds
 
     try:
@@ -165,9 +168,17 @@ def tfds_source(name: str, split: str, data_dir: str | None = None) -> Source:
     except Exception as error:
         raise ValueError(
             f"TFDS could not prepare {name!r} in {data_dir or 'its default folder'}: {error}\n"
-            "Name another folder with --config.data.path, or use images of your own with "
-            "--config.data.name=folder --config.data.path=DIRECTORY"
+            f"Name another folder with --config.data.path, or use data of your own with {own}"
         ) from error
+    return builder
+
+
+def tfds_source(name: str, split: str, data_dir: str | None = None) -> Source:
+    """One split of a TFDS image classification set; it is prepared first if it is not there yet."""
+    import tensorflow_datasets as tfds
+
+    own = "--config.data.name=folder --config.data.path=DIRECTORY"
+    builder = prepare_tfds(name, data_dir, own)
     features = builder.info.features
     if not {"image", "label"} <= set(features):
         raise ValueError(f"TFDS set {name!r} has {sorted(features)}; expected image and label")

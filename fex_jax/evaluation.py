@@ -15,7 +15,6 @@ import numpy as np
 from tqdm import tqdm
 
 from fex_jax import explain, metrics, predictors, pretrained
-from fex_jax.models.policy import functional_policy
 from fex_jax.models.unet import UNetConfig
 
 
@@ -24,7 +23,6 @@ class Task(NamedTuple):
 
     images: np.ndarray  # [n, S, S, 3] uint8
     labels: np.ndarray  # [n] in the data's own numbers
-    probabilities: np.ndarray  # [n, K] f(x)
     targets: np.ndarray  # [n] the most probable class, which is explained
     second: np.ndarray  # [n] the class after it
     reference: np.ndarray  # [n] the class that counts as correct
@@ -72,11 +70,9 @@ def baseline(
 
 def trained(explainer: explain.Explainer) -> Method:
     """A trained explainer, "fex" or "fastshap", "-unet" if it is one: a pass of its network."""
-    _, network = functional_policy(explainer.backbone, explainer.predictor.config.num_classes)
 
     def scores(params: Any, images: jax.Array, targets: jax.Array, key: jax.Array) -> jax.Array:
-        maps = network(params).maps(images, targets[:, None])[:, 0]
-        return maps - maps.mean(-1, keepdims=True) if explainer.centered else maps
+        return explainer.maps(params, images, targets[:, None])[:, 0]
 
     settings = {"weights": digest(explainer.params)}
     name = explainer.method + ("-unet" if isinstance(explainer.backbone, UNetConfig) else "")
@@ -113,20 +109,41 @@ def external(path: pathlib.Path, task: Task, grid: tuple[int, int]) -> Scores:
 # ---------------------------------------------------------------- running them
 
 
-def predict(predictor: pretrained.Checkpoint, images: np.ndarray, batch_size: int) -> np.ndarray:
-    """f(x) of uint8 images [n, S, S, 3] → [n, K], compiled once."""
+def in_batches(
+    call: Callable[[np.ndarray], Any], count: int, batch_size: int, title: str
+) -> dict[str, np.ndarray] | np.ndarray:
+    """call(numbers [batch_size]) → arrays [batch_size, ...], for all numbers below `count`.
+
+    The last batch is filled up with numbers from the start, so that every batch has one shape, and
+    what they gave is dropped.
+    """
+    parts = []
+    for start in tqdm(range(0, count, batch_size), title, unit="batch", leave=False):
+        found = call(np.arange(start, start + batch_size) % count)
+        parts.append(jax.tree.map(lambda x, kept=count - start: np.asarray(x)[:kept], found))
+    return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
+
+
+def make_prediction(predictor: pretrained.Checkpoint) -> Callable[[Any, jax.Array], jax.Array]:
+    """prediction(params, uint8 images) → f(x) [B, K], jitted."""
 
     @jax.jit
-    def probabilities(params: Any, pixels: jax.Array) -> jax.Array:
+    def prediction(params: Any, pixels: jax.Array) -> jax.Array:
         inputs = predictor.preprocessing.normalize(pixels)
         return predictors.vit(predictor.config, params).predict(inputs)
 
-    parts = []
-    for start in tqdm(range(0, len(images), batch_size), "predictions", leave=False):
-        rows = np.arange(start, start + batch_size) % len(images)
-        found = probabilities(predictor.params, images[rows])
-        parts.append(np.asarray(found)[: len(images) - start])
-    return np.concatenate(parts)
+    return prediction
+
+
+def predict(predictor: pretrained.Checkpoint, images: np.ndarray, batch_size: int) -> np.ndarray:
+    """f(x) of uint8 images [n, S, S, 3] → [n, K]."""
+    prediction = make_prediction(predictor)
+    return in_batches(
+        lambda rows: prediction(predictor.params, images[rows]),
+        len(images),
+        batch_size,
+        "predictions",
+    )
 
 
 def attribute(
@@ -142,21 +159,15 @@ def attribute(
     def run(params: Any, pixels: jax.Array, targets: jax.Array, key: jax.Array) -> jax.Array:
         return method.scores(params, normalize(pixels), targets, key)
 
-    def forward(params: Any, pixels: jax.Array) -> jax.Array:
-        return predictors.vit(predictor.config, params).predict(normalize(pixels))
-
     first = np.arange(batch_size) % len(task.images)
     example = task.images[first], task.targets[first], jax.random.key(seed)
     compiled = jax.jit(run).lower(method.params, *example).compile()
-    prediction = jax.jit(forward).lower(predictor.params, example[0]).compile()
+    prediction = make_prediction(predictor)
     jax.block_until_ready(prediction(predictor.params, example[0]))  # warm
     seconds, predictions = [], []
 
     def scores_of(rows: np.ndarray, targets: np.ndarray, title: str) -> np.ndarray:
-        parts = []
-        for start in tqdm(range(0, len(rows), batch_size), title, unit="batch", leave=False):
-            # A short last batch is filled up, so that every batch has one shape.
-            picked = np.arange(start, start + batch_size) % len(rows)
+        def one_batch(picked: np.ndarray) -> jax.Array:
             pixels = task.images[rows[picked]]
             key = jax.random.fold_in(jax.random.key(seed), len(seconds))
             began = time.perf_counter()
@@ -165,8 +176,9 @@ def attribute(
             found = jax.block_until_ready(compiled(method.params, pixels, targets[picked], key))
             seconds.append(time.perf_counter() - middle)
             predictions.append(seconds[-1] / (middle - began))
-            parts.append(np.asarray(found)[: len(rows) - start])
-        return np.concatenate(parts)
+            return found
+
+        return in_batches(one_batch, len(rows), batch_size, title)
 
     scores = scores_of(np.arange(len(task.images)), task.targets, method.name)
     if not np.isfinite(scores).all():
@@ -216,9 +228,8 @@ def statistics(
     logits: bool = False,
 ) -> dict[str, np.ndarray]:
     """Statistics by image: areas [n], curves [n, S], segmentation [n, 5]; by pair, [P]."""
-    parts = []
-    for start in tqdm(range(0, len(task.images), batch_size), "perturbed", leave=False):
-        rows = np.arange(start, start + batch_size) % len(task.images)
+
+    def by_image(rows: np.ndarray) -> dict[str, jax.Array]:
         areas, curves = perturb(
             task.images[rows], scores.targets[rows], task.targets[rows], task.reference[rows]
         )
@@ -226,13 +237,13 @@ def statistics(
         for direction in ("positive", "negative"):
             for field, values in getattr(curves, direction)._asdict().items():
                 part[f"{direction}_{field}"] = values
-        maps = _maps(scores.targets[rows], grid, logits)
         if task.segmentation is not None:
+            maps = _maps(scores.targets[rows], grid, logits)
             masks = object_masks(task.segmentation[rows], task.targets[rows])
             part["segmentation"] = metrics.segmentation_statistics(maps, masks)
-        kept = len(task.images) - start
-        parts.append({name: np.asarray(value)[:kept] for name, value in part.items()})
-    found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        return part
+
+    found = in_batches(by_image, len(task.images), batch_size, "perturbed")
     if scores.pairs is not None:
         first, second = (_maps(scores.pairs[:, i], grid, logits) for i in (0, 1))
         scenes = task.segmentation[task.pairs]

@@ -22,6 +22,7 @@ from safetensors.numpy import load_file, save_file
 from tqdm import tqdm
 
 from fex_jax import predictors, pretrained
+from fex_jax.attributions.kernel_shap import normalize
 from fex_jax.explain_text import TextExplainer
 from fex_jax.models import Params
 from fex_jax.models.bert import BertConfig
@@ -204,6 +205,12 @@ class Explainer:
             attributions = self._upsample(attributions)
         return Explanation(attributions, logits, chosen, probabilities, labels)
 
+    def maps(self, params: Params, inputs: jax.Array, classes: jax.Array) -> jax.Array:
+        """The network alone, jittable: normalised images and classes [B, k] → scores [B, k, N]."""
+        _, network = functional_policy(self.backbone, self.predictor.config.num_classes)
+        scores = network(params).maps(inputs, classes)
+        return scores - scores.mean(-1, keepdims=True) if self.centered else scores
+
     def picture(self, picture: Picture) -> np.ndarray:
         """What the predictor sees of a picture, uint8 [S, S, 3]: what maps should be laid over."""
         return np.rint(self._prepare(picture, 0)).astype(np.uint8)
@@ -234,24 +241,19 @@ class Explainer:
     @functools.cached_property
     def _compiled(self) -> Any:
         """(predictor's and policy's parameters, pixels, classes, k) → logits, classes, f(x)."""
-        config = self.predictor.config
-        _, network = functional_policy(self.backbone, config.num_classes)
 
         @functools.partial(jax.jit, static_argnums=4)
         def run(predictor_params, params, pixels, classes, k):
             inputs = self.predictor.preprocessing.normalize(pixels)
-            model = predictors.vit(config, predictor_params, self.fill)
+            model = predictors.vit(self.predictor.config, predictor_params, self.fill)
             probabilities = model.predict(inputs)
             if classes is None:
                 classes = jax.lax.top_k(probabilities, k)[1]  # [B, k]
-            logits = network(params).maps(inputs, classes)  # [B, k, N]
-            if self.centered:
-                logits = logits - logits.mean(-1, keepdims=True)
+            logits = self.maps(params, inputs, classes)
             if self.method == "fastshap":  # attributions add up to f(x) − f(∅)
                 blank = model.mask(inputs[:1], jnp.zeros((1, model.num_features)))
                 gain = probabilities - model.predict(blank)
-                total = jnp.take_along_axis(gain, classes, -1)
-                logits = logits + (total - logits.sum(-1))[..., None] / model.num_features
+                logits = normalize(logits, jnp.take_along_axis(gain, classes, -1))
             return logits, classes, probabilities
 
         return run

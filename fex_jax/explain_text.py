@@ -131,12 +131,13 @@ class TextExplainer:
         split = self.predictor.tokenizer(listed, self.unit)
         window = self.predictor.config.max_length
         parts = [tokens.windows(text, window, min(_OVERLAP, window // 4)) for text in split]
-        owners = np.repeat(np.arange(len(split)), [len(windows) for windows in parts])
+        ends = np.cumsum([0, *map(len, parts)])  # windows ends[i] to ends[i + 1] are of text i
+        owners = np.repeat(np.arange(len(split)), np.diff(ends))
         windows = [part for group in parts for _, part in group]
 
         found = self._run(windows, None, batch_size, progress)
         probabilities = np.stack(
-            [np.mean([found[w] for w in np.flatnonzero(owners == i)], 0) for i in range(len(split))]
+            [np.mean(found[ends[i] : ends[i + 1]], 0) for i in range(len(split))]
         )
         if targets is None:
             classes = probabilities.argmax(-1)
@@ -146,9 +147,9 @@ class TextExplainer:
         explanations = []
         for i, text in enumerate(split):
             total, count = np.zeros((2, len(text.spans)))
-            for (first, part), w in zip(parts[i], np.flatnonzero(owners == i), strict=True):
+            for (first, part), values in zip(parts[i], logits[ends[i] : ends[i + 1]], strict=True):
                 size = len(part.spans)
-                values = logits[w][:size]
+                values = values[:size]
                 total[first : first + size] += values - values.mean() * self.centered
                 count[first : first + size] += 1
             scores = 1 / (1 + np.exp(-total / count))
@@ -161,7 +162,7 @@ class TextExplainer:
                     probabilities[i],
                     self.predictor.labels,
                     len(parts[i]),
-                )  # fmt: skip
+                )
             )
         return explanations
 

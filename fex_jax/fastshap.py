@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from fex_jax.attributions.kernel_shap import sample_coalitions
+from fex_jax.attributions.kernel_shap import normalize, sample_coalitions
 from fex_jax.updates import Metrics, TrainState, update
 
 
@@ -52,12 +52,6 @@ class Game(NamedTuple):
     worth: jax.Array  # [B, S] v(S) = f_y(S⊙x)
     empty: jax.Array  # [B] v(∅)
     full: jax.Array  # [B] v(x) = f_y(x)
-
-
-def normalize(attributions: jax.Array, total: jax.Array) -> jax.Array:
-    """φ_i + (total − Σφ) / N: attributions [..., N] that add up to `total` [...]."""
-    gap = total - attributions.sum(-1)
-    return attributions + gap[..., None] / attributions.shape[-1]
 
 
 def loss(attributions: jax.Array, game: Game, objective: Objective) -> tuple[jax.Array, Metrics]:

@@ -315,8 +315,6 @@ def collapse_warning(metrics: dict[str, float]) -> str | None:
     The optimum of f/K_m keeps one or two features (docs/method.md): localisation stays good while
     the order of all other features, and with it negative AUC, is lost.
     """
-    if "policy/kept_features" not in metrics:  # another method's
-        return None
     kept, num_features = metrics["policy/kept_features"], metrics["policy/num_features"]
     entropy = metrics["policy/entropy"] / (num_features * 0.6931)
     if 0.08 * num_features < kept < 0.92 * num_features and entropy > 0.05:

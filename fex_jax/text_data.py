@@ -16,7 +16,7 @@ import distrax  # noqa: F401  TensorFlow Probability, below it, only loads befor
 import numpy as np
 import tensorflow as tf
 
-from fex_jax import tokens
+from fex_jax import data, tokens
 
 Batch = dict[str, Any]  # "inputs" TokenBatch, "label" [B], "index" [B] place in the source
 _SENTIMENT = ("negative", "positive")
@@ -158,15 +158,8 @@ def tfds_source(name: str, split: str, data_dir: str | None = None) -> Source:
     """
     import tensorflow_datasets as tfds
 
-    try:
-        builder = tfds.builder(name, data_dir=data_dir)
-        builder.download_and_prepare()
-    except Exception as error:
-        raise ValueError(
-            f"TFDS could not prepare {name!r} in {data_dir or 'its default folder'}: {error}\n"
-            "Name another folder with --config.data.path, or use texts of your own with "
-            "--config.data.name=texts --config.data.path=FILE"
-        ) from error
+    own = "--config.data.name=texts --config.data.path=FILE"
+    builder = data.prepare_tfds(name, data_dir, own)
     features = builder.info.features
     field = next((key for key in ("text", "sentence", "review") if key in features), None)
     if field is None or "label" not in features:

@@ -23,7 +23,7 @@ def task(predictor) -> evaluation.Task:
     scenes[:, 4:12, 4:12] = 1 + pair[:, 0, None, None]
     scenes[[2, 5], 20:30, 20:30] = 1 + pair[[2, 5], 1, None, None]
     return evaluation.Task(
-        images, np.zeros(7, int), probabilities, pair[:, 0], pair[:, 1], pair[:, 0], scenes,
+        images, np.zeros(7, int), pair[:, 0], pair[:, 1], pair[:, 0], scenes,
         np.flatnonzero(evaluation.both_shown(scenes, pair)),
     )  # fmt: skip
 

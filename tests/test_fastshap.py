@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from fex_jax import fastshap
-from fex_jax.attributions.kernel_shap import all_coalitions
+from fex_jax.attributions.kernel_shap import all_coalitions, normalize
 from fex_jax.updates import TrainState
 from tests.attributions.conftest import game  # noqa: F401
 from tests.attributions.test_kernel_shap import shapley
@@ -17,7 +17,7 @@ from tests.attributions.test_kernel_shap import shapley
 
 def test_normalized_attributions_add_up():
     """Breaks if the efficiency gap is shared out unequally."""
-    phi = fastshap.normalize(jnp.array([[1.0, 2.0, 4.0]]), jnp.array([10.0]))
+    phi = normalize(jnp.array([[1.0, 2.0, 4.0]]), jnp.array([10.0]))
     np.testing.assert_allclose(phi, [[2, 3, 5]])
 
 
@@ -73,7 +73,7 @@ def test_training_approaches_the_shapley_values(game, targets):  # noqa: F811
     top = np.asarray(model.predict(inputs)).argmax(-1)
     exact = shapley(model, inputs, top)
     total = model.predict(inputs) - model.predict(0 * inputs)
-    phi = fastshap.normalize(state.params[jnp.arange(5), top], total[jnp.arange(5), top])
+    phi = normalize(state.params[jnp.arange(5), top], total[jnp.arange(5), top])
     np.testing.assert_allclose(phi, exact, atol=0.02)
     assert np.abs(exact).max() > 0.1
     assert metrics["value/explained_variance"] > 0.8

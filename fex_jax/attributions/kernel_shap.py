@@ -61,6 +61,12 @@ def sample_coalitions(key: jax.Array, count: int, batch: int, size: int) -> jax.
     return jnp.concatenate([masks, ~masks])
 
 
+def normalize(attributions: jax.Array, total: jax.Array) -> jax.Array:
+    """φ_i + (total − Σφ) / N: attributions [..., N] that add up to `total` [...]."""
+    gap = total - attributions.sum(-1)
+    return attributions + gap[..., None] / attributions.shape[-1]
+
+
 def constrained_regression(
     masks: jax.Array, gains: jax.Array, total: jax.Array, weights: jax.Array
 ) -> jax.Array:

@@ -103,6 +103,27 @@ def read_tensors(directory: Path) -> dict[str, np.ndarray]:
     return tensors
 
 
+def choose_head(
+    kernel: np.ndarray | None, num_classes: int | None, directory: Path
+) -> tuple[bool, int]:
+    """Whether a classifier gets a fresh head, and its number of classes.
+
+    Args:
+      kernel: [K, ...] the stored head's last kernel, None for a bare backbone.
+      num_classes: how many are wanted; None: as many as are stored.
+
+    Raises:
+      ValueError: a bare backbone, and no number of classes.
+    """
+    if kernel is None and num_classes is None:
+        raise ValueError(
+            f"{directory} holds a backbone without a classifier: pass num_classes to attach a "
+            "fresh classification head"
+        )
+    fresh = kernel is None or num_classes not in (None, len(kernel))
+    return fresh, num_classes if fresh else len(kernel)
+
+
 def read_labels(config: dict[str, Any], num_classes: int) -> tuple[str, ...]:
     """Class names by index; transformers' own placeholders where the file has none."""
     names = config.get("id2label") or {str(i): f"LABEL_{i}" for i in range(num_classes)}

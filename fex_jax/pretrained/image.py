@@ -67,13 +67,8 @@ def load(
         preprocessing = preprocessing.with_image_size(image_size)
 
     kernel = tensors.get("classifier.weight")
-    if kernel is None and num_classes is None:
-        raise ValueError(
-            f"{directory} holds a backbone without a classifier: pass num_classes to attach a "
-            "fresh classification head"
-        )
-    fresh_head = kernel is None or num_classes not in (None, len(kernel))
-    stored = _config_from_hf(hf_config, num_classes if fresh_head else len(kernel))
+    fresh_head, num_classes = hub.choose_head(kernel, num_classes, directory)
+    stored = _config_from_hf(hf_config, num_classes)
     if fresh_head:
         tensors |= _fresh_head(stored)
 

@@ -83,13 +83,8 @@ def load(
     tensors = _normalize_keys(hub.read_tensors(directory), family)
     kernel_name = "classifier.out_proj.weight" if family == "roberta" else "classifier.weight"
     kernel = tensors.get(kernel_name)
-    if kernel is None and num_classes is None:
-        raise ValueError(
-            f"{directory} holds a backbone without a classifier: pass num_classes to attach a "
-            "fresh classification head"
-        )
-    fresh_head = kernel is None or num_classes not in (None, len(kernel))
-    config = _config_from_hf(hf_config, num_classes if fresh_head else len(kernel))
+    fresh_head, num_classes = hub.choose_head(kernel, num_classes, directory)
+    config = _config_from_hf(hf_config, num_classes)
     if fresh_head:
         for name in (kernel_name, kernel_name.replace("weight", "bias")):
             tensors.pop(name, None)
