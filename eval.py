@@ -1,13 +1,13 @@
-"""Scores a trained explainer, and other attribution methods beside it, on the same images.
+"""Scores a trained explainer, and other attribution methods beside it, on the same inputs.
 
     python eval.py --config=configs/digit_scenes.py --workdir=runs/digits
     python eval.py --config=configs/digit_scenes.py --workdir=runs/digits --methods=all
 
-Writes results.json, results.md, curves.png, probabilities.png, maps.png and gallery.html to
-`<workdir>/eval`. Methods that are done are kept there: the same command continues after an
-interruption. `--trained` adds other explainers (several of one method are its seeds), `--scores`
-adds scores computed elsewhere, for the images that `--write_inputs` writes. The protocol is
-`--config.eval.protocol=fex`, chefer or authors.
+Writes results.json, results.md, curves.png, probabilities.png and gallery.html to `<workdir>/eval`,
+of images also maps.png, of texts with labels top_words.png. Methods that are done are kept there:
+the same command continues after an interruption. `--trained` adds other explainers (several of one
+method are its seeds), `--scores` adds scores computed elsewhere, for the inputs that
+`--write_inputs` writes. The protocol is `--config.eval.protocol=fex`, chefer or authors.
 """
 
 import json
@@ -23,70 +23,40 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 from tqdm import tqdm
 
-from fex_jax import attributions, data, evaluation, explain, metrics, plotting, pretrained, report
+from fex_jax import (
+    attributions,
+    evaluation,
+    explain,
+    metrics,
+    plotting,
+    predictors,
+    pretrained,
+    report,
+    tasks,
+)
 
 _GALLERY_ITEMS = 16
 _GRID_ITEMS = 6
+_TOP_WORDS = 10
 
 
-def load_task(
-    predictor: pretrained.Checkpoint, config: ml_collections.ConfigDict
-) -> tuple[evaluation.Task, tuple[str, ...], float | None]:
-    """The config's evaluation images with the predictor's answers; class names; accuracy."""
-    protocol = metrics.PROTOCOLS[config.eval.protocol]
-    source = data.open_source(
-        config.data.name, config.data.eval_split, config.data.path, predictor.config.image_size
-    )
-    classes = class_numbers(source.labels, predictor.labels)
-    if classes is None and protocol.reference == "label":
-        raise ValueError(
-            f"protocol {protocol.name} needs labels, but the classes of {config.data.name} are not "
-            "the predictor's; use --config.eval.protocol=fex"
-        )
-    total = min(config.eval.num_images or source.size, source.size)
-    stream = data.eval_stream(source, predictor.preprocessing, config.eval.batch_size, limit=total)
-    batches = list(tqdm(stream, "images", -(-total // config.eval.batch_size), leave=False))
-    arrays = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
-    images, segmentation = arrays["image"], arrays.get("segmentation")
-    probabilities = evaluation.predict(predictor, images, config.eval.batch_size)
-    pair = np.argsort(-probabilities, -1, kind="stable")[:, :2]
-    shown = np.zeros(len(images), bool)
-    if segmentation is not None and pair.shape[1] == 2:
-        shown = evaluation.both_shown(segmentation, pair)
-    known = np.full(len(images), -1) if classes is None else classes[arrays["label"]]
-    right = known == pair[:, 0]
-    if segmentation is not None:  # a scene's prediction is right if it names any of its objects
-        right = (segmentation == 1 + pair[:, :1, None]).any((1, 2))
-    task = evaluation.Task(
-        images=images,
-        labels=arrays["label"],
-        targets=pair[:, 0],
-        second=pair[:, -1],
-        reference=known if protocol.reference == "label" else pair[:, 0],
-        segmentation=segmentation,
-        pairs=np.flatnonzero(shown),
-    )
-    unknown = classes is None and segmentation is None
-    return task, source.labels, None if unknown else float(right.mean())
-
-
-def class_numbers(names: tuple[str, ...], labels: tuple[str, ...]) -> np.ndarray | None:
-    """The predictor's class for each label of the data: the same name, or else the same number.
-
-    None where neither can be: other names, and not as many.
-    """
-    if set(names) <= set(labels):
-        return np.array([labels.index(name) for name in names])
-    return np.arange(len(names)) if len(names) == len(labels) else None
+Explainer = explain.Explainer | explain.TextExplainer
 
 
 def choose_methods(
-    names: list[str], explainers: list[explain.Explainer], config: ml_collections.ConfigDict
+    names: list[str],
+    explainers: list[Explainer],
+    bind: tasks.Bind,
+    config: ml_collections.ConfigDict,
 ) -> list[evaluation.Method]:
     """The explainers, of which several may share a name, then the methods asked for."""
     chosen = [evaluation.trained(explainer) for explainer in explainers]
-    names = list(attributions.METHODS) if "all" in names else names
     predictor, options = explainers[0].predictor, config.attributions.to_dict()
+    if "all" in names:
+        is_text = isinstance(predictor, pretrained.TextCheckpoint)
+        names = [
+            n for n in attributions.METHODS if not is_text or n not in attributions.IMAGES_ONLY
+        ]
     for name in names:
         if name not in attributions.METHODS:
             raise ValueError(
@@ -95,9 +65,7 @@ def choose_methods(
             )
         function = attributions.METHODS[name]
         chosen.append(
-            evaluation.baseline(
-                name, function, options.get(name, {}), predictor, config.predictor.fill
-            )
+            evaluation.baseline(name, function, options.get(name, {}), bind, predictor.params)
         )
     return chosen
 
@@ -105,8 +73,9 @@ def choose_methods(
 def evaluate(
     methods: list[evaluation.Method],
     external: dict[str, pathlib.Path],
-    predictor: pretrained.Checkpoint,
-    task: evaluation.Task,
+    predictor: tasks.Predictor,
+    bind: tasks.Bind,
+    task: tasks.Task,
     config: ml_collections.ConfigDict,
     output: pathlib.Path,
 ) -> dict[str, list[tuple[evaluation.Scores, dict[str, np.ndarray]]]]:
@@ -115,12 +84,14 @@ def evaluate(
         "protocol": config.eval.protocol,
         "batch_size": config.eval.batch_size,
         "seed": config.seed,
-        "images": evaluation.digest(task.images),
+        "inputs": evaluation.digest(task.inputs),
         "predictor": evaluation.digest(predictor.params),
         "fill": config.predictor.fill,
+        "removal": config.text.removal,
     }
-    perturb = evaluation.make_perturbation(predictor, metrics.PROTOCOLS[config.eval.protocol])
-    size, grid = config.eval.batch_size, predictor.config.grid
+    protocol = metrics.PROTOCOLS[config.eval.protocol]
+    perturb = evaluation.make_perturbation(predictor, bind, protocol)
+    size, grid = config.eval.batch_size, feature_grid(predictor, task)
     results: dict[str, list] = {}
     with tqdm(total=len(methods) + len(external), unit="method") as progress:
         for method in methods:
@@ -130,7 +101,9 @@ def evaluate(
             done = evaluation.load(path, settings)
             if done is None:
                 progress.set_description(method.name)
-                scores = evaluation.attribute(method, predictor, task, size, config.seed)
+                scores = evaluation.attribute(
+                    method, bind, predictor.params, task, size, config.seed
+                )
                 found = evaluation.statistics(scores, task, grid, perturb, size, method.logits)
                 evaluation.save(path, settings, scores, found)
                 done = scores, found
@@ -142,6 +115,13 @@ def evaluate(
             results[name] = [(scores, found)]
             progress.update()
     return results
+
+
+def feature_grid(predictor: tasks.Predictor, task: tasks.Task) -> tuple[int, ...]:
+    """How the N features lie: (rows, columns) of patches, or (N,)."""
+    if isinstance(predictor, pretrained.TextCheckpoint):
+        return task.inputs.ids.shape[1:]
+    return predictor.config.grid
 
 
 def summarise(results: dict[str, list]) -> dict[str, dict]:
@@ -159,19 +139,39 @@ def summarise(results: dict[str, list]) -> dict[str, dict]:
     }
 
 
+def write_gallery(
+    output: pathlib.Path,
+    explainer: Explainer,
+    task: tasks.Task,
+    results: dict[str, list],
+    protocol: metrics.Protocol,
+    facts: dict[str, str],
+    rows: dict[str, dict[str, str]],
+    data_name: str,
+) -> None:
+    """gallery.html: the first inputs with what explains their two most probable classes."""
+    is_text = isinstance(explainer, explain.TextExplainer)
+    (plotting.text_gallery if is_text else plotting.gallery)(
+        output / "gallery.html",
+        (text_items if is_text else gallery_items)(explainer, task, results),
+        {"positive": protocol.fractions, "negative": protocol.negative_fractions},
+        f"{next(iter(results)).upper()} on {data_name}",
+        facts,
+        rows,
+    )
+
+
 def gallery_items(
-    explainer: explain.Explainer,
-    task: evaluation.Task,
-    names: tuple[str, ...],
-    found: dict[str, np.ndarray],
+    explainer: explain.Explainer, task: tasks.Task, results: dict[str, list]
 ) -> list[plotting.GalleryItem]:
     """The first images with the maps of their two most probable classes."""
-    images = task.images[:_GALLERY_ITEMS]
+    images = task.inputs[:_GALLERY_ITEMS]
+    found = next(iter(results.values()))[0][1]
     result = explainer(images, top_k=min(2, len(explainer.predictor.labels)))
     return [
         plotting.GalleryItem(
             image=images[i],
-            label=names[task.labels[i]],
+            label=task.names[task.labels[i]],
             classes=tuple(
                 plotting.ClassMap(
                     label=result.labels[target],
@@ -189,15 +189,44 @@ def gallery_items(
     ]
 
 
+def text_items(
+    explainer: explain.TextExplainer, task: tasks.Task, results: dict[str, list]
+) -> list[plotting.TextItem]:
+    """The first texts with their two most probable classes, and every method's highest words."""
+    documents = task.documents[:_GALLERY_ITEMS]
+    texts = [document.text for document in documents]
+    both = [explainer(texts, classes[: len(texts)]) for classes in (task.targets, task.second)]
+    found = next(iter(results.values()))[0][1]
+
+    def strongest(scores: np.ndarray, document: tasks.Document) -> str:
+        order = np.argsort(-scores[: len(document.spans)], kind="stable")[:_TOP_WORDS]
+        return ", ".join(document.text[a:b] for a, b in document.spans[order])
+
+    return [
+        plotting.TextItem(
+            label=task.names[task.labels[i]],
+            explanations=explanations,
+            positive=found["positive_probability"][i],
+            negative=found["negative_probability"][i],
+            strongest={
+                name: strongest(runs[0][0].targets[i], document) for name, runs in results.items()
+            },
+        )
+        for i, (document, explanations) in enumerate(
+            zip(documents, zip(*both, strict=True), strict=True)
+        )
+    ]
+
+
 def draw(
     output: pathlib.Path,
     results: dict[str, list],
     logits: set[str],
-    task: evaluation.Task,
-    predictor: pretrained.Checkpoint,
+    task: tasks.Task,
+    predictor: tasks.Predictor,
     config: ml_collections.ConfigDict,
 ) -> None:
-    """curves.png, probabilities.png and maps.png."""
+    """curves.png and probabilities.png; of images maps.png, of texts top_words.png."""
     protocol = metrics.PROTOCOLS[config.eval.protocol]
     fractions = {"positive": protocol.fractions, "negative": protocol.negative_fractions}
     for file, field, ylabel in (
@@ -212,56 +241,58 @@ def draw(
             for name, runs in results.items()
         }
         plotting.curves(output / f"{file}.png", means, fractions, config.data.name, ylabel)
-    shown = slice(0, min(_GRID_ITEMS, len(task.images)))
-    maps = {}
-    for name, runs in results.items():
-        scores = runs[0][0].targets[shown].reshape(-1, *predictor.config.grid)
-        maps[name] = np.asarray(jax.nn.sigmoid(scores)) if name in logits else scores
-    plotting.comparison(
-        output / "maps.png",
-        task.images[shown],
-        [predictor.labels[target] for target in task.targets[shown]],
-        maps,
-    )
+    if task.documents is None:
+        shown = slice(0, min(_GRID_ITEMS, task.size))
+        maps = {}
+        for name, runs in results.items():
+            scores = runs[0][0].targets[shown].reshape(-1, *predictor.config.grid)
+            maps[name] = np.asarray(jax.nn.sigmoid(scores)) if name in logits else scores
+        labels = [predictor.labels[target] for target in task.targets[shown]]
+        plotting.comparison(output / "maps.png", task.inputs[shown], labels, maps)
+    elif panels := report.by_top(results):
+        plotting.curves_by_top(output / "top_words.png", panels, metrics.TOP, config.data.name)
 
 
 def main(_: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)
     config, workdir = flags.FLAGS.config, pathlib.Path(flags.FLAGS.workdir)
-    if config.eval.protocol not in metrics.PROTOCOLS:
-        sys.exit(
-            f"error: config.eval.protocol={config.eval.protocol!r} is unknown; choose one of "
-            + ", ".join(metrics.PROTOCOLS)
-        )
     output = workdir / "eval"
     try:
+        if config.eval.protocol not in metrics.PROTOCOLS:
+            raise ValueError(
+                f"config.eval.protocol={config.eval.protocol!r} is unknown; choose one of "
+                + ", ".join(metrics.PROTOCOLS)
+            )
+        protocol = metrics.PROTOCOLS[config.eval.protocol]
         explainers = [explain.load(path) for path in (workdir, *flags.FLAGS.trained)]
         external = dict(_named_path(given) for given in flags.FLAGS.scores)
         predictor = explainers[0].predictor
-        if isinstance(predictor, pretrained.TextCheckpoint):
-            raise ValueError(f"{workdir} explains texts; eval.py scores explainers of images")
         for explainer, path in zip(explainers[1:], flags.FLAGS.trained, strict=True):
             if evaluation.digest(explainer.predictor.params) != evaluation.digest(predictor.params):
                 raise ValueError(f"{path} explains another predictor than {workdir}")
-        methods = choose_methods(flags.FLAGS.methods, explainers, config)
-        task, names, accuracy = load_task(predictor, config)
+        bind = predictors.from_checkpoint(predictor, config.predictor.fill, config.text.removal)
+        methods = choose_methods(flags.FLAGS.methods, explainers, bind, config)
+        task = tasks.load(predictor, bind, config, protocol)
         output.mkdir(exist_ok=True)
         if flags.FLAGS.write_inputs:
-            np.savez(output / "inputs.npz", images=task.images, targets=task.targets)
-        results = evaluate(methods, external, predictor, task, config, output)
+            write_inputs(output / "inputs.npz", task)
+        results = evaluate(methods, external, predictor, bind, task, config, output)
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f"error: {error}")
 
     summary = summarise(results)
     packages = ("jax", "jaxlib", "flax", "numpy")
+    what = "images" if task.documents is None else "texts"
     facts = {
-        "Data": f"{config.data.name}, {len(task.images)} {config.data.eval_split} images",
+        "Data": f"{config.data.name}, {task.size} {config.data.eval_split} {what}",
         "Predictor": config.predictor.path,
         "Protocol": config.eval.protocol,
-        "Grid": "×".join(map(str, predictor.config.grid)),
+        "Features": "×".join(map(str, feature_grid(predictor, task)))
+        if task.documents is None
+        else f"{config.text.unit}s, of texts of up to {task.inputs.ids.shape[1]} tokens",
     }
-    if accuracy is not None:
-        facts["Predictor's accuracy"] = f"{accuracy:.1%}"
+    if task.accuracy is not None:
+        facts["Predictor's accuracy"] = f"{task.accuracy:.1%}"
     if len(task.pairs):
         facts["Two-object scenes"] = f"{len(task.pairs)} show just the two most probable classes"
     facts["Versions"] = ", ".join(f"{name} {version(name)}" for name in packages)
@@ -269,30 +300,31 @@ def main(_: list[str]) -> None:
     results_json = {
         "config": config.to_dict(),
         "protocol": config.eval.protocol,
-        "num_images": len(task.images),
+        "num_inputs": task.size,
         "num_pairs": len(task.pairs),
-        "accuracy": accuracy,
+        "accuracy": task.accuracy,
         "facts": facts,
         **summary,
     }
     (output / "results.json").write_text(json.dumps(results_json, indent=2) + "\n")
     (output / "results.md").write_text(report.markdown(results_json, facts))
     draw(output, results, {m.name for m in methods if m.logits}, task, predictor, config)
-    protocol = metrics.PROTOCOLS[config.eval.protocol]
-    first = methods[0].name
-    plotting.gallery(
-        output / "gallery.html",
-        gallery_items(explainers[0], task, names, results[first][0][1]),
-        {"positive": protocol.fractions, "negative": protocol.negative_fractions},
-        f"{first.upper()} on {config.data.name}",
-        facts,
-        report.quality(summary["methods"]),
-    )
+    rows = report.quality(summary["methods"])
+    write_gallery(output, explainers[0], task, results, protocol, facts, rows, config.data.name)
     print(report.console(summary["methods"], summary["efficiency"]))
     for name, text in facts.items():
         print(f"{name}: {text}")
     print(f"table: {(output / 'results.md').resolve()}")
     print(f"gallery: {(output / 'gallery.html').resolve()}")
+
+
+def write_inputs(path: pathlib.Path, task: tasks.Task) -> None:
+    """What a method from elsewhere needs: images, or texts with their features, and classes."""
+    if task.documents is None:
+        np.savez(path, images=task.inputs, targets=task.targets)
+    else:
+        texts = np.array([document.text for document in task.documents])
+        np.savez(path, texts=texts, targets=task.targets, **task.inputs._asdict())
 
 
 def _named_path(given: str) -> tuple[str, pathlib.Path]:

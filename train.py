@@ -36,7 +36,6 @@ from fex_jax import (
     text_data,
     updates,
 )
-from fex_jax.models.bert import TokenBatch
 from fex_jax.models.policy import functional_policy, make_backbone
 
 Predictor = pretrained.Checkpoint | pretrained.TextCheckpoint
@@ -119,26 +118,6 @@ def open_inputs(
     return min(limit or source.size, source.size), stream
 
 
-def make_model(
-    config: ml_collections.ConfigDict, predictor: Predictor
-) -> Callable[[dict, Any], tuple[predictors.Model, Any]]:
-    """model(parameters, batch) → the predictor as a `Model`, and what it takes for that batch."""
-    dtype = jnp.dtype(config.dtype)
-    if config.text.removal not in ("mask", "delete"):
-        raise ValueError(f"text.removal is {config.text.removal!r}; choose mask or delete")
-
-    def images(params: dict, pixels: jax.Array) -> tuple[predictors.Model, jax.Array]:
-        model = predictors.vit(predictor.config, params, config.predictor.fill, dtype)
-        return model, predictor.preprocessing.normalize(pixels)
-
-    def texts(params: dict, batch: TokenBatch) -> tuple[predictors.Model, TokenBatch]:
-        mask_id = predictor.tokenizer.mask_id if config.text.removal == "mask" else None
-        length = batch.ids.shape[-1]
-        return predictors.bert(predictor.config, params, length, mask_id, dtype), batch
-
-    return texts if isinstance(predictor, pretrained.TextCheckpoint) else images
-
-
 def make_step(
     config: ml_collections.ConfigDict,
     predictor: Predictor,
@@ -146,10 +125,13 @@ def make_step(
     optimizer: optax.GradientTransformation,
 ) -> Callable:
     """step(state, predictor's parameters, batch, key) → (state, metrics), to be jitted."""
-    objective, model_of = make_objective(config), make_model(config, predictor)
+    objective = make_objective(config)
+    bind = predictors.from_checkpoint(
+        predictor, config.predictor.fill, config.text.removal, jnp.dtype(config.dtype)
+    )
 
     def step(state: updates.TrainState, predictor_params: dict, batch: Any, key: jax.Array):
-        model, inputs = model_of(predictor_params, batch)
+        model, inputs = bind(predictor_params, batch)
         key = jax.random.fold_in(key, state.step)
         if config.method == "fastshap":
             return fastshap.train_step(

@@ -205,10 +205,10 @@ class Explainer:
             attributions = self._upsample(attributions)
         return Explanation(attributions, logits, chosen, probabilities, labels)
 
-    def maps(self, params: Params, inputs: jax.Array, classes: jax.Array) -> jax.Array:
-        """The network alone, jittable: normalised images and classes [B, k] → scores [B, k, N]."""
+    def maps(self, params: Params, pixels: jax.Array, classes: jax.Array) -> jax.Array:
+        """The network alone, jittable: pixels in 0..255, classes [B, k] → scores [B, k, N]."""
         _, network = functional_policy(self.backbone, self.predictor.config.num_classes)
-        scores = network(params).maps(inputs, classes)
+        scores = network(params).maps(self.predictor.preprocessing.normalize(pixels), classes)
         return scores - scores.mean(-1, keepdims=True) if self.centered else scores
 
     def picture(self, picture: Picture) -> np.ndarray:
@@ -241,15 +241,15 @@ class Explainer:
     @functools.cached_property
     def _compiled(self) -> Any:
         """(predictor's and policy's parameters, pixels, classes, k) → logits, classes, f(x)."""
+        bind = predictors.from_checkpoint(self.predictor, self.fill)
 
         @functools.partial(jax.jit, static_argnums=4)
         def run(predictor_params, params, pixels, classes, k):
-            inputs = self.predictor.preprocessing.normalize(pixels)
-            model = predictors.vit(self.predictor.config, predictor_params, self.fill)
+            model, inputs = bind(predictor_params, pixels)
             probabilities = model.predict(inputs)
             if classes is None:
                 classes = jax.lax.top_k(probabilities, k)[1]  # [B, k]
-            logits = self.maps(params, inputs, classes)
+            logits = self.maps(params, pixels, classes)
             if self.method == "fastshap":  # attributions add up to f(x) − f(∅)
                 blank = model.mask(inputs[:1], jnp.zeros((1, model.num_features)))
                 gain = probabilities - model.predict(blank)

@@ -5,9 +5,12 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
+
+from fex_jax.explain_text import TextExplanation
 
 # Okabe and Ito's palette for colour-blind readers; a grey replaces its yellow, too pale on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#7F7F7F")
@@ -35,6 +38,17 @@ class GalleryItem:
     classes: tuple[ClassMap, ...]
     positive: np.ndarray  # [S] probability of the first class, most important removed first
     negative: np.ndarray  # [S] the same, least important removed first
+
+
+@dataclass(frozen=True)
+class TextItem:
+    """One text with the explanations of its classes, the most probable class first."""
+
+    label: str  # the true one; empty if unknown
+    explanations: tuple[TextExplanation, ...]
+    positive: np.ndarray  # as in `GalleryItem`
+    negative: np.ndarray
+    strongest: Mapping[str, str]  # method -> its highest words; empty for none
 
 
 def overlay(
@@ -124,23 +138,69 @@ def curves(
     Raises:
       ValueError: no methods, or a curve that is not S finite values.
     """
-    from matplotlib.figure import Figure  # without pyplot: no global state, no display
-    from matplotlib.ticker import PercentFormatter
-
-    if not methods:
-        raise ValueError("methods must name at least one method")
-    panels = {
+    headings = {
         "positive": "Most important removed first\nlower is better",
         "negative": "Least important removed first\nhigher is better",
     }
-    figure = Figure(figsize=(9, 4.6), layout="constrained")
+    panels = {
+        heading: {
+            name: _curve(curve[direction], fractions[direction], f"{direction} curve of {name}")
+            for name, curve in methods.items()
+        }
+        for direction, heading in headings.items()
+    }
+    figure = _line_panels(panels, title, "Features removed", ylabel)
+    for axes in figure.axes:
+        axes.set(xlim=(0, 1), ylim=(0, 1))
+        axes.xaxis.set_major_formatter("{x:.0%}")
+    figure.savefig(path, format="png", dpi=160)
+
+
+def curves_by_top(
+    path: str | Path,
+    panels: Mapping[str, Mapping[str, np.ndarray]],
+    top: Sequence[int],
+    title: str = "",
+) -> None:
+    """Draws what the k highest words are worth, for several k, as a PNG (the paper's Figure 3).
+
+    Args:
+      path: the file to write.
+      panels: heading -> {method: [S]}, side by side.
+      top: the k, [S].
+      title: above the panels.
+
+    Raises:
+      ValueError: no methods, or a curve that is not S finite values.
+    """
+    lines = {
+        heading: {name: _curve(values, top, heading) for name, values in methods.items()}
+        for heading, methods in panels.items()
+    }
+    figure = _line_panels(lines, title, "Words", "F1", shared=False)
+    figure.savefig(path, format="png", dpi=160)
+
+
+def _line_panels(
+    panels: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]],
+    title: str,
+    xlabel: str,
+    ylabel: str,
+    shared: bool = True,
+) -> Any:
+    """A matplotlib figure with a panel for each heading and a line (x, y) for each method."""
+    from matplotlib.figure import Figure  # without pyplot: no global state, no display
+
+    if not all(panels.values()):
+        raise ValueError("methods must name at least one method")
+    figure = Figure(figsize=(1 + 4 * len(panels), 4.6), layout="constrained")
     figure.get_layout_engine().set(wspace=0.06)
     figure.suptitle(title, fontweight="bold")
-    pairs = zip(figure.subplots(1, 2, sharey=True), panels.items(), strict=True)
-    for axes, (direction, heading) in pairs:
-        for index, (name, curve) in enumerate(methods.items()):
+    grid = figure.subplots(1, len(panels), sharey=shared)
+    for axes, (heading, lines) in zip(np.atleast_1d(grid), panels.items(), strict=True):
+        for index, (name, line) in enumerate(lines.items()):
             axes.plot(
-                *_curve(curve[direction], fractions[direction], f"{direction} curve of {name}"),
+                *line,
                 label=name,
                 color=COLOURS[index % len(COLOURS)],
                 # A second round of the same colours is told apart by its dashes.
@@ -150,17 +210,14 @@ def curves(
                 clip_on=False,
             )
         axes.set_title(heading, fontsize=10)
-        axes.set_xlabel("Features removed (%)")
-        axes.set_xlim(0, 1)
-        axes.set_ylim(0, 1)
-        axes.xaxis.set_major_formatter(PercentFormatter(1, symbol=""))
+        axes.set_xlabel(xlabel)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(color="0.9")
         axes.set_axisbelow(True)
     figure.axes[0].set_ylabel(ylabel)
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", frameon=False)
-    figure.savefig(path, format="png", dpi=160)
+    return figure
 
 
 def _curve(
@@ -229,10 +286,57 @@ def gallery(
       ValueError: no items, an item without classes, arrays that `overlay` refuses, or curves
         that are not S finite values.
     """
-    import jinja2
-
     if not items:
         raise ValueError("a gallery needs at least one item")
+    page = _render(
+        "gallery.html",
+        title,
+        facts,
+        results,
+        legend=_legend(),
+        items=[_card(item, fractions) for item in items],
+    )
+    Path(path).write_text(page, encoding="utf-8")
+
+
+def text_gallery(
+    path: str | Path,
+    items: Sequence[TextItem],
+    fractions: Mapping[str, Sequence[float]],
+    title: str,
+    facts: Mapping[str, str],
+    results: Mapping[str, Mapping[str, str]],
+) -> None:
+    """Writes a gallery of explained texts, as `gallery` does of images.
+
+    Raises:
+      ValueError: no items, or curves that are not S finite values.
+    """
+    if not items:
+        raise ValueError("a gallery needs at least one item")
+    cards = [
+        {
+            "label": item.label,
+            "explanations": [explanation.to_html() for explanation in item.explanations],
+            "explained": item.explanations[0].labels[item.explanations[0].target],
+            "strongest": item.strongest,
+            **_svg_curves(item, fractions),
+        }
+        for item in items
+    ]
+    page = _render("text_gallery.html", title, facts, results, items=cards)
+    Path(path).write_text(page, encoding="utf-8")
+
+
+def _render(
+    template: str,
+    title: str,
+    facts: Mapping[str, str],
+    results: Mapping[str, Mapping[str, str]],
+    **values: Any,
+) -> str:
+    import jinja2
+
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
@@ -240,16 +344,14 @@ def gallery(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    html = environment.get_template("gallery.html").render(
+    return environment.get_template(template).render(
         title=title,
         facts=facts,
         metrics=list(dict.fromkeys(metric for row in results.values() for metric in row)),
         results=results,
-        legend=_legend(),
         plot=PLOT,
-        items=[_card(item, fractions) for item in items],
+        **values,
     )
-    Path(path).write_text(html, encoding="utf-8")
 
 
 def _card(item: GalleryItem, fractions: Mapping[str, Sequence[float]]) -> dict:
@@ -272,8 +374,16 @@ def _card(item: GalleryItem, fractions: Mapping[str, Sequence[float]]) -> dict:
             }
             for shown in item.classes
         ],
-        "positive": _svg_curve(*_curve(item.positive, fractions["positive"], "positive curve")),
-        "negative": _svg_curve(*_curve(item.negative, fractions["negative"], "negative curve")),
+        **_svg_curves(item, fractions),
+    }
+
+
+def _svg_curves(
+    item: GalleryItem | TextItem, fractions: Mapping[str, Sequence[float]]
+) -> dict[str, dict[str, str]]:
+    return {
+        name: _svg_curve(*_curve(getattr(item, name), fractions[name], f"{name} curve"))
+        for name in ("positive", "negative")
     }
 
 

@@ -106,3 +106,34 @@ def bert(
         network=network,
         tokens=tokens,
     )
+
+
+def from_checkpoint(
+    predictor: Any,
+    fill: float = 0.0,
+    removal: str = "mask",
+    dtype: jnp.dtype = jnp.float32,
+) -> Callable[[Params, Any], tuple[Model, Inputs]]:
+    """bind(params, batch) → a checkpoint's classifier as a `Model`, and what it takes for a batch.
+
+    Args:
+      predictor: a `pretrained.Checkpoint`, whose batches are pixels [B, H, W, C], uint8 or in
+        [0, 255], or a `pretrained.TextCheckpoint`, whose batches are a `TokenBatch`.
+      fill: what a removed patch becomes, after normalisation.
+      removal: of words: "mask" replaces them by [MASK], "delete" hides them from attention.
+      dtype: of the matrix products.
+
+    Raises:
+      ValueError: another removal.
+    """
+    if removal not in ("mask", "delete"):
+        raise ValueError(f"text.removal is {removal!r}; choose mask or delete")
+
+    def images(params: Params, pixels: jax.Array) -> tuple[Model, jax.Array]:
+        return vit(predictor.config, params, fill, dtype), predictor.preprocessing.normalize(pixels)
+
+    def texts(params: Params, batch: TokenBatch) -> tuple[Model, TokenBatch]:
+        mask_id = predictor.tokenizer.mask_id if removal == "mask" else None
+        return bert(predictor.config, params, batch.ids.shape[-1], mask_id, dtype), batch
+
+    return texts if isinstance(predictor.config, BertConfig) else images

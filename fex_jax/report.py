@@ -18,32 +18,73 @@ COLUMNS = {
     "class_specific": ("Both maps right", True),
     "pointing": ("Pointing", True),
     "mass": ("Mass on own", True),
+    "token_f1_micro": ("Token F1, micro", True),
+    "token_f1_macro": ("Token F1, macro", True),
+    "insertion_f1_micro": ("Insertion F1, micro", True),
+    "insertion_f1_macro": ("Insertion F1, macro", True),
+    "comprehensiveness": ("Comprehensiveness", True),
+    "sufficiency": ("Sufficiency", False),
 }
 COST = {
     "predictions": "Predictions",
     "seconds_per_1000": "Seconds / 1000",
     "peak_bytes": "Peak MiB a batch",
 }
+
+
+def insertion_f1(classes: np.ndarray) -> metrics.TokenF1:
+    """F1 for each k, [S], of f's classes beside the true ones [n, S, 2]."""
+    classes = classes.astype(int)
+    return metrics.insertion_f1(classes[..., 0], classes[:, 0, 1], classes.max() + 1)
+
+
+# What is counted over all inputs before it is divided: statistics → metrics with their functions.
+# Of F1 at several k, the mean.
 _POOLED = {
-    "pixel_accuracy": metrics.pixel_accuracy,
-    "map": metrics.mean_average_precision,
-    "miou": metrics.mean_iou,
+    "segmentation": {
+        "pixel_accuracy": metrics.pixel_accuracy,
+        "map": metrics.mean_average_precision,
+        "miou": metrics.mean_iou,
+    },
+    "token_counts": {
+        "token_f1_micro": lambda counts: metrics.token_f1(counts).micro.mean(),
+        "token_f1_macro": lambda counts: metrics.token_f1(counts).macro.mean(),
+    },
+    "insertion_classes": {
+        "insertion_f1_micro": lambda classes: insertion_f1(classes).micro.mean(),
+        "insertion_f1_macro": lambda classes: insertion_f1(classes).macro.mean(),
+    },
 }
 
 Interval = dict[str, float]  # mean, low, high; "seeds" where there are several
 
 
 def summarise(values: Mapping[str, np.ndarray]) -> dict[str, Interval]:
-    """Mean and 95 % bootstrap interval over images of every metric that `values` hold."""
+    """Mean and 95 % bootstrap interval over inputs of every metric that `values` hold."""
     intervals = {n: metrics.bootstrap_interval(values[n]) for n in COLUMNS if n in values}
-    if "segmentation" in values:
-        for name, reduce in _POOLED.items():
-            intervals[name] = metrics.bootstrap_interval(values["segmentation"], reduce)
+    for statistic, reductions in _POOLED.items():
+        for name, reduce in reductions.items() if statistic in values else ():
+            intervals[name] = metrics.bootstrap_interval(values[statistic], reduce)
     return {
         name: dict(zip(("mean", "low", "high"), map(float, intervals[name]), strict=True))
         for name in COLUMNS
         if name in intervals
     }
+
+
+def by_top(results: Mapping[str, Sequence[tuple]]) -> dict[str, dict[str, np.ndarray]]:
+    """Heading → method → F1 for each k, [S], means over seeds; of runs (scores, statistics)."""
+    panels: dict[str, dict[str, np.ndarray]] = {}
+    for statistic, title, f1 in (
+        ("token_counts", "Token F1", metrics.token_f1),
+        ("insertion_classes", "Insertion F1", insertion_f1),
+    ):
+        for name, runs in results.items():
+            found = [f1(values[statistic]) for _, values in runs if statistic in values]
+            for kind in metrics.TokenF1._fields if found else ():
+                mean = np.mean([getattr(part, kind) for part in found], 0)
+                panels.setdefault(f"{title}, {kind}", {})[name] = mean
+    return panels
 
 
 def over_seeds(runs: Sequence[dict[str, Interval]]) -> dict[str, Interval]:
@@ -115,7 +156,7 @@ def markdown(results: dict, facts: Mapping[str, str]) -> str:
     if results.get("efficiency"):
         lines += [
             "",
-            "Cost of explaining, warm, beside the predictor's own forward pass on the same images "
+            "Cost of explaining, warm, beside the predictor's own forward pass on the same inputs "
             "in the same run:",
             "",
             *_table(

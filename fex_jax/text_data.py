@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from fex_jax import data, tokens
+from fex_jax.models.bert import TokenBatch
 
 Batch = dict[str, Any]  # "inputs" TokenBatch, "label" [B], "index" [B] place in the source
 _SENTIMENT = ("negative", "positive")
@@ -228,6 +229,20 @@ def eval_stream(
     dataset = _batches(tf.data.Dataset.range(len(texts)), lengths, batch_size)
     for numbers in dataset.prefetch(2).as_numpy_iterator():
         yield _batch(source, texts, lengths, numbers, tokenizer)
+
+
+def one_batch(
+    source: Source,
+    tokenizer: tokens.Tokenizer,
+    max_length: int,
+    *,
+    unit: tokens.Unit = "token",
+    too_long: Literal["refuse", "cut"] = "refuse",
+    limit: int | None = None,
+) -> tuple[TokenBatch, list[tokens.Text]]:
+    """The first `limit` texts as one TokenBatch of the bucket that the longest needs, and split."""
+    lengths, texts = _tokenise(source, tokenizer, max_length, unit, tokens.BUCKETS, too_long, limit)
+    return tokens.collate(texts, int(lengths.max()), tokenizer), texts
 
 
 # --- Batches -----------------------------------------------------------------------------------

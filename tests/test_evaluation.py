@@ -7,25 +7,37 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fex_jax import attributions, evaluation, explain, metrics
+from fex_jax import attributions, evaluation, explain, metrics, predictors, tasks
 from fex_jax.models import Params
 from fex_jax.models.policy import functional_policy
 from tests.conftest import random_params
 
 
 @pytest.fixture(scope="module")
-def task(predictor) -> evaluation.Task:
+def bind(predictor) -> tasks.Bind:
+    return predictors.from_checkpoint(predictor)
+
+
+@pytest.fixture(scope="module")
+def task(predictor, bind) -> tasks.Task:
     """Seven images, two of them scenes of two objects."""
     images = np.random.default_rng(0).integers(0, 256, (7, 32, 32, 3), np.uint8)
-    probabilities = evaluation.predict(predictor, images, batch_size=3)
+    probabilities = tasks.make_prediction(bind)(predictor.params, images)
     pair = np.argsort(-probabilities, -1)[:, :2]
     scenes = np.zeros((7, 32, 32), np.uint8)
     scenes[:, 4:12, 4:12] = 1 + pair[:, 0, None, None]
     scenes[[2, 5], 20:30, 20:30] = 1 + pair[[2, 5], 1, None, None]
-    return evaluation.Task(
-        images, np.zeros(7, int), pair[:, 0], pair[:, 1], pair[:, 0], scenes,
-        np.flatnonzero(evaluation.both_shown(scenes, pair)),
-    )  # fmt: skip
+    return tasks.Task(
+        inputs=images,
+        labels=np.zeros(7, int),
+        names=predictor.labels,
+        accuracy=None,
+        targets=pair[:, 0],
+        second=pair[:, 1],
+        reference=pair[:, 0],
+        segmentation=scenes,
+        pairs=np.flatnonzero(tasks.both_shown(scenes, pair)),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -39,18 +51,18 @@ def test_pairs_are_the_scenes_of_the_two_first_guesses(task):
     np.testing.assert_array_equal(task.pairs, [2, 5])
 
 
-def test_a_trained_explainer_scores_as_explain_does(task, predictor, explainer):
+def test_a_trained_explainer_scores_as_explain_does(task, predictor, bind, explainer):
     """Breaks if batches are mixed up, padding stays, or the second class gets the first's map."""
     method = evaluation.trained(explainer)
-    scores = evaluation.attribute(method, predictor, task, batch_size=4, seed=0)
-    expected = explainer(task.images, top_k=2).logits.reshape(7, 2, 16)
+    scores = evaluation.attribute(method, bind, predictor.params, task, batch_size=4, seed=0)
+    expected = explainer(task.inputs, top_k=2).logits.reshape(7, 2, 16)
     np.testing.assert_allclose(scores.targets, expected[:, 0], atol=1e-4)
     np.testing.assert_allclose(scores.pairs, expected[task.pairs], atol=1e-4)
     assert method.name == "fex" and scores.cost["predictions"] > 0
     assert scores.cost["peak_bytes"] > 0
 
 
-def test_a_new_method_is_one_function(task, predictor):
+def test_a_new_method_is_one_function(task, predictor, bind):
     """Breaks if a function needs more than the signature to be run: the README's example."""
     traced = []
 
@@ -58,30 +70,30 @@ def test_a_new_method_is_one_function(task, predictor):
         traced.append(1)
         return model.pool(inputs**power, inputs)
 
-    method = evaluation.baseline("brightness", brightness, {"power": 2}, predictor)
-    scores = evaluation.attribute(method, predictor, task, batch_size=3, seed=0)
+    method = evaluation.baseline("brightness", brightness, {"power": 2}, bind, predictor.params)
+    scores = evaluation.attribute(method, bind, predictor.params, task, batch_size=3, seed=0)
     assert len(traced) == 1  # one program for all batches and both classes
-    inputs = np.asarray(predictor.preprocessing.normalize(task.images))
+    inputs = np.asarray(predictor.preprocessing.normalize(task.inputs))
     cells = (inputs**2).reshape(7, 4, 8, 4, 8, 3).sum((2, 4, 5)).reshape(7, 16)
     np.testing.assert_allclose(scores.targets, cells, rtol=1e-4)
     assert method.settings == {"power": 2}
 
 
 @pytest.mark.parametrize("name", list(attributions.METHODS))
-def test_every_method_runs(name, task, predictor):
+def test_every_method_runs(name, task, predictor, bind):
     """Breaks if a method of the table cannot run through the engine."""
     small = {"num_queries": 8} if name in ("rise", "smooth_rise", "lime", "kernel_shap") else {}
     small = {"integrated_gradients": {"steps": 4}, "grad_shap": {"samples": 4}}.get(name, small)
-    method = evaluation.baseline(name, attributions.METHODS[name], small, predictor)
+    method = evaluation.baseline(name, attributions.METHODS[name], small, bind, predictor.params)
     short = task._replace(pairs=np.array([], int))
-    scores = evaluation.attribute(method, predictor, short, 4, seed=0)
+    scores = evaluation.attribute(method, bind, predictor.params, short, 4, seed=0)
     assert scores.targets.shape == (7, 16) and scores.pairs is None
     assert np.ptp(scores.targets, axis=-1).max() > 0
 
 
-def test_statistics_reward_the_right_map(task, predictor):
+def test_statistics_reward_the_right_map(task, predictor, bind):
     """Breaks if curves, segmentation or class checks look at another image, class or direction."""
-    grid, perturb = (4, 4), evaluation.make_perturbation(predictor, metrics.FEX)
+    grid, perturb = (4, 4), evaluation.make_perturbation(predictor, bind, metrics.FEX)
     own = np.zeros((7, 16), np.float32)
     own.reshape(7, 4, 4)[:, 0, 0] = own.reshape(7, 4, 4)[:, 1, 1] = 1
     other = np.zeros((2, 16), np.float32)
@@ -141,26 +153,10 @@ def test_digest_tells_weights_apart(predictor):
     assert evaluation.digest(predictor.params) == evaluation.digest(predictor.params)
 
 
-def test_object_masks_are_the_explained_class_or_else_all_objects():
-    """Breaks if a map is scored against another class's object."""
-    scene = np.array([[0, 3], [7, 7]], np.uint8)
-    masks = evaluation.object_masks(np.stack([scene, scene]), np.array([6, 9]))
-    np.testing.assert_array_equal(masks[0], [[0, 0], [1, 1]])
-    np.testing.assert_array_equal(masks[1], [[0, 1], [1, 1]])  # class 9 is not in the scene
-
-
-def test_both_shown():
-    """Breaks if scenes count whose second digit the predictor did not see."""
-    pair, single = np.array([[0, 3, 7]], np.uint8), np.array([[0, 3, 3]], np.uint8)
-    scenes = np.stack([pair, pair, single])
-    shown = evaluation.both_shown(scenes, np.array([[6, 2], [2, 5], [2, 6]]))
-    np.testing.assert_array_equal(shown, [True, False, False])
-
-
 def test_fastshap_maps_add_up(predictor, explainer, task):
     """Breaks if Shapley maps of `explain` are not f(x) − f(∅) in total."""
     shap = dataclasses.replace(explainer, method="fastshap", centered=False)
-    found = shap(task.images, top_k=2)
+    found = shap(task.inputs, top_k=2)
     blank = np.full((1, 32, 32, 3), 0.5, np.float32)  # zero after normalisation
     gain = found.probabilities - shap(blank).probabilities
     total = np.take_along_axis(gain, found.targets, -1)

@@ -145,7 +145,7 @@ def test_killed_runs_end_with_the_parameters_of_an_uninterrupted_one(
     evaluation = [*command("eval.py", broken), "--methods=random,rise", "--write_inputs"]
     run(evaluation)
     results = json.loads((broken / "eval" / "results.json").read_text())
-    assert results["protocol"] == "fex" and results["num_images"] == 20
+    assert results["protocol"] == "fex" and results["num_inputs"] == 20
     for method in ("fex", "random"):
         auc = results["methods"][method]["positive_auc"]
         assert 0 <= auc["low"] <= auc["mean"] <= auc["high"] <= 1

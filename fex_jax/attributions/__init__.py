@@ -37,4 +37,6 @@ METHODS = {
     "attlrp": attlrp,
 }
 
-__all__ = ["METHODS", *METHODS]
+IMAGES_ONLY = frozenset({"smooth_rise"})  # its masks are pictures
+
+__all__ = ["IMAGES_ONLY", "METHODS", *METHODS]

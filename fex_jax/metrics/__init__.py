@@ -17,11 +17,14 @@ from fex_jax.metrics.perturbation import (
     upsample,
 )
 from fex_jax.metrics.rationale import (
+    BINS,
+    TOP,
     Erasure,
     TokenF1,
     erasure,
     insertion_f1,
     insertion_predictions,
+    token_counts,
     token_f1,
     word_scores,
 )
@@ -39,10 +42,12 @@ from fex_jax.metrics.segmentation import (
 
 __all__ = [
     "AUTHORS",
+    "BINS",
     "CHEFER",
     "FEX",
     "PROTOCOLS",
     "STATISTICS",
+    "TOP",
     "Curve",
     "Curves",
     "Erasure",
@@ -65,6 +70,7 @@ __all__ = [
     "pointing_game",
     "ranks",
     "segmentation_statistics",
+    "token_counts",
     "token_f1",
     "upsample",
     "word_scores",

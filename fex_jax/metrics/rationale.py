@@ -57,13 +57,12 @@ def word_scores(scores: np.ndarray, spans: np.ndarray, text: str) -> np.ndarray:
     return values
 
 
-def token_f1(
+def token_counts(
     scores: Sequence[np.ndarray], rationales: Sequence[np.ndarray], top: Sequence[int] = TOP
-) -> TokenF1:
-    """F1 = 2 P R / (P + R) of the k highest words against the words people marked.
+) -> np.ndarray:
+    """For each text and k: marked words among the k highest, words chosen, words marked; [B, S, 3].
 
-    Equal scores are ranked by position. Texts of fewer than k words give all of them. F1 is 0
-    where no word is marked, as in ERASER's scorer.
+    Equal scores are ranked by position. Texts of fewer than k words give all of them.
 
     Args:
       scores: of each text's words, [words].
@@ -75,7 +74,7 @@ def token_f1(
     """
     if len(scores) != len(rationales) or not len(scores):
         raise ValueError(f"{len(scores)} scored texts for {len(rationales)} rationales")
-    hits, chosen = np.zeros((2, len(scores), len(top)))
+    counts = np.zeros((len(scores), len(top), 3))
     for i, (values, marked) in enumerate(zip(scores, rationales, strict=True)):
         if np.shape(values) != np.shape(marked):
             raise ValueError(
@@ -84,12 +83,20 @@ def token_f1(
             )
         order = np.argsort(-np.asarray(values), kind="stable")
         found = np.append(0, np.cumsum(np.asarray(marked)[order]))
-        chosen[i] = np.minimum(top, len(order))
-        hits[i] = found[chosen[i].astype(int)]
-    marked = np.array([np.sum(rationale) for rationale in rationales])[:, None]  # [B, 1]
+        chosen = np.minimum(top, len(order))
+        counts[i] = np.stack(np.broadcast_arrays(found[chosen], chosen, found[-1]), -1)
+    return counts
+
+
+def token_f1(counts: np.ndarray) -> TokenF1:
+    """F1 = 2 P R / (P + R) of the k highest words against those that people marked.
+
+    `counts` are those of `token_counts`. F1 is 0 where no word is marked, as in ERASER's scorer.
+    """
     # 2 P R / (P + R) with P = hits / chosen, R = hits / marked.
+    hits, chosen, marked = np.moveaxis(np.asarray(counts), -1, 0)  # [B, S] each
     return TokenF1(
-        micro=2 * hits.sum(0) / (chosen.sum(0) + marked.sum()),
+        micro=2 * hits.sum(0) / (chosen.sum(0) + marked.sum(0)),
         macro=(2 * hits / np.maximum(chosen + marked, 1)).mean(0),
     )
 

@@ -13,24 +13,24 @@ MARKED = [np.array([False, True, False, True]), np.array([False, True])]
 def test_token_f1_by_hand():
     """Breaks if precision and recall are of other counts, or ties are not broken by position."""
     # Top 1: words 1 and 0 → hits 1, 0. Top 2: {1, 2}, {0, 1} → 1, 1. Top 5: all → 2, 1.
-    f1 = rationale.token_f1(SCORES, MARKED, top=(1, 2, 5))
+    f1 = rationale.token_f1(rationale.token_counts(SCORES, MARKED, top=(1, 2, 5)))
     np.testing.assert_allclose(
         f1.macro, [(2 / 3 + 0) / 2, (2 / 4 + 2 / 3) / 2, (4 / 6 + 2 / 3) / 2]
     )
     np.testing.assert_allclose(f1.micro, [2 * 1 / (2 + 3), 2 * 2 / (4 + 3), 2 * 3 / (6 + 3)])
-    assert rationale.token_f1(SCORES, MARKED).micro.shape == (16,)
+    assert rationale.token_counts(SCORES, MARKED).shape == (2, 16, 3)
 
 
 def test_a_text_without_rationale_counts_as_zero():
     """Breaks by dividing by zero on the review that nobody marked."""
-    f1 = rationale.token_f1(SCORES, [MARKED[0], np.zeros(2, bool)], top=(1,))
-    np.testing.assert_allclose(f1.macro, [(2 / 3 + 0) / 2])
+    counts = rationale.token_counts(SCORES, [MARKED[0], np.zeros(2, bool)], top=(1,))
+    np.testing.assert_allclose(rationale.token_f1(counts).macro, [(2 / 3 + 0) / 2])
 
 
 def test_words_and_rationales_must_have_the_same_length():
     """Breaks if scores of tokens are compared with marks of words."""
     with pytest.raises(ValueError, match=r"text 1: scores \(3,\) for a rationale \(2,\)"):
-        rationale.token_f1([SCORES[0], np.zeros(3)], MARKED)
+        rationale.token_counts([SCORES[0], np.zeros(3)], MARKED)
 
 
 def test_word_scores_by_hand():

@@ -1,0 +1,76 @@
+"""What methods are compared on: classes, masks, and texts as the classifier sees them."""
+
+import json
+
+import numpy as np
+import pytest
+
+from configs import common
+from fex_jax import metrics, predictors, tasks
+from tests import tiny_text
+
+
+def test_labels_of_the_data_become_the_predictors_classes():
+    """Breaks if a folder's first class is taken for the predictor's first class."""
+    labels = ("ant", "bee", "cat")
+    np.testing.assert_array_equal(tasks.match_classes(("cat", "ant"), labels), [2, 0])
+    np.testing.assert_array_equal(tasks.match_classes(("n01", "n02", "n03"), labels), range(3))
+    assert tasks.match_classes(("cat", "dog"), labels) is None
+
+
+def test_object_masks_are_the_explained_class_or_else_all_objects():
+    """Breaks if a map is scored against another class's object."""
+    scene = np.array([[0, 3], [7, 7]], np.uint8)
+    masks = tasks.object_masks(np.stack([scene, scene]), np.array([6, 9]))
+    np.testing.assert_array_equal(masks[0], [[0, 0], [1, 1]])
+    np.testing.assert_array_equal(masks[1], [[0, 1], [1, 1]])  # class 9 is not in the scene
+
+
+def test_both_shown():
+    """Breaks if scenes count whose second digit the predictor did not see."""
+    pair, single = np.array([[0, 3, 7]], np.uint8), np.array([[0, 3, 3]], np.uint8)
+    scenes = np.stack([pair, pair, single])
+    shown = tasks.both_shown(scenes, np.array([[6, 2], [2, 5], [2, 6]]))
+    np.testing.assert_array_equal(shown, [True, False, False])
+
+
+@pytest.fixture
+def reviews(tmp_path) -> str:
+    """Five short reviews and a long one, in ERASER's layout."""
+    texts = ["the film was great !", "a dull plot , not fun", "good", "very awful movie", "not bad"]
+    texts.append("the plot is dull . " * 30)
+    (tmp_path / "docs").mkdir()
+    rows = []
+    for i, text in enumerate(texts):
+        (tmp_path / "docs" / f"{i}.txt").write_text(text)
+        span = {"start_token": 0, "end_token": 1, "docid": f"{i}.txt", "text": ""}
+        label = "NEG" if i in (1, 3, 5) else "POS"
+        rows.append({"annotation_id": f"{i}.txt", "classification": label, "evidences": [[span]]})
+    (tmp_path / "test.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return str(tmp_path)
+
+
+def test_texts_are_cut_as_the_classifier_sees_them(reviews):
+    """Breaks if rationales keep words beyond the window, or texts and labels change places."""
+    config = common.get_config()
+    config.data.update({"name": "eraser", "path": reviews})
+    config.eval.batch_size = 4
+    config.text.too_long = "cut"
+    predictor = tiny_text.checkpoint()
+    bind = predictors.from_checkpoint(predictor)
+    task = tasks.load(predictor, bind, config, metrics.FEX)
+    assert task.inputs.ids.shape == (6, 32) and task.size == 6
+    assert task.segmentation is None and len(task.pairs) == 0
+    for i, document in enumerate(task.documents):
+        assert len(document.rationale) == len(document.text.split()) <= 30
+        negative = any(word in document.text for word in ("dull", "awful"))
+        assert task.known[i] == (0 if negative else 1)
+        assert document.rationale[0] and document.rationale.sum() == 1
+        words = int(task.inputs.features[i].max()) + 1
+        assert len(document.spans) == words
+    expected = tasks.make_prediction(bind)(predictor.params, task.inputs).argmax(-1)
+    np.testing.assert_array_equal(task.targets, expected)
+    assert task.accuracy == (task.targets == task.known).mean()
+    config.text.too_long = "refuse"
+    with pytest.raises(ValueError, match="1 of 6 texts are longer than the model's 32 tokens"):
+        tasks.load(predictor, bind, config, metrics.FEX)
