@@ -140,8 +140,8 @@ def make_step(
                 key,
                 predict=model.predict,
                 mask=model.mask,
+                features=model.features,
                 explainer=lambda params, x, y: network(params).maps(x, y[:, None])[:, 0],
-                num_features=model.num_features,
                 optimizer=optimizer,
                 objective=objective,
             )
@@ -198,8 +198,6 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
             f"{jax.device_count()} x {num_updates}"
         )
     predictor = pretrained.load(config.predictor.path, config.predictor.image_size or None)
-    if config.method == "fastshap" and isinstance(predictor, pretrained.TextCheckpoint):
-        raise ValueError("FastSHAP explains image classifiers; for texts, use method fex")
     queried = load_queried(config, predictor)
     num_examples, stream = open_inputs(config, predictor)
     num_steps = max(1, int(config.epochs * num_examples) // batch_size)
@@ -236,6 +234,7 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
             centered=config.method == "fex" and objective.budget_range > 0,
             fill=config.predictor.fill,
             unit=config.text.unit,
+            removal=config.text.removal,
         )
         (workdir / "config.json").write_text(json.dumps(config.to_dict(), indent=2) + "\n")
     start = int(state.step)

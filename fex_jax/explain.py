@@ -81,7 +81,13 @@ def load(path: str | pathlib.Path) -> "Explainer | TextExplainer":
         params = checkpoint.restore_params(export.parent / "checkpoints", shapes, step)
     if isinstance(predictor, pretrained.TextCheckpoint):
         return TextExplainer(
-            predictor, backbone, params, description["unit"], description["centered"]
+            predictor,
+            backbone,
+            params,
+            method=description["method"],
+            centered=description["centered"],
+            unit=description["unit"],
+            removal=description.get("removal", "mask"),  # exports from before it was written
         )
     return Explainer(
         predictor,
@@ -102,6 +108,7 @@ def save_description(
     centered: bool = False,
     fill: float = 0.0,
     unit: str = "word",
+    removal: str = "mask",
 ) -> None:
     """Writes all of an export but the explainer's weights, which training is yet to find."""
     directory.mkdir(parents=True, exist_ok=True)
@@ -117,6 +124,7 @@ def save_description(
         "centered": centered,
         "fill": fill,
         "unit": unit,
+        "removal": removal,
     }
     (directory / "explainer.json").write_text(json.dumps(description, indent=2) + "\n")
 
@@ -251,9 +259,9 @@ class Explainer:
                 classes = jax.lax.top_k(probabilities, k)[1]  # [B, k]
             logits = self.maps(params, pixels, classes)
             if self.method == "fastshap":  # attributions add up to f(x) − f(∅)
-                blank = model.mask(inputs[:1], jnp.zeros((1, model.num_features)))
-                gain = probabilities - model.predict(blank)
-                logits = normalize(logits, jnp.take_along_axis(gain, classes, -1))
+                gain = probabilities - model.predict(model.blank(inputs[:1]))
+                total = jnp.take_along_axis(gain, classes, -1)
+                logits = normalize(logits, total, model.features(inputs)[:, None])
             return logits, classes, probabilities
 
         return run

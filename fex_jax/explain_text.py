@@ -13,12 +13,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from fex_jax import predictors, pretrained, tokens
+from fex_jax import masking, predictors, pretrained, tokens
+from fex_jax.attributions.kernel_shap import normalize
 from fex_jax.models import Params
-from fex_jax.models.bert import BertConfig
+from fex_jax.models.bert import BertConfig, TokenBatch
 from fex_jax.models.policy import functional_policy
 from fex_jax.targets import Target, class_numbers
 
@@ -33,7 +35,7 @@ class TextExplanation:
 
     text: str
     spans: np.ndarray  # [n, 2] where each feature begins and ends in the text
-    scores: np.ndarray  # [n] λ in [0, 1]
+    scores: np.ndarray  # [n] FEX's λ in [0, 1], FastSHAP's φ
     target: int  # the explained class
     probabilities: np.ndarray  # [K] f(x); of a long text, the mean over its windows
     labels: tuple[str, ...]  # names of the K classes
@@ -96,8 +98,10 @@ class TextExplainer:
     predictor: pretrained.TextCheckpoint
     backbone: BertConfig
     params: Params
-    unit: tokens.Unit = "word"
+    method: str = "fex"  # or "fastshap"
     centered: bool = False  # logits are ranks around a free budget: λ is taken at their mean
+    unit: tokens.Unit = "word"
+    removal: str = "mask"  # what becomes of a removed feature's tokens; or "delete"
 
     def __call__(
         self,
@@ -149,10 +153,10 @@ class TextExplainer:
             total, count = np.zeros((2, len(text.spans)))
             for (first, part), values in zip(parts[i], logits[ends[i] : ends[i + 1]], strict=True):
                 size = len(part.spans)
-                values = values[:size]
-                total[first : first + size] += values - values.mean() * self.centered
+                total[first : first + size] += values[:size]
                 count[first : first + size] += 1
-            scores = 1 / (1 + np.exp(-total / count))
+            scores = total / count
+            scores = 1 / (1 + np.exp(-scores)) if self.method == "fex" else scores
             explanations.append(
                 TextExplanation(
                     listed[i],
@@ -166,6 +170,18 @@ class TextExplainer:
             )
         return explanations
 
+    def maps(self, params: Params, inputs: TokenBatch, classes: jax.Array) -> jax.Array:
+        """The network alone, jittable: texts and classes [B, k] → scores [B, k, N].
+
+        They are 0 for features beyond a text's own.
+        """
+        _, network = functional_policy(self.backbone, self.predictor.config.num_classes)
+        scores = network(params).maps(inputs, classes)
+        valid = masking.valid_features(inputs.features)[:, None]
+        if self.centered:
+            scores = scores - scores.mean(-1, keepdims=True, where=valid)
+        return jnp.where(valid, scores, 0)
+
     def _run(
         self,
         windows: list[tokens.Text],
@@ -173,7 +189,7 @@ class TextExplainer:
         batch_size: int,
         progress: bool,
     ) -> list[np.ndarray]:
-        """Of each window: f's probabilities [K], or the map's logits [N] of the given class."""
+        """Of each window: f's probabilities [K], or the map [N] of the given class."""
         lengths = np.array(
             [tokens.bucket(len(w.ids) + 2, self.predictor.config.max_length) for w in windows]
         )
@@ -190,20 +206,31 @@ class TextExplainer:
             if classes is None:
                 values = self._predict(self.predictor.params, inputs)
             else:
-                values = self._maps(self.params, inputs, classes[filled])
+                values = self._explain(self.predictor.params, self.params, inputs, classes[filled])
             for w, value in zip(numbers, np.asarray(values), strict=False):
                 results[w] = value
         return results
 
+    def _model(self, params: Params, inputs: TokenBatch) -> predictors.Model:
+        mask_id = self.predictor.tokenizer.mask_id if self.removal == "mask" else None
+        return predictors.bert(self.predictor.config, params, inputs.ids.shape[1], mask_id)
+
     @functools.cached_property
     def _predict(self) -> Any:
-        def predict(params: Params, inputs: Any) -> jax.Array:
-            length = inputs.ids.shape[1]
-            return predictors.bert(self.predictor.config, params, length, None).predict(inputs)
-
-        return jax.jit(predict)
+        return jax.jit(lambda params, inputs: self._model(params, inputs).predict(inputs))
 
     @functools.cached_property
-    def _maps(self) -> Any:
-        _, network = functional_policy(self.backbone, self.predictor.config.num_classes)
-        return jax.jit(lambda params, inputs, y: network(params).maps(inputs, y[:, None])[:, 0])
+    def _explain(self) -> Any:
+        """(predictor's and policy's parameters, texts, classes [B]) → λ's logits, or φ, [B, N]."""
+
+        @jax.jit
+        def run(predictor_params, params, inputs, targets):
+            scores = self.maps(params, inputs, targets[:, None])[:, 0]
+            if self.method == "fastshap":  # attributions add up to f(x) − f(∅)
+                model = self._model(predictor_params, inputs)
+                gain = model.predict(inputs) - model.predict(model.blank(inputs))
+                total = jnp.take_along_axis(gain, targets[:, None], -1)[:, 0]
+                scores = normalize(scores, total, model.features(inputs))
+            return scores
+
+        return run

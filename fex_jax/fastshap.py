@@ -3,6 +3,7 @@
 The explainer φ and the black box f enter as in `ppo`: predict(inputs) and mask(inputs, masks), and
 
     explainer(params, inputs, targets) -> φ [B, N], attributions of the target's probability
+    features(inputs) -> bool [B, N], the n ≤ N features that an input has, as `Model.features`
 
 Shapes: B inputs, K classes, N features, S coalitions drawn per input.
 """
@@ -16,6 +17,7 @@ import jax.numpy as jnp
 import optax
 
 from fex_jax.attributions.kernel_shap import normalize, sample_coalitions
+from fex_jax.predictors import Inputs
 from fex_jax.updates import Metrics, TrainState, update
 
 
@@ -46,8 +48,9 @@ class Objective:
 class Game(NamedTuple):
     """A batch with what f says of its coalitions; the leading axis of every field is B."""
 
-    inputs: jax.Array
+    inputs: Inputs
     targets: jax.Array  # [B]
+    valid: jax.Array  # [B, N] bool, the features that an input has
     coalitions: jax.Array  # [B, S, N] bool
     worth: jax.Array  # [B, S] v(S) = f_y(S⊙x)
     empty: jax.Array  # [B] v(∅)
@@ -55,32 +58,34 @@ class Game(NamedTuple):
 
 
 def loss(attributions: jax.Array, game: Game, objective: Objective) -> tuple[jax.Array, Metrics]:
-    """L = N E_S (v(∅) + Σ_{i∈S} φ_i − v(S))², S from the Shapley kernel; φ [B, N].
+    """L = E_x n E_S (v(∅) + Σ_{i∈S} φ_i − v(S))², S from the Shapley kernel; φ [B, N].
 
     Under "normalize" the gap v(x) − v(∅) − Σφ is first shared out equally among the features;
-    under "penalty" its square is added, times `gap_coef`.
+    under "penalty" its square is added, times `gap_coef`. The factor is an input's own n: errors
+    in proportion to φ ~ 1/n cost 1/n in a coalition's square, so that long and short texts count
+    alike, in whatever batch they are.
     """
     total = game.full - game.empty
-    gap = total - attributions.sum(-1)
+    gap = total - attributions.sum(-1, where=game.valid)
     if objective.efficiency == "normalize":
-        attributions = normalize(attributions, total)
+        attributions = normalize(attributions, total, game.valid)
     inside = jnp.einsum("bsn,bn->bs", game.coalitions.astype(jnp.float32), attributions)
-    error = jnp.mean((game.empty[:, None] + inside - game.worth) ** 2)
-    value = attributions.shape[-1] * error
+    errors = jnp.mean((game.empty[:, None] + inside - game.worth) ** 2, -1)  # [B]
+    value = jnp.mean(game.valid.sum(-1) * errors)
     if objective.efficiency == "penalty":
         value = value + objective.gap_coef * jnp.mean(gap**2)
     return value, {
         "loss": value,
-        "value/explained_variance": 1 - error / jnp.maximum(jnp.var(game.worth), 1e-12),
+        "value/explained_variance": 1 - errors.mean() / jnp.maximum(jnp.var(game.worth), 1e-12),
         "efficiency_gap": jnp.mean(jnp.abs(gap)),
     }
 
 
 def play(
-    predict: Callable[[jax.Array], jax.Array],
-    mask: Callable[[jax.Array, jax.Array], jax.Array],
-    inputs: jax.Array,
-    num_features: int,
+    predict: Callable[[Inputs], jax.Array],
+    mask: Callable[[Inputs, jax.Array], Inputs],
+    features: Callable[[Inputs], jax.Array],
+    inputs: Inputs,
     key: jax.Array,
     objective: Objective,
 ) -> Game:
@@ -99,12 +104,14 @@ def play(
     def worth(kept: jax.Array) -> jax.Array:
         return jnp.take_along_axis(predict(mask(inputs, kept)), targets[:, None], -1)[:, 0]
 
-    coalitions = sample_coalitions(mask_key, objective.num_masks, len(targets), num_features)
-    empty = jnp.zeros((1, len(targets), num_features), bool)
+    valid = features(inputs)
+    coalitions = sample_coalitions(mask_key, objective.num_masks, valid)
+    empty = jnp.zeros_like(valid)[None]
     answers = jax.lax.map(worth, jnp.concatenate([empty, coalitions]))  # [1 + S, B]
     return Game(
         inputs=inputs,
         targets=targets,
+        valid=valid,
         coalitions=jnp.swapaxes(coalitions, 0, 1),
         worth=answers[1:].T,
         empty=answers[0],
@@ -114,18 +121,18 @@ def play(
 
 def train_step(
     state: TrainState,
-    inputs: jax.Array,
+    inputs: Inputs,
     key: jax.Array,
     *,
-    predict: Callable[[jax.Array], jax.Array],
-    mask: Callable[[jax.Array, jax.Array], jax.Array],
-    explainer: Callable[[dict, jax.Array, jax.Array], jax.Array],
-    num_features: int,
+    predict: Callable[[Inputs], jax.Array],
+    mask: Callable[[Inputs, jax.Array], Inputs],
+    features: Callable[[Inputs], jax.Array],
+    explainer: Callable[[dict, Inputs, jax.Array], jax.Array],
     optimizer: optax.GradientTransformation,
     objective: Objective,
 ) -> tuple[TrainState, Metrics]:
     """One batch: S coalitions of every input, then `num_updates` gradient steps."""
-    game = play(predict, mask, inputs, num_features, key, objective)
+    game = play(predict, mask, features, inputs, key, objective)
     state, metrics = update(
         state,
         game,

@@ -48,6 +48,16 @@ class Model:
             size *= length
         return size
 
+    def features(self, inputs: Inputs) -> jax.Array:
+        """Which of the N features each input has, bool [B, N]."""
+        if self.valid is not None:
+            return self.valid(inputs)
+        return jnp.ones((len(jax.tree.leaves(inputs)[0]), self.num_features), bool)
+
+    def blank(self, inputs: Inputs) -> Inputs:
+        """The inputs without any of their features, what v(∅) = f(∅⊙x) is asked about."""
+        return self.mask(inputs, jnp.zeros_like(self.features(inputs)))
+
 
 def vit(
     config: ViTConfig, params: Params, fill: float = 0.0, dtype: jnp.dtype = jnp.float32

@@ -2,12 +2,13 @@
 
 import json
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import train
-from configs import bert_movies
-from fex_jax import explain, pretrained
+from configs import bert_movies, common
+from fex_jax import explain, predictors, pretrained, tokens
 from fex_jax.explain_text import TextExplainer, TextExplanation
 from fex_jax.models.policy import functional_policy
 from tests import tiny_text
@@ -99,12 +100,11 @@ def test_html_is_escaped(explanation):
     assert page.count("font-weight:bold") == 1 and "bold;border" in page.split("good</span>")[0]
 
 
-def test_training_on_texts_ends_in_an_explainer(tmp_path):
-    """Breaks if texts cannot go through the trainer, the export or `explain.load`."""
+def train_on_texts(config, tmp_path):
+    """The explainer of three steps, and the lines of its log."""
     pretrained.save(tmp_path / "predictor", tiny_text.checkpoint())
     rows = [{"text": TEXTS[i % 3], "label": f"class {i % 2}"} for i in range(24)]
     (tmp_path / "texts.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    config = bert_movies.get_config()
     config.update_from_flattened_dict(
         {
             "data.name": "texts", "data.path": str(tmp_path / "texts.jsonl"),
@@ -114,8 +114,57 @@ def test_training_on_texts_ends_in_an_explainer(tmp_path):
     )  # fmt: skip
     train.train(config, tmp_path / "run")
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line)["step"] for line in lines] == [1, 2, 3]
-    assert 3 <= json.loads(lines[-1])["policy/num_features"] <= 7  # words, not 32 places
-    explainer = explain.load(tmp_path / "run")
+    log = [json.loads(line) for line in lines]
+    assert [line["step"] for line in log] == [1, 2, 3]
+    return explain.load(tmp_path / "run"), log
+
+
+def test_training_on_texts_ends_in_an_explainer(tmp_path):
+    """Breaks if texts cannot go through the trainer, the export or `explain.load`."""
+    explainer, log = train_on_texts(bert_movies.get_config(), tmp_path)
+    assert 3 <= log[-1]["policy/num_features"] <= 7  # words, not 32 places
     assert explainer.unit == "word" and explainer.centered
     assert len(explainer(TEXTS)[1].scores) == 3
+
+
+def test_fastshap_explains_texts(tmp_path):
+    """Breaks if φ of a text does not add up to f(x) − f(∅), in the way that training removed."""
+    config = common.fastshap(bert_movies.get_config())
+    config.text.removal = "delete"
+    explainer, log = train_on_texts(config, tmp_path)
+    assert np.isfinite(log[-1]["loss"])
+    assert (explainer.method, explainer.centered) == ("fastshap", False)
+    predictor = explainer.predictor
+    inputs = tokens.collate(predictor.tokenizer(TEXTS, "word"), 32, predictor.tokenizer)
+    model = predictors.bert(predictor.config, predictor.params, 32, None)
+    blank = model.mask(inputs, jnp.zeros((3, 32), bool))
+    gain = np.asarray(model.predict(inputs) - model.predict(blank))
+    assert np.abs(gain).max() > 1e-4
+    for row, explanation in enumerate(explainer(TEXTS)):
+        np.testing.assert_allclose(
+            explanation.scores.sum(), gain[row, explanation.target], atol=1e-6
+        )
+        assert explanation.to_html().count("<span") == len(explanation.words)
+    # In windows, a word's φ is a mean over those that it is in.
+    assert explainer(" ".join(TEXTS * 9))[0].num_windows > 3
+
+
+def test_maps_are_of_the_features_that_exist(explainer):
+    """Breaks if padding moves the centre of a map, or has a score."""
+    predictor = explainer.predictor
+    split = predictor.tokenizer(TEXTS, "word")
+    classes = np.array([[0, 1], [1, 0], [1, 1]])
+    long, short = (
+        np.asarray(
+            explainer.maps(
+                explainer.params, tokens.collate(split, length, predictor.tokenizer), classes
+            )
+        )
+        for length in (32, 12)
+    )
+    assert long.shape == (3, 2, 32)
+    np.testing.assert_allclose(long[..., :12], short, atol=1e-5)
+    for row, text in enumerate(split):
+        size = len(text.spans)
+        np.testing.assert_allclose(long[row, :, :size].mean(-1), 0, atol=1e-6)
+        assert not long[row, :, size:].any() and long[row, :, :size].std() > 1e-4

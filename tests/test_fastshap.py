@@ -11,14 +11,17 @@ import pytest
 from fex_jax import fastshap
 from fex_jax.attributions.kernel_shap import all_coalitions, normalize
 from fex_jax.updates import TrainState
-from tests.attributions.conftest import game  # noqa: F401
+from tests.attributions.conftest import game, padded  # noqa: F401
 from tests.attributions.test_kernel_shap import shapley
 
 
 def test_normalized_attributions_add_up():
     """Breaks if the efficiency gap is shared out unequally."""
-    phi = normalize(jnp.array([[1.0, 2.0, 4.0]]), jnp.array([10.0]))
+    phi = normalize(jnp.array([[1.0, 2.0, 4.0]]), jnp.array([10.0]), jnp.ones((1, 3), bool))
     np.testing.assert_allclose(phi, [[2, 3, 5]])
+    valid = jnp.array([[True, False, True], [False, True, False]])
+    phi = normalize(jnp.array([[1.0, jnp.nan, 4.0], [9, 9, 9]]), jnp.array([7.0, 1.0]), valid)
+    np.testing.assert_allclose(phi, [[2, 0, 5], [0, 1, 0]])
 
 
 def test_shapley_values_are_the_minimum(game):  # noqa: F811
@@ -36,8 +39,9 @@ def test_shapley_values_are_the_minimum(game):  # noqa: F811
     coalitions = jnp.broadcast_to(masks, (5, *masks.shape))
     worths = jnp.stack([worth(m) for m in masks], 1)
     played = fastshap.Game(
-        inputs, targets, coalitions, worths, worth(np.zeros(4)), worth(np.ones(4))
-    )
+        inputs, targets, model.features(inputs), coalitions, worths,
+        worth(np.zeros(4)), worth(np.ones(4)),
+    )  # fmt: skip
     objective = fastshap.Objective()
     slope = jax.grad(lambda phi: fastshap.loss(phi, played, objective)[0])(exact)
     np.testing.assert_allclose(slope, 0, atol=2e-5)
@@ -50,10 +54,31 @@ def test_shapley_values_are_the_minimum(game):  # noqa: F811
     np.testing.assert_allclose(fastshap.loss(exact + 0.1, played, objective)[0], best, atol=1e-6)
 
 
-@pytest.mark.parametrize("targets", ["argmax", "sampled", "uniform"])
-def test_training_approaches_the_shapley_values(game, targets):  # noqa: F811
+@pytest.mark.parametrize("efficiency", ["normalize", "penalty"])
+def test_padding_has_no_loss(padded, efficiency):  # noqa: F811
+    """Breaks if what φ says of features that do not exist matters, or N is not the input's own."""
+    objective = fastshap.Objective(efficiency=efficiency)
+    (model, inputs, _), alone = padded(6, [5, 3, 1, 4, 2])
+    play = functools.partial(fastshap.play, key=jax.random.key(0), objective=objective)
+    played = play(model.predict, model.mask, model.features, inputs)
+    phi = jax.random.normal(jax.random.key(1), (5, 6))
+    slope = jax.grad(lambda phi: fastshap.loss(phi, played, objective)[0])(phi)
+    assert np.isfinite(slope).all() and not slope[~played.valid].any()
+    losses = []
+    for row, (_, x, _) in enumerate(alone):
+        part = jax.tree.map(lambda leaf, row=row: leaf[row : row + 1], played)
+        size = x.shape[1]
+        cut = part._replace(valid=part.valid[:, :size], coalitions=part.coalitions[..., :size])
+        losses.append(fastshap.loss(phi[row : row + 1, :size], cut, objective)[0])
+    np.testing.assert_allclose(fastshap.loss(phi, played, objective)[0], np.mean(losses), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "targets, sizes", [("argmax", [6] * 5), ("sampled", [6, 4, 2, 1, 5]), ("uniform", [6] * 5)]
+)
+def test_training_approaches_the_shapley_values(padded, targets, sizes):  # noqa: F811
     """Breaks if coalitions, targets or updates do not lead to the game's Shapley values."""
-    model, inputs, _ = game(6)
+    model, inputs, _ = padded(6, sizes)[0]
     optimizer = optax.adam(optax.cosine_decay_schedule(0.05, 300))
     params = jnp.zeros((5, 2, 6))  # a table is an explainer that can represent any φ
     step = jax.jit(
@@ -61,8 +86,8 @@ def test_training_approaches_the_shapley_values(game, targets):  # noqa: F811
             fastshap.train_step,
             predict=model.predict,
             mask=model.mask,
+            features=model.features,
             explainer=lambda table, x, y: table[jnp.arange(5), y],
-            num_features=6,
             optimizer=optimizer,
             objective=fastshap.Objective(targets=targets, num_updates=1, num_masks=32),
         )
@@ -73,7 +98,8 @@ def test_training_approaches_the_shapley_values(game, targets):  # noqa: F811
     top = np.asarray(model.predict(inputs)).argmax(-1)
     exact = shapley(model, inputs, top)
     total = model.predict(inputs) - model.predict(0 * inputs)
-    phi = normalize(state.params[jnp.arange(5), top], total[jnp.arange(5), top])
+    rows = jnp.arange(5)
+    phi = normalize(state.params[rows, top], total[rows, top], model.features(inputs))
     np.testing.assert_allclose(phi, exact, atol=0.02)
     assert np.abs(exact).max() > 0.1
     assert metrics["value/explained_variance"] > 0.8

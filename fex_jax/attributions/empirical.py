@@ -13,19 +13,21 @@ def empirical(
 ) -> jax.Array:
     """φ_i(x) = Σ_m m_i f_y(m⊙x) / K_m over all 2^N masks but the empty one (Eq. 2): [B, N].
 
-    N is at most 16: f sees each input 2^N − 1 times, one mask at a time; no randomness.
+    N is at most 16: f sees each input 2^N − 1 times, one mask at a time; no randomness. Where an
+    input has fewer features, N is their number and φ of the others 0.
     """
     size = model.num_features
     if not 1 <= size <= _MOST_FEATURES:
         raise ValueError(f"the input has {size} features; 2^N queries allow 1 to {_MOST_FEATURES}")
-    bits = jnp.arange(size)
+    bits, valid = jnp.arange(size), model.features(inputs)
+    repeats = 2.0 ** (~valid).sum(-1, keepdims=True)  # masks that differ where nothing is
 
     def add(total: jax.Array, number: jax.Array) -> tuple[jax.Array, None]:
-        kept = (number >> bits) & 1  # [N]
-        masks = jnp.broadcast_to(kept, (len(targets), size))
+        masks = ((number >> bits) & 1) * valid  # [B, N]
         probabilities = model.predict(model.mask(inputs, masks))
-        share = jnp.take_along_axis(probabilities, targets[:, None], -1) / kept.sum()  # [B, 1]
-        return total + kept * share, None
+        kept = jnp.maximum(masks.sum(-1, keepdims=True), 1)
+        share = jnp.take_along_axis(probabilities, targets[:, None], -1) / kept  # [B, 1]
+        return total + masks * share / repeats, None
 
     zero = jnp.zeros((len(targets), size))
     return jax.lax.scan(add, zero, jnp.arange(1, 2**size))[0]

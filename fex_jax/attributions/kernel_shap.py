@@ -23,20 +23,22 @@ def kernel_shap(
 
     v(S) = f_y(S⊙x). w(S) ∝ (N − 1) / (C(N,|S|) |S| (N − |S|)). Coalitions are drawn from w in
     complementary pairs (Covert and Lee, AISTATS 2021), and where `num_queries` suffices for all
-    2^N − 2 of them, each is asked once and φ are the exact Shapley values.
+    2^N − 2 of them, each is asked once and φ are the exact Shapley values. Where an input has
+    fewer features, N is their number and φ of the others 0.
     """
-    size, batch = model.num_features, len(targets)
+    size, valid = model.num_features, model.features(inputs)
     if size < 20 and 2**size - 2 <= num_queries:
+        # A feature that is not there changes no Shapley value of the others, and no answer.
         masks, weights = all_coalitions(size)
-        masks = jnp.broadcast_to(masks[:, None], (len(masks), batch, size))
+        masks = masks[:, None] & valid
     else:
-        masks = sample_coalitions(key, num_queries, batch, size)
+        masks = sample_coalitions(key, num_queries, valid)
         weights = jnp.full(len(masks), 1 / len(masks))
-    ends = jnp.broadcast_to(jnp.array([[[False]], [[True]]]), (2, batch, size))
+    ends = jnp.stack([jnp.zeros_like(valid), valid])
     answers = target_probabilities(model, inputs, targets, jnp.concatenate([ends, masks]), chunk)
     gains = answers[2:] - answers[0]
-    columns = (jnp.swapaxes(masks, 0, 1), gains.T, answers[1] - answers[0])
-    return jax.lax.map(lambda image: constrained_regression(*image, weights), columns)
+    columns = (jnp.swapaxes(masks, 0, 1), gains.T, answers[1] - answers[0], valid)
+    return jax.lax.map(lambda one: constrained_regression(*one, weights), columns)
 
 
 def all_coalitions(size: int) -> tuple[jax.Array, jax.Array]:
@@ -48,35 +50,45 @@ def all_coalitions(size: int) -> tuple[jax.Array, jax.Array]:
     return jnp.asarray(masks, bool), jnp.asarray(weights / weights.sum(), jnp.float32)
 
 
-def sample_coalitions(key: jax.Array, count: int, batch: int, size: int) -> jax.Array:
-    """Coalitions drawn from the Shapley kernel with their complements, [M, B, N]; M ≥ `count`."""
+def sample_coalitions(key: jax.Array, count: int, valid: jax.Array) -> jax.Array:
+    """Coalitions drawn from the Shapley kernel with their complements, [M, B, N]; M ≥ `count`.
+
+    Of the n features that an input has, `valid` [B, N], they hold 1 to n − 1; where n is 1, all or
+    none: there is nothing between, and both are consistent with φ = v(x) − v(∅).
+    """
     half = -(-count // 2)
+    batch, size = valid.shape
     size_key, member_key = jax.random.split(key)
-    sizes = np.arange(1, size)
-    logits = jnp.asarray(-np.log(sizes * (size - sizes)), jnp.float32)
+    sizes = jnp.arange(1, max(size, 2))
+    others = valid.sum(-1, keepdims=True) - sizes  # [B, N − 1]
+    logits = jnp.where(others > 0, -jnp.log(sizes * jnp.maximum(others, 1.0)), -jnp.inf)
     members = 1 + jax.random.categorical(size_key, logits, shape=(half, batch))
-    order = jnp.argsort(jax.random.uniform(member_key, (half, batch, size)), -1)
-    ranks = jnp.argsort(order, -1)
+    places = jax.random.uniform(member_key, (half, batch, size))
+    ranks = jnp.argsort(jnp.argsort(jnp.where(valid, places, 1.0), -1), -1)
     masks = ranks < members[..., None]
-    return jnp.concatenate([masks, ~masks])
+    return jnp.concatenate([masks, ~masks]) & valid
 
 
-def normalize(attributions: jax.Array, total: jax.Array) -> jax.Array:
-    """φ_i + (total − Σφ) / N: attributions [..., N] that add up to `total` [...]."""
-    gap = total - attributions.sum(-1)
-    return attributions + gap[..., None] / attributions.shape[-1]
+def normalize(attributions: jax.Array, total: jax.Array, valid: jax.Array) -> jax.Array:
+    """φ_i + (total − Σφ) / n: attributions [..., N] that add up to `total` [...].
+
+    The n features are those that are `valid` [..., N]; the others become 0, whatever they held.
+    """
+    share = total / valid.sum(-1) - attributions.mean(-1, where=valid)
+    return jnp.where(valid, attributions + share[..., None], 0)
 
 
 def constrained_regression(
-    masks: jax.Array, gains: jax.Array, total: jax.Array, weights: jax.Array
+    masks: jax.Array, gains: jax.Array, total: jax.Array, valid: jax.Array, weights: jax.Array
 ) -> jax.Array:
-    """φ minimising Σ w (gains − φ·S)² with Σ φ = total: [M, N], [M], scalar, [M] → [N].
+    """φ minimising Σ w (gains − φ·S)² with Σ φ = total: [M, N], [M], scalar, [N], [M] → [N].
 
-    With A = Σ w S Sᵀ and b = Σ w S gains: φ = A⁻¹ (b − λ 1), λ = (1ᵀA⁻¹b − total) / 1ᵀA⁻¹1.
+    With A = Σ w S Sᵀ and b = Σ w S gains: φ = A⁻¹ (b − λ 1), λ = (1ᵀA⁻¹b − total) / 1ᵀA⁻¹1, where
+    1 holds a one for each `valid` feature. The others are in no coalition and get φ = 0.
     """
     masks = masks.astype(jnp.float32)
     gram = (masks * weights[:, None]).T @ masks + _RIDGE * jnp.eye(masks.shape[1])
-    ones = jnp.ones(masks.shape[1])
+    ones = valid.astype(jnp.float32)
     solved = jnp.linalg.solve(gram, jnp.stack([masks.T @ (weights * gains), ones], -1))
     unconstrained, direction = solved[:, 0], solved[:, 1]
     return unconstrained - direction * (unconstrained.sum() - total) / direction.sum()

@@ -45,7 +45,15 @@ def smooth_rise(
     A mask is a grid of `cells` x `cells` Bernoulli(p) values, upsampled bilinearly to one cell more
     than the image and cropped at a random offset; a pixel under mask value m becomes
     m x + (1 − m) fill. The saliency of a pixel is Σ_m f_y(m⊙x) m / (K p).
+
+    Raises:
+      ValueError: features that do not lie in rows and columns.
     """
+    if len(model.grid) != 2:
+        raise ValueError(
+            f"smooth_rise needs features in rows and columns, but they lie in {model.grid}; rise "
+            "takes any"
+        )
     height, width = inputs.shape[1:3]
     cell = (-(-height // cells), -(-width // cells))
     shape = (num_queries, len(targets))

@@ -22,6 +22,16 @@ def test_equals_the_sum_over_all_masks(game, num_features):
     np.testing.assert_allclose(actual, expected, rtol=2e-4)
 
 
+def test_padding_changes_nothing(padded):
+    """Breaks if features that do not exist count for K_m, or repeat a mask."""
+    sizes = [5, 3, 1, 4, 2]
+    whole, alone = padded(6, sizes)
+    actual = empirical(*whole)
+    for row, (few, size) in enumerate(zip(alone, sizes, strict=True)):
+        np.testing.assert_allclose(actual[row, :size], empirical(*few)[0], rtol=2e-4)
+        assert not actual[row, size:].any()
+
+
 def test_is_an_expectation(game):
     """Breaks if φ is not A(x) E_p[m] with p(m|x) = f(m⊙x) / (A(x) K_m) (Eq. 5, 6)."""
     model, x, _ = game(3)

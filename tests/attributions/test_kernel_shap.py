@@ -16,7 +16,8 @@ def shapley(model, inputs, targets) -> np.ndarray:
     """φ_i = Σ_S |S|! (N − |S| − 1)! / N! (v(S ∪ i) − v(S)), by enumeration."""
     size = model.num_features
     masks = np.array(list(itertools.product([0, 1], repeat=size)))
-    worth = {tuple(m): np.asarray(model.predict(inputs * m))[range(5), targets] for m in masks}
+    rows = range(len(inputs))
+    worth = {tuple(m): np.asarray(model.predict(inputs * m))[rows, targets] for m in masks}
     values = np.zeros((len(inputs), size))
     for mask, i in itertools.product(masks, range(size)):
         if not mask[i]:
@@ -56,11 +57,41 @@ def test_attributions_add_up_whatever_is_asked(game):
 
 def test_sizes_follow_the_kernel():
     """Breaks if P(|S| = k) is not proportional to 1 / (k (N − k)), or pairs are no complements."""
-    masks = np.asarray(sample_coalitions(jax.random.key(0), 4000, 5, 7))
+    masks = np.asarray(sample_coalitions(jax.random.key(0), 4000, jnp.ones((5, 7), bool)))
     np.testing.assert_array_equal(masks[:2000], ~masks[2000:])
     share = np.bincount(masks.sum(-1).ravel(), minlength=8)[1:7] / masks[..., 0].size
     expected = 1 / (np.arange(1, 7) * np.arange(6, 0, -1))
     np.testing.assert_allclose(share, expected / expected.sum(), atol=0.02)
+
+
+SIZES = [5, 3, 1, 2, 5]
+
+
+def test_coalitions_are_of_the_features_that_exist():
+    """Breaks if sizes follow another N than the input's own, or a coalition holds padding."""
+    valid = np.arange(7) < np.array(SIZES)[:, None]
+    masks = np.asarray(sample_coalitions(jax.random.key(0), 4000, jnp.asarray(valid)))
+    assert not (masks & ~valid).any()
+    assert ((masks[:2000] ^ masks[2000:]) == valid).all()
+    for row in (0, 1):
+        size = SIZES[row]
+        share = np.bincount(masks[:, row].sum(-1), minlength=size + 1) / 4000
+        expected = np.array([0, *1 / (np.arange(1, size) * np.arange(size - 1, 0, -1)), 0])
+        np.testing.assert_allclose(share, expected / expected.sum(), atol=0.02)
+    # Of five features each is as likely as another.
+    np.testing.assert_allclose(masks[:, 0].mean(0)[:5], 0.5, atol=0.02)
+
+
+@pytest.mark.parametrize("size, tolerance", [(24, 0.02), (8, 2e-5)])
+def test_padding_changes_no_shapley_value(padded, size, tolerance):
+    """Breaks if padding takes a share, for coalitions drawn (N = 24) and all of them (N = 8)."""
+    (model, inputs, targets), alone = padded(size, SIZES)
+    scores = kernel_shap(model, inputs, targets, jax.random.key(0), num_queries=2000)
+    assert not scores[~np.asarray(model.valid(inputs))].any()
+    ends = [np.asarray(model.predict(inputs * kept))[range(5), targets] for kept in (1, 0)]
+    np.testing.assert_allclose(scores.sum(-1), ends[0] - ends[1], atol=1e-5)
+    for row, few in enumerate(alone):
+        np.testing.assert_allclose(scores[row, : SIZES[row]], shapley(*few)[0], atol=tolerance)
 
 
 def test_agrees_with_captum():

@@ -21,6 +21,22 @@ def test_regression_is_scikit_learns():
     np.testing.assert_allclose(actual, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("ridge", [0.0, 0.3])
+def test_padding_is_in_no_regression(padded, ridge):
+    """Breaks if features that do not exist count for a distance or get a coefficient."""
+    sizes, key, count = [5, 3, 1, 6, 2], jax.random.key(1), 80
+    (model, inputs, targets), alone = padded(8, sizes)
+    masks = np.asarray(random_masks(key, count, 5, 8, 0.5))
+    scores = lime(model, inputs, targets, key, num_queries=count, ridge=ridge)
+    assert not scores[~np.asarray(model.valid(inputs))].any()
+    for row, (few, x, target) in enumerate(alone):
+        kept = masks[:, row, : sizes[row]]
+        answers = np.asarray(few.predict(x * kept))[:, target[0]]
+        weights = np.exp(-((1 - np.sqrt(kept.mean(-1))) ** 2) / (2 * 0.25**2))
+        expected = Ridge(alpha=ridge).fit(kept, answers, weights).coef_
+        np.testing.assert_allclose(scores[row, : sizes[row]], expected, atol=1e-5)
+
+
 def test_agrees_with_captum():
     """Breaks if masks, distances or the linear model are not those of captum's LIME."""
     captum = pytest.importorskip("captum.attr")

@@ -45,6 +45,12 @@ def test_smooth_masks_find_the_patch(spot):
     np.testing.assert_allclose(scores[0, 15], 0.5, atol=0.05)
 
 
+def test_smooth_masks_need_a_plane(game):
+    """Breaks if a text fails at the shape of an image."""
+    with pytest.raises(ValueError, match="rows and columns, but they lie in \\(6,\\); rise"):
+        smooth_rise(*game(6), jax.random.key(0))
+
+
 def test_keys_decide(spot, game):
     """Breaks if a method draws anything that its key does not decide."""
     model, inputs, targets = game(6)
