@@ -37,4 +37,7 @@ METHODS = {
     "attlrp": attlrp,
 }
 
-__all__ = ["METHODS", *METHODS]
+# Soft masks that lie over rows and columns; every other method explains texts too.
+IMAGES_ONLY = frozenset({"smooth_rise"})
+
+__all__ = ["IMAGES_ONLY", "METHODS", *METHODS]
