@@ -96,11 +96,14 @@ def bert(
     """A BERT-family classifier on batches of `length` tokens; N = `length`, fewer are valid.
 
     A removed token becomes `mask_id`, or with None is hidden from attention. Whether features are
-    tokens or words is the batch's to say. x is the word embeddings, so that what a removed
-    feature stands for, as a baseline of gradients, is `embed(mask(inputs, masks))`.
+    tokens or words is the batch's to say. x is the word embeddings, zero where nothing attends: f
+    does not read them there, and a path of gradients from the blank text has somewhere to begin.
     """
     _, bind = functional(lambda rngs: BertClassifier(config, dtype=dtype, rngs=rngs))
     network = bind(params)
+
+    def embed(inputs: TokenBatch) -> jax.Array:
+        return jnp.where(inputs.attention[..., None], network.backbone.embed(inputs), 0)
 
     def tokens(values: jax.Array, inputs: TokenBatch) -> jax.Array:
         return masking.sum_over_features(values, inputs.features)
@@ -110,7 +113,7 @@ def bert(
         mask=lambda inputs, masks: masking.tokens(inputs, masks, mask_id),
         grid=(length,),
         valid=lambda inputs: masking.valid_features(inputs.features),
-        embed=network.backbone.embed,
+        embed=embed,
         logits=network.from_embeddings,
         pool=lambda values, inputs: tokens(values.sum(-1), inputs),
         network=network,

@@ -39,6 +39,18 @@ def test_embeddings_give_the_same_logits(family):
     )
 
 
+def test_embeddings_of_what_is_deleted_are_zero():
+    """Breaks if deleting words does not move x, from where no gradient's path would begin."""
+    model, inputs = _model(mask_id=None), _inputs()
+    deleted = model.mask(inputs, jnp.tile(jnp.arange(12) < 2, (2, 1)))
+    x = model.embed(deleted)
+    np.testing.assert_array_equal((x != 0).any(-1), deleted.attention)
+    assert deleted.attention.sum() < inputs.attention.sum() < inputs.attention.size
+    np.testing.assert_allclose(
+        jax.nn.softmax(model.logits(x, deleted)), model.predict(deleted), rtol=1e-5, atol=1e-6
+    )
+
+
 def test_padding_and_length_change_nothing():
     """Breaks if padding is attended to: a text must not depend on the bucket it falls into."""
     checkpoint = tiny_text.checkpoint("roberta")

@@ -37,6 +37,7 @@ METHODS = {
     "attlrp": attlrp,
 }
 
-IMAGES_ONLY = frozenset({"smooth_rise"})  # its masks are pictures
+# Soft masks that lie over rows and columns; every other method explains texts too.
+IMAGES_ONLY = frozenset({"smooth_rise"})
 
 __all__ = ["IMAGES_ONLY", "METHODS", *METHODS]

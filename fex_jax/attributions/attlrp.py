@@ -1,6 +1,6 @@
 """AttLRP: layer-wise relevance of attention, times its gradient, rolled out to CLS.
 
-Shapes: B images, N patches, T tokens, D hidden size, K classes.
+Shapes: B inputs, N features, T tokens, D hidden size, K classes.
 """
 
 from collections.abc import Callable
@@ -9,23 +9,26 @@ import jax
 import jax.numpy as jnp
 
 from fex_jax.attributions.gradients import require, tapped_gradients
-from fex_jax.models.vit import Block, ViTClassifier
-from fex_jax.predictors import Model
+from fex_jax.models import bert, vit
+from fex_jax.predictors import Inputs, Model
+
+Network = vit.ViTClassifier | bert.BertClassifier
 
 
 # Divisions by sums near zero magnify rounding, as that of the TF32 that GPUs multiply in.
 @jax.default_matmul_precision("highest")
-def attlrp(model: Model, inputs: jax.Array, targets: jax.Array, key: jax.Array) -> jax.Array:
+def attlrp(model: Model, inputs: Inputs, targets: jax.Array, key: jax.Array) -> jax.Array:
     """CLS row of Ā_L ⋯ Ā_1, Ā = I + mean_heads((∇A ⊙ R_A)₊) (Chefer, Gur & Wolf, 2021).
 
     R_A is the relevance of a block's attention A, propagated from the target's logit down to the
     first block: by the z⁺ rule (α = 1) through linear layers, in halves to the two factors of a
-    product, in shares to the two terms of a residual sum, unchanged through softmax, GELU,
-    LayerNorm and LayerScale. Its divisions by sums near zero need a model that runs in float32.
+    product, in shares to the two terms of a residual sum, unchanged through softmax, LayerNorm,
+    LayerScale and activations. Its divisions by sums near zero need a model that runs in float32.
 
     Args:
-      model: of a `ViTClassifier` without SwiGLU, or a ValueError says what does not fit.
-      inputs: images, B of them.
+      model: of a `ViTClassifier` without SwiGLU or of a `BertClassifier`, or a ValueError says
+        what does not fit.
+      inputs: B of them.
       targets: the explained classes y [B].
       key: unused, here for all methods to be called alike.
 
@@ -34,19 +37,20 @@ def attlrp(model: Model, inputs: jax.Array, targets: jax.Array, key: jax.Array) 
     """
     require(model, "AttLRP", "network", "tokens")
     network = model.network
-    if not isinstance(network, ViTClassifier):
-        raise ValueError(f"AttLRP has rules for ViTClassifier only, not {type(network).__name__}")
-    if network.config.swiglu:
+    if not isinstance(network, Network):
+        raise ValueError(
+            "AttLRP has rules for ViTClassifier and BertClassifier only, not "
+            f"{type(network).__name__}"
+        )
+    if isinstance(network, vit.ViTClassifier) and network.config.swiglu:
         raise ValueError("AttLRP has no rule for the products in SwiGLU; choose another method")
     values, gradients = tapped_gradients(model, inputs, targets, "hidden", "attention")
-    blocks = list(zip(network.backbone.blocks, values["hidden"], strict=True))
-    last, hidden = blocks[-1]
-    relevance = _head(network, network.backbone.norm(last(hidden)), targets)
-    row = jax.nn.one_hot(jnp.zeros_like(targets), hidden.shape[1])  # CLS, [B, T]
-    for (block, hidden), gradient in zip(
-        reversed(blocks), reversed(gradients["attention"]), strict=True
-    ):
-        relevance, of_weights = _block(block, hidden, relevance)
+    tokens = network.backbone(inputs)
+    relevance = _head(network, tokens, targets)
+    row = jax.nn.one_hot(jnp.zeros_like(targets), tokens.shape[1])  # CLS, [B, T]
+    seen = network.backbone.blocks, values["hidden"], values["attention"], gradients["attention"]
+    for block, hidden, weights, gradient in reversed(list(zip(*seen, strict=True))):
+        relevance, of_weights = _block(block, hidden, weights, relevance)
         attention = jax.nn.relu(gradient * of_weights).mean(1)  # [B, T, T]
         row += (row[:, None] @ attention)[:, 0]
     return model.tokens(row, inputs)
@@ -55,8 +59,16 @@ def attlrp(model: Model, inputs: jax.Array, targets: jax.Array, key: jax.Array) 
 # --- Layers: activations and the relevance of outputs → the relevance of inputs ------------------
 
 
-def _head(network: ViTClassifier, tokens: jax.Array, targets: jax.Array) -> jax.Array:
+def _head(network: Network, tokens: jax.Array, targets: jax.Array) -> jax.Array:
     """The relevance of the last tokens [B, T, D], one of the target's logit."""
+    relevance = jax.nn.one_hot(targets, network.config.num_classes)
+    if isinstance(network, bert.BertClassifier):
+        head = network.head
+        features = head.activation(head.dense(tokens[:, 0]))
+        relevance = _linear(head.out.kernel[...], features, relevance)
+        return _linear(
+            head.dense.kernel[...], tokens, relevance, lambda kernel, x: x[:, 0] @ kernel
+        )
 
     def apply(kernel: jax.Array, tokens: jax.Array) -> jax.Array:
         features = tokens[:, 0]
@@ -66,13 +78,18 @@ def _head(network: ViTClassifier, tokens: jax.Array, targets: jax.Array) -> jax.
             features = jnp.concatenate([features, patches], axis=-1)
         return features @ kernel
 
-    kernel = network.head.kernel[...]
-    return _linear(kernel, tokens, jax.nn.one_hot(targets, kernel.shape[1]), apply)
+    return _linear(network.head.kernel[...], tokens, relevance, apply)
 
 
-def _block(block: Block, tokens: jax.Array, relevance: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The relevance of a block's input [B, T, D] and of its attention [B, heads, T, T]."""
-    attention, mlp = block.attention, block.mlp
+def _block(
+    block: vit.Block | bert.Block, tokens: jax.Array, weights: jax.Array, relevance: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """The relevance of a block's input [B, T, D] and of its attention [B, heads, T, T].
+
+    Relevance passes LayerNorm unchanged, so that where a block normalises, before its layers as
+    ViT or after its sums as BERT, decides what its layers read and nothing else.
+    """
+    attention, mlp, before = block.attention, block.mlp, isinstance(block, vit.Block)
 
     def split(x: jax.Array) -> jax.Array:
         return x.reshape(*x.shape[:2], attention.num_heads, -1).swapaxes(1, 2)
@@ -80,28 +97,27 @@ def _block(block: Block, tokens: jax.Array, relevance: jax.Array) -> tuple[jax.A
     def merge(x: jax.Array) -> jax.Array:
         return x.swapaxes(1, 2).reshape(tokens.shape)
 
-    normed = block.norm1(tokens)
+    read = block.norm1(tokens) if before else tokens
     layers = attention.query, attention.key, attention.value
-    query, key, value = (split(layer(normed)) for layer in layers)  # [B, heads, T, d]
-    weights = jax.nn.softmax(query @ key.mT * query.shape[-1] ** -0.5)
+    query, key, value = (split(layer(read)) for layer in layers)  # [B, heads, T, d]
     mixed = merge(weights @ value)
     update = attention.out(mixed)
-    update = block.scale1(update) if block.scale1 else update
-    middle = tokens + update
-    normed2 = block.norm2(middle)
-    hidden = jax.nn.gelu(mlp.fc1(normed2), approximate=False)
+    update = block.scale1(update) if before and block.scale1 else update
+    middle = tokens + update if before else block.norm1(tokens + update)
+    read2 = block.norm2(middle) if before else middle
+    hidden = jax.nn.gelu(mlp.fc1(read2), approximate=False)
     update2 = mlp.fc2(hidden)
-    update2 = block.scale2(update2) if block.scale2 else update2
+    update2 = block.scale2(update2) if before and block.scale2 else update2
 
     of_middle, of_update2 = _sum(middle, update2, relevance)
     of_hidden = _linear(mlp.fc2.kernel[...], hidden, of_update2)
-    of_middle += _linear(mlp.fc1.kernel[...], normed2, of_hidden)
+    of_middle += _linear(mlp.fc1.kernel[...], read2, of_hidden)
     of_tokens, of_update = _sum(tokens, update, of_middle)
     of_mixed = _linear(attention.out.kernel[...], mixed, of_update)
     of_weights, of_value = _product(weights, value, split(of_mixed))
     of_query, of_key = _product(query, key.mT, of_weights)
     for layer, share in zip(layers, (of_query, of_key.mT, of_value), strict=True):
-        of_tokens += _linear(layer.kernel[...], normed, merge(share))
+        of_tokens += _linear(layer.kernel[...], read, merge(share))
     return of_tokens, of_weights
 
 
@@ -148,7 +164,7 @@ def _sum(u: jax.Array, v: jax.Array, relevance: jax.Array) -> tuple[jax.Array, j
     parts = u * share, v * share
 
     def total(x: jax.Array) -> jax.Array:
-        return x.sum((1, 2), keepdims=True)  # an image's
+        return x.sum((1, 2), keepdims=True)  # an input's
 
     whole = sum(jnp.abs(total(part)) for part in parts)
     scale = _ratio(total(relevance), whole)

@@ -3,10 +3,9 @@
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from fex_jax.attributions.gradients import Output, path_gradients, require
+from fex_jax.attributions.gradients import Output, baselines, path_gradients, require
 from fex_jax.predictors import Inputs, Model
 
 # (sample, index, x) → (α [], noise like x): for one input x [...], the batch's `index`-th.
@@ -21,7 +20,7 @@ def grad_shap(
     *,
     samples: int = 100,
     std: float = 0.1,
-    baseline: ArrayLike = 0.0,
+    baseline: ArrayLike | None = None,
     output: Output = "probability",
     chunk: int | None = None,
 ) -> jax.Array:
@@ -36,7 +35,8 @@ def grad_shap(
       key: for α and ε.
       samples: whose mean stands for the expectation.
       std: the standard deviation of ε.
-      baseline: x′, of a shape that broadcasts to the embedded inputs'.
+      baseline: x′, of a shape that broadcasts to the embedded inputs'; the input without any of
+        its features where None.
       output: what f is.
       chunk: gradients in memory at once; B where None.
 
@@ -63,7 +63,7 @@ def grad_shap_of(
     draw: Draw,
     samples: int,
     *,
-    baseline: ArrayLike = 0.0,
+    baseline: ArrayLike | None = None,
     output: Output = "probability",
     chunk: int | None = None,
 ) -> jax.Array:
@@ -71,11 +71,11 @@ def grad_shap_of(
     require(model, "GradSHAP", "embed", "logits", "pool")
     if samples < 1:
         raise ValueError(f"samples must be at least 1, got {samples}")
-    baselines = jnp.broadcast_to(baseline, jax.eval_shape(model.embed, inputs).shape)
+    starts = baselines(model, inputs, baseline)
 
     def path(sample: jax.Array, index: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         alpha, noise = draw(sample, index, x)
-        difference = x + noise - baselines[index]
-        return baselines[index] + alpha * difference, difference / samples
+        difference = x + noise - starts[index]
+        return starts[index] + alpha * difference, difference / samples
 
     return path_gradients(model, inputs, targets, path, samples, output=output, chunk=chunk)

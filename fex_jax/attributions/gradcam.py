@@ -79,10 +79,12 @@ def _of_last(
     values, gradients = tapped_gradients(model, inputs, targets, name)
     # [B, T, C] → [B, N, C]
     features, slopes = (model.tokens(view(x[name][-1]), inputs) for x in (values, gradients))
-    return _weighted(features, slopes)
+    return _weighted(features, slopes, model.features(inputs)[..., None])
 
 
-def _weighted(features: jax.Array, gradients: jax.Array) -> jax.Array:
+def _weighted(
+    features: jax.Array, gradients: jax.Array, valid: jax.Array | None = None
+) -> jax.Array:
     positions = tuple(range(1, features.ndim - 1))
-    weights = gradients.mean(positions, keepdims=True)
+    weights = gradients.mean(positions, keepdims=True, where=valid)
     return jax.nn.relu((weights * features).sum(-1)).astype(jnp.float32)

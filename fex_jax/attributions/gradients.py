@@ -8,6 +8,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from fex_jax.predictors import Inputs, Model
 
@@ -30,6 +31,13 @@ def require(model: Model, method: str, *fields: str) -> None:
             f"{method} looks inside the classifier, and this Model has no {', '.join(missing)}: "
             "set them, or choose a method that only queries it"
         )
+
+
+def baselines(model: Model, inputs: Inputs, baseline: ArrayLike | None) -> jax.Array:
+    """x′ of each input, like x [B, ...]: what is given, or where None, x without any feature."""
+    if baseline is None:
+        return model.embed(model.blank(inputs))
+    return jnp.broadcast_to(baseline, jax.eval_shape(model.embed, inputs).shape)
 
 
 def path_gradients(
@@ -68,7 +76,7 @@ def path_gradients(
 
     def add(scores: jax.Array, first: jax.Array) -> tuple[jax.Array, None]:
         step, index = jnp.divmod(first + jnp.arange(chunk), batch)  # [chunk]
-        some, labels = jax.tree.map(lambda leaf: leaf[index], (inputs, targets))
+        some, labels = jax.tree.map(lambda leaf: jnp.asarray(leaf)[index], (inputs, targets))
         points, directions = jax.vmap(path)(step, index, x[index])
 
         def explained(points: jax.Array) -> jax.Array:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from fex_jax.attributions.gradients import Output, path_gradients, require
+from fex_jax.attributions.gradients import Output, baselines, path_gradients, require
 from fex_jax.predictors import Inputs, Model
 
 
@@ -16,7 +16,7 @@ def integrated_gradients(
     key: jax.Array,
     *,
     steps: int = 100,
-    baseline: ArrayLike = 0.0,
+    baseline: ArrayLike | None = None,
     output: Output = "probability",
     chunk: int | None = None,
 ) -> jax.Array:
@@ -31,7 +31,8 @@ def integrated_gradients(
       targets: the explained classes y [B].
       key: unused, here for all methods to be called alike.
       steps: points of the quadrature.
-      baseline: x′, of a shape that broadcasts to the embedded inputs'.
+      baseline: x′, of a shape that broadcasts to the embedded inputs'; the input without any of
+        its features where None.
       output: what f is.
       chunk: gradients in memory at once; B where None.
 
@@ -43,10 +44,10 @@ def integrated_gradients(
         raise ValueError(f"steps must be at least 1, got {steps}")
     nodes, weights = np.polynomial.legendre.leggauss(steps)  # on [−1, 1]
     nodes, weights = jnp.float32((1 + nodes) / 2), jnp.float32(weights / 2)
-    baselines = jnp.broadcast_to(baseline, jax.eval_shape(model.embed, inputs).shape)
+    starts = baselines(model, inputs, baseline)
 
     def path(step: jax.Array, index: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        difference = x - baselines[index]
-        return baselines[index] + nodes[step] * difference, weights[step] * difference
+        difference = x - starts[index]
+        return starts[index] + nodes[step] * difference, weights[step] * difference
 
     return path_gradients(model, inputs, targets, path, steps, output=output, chunk=chunk)

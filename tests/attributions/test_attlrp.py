@@ -10,22 +10,39 @@ import pytest
 from white_box import FAMILIES, KEY, targets
 
 from fex_jax.attributions.attlrp import _block, _head, _linear, _product, _sum, attlrp
+from fex_jax.attributions.gradients import tapped
 from fex_jax.models import shapes
+from fex_jax.models.bert import BertClassifier, BertConfig, TokenBatch
 from fex_jax.models.vit import ViTClassifier, ViTConfig
-from fex_jax.predictors import vit
+from fex_jax.predictors import bert, vit
 from tests.conftest import random_like
 
 CONFIG = ViTConfig(
     family="vit", image_size=8, patch_size=4, num_classes=10, hidden_size=6, num_layers=3,
     num_heads=2, mlp_dim=12,
 )  # fmt: skip
+TEXT_CONFIG = BertConfig(
+    family="bert", vocab_size=9, num_classes=10, hidden_size=6, num_layers=3, num_heads=2,
+    mlp_dim=12, max_positions=8,
+)  # fmt: skip
+# Six tokens, the second and third of them one word; and five of which padding follows.
+TEXTS = TokenBatch(
+    ids=np.array([[1, 3, 4, 5, 6, 2, 0], [1, 7, 8, 3, 2, 0, 0]]),
+    attention=np.arange(7) < np.array([[6], [5]]),
+    features=np.array([[-1, 0, 0, 1, 2, -1, -1], [-1, 0, 1, 2, -1, -1, -1]]),
+)
 
 
 def classifier(family, **changes):
-    """(config, random parameters, images [2, 8, 8, 3])."""
+    """(Model, config, random parameters, two images of 8 × 8 pixels or two texts)."""
+    if family == "bert":
+        config = dataclasses.replace(TEXT_CONFIG, **changes)
+        params = random_like(shapes(lambda rngs: BertClassifier(config, rngs=rngs)))
+        return bert(config, params, 7, mask_id=8), config, params, TEXTS
     config = dataclasses.replace(CONFIG, family=family, **changes)
     params = random_like(shapes(lambda rngs: ViTClassifier(config, rngs=rngs)))
-    return config, params, np.random.default_rng(3).normal(size=(2, 8, 8, 3)).astype(np.float32)
+    images = np.random.default_rng(3).normal(size=(2, 8, 8, 3)).astype(np.float32)
+    return vit(config, params), config, params, images
 
 
 def normal(*shape):
@@ -62,37 +79,41 @@ def test_sum_rule_conserves():
         np.testing.assert_allclose(share[:1], one, rtol=1e-5)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, "bert"])
 def test_walk_conserves(family):
     """Breaks if a branch is left out on the way from the logit to the first block's input."""
     # Wide enough for each output of a layer to have positive contributions.
-    config, params, images = classifier(family, hidden_size=48, mlp_dim=96)
-    model = vit(config, params)
+    model, _, _, inputs = classifier(family, hidden_size=48, mlp_dim=96)
 
     @jax.jit
-    def totals(images, targets):
+    def totals(inputs, targets):
         backbone = model.network.backbone
-        tokens = [backbone.embed(images)]
-        for block in backbone.blocks:
-            tokens.append(block(tokens[-1]))
-        relevance = _head(model.network, backbone.norm(tokens[-1]), targets)
+        relevance = _head(model.network, backbone(inputs), targets)
         found = [relevance.sum((1, 2))]
-        for block, hidden in reversed(list(zip(backbone.blocks, tokens, strict=False))):
-            relevance, of_weights = _block(block, hidden, relevance)
+        seen = tapped(model, inputs, "hidden", "attention")
+        walk = zip(backbone.blocks, seen["hidden"], seen["attention"], strict=True)
+        for block, hidden, weights in reversed(list(walk)):
+            relevance, _ = _block(block, hidden, weights, relevance)
             found.append(relevance.sum((1, 2)))
-        return jnp.stack(found)
+        return jnp.stack(found), relevance
 
-    np.testing.assert_allclose(totals(images, targets()), 1, atol=2e-4)
+    found, relevance = totals(inputs, targets())
+    np.testing.assert_allclose(found, 1, atol=2e-4)
+    if family == "bert":  # padding takes no share
+        assert not relevance[~inputs.attention].any()
 
 
 # --- A slow, separate computation, in NumPy and float64 ------------------------------------------
 
 
-def slow_attlrp(config, params, image, target):
-    """One image's scores [N]: gradients by finite differences, each rule from its contributions."""
+def slow_attlrp(config, params, one, target):
+    """Of one image or of one text's ids: what CLS reads of each token, [T].
+
+    Gradients are by finite differences, each rule is from its contributions.
+    """
     params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
     blocks = config.num_layers
-    seen = forward(config, params, image)
+    seen = forward(config, params, one)
     shape = seen["weights"][0].shape
     gradients = []
     for number in range(blocks):
@@ -101,21 +122,26 @@ def slow_attlrp(config, params, image, target):
             shift = np.zeros(shape)
             shift[place] = 1e-5
             up, down = (
-                forward(config, params, image, {number: sign * shift})["logits"][target]
+                forward(config, params, one, {number: sign * shift})["logits"][target]
                 for sign in (1, -1)
             )
             gradient[place] = (up - down) / 2e-5
         gradients.append(gradient)
 
-    # The head, as one linear map of all the tokens that it reads.
-    kernel, prefix = params["head"]["kernel"][:, target], config.num_prefix_tokens
-    tokens = seen["normed"]
-    weights = np.zeros_like(tokens)
-    weights[0] = kernel[: config.hidden_size]
-    if config.family == "dinov2":
-        weights[prefix:] = kernel[config.hidden_size :] / config.num_patches
-    relevance = np.maximum(weights * tokens, 0)
-    relevance /= relevance.sum()
+    tokens, relevance = seen["normed"], np.zeros_like(seen["normed"])
+    if config.family == "bert":
+        head = params["head"]
+        of_logits = np.eye(config.num_classes)[target : target + 1]
+        of_pooled = slow_linear(seen["pooled"][None], head["out"]["kernel"], of_logits)
+        relevance[:1] = slow_linear(tokens[:1], head["dense"]["kernel"], of_pooled)
+    else:
+        # The head, as one linear map of all the tokens that it reads.
+        kernel, weights = params["head"]["kernel"][:, target], np.zeros_like(tokens)
+        weights[0] = kernel[: config.hidden_size]
+        if config.family == "dinov2":
+            weights[1:] = kernel[config.hidden_size :] / config.num_patches
+        relevance = np.maximum(weights * tokens, 0)
+        relevance /= relevance.sum()
 
     rolled = np.eye(len(tokens))
     for number in reversed(range(blocks)):
@@ -142,27 +168,38 @@ def slow_attlrp(config, params, image, target):
         )
         attention = np.maximum(gradients[number] * of_weights, 0).mean(0)
         rolled = rolled @ (np.eye(len(tokens)) + attention)
-    return rolled[0, prefix:]
+    return rolled[0]
 
 
-def forward(config, params, image, shifts=None):
-    """All activations of one image; `shifts` are added to the attention of some blocks."""
-    side, backbone = config.patch_size, params["backbone"]
+def first_tokens(config, backbone, one):
+    """The first block's input, of one image or of one text's ids."""
+    if config.family == "bert":
+        tokens = backbone["word_embedding"][one] + backbone["position_embedding"][: len(one)]
+        return normalise(config, tokens + backbone["type_embedding"][0], backbone["norm"])
+    side = config.patch_size
     rows, columns = config.grid
     patches = [
-        image[side * r : side * (r + 1), side * c : side * (c + 1)].ravel()
+        one[side * r : side * (r + 1), side * c : side * (c + 1)].ravel()
         for r in range(rows)
         for c in range(columns)
     ]
     tokens = affine(np.array(patches, np.float64), backbone["patch_embedding"]["projection"])
     prefix = [backbone[name][0] for name in ("cls_token", "distillation_token") if name in backbone]
-    tokens = np.concatenate([*prefix, tokens]) + backbone["position_embedding"][0]
+    return np.concatenate([*prefix, tokens]) + backbone["position_embedding"][0]
+
+
+def forward(config, params, one, shifts=None):
+    """All activations of one input; `shifts` are added to the attention of some blocks."""
+    backbone, text = params["backbone"], config.family == "bert"
+    tokens = first_tokens(config, backbone, one)
     names = "tokens normed1 query key value weights mixed update middle normed2 hidden update2"
     seen = {name: [] for name in names.split()}
     size = config.hidden_size // config.num_heads
     for number in range(config.num_layers):
         layer = backbone["blocks"][str(number)]
-        now = {"tokens": tokens, "normed1": normalise(config, tokens, layer["norm1"])}
+        now = {"tokens": tokens, "normed1": tokens}
+        if not text:
+            now["normed1"] = normalise(config, tokens, layer["norm1"])
         for name in ("query", "key", "value"):
             now[name] = affine(now["normed1"], layer["attention"][name])
         weights, mixed = [], []
@@ -178,13 +215,22 @@ def forward(config, params, image, shifts=None):
         gains = [layer.get(f"scale{i}", {"scale": 1.0})["scale"] for i in (1, 2)]
         now["update"] = gains[0] * affine(now["mixed"], layer["attention"]["out"])
         now["middle"] = tokens + now["update"]
-        now["normed2"] = normalise(config, now["middle"], layer["norm2"])
+        if text:
+            now["middle"] = normalise(config, now["middle"], layer["norm1"])
+            now["normed2"] = now["middle"]
+        else:
+            now["normed2"] = normalise(config, now["middle"], layer["norm2"])
         hidden = affine(now["normed2"], layer["mlp"]["fc1"])
         now["hidden"] = hidden * (1 + np.vectorize(erf)(hidden / np.sqrt(2))) / 2
         now["update2"] = gains[1] * affine(now["hidden"], layer["mlp"]["fc2"])
         tokens = now["middle"] + now["update2"]
+        tokens = normalise(config, tokens, layer["norm2"]) if text else tokens
         for name in seen:
             seen[name].append(now[name])
+    if text:
+        pooled = np.tanh(affine(tokens[0], params["head"]["dense"]))
+        logits = affine(pooled, params["head"]["out"])
+        return seen | {"normed": tokens, "pooled": pooled, "logits": logits}
     normed = normalise(config, tokens, backbone["norm"])
     features = normed[0]
     if config.family == "dinov2":
@@ -237,13 +283,27 @@ def slow_sum(u, v, relevance):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_equals_slow_computation(family):
     """Breaks if a rule, a branch, a head or the order of the blocks differs from the paper's."""
-    config, params, images = classifier(family)
-    model = vit(config, params)
+    model, config, params, images = classifier(family)
     scores = jax.jit(lambda x, y: attlrp(model, x, y, KEY))(images, targets())
     for actual, image, target in zip(scores, images, targets(), strict=True):
-        expected = slow_attlrp(config, params, image, target)
+        expected = slow_attlrp(config, params, image, target)[config.num_prefix_tokens :]
         # Sums near zero cost float32 digits.
         np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-3 * expected.max())
+
+
+def test_equals_slow_computation_of_texts_without_padding():
+    """Breaks if a rule differs in BERT, a word loses a piece, or padding has influence."""
+    model, config, params, texts = classifier("bert")
+    scores = np.asarray(jax.jit(lambda x, y: attlrp(model, x, y, KEY))(texts, targets()))
+    for row, (actual, target) in enumerate(zip(scores, targets(), strict=True)):
+        real = texts.attention[row]
+        of_tokens = slow_attlrp(config, params, texts.ids[row, real], target)
+        expected = np.zeros(7)
+        for feature, score in zip(texts.features[row, real], of_tokens, strict=True):
+            if feature >= 0:
+                expected[feature] += score
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-3 * expected.max())
+        assert not actual[3:].any() and (actual[:3] > 0).any()
 
 
 # --- What it cannot do ---------------------------------------------------------------------------
@@ -251,14 +311,14 @@ def test_equals_slow_computation(family):
 
 def test_swiglu_is_an_error():
     """Breaks if a gated MLP gets the relevance of a plain one."""
-    config, params, images = classifier("dinov2", swiglu=True)
+    model, _, _, images = classifier("dinov2", swiglu=True)
     with pytest.raises(ValueError, match="SwiGLU"):
-        attlrp(vit(config, params), images, targets(), KEY)
+        attlrp(model, images, targets(), KEY)
 
 
 def test_other_network_is_an_error():
     """Breaks if another classifier fails at a missing attribute."""
-    config, params, images = classifier("vit")
-    model = dataclasses.replace(vit(config, params), network=lambda inputs, tap: inputs)
-    with pytest.raises(ValueError, match="ViTClassifier only"):
+    model, _, _, images = classifier("vit")
+    model = dataclasses.replace(model, network=lambda inputs, tap: inputs)
+    with pytest.raises(ValueError, match="ViTClassifier and BertClassifier only"):
         attlrp(model, images, targets(), KEY)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from white_box import KEY, perceptron, rows, targets
+from white_box import KEY, perceptron, rows, targets, texts, tiny_bert
 
 from fex_jax.attributions.integrated_gradients import integrated_gradients
 
@@ -34,6 +34,40 @@ def test_completeness(model, output):
     outputs = jax.jit(lambda x: f(model.logits(x, x)))(jnp.concatenate([x, baseline[None]]))
     expected = outputs[np.arange(2), y] - outputs[2, y]
     np.testing.assert_allclose(scores.sum(1), expected, atol=1e-5)
+
+
+def test_path_begins_where_no_feature_is(model):
+    """Breaks if the default baseline is zero where removed features become something else."""
+    filled = dataclasses.replace(model, mask=lambda x, m: jnp.where(m[..., None], x, 0.3))
+    default, given = jax.jit(
+        lambda x, y: [
+            integrated_gradients(filled, x, y, KEY, steps=3, baseline=baseline)
+            for baseline in (None, 0.3)
+        ]
+    )(rows(), targets())
+    np.testing.assert_allclose(default, given, atol=1e-6)
+
+
+@pytest.mark.parametrize("mask_id", [4, None])
+def test_path_of_a_text(mask_id):
+    """Breaks if scores do not sum to f(x) − f([MASK] …), or are 0 where words are deleted."""
+    model = tiny_bert(12, mask_id)
+
+    def run(x, y):
+        start = model.logits(model.embed(model.blank(x)), x)
+        scores = integrated_gradients(model, x, y, KEY, steps=24, chunk=8)
+        return (
+            scores,
+            model.predict(x) - jax.nn.softmax(start),
+            model.predict(model.blank(x)),
+            start,
+        )
+
+    scores, gain, blank, start = jax.jit(run)(texts(), np.array([0, 1]))
+    np.testing.assert_allclose(scores.sum(1), gain[np.arange(2), [0, 1]], atol=1e-6)
+    assert (np.abs(gain) > 1e-5).all()
+    if mask_id is not None:
+        np.testing.assert_allclose(jax.nn.softmax(start), blank, atol=1e-6)
 
 
 def test_chunk_changes_nothing(model):

@@ -5,7 +5,20 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
-from white_box import FAMILIES, GOLDEN, KEY, METHODS, images, ours, targets, theirs, tiny
+from white_box import (
+    FAMILIES,
+    GOLDEN,
+    KEY,
+    METHODS,
+    images,
+    of_all_methods,
+    ours,
+    ours_of_texts,
+    targets,
+    theirs,
+    theirs_of_texts,
+    tiny,
+)
 
 TOLERANCE = 1e-5  # measured: 3e-6
 
@@ -35,6 +48,30 @@ def test_equals_torch(family):
     for package in ("torch", "transformers", "captum"):
         pytest.importorskip(package)
     assert_equal_scores(ours(family), theirs(family))
+
+
+def test_texts_equal_golden():
+    """Breaks where torch is not installed if a text's gradients leave what captum computed."""
+    golden = np.load(GOLDEN)
+    expected = {name: golden[f"bert/{name}"] for name in ours_of_texts()}
+    assert_equal_scores(ours_of_texts(), expected)
+
+
+def test_texts_equal_captum():
+    """Breaks if a text's x, its baseline of [MASK]s or the sum over a word's tokens differs."""
+    for package in ("torch", "transformers", "captum"):
+        pytest.importorskip(package)
+    assert_equal_scores(ours_of_texts(), theirs_of_texts())
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_padding(name):
+    """Breaks if a text's scores depend on the length that its batch is padded to."""
+    short, long = of_all_methods(12)[name], of_all_methods(20)[name]
+    assert np.isfinite(long).all() and long.any()
+    np.testing.assert_allclose(long[:, :12], short, atol=1e-5 * np.abs(short).max())
+    for row, words in enumerate((7, 2)):
+        assert not long[row, words:].any()
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -112,6 +112,33 @@ def attcat(model, images, targets) -> np.ndarray:
     return scores[:, PREFIX[model.config.model_type] :]
 
 
+def text_gradients(directory: str, texts, blank, targets, steps: int) -> dict[str, np.ndarray]:
+    """captum's on the word embeddings of a BERT: of token i, and then of the feature it is of.
+
+    `blank` are the ids of the texts without any feature, the baseline of Integrated Gradients.
+    """
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(directory).eval()
+    words = model.get_input_embeddings()
+    x, start = (words(torch.tensor(ids)).detach() for ids in (texts.ids, blank))
+    attention, targets = torch.tensor(texts.attention), torch.tensor(targets)
+
+    def probabilities(x, attention):
+        return model(inputs_embeds=x, attention_mask=attention).logits.softmax(-1)
+
+    given = {"target": targets, "additional_forward_args": attention}
+    found = {
+        "integrated_gradients": IntegratedGradients(probabilities).attribute(
+            x, start, n_steps=steps, **given
+        ),
+        "gradient_x_input": InputXGradient(probabilities).attribute(x.requires_grad_(), **given),
+    }
+    scores = {name: np.zeros(texts.ids.shape) for name in found}
+    for name, values in found.items():
+        for row, token in np.argwhere(texts.features >= 0):
+            scores[name][row, texts.features[row, token]] += values[row, token].sum().item()
+    return scores
+
+
 def _channels_first(images):
     return torch.tensor(images).permute(0, 3, 1, 2)
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fex_jax import pretrained
+from fex_jax import predictors, pretrained, tokens
 from fex_jax.attributions.attcat import attcat
 from fex_jax.attributions.attlrp import attlrp
 from fex_jax.attributions.grad_shap import grad_shap, grad_shap_of
@@ -17,9 +17,11 @@ from fex_jax.attributions.gradient_x_input import gradient_x_input
 from fex_jax.attributions.integrated_gradients import integrated_gradients
 from fex_jax.attributions.rollout import rollout
 from fex_jax.models import shapes
+from fex_jax.models.bert import TokenBatch
 from fex_jax.models.vit import ViTClassifier, ViTConfig
 from fex_jax.predictors import Model, vit
 from fex_jax.preprocessing import Preprocessing
+from tests import tiny_text
 from tests.conftest import random_checkpoint, random_like
 
 GOLDEN = Path(__file__).parent / "golden" / "white_box.npz"
@@ -79,6 +81,19 @@ def rows(count: int = 2) -> np.ndarray:
     return np.random.default_rng(1).normal(size=(count, 12, 3)).astype(np.float32)
 
 
+def tiny_bert(length: int = 12, mask_id: int | None = 4) -> Model:
+    """A BERT with random weights."""
+    one = tiny_text.checkpoint()
+    return predictors.bert(one.config, one.params, length, mask_id)
+
+
+def texts(length: int = 12) -> TokenBatch:
+    """Seven words, of which "funny" is two tokens, and two words; then padding."""
+    tokenizer = tiny_text.tokenizer()
+    written = tokenizer(["a funny film , very good !", "dull plot"], "word")
+    return tokens.collate(written, length, tokenizer)
+
+
 def images(count: int = 2) -> np.ndarray:
     """Normalised, [B, 32, 32, 3]."""
     return np.random.default_rng(1).normal(size=(count, 32, 32, 3)).astype(np.float32)
@@ -124,6 +139,44 @@ def ours(family: str) -> dict[str, np.ndarray]:
         }
 
     return jax.tree.map(np.asarray, jax.jit(run)(images(), targets()))
+
+
+@functools.cache
+def ours_of_texts() -> dict[str, np.ndarray]:
+    """The scores of two texts that captum computes too."""
+    model = tiny_bert()
+
+    def run(x, y):
+        return {
+            "integrated_gradients": integrated_gradients(model, x, y, KEY, steps=16, chunk=8),
+            "gradient_x_input": gradient_x_input(model, x, y, KEY),
+        }
+
+    return jax.tree.map(np.asarray, jax.jit(run)(texts(), np.array([0, 1])))
+
+
+@functools.cache
+def of_all_methods(length: int) -> dict[str, np.ndarray]:
+    """The scores of the same texts in a batch of this length, by every method in one program."""
+    model = tiny_bert(length)
+
+    def run(x, y):
+        return {
+            name: method(model, x, y, KEY, **options) for name, (method, options) in METHODS.items()
+        }
+
+    return jax.tree.map(np.asarray, jax.jit(run)(texts(length), np.array([0, 1])))
+
+
+def theirs_of_texts() -> dict[str, np.ndarray]:
+    """The same from captum; a text without its words is one of [MASK]s."""
+    import torch_reference as reference
+
+    x = texts()
+    blank = np.where(x.features < 0, x.ids, tiny_text.tokenizer().mask_id)
+    with tempfile.TemporaryDirectory() as directory:
+        pretrained.save(directory, tiny_text.checkpoint())
+        return reference.text_gradients(directory, x, blank, np.array([0, 1]), 16)
 
 
 def theirs(family: str) -> dict[str, np.ndarray]:
