@@ -69,15 +69,16 @@ def main(arguments: list[str]) -> None:
     results["config"]["data"]["path"] = ""
     (output / f"{name}.json").write_text(json.dumps(results, indent=2) + "\n")
     text = (found / "results.md").read_text()
-    images = ", ".join(f"[{kind}]({name}_{kind}.png)" for kind in ("curves", "maps"))
+    kinds = [k for k in ("curves", "maps", "top_words") if (found / f"{k}.png").is_file()]
+    images = ", ".join(f"[{kind}]({name}_{kind}.png)" for kind in kinds)
     (output / f"{name}.md").write_text(
         f"# {name}\n\n    {results['command']}\n\nTrained methods: mean ± standard deviation over "
-        f"{_SEEDS.value} seeds; others: mean ± half of the 95 % bootstrap interval over images. "
+        f"{_SEEDS.value} seeds; others: mean ± half of the 95 % bootstrap interval over inputs. "
         "Predictions are timed in turns with the method; seconds are those of one machine, which "
         "may have been busy.\n\n"
         f"{text}\nPictures: {images}\n"
     )
-    for kind in ("curves", "maps"):
+    for kind in kinds:
         shutil.copy(found / f"{kind}.png", output / f"{name}_{kind}.png")
     print(f"wrote {output / name}.md")
 

@@ -1,4 +1,4 @@
-"""Streams of tokenised texts through tf.data: SST-2, ERASER, TFDS sets, files of one's own.
+"""Streams of tokenised texts through tf.data: drawn reviews, SST-2, ERASER, TFDS sets, own files.
 
 Texts are small: a `Source` holds them all. A stream tokenises them once, and tf.data orders their
 numbers: shuffled, grouped by length, skipped to where a run stopped. So resuming costs nothing,
@@ -16,11 +16,12 @@ import distrax  # noqa: F401  TensorFlow Probability, below it, only loads befor
 import numpy as np
 import tensorflow as tf
 
-from fex_jax import data, tokens
+from fex_jax import data, reviews, tokens
 from fex_jax.models.bert import TokenBatch
 
 Batch = dict[str, Any]  # "inputs" TokenBatch, "label" [B], "index" [B] place in the source
 _SENTIMENT = ("negative", "positive")
+_DRAWN = {"train": 20_000, "validation": 1000, "test": 1000}  # reviews of a split
 
 
 class Source(NamedTuple):
@@ -44,13 +45,16 @@ def open_source(
     """The data set that a config names.
 
     Args:
-      name: sst2, eraser, texts, or a TFDS set of labelled texts as glue/sst2, movie_rationales.
-      split: train or validation for sst2; train, val or test for eraser; train, test or all for
-        texts; else TFDS's.
+      name: drawn_reviews, sst2, eraser, texts, or a TFDS set of labelled texts as glue/sst2,
+        movie_rationales.
+      split: train, validation or test for drawn_reviews; train or validation for sst2; train, val
+        or test for eraser; train, test or all for texts; else TFDS's.
       path: the folder of sst2 or eraser, a file or folder of texts, or TFDS's data_dir.
       names: the classes that a predictor knows, for texts; by default those that the texts have.
     """
     match name:
+        case "drawn_reviews":
+            return drawn_reviews_source(split)
         case "sst2":
             return sst2_source(path or "", split)
         case "eraser":
@@ -59,6 +63,15 @@ def open_source(
             return texts_source(path or "", split, names)
         case _:
             return tfds_source(name, split, path)
+
+
+def drawn_reviews_source(split: str, seed: int = 0) -> Source:
+    """Reviews of `fex_jax.reviews` with their exact rationales; made in seconds, never stored."""
+    if split not in _DRAWN:
+        raise ValueError(f"split {split!r} is unknown; drawn reviews have {', '.join(_DRAWN)}")
+    drawn = [reviews.write(seed, split, i) for i in range(_DRAWN[split])]
+    labels = np.array([review.label for review in drawn], np.int32)
+    return Source([r.text for r in drawn], labels, _SENTIMENT, [r.rationale for r in drawn])
 
 
 def sst2_source(directory: str, split: str) -> Source:

@@ -3,8 +3,9 @@
     python scripts/train_text_predictor.py --config=configs/bert_sst2.py --backbone=DIRECTORY
 
 fine-tunes a pretrained BERT, DistilBERT or RoBERTa and writes it to `config.predictor.path`.
-Without `--backbone` a small BERT and its vocabulary are learned from the texts alone. Tokens are
-masked at random during training, so that masked inputs are in the classifier's distribution.
+Without `--backbone` a small BERT and its vocabulary are learned from the texts alone. Words, or
+tokens if that is `config.text.unit`, are masked at random during training, so that masked inputs
+are in the classifier's distribution.
 """
 
 import dataclasses
@@ -36,12 +37,12 @@ _LAYERS = flags.DEFINE_integer("layers", 2, "Blocks of a BERT from scratch.")
 _EPOCHS = flags.DEFINE_float("epochs", 3.0, "Passes over the training texts.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Texts per step.")
 _LEARNING_RATE = flags.DEFINE_float("learning_rate", 5e-5, "Peak of a one-cycle cosine schedule.")
-_REMOVED = flags.DEFINE_float("removed", 0.75, "Up to this share of tokens is masked in a text.")
+_REMOVED = flags.DEFINE_float("removed", 0.75, "Up to this share of words is masked in a text.")
 _EVAL_TEXTS = flags.DEFINE_integer("eval_texts", 2000, "Held-out texts of the accuracies.")
 
 
 def masked(key: jax.Array, inputs: TokenBatch, removed: jax.Array, mask_id: int) -> TokenBatch:
-    """Texts of which each token is masked with the text's probability `removed` [B]."""
+    """Texts of which each feature is masked with the text's probability `removed` [B]."""
     kept = jax.random.uniform(key, inputs.ids.shape) >= removed[:, None]
     return masking.tokens(inputs, kept, mask_id)
 
@@ -79,6 +80,7 @@ def main(_) -> None:
     checkpoint = initial_checkpoint(train)
     tokenizer = checkpoint.tokenizer
     length = min(_MAX_LENGTH.value, checkpoint.config.max_length)
+    features = {"unit": config.text.unit, "too_long": "cut"}
     steps = max(1, round(_EPOCHS.value * train.size / _BATCH_SIZE.value))
     _, bind = functional(lambda rngs: BertClassifier(checkpoint.config, rngs=rngs))
     schedule = optax.cosine_onecycle_schedule(steps, _LEARNING_RATE.value, 0.1)
@@ -111,7 +113,7 @@ def main(_) -> None:
 
     def accuracy(params, removed: float) -> float:
         stream = text_data.eval_stream(
-            held_out, tokenizer, length, _BATCH_SIZE.value, too_long="cut", limit=_EVAL_TEXTS.value
+            held_out, tokenizer, length, _BATCH_SIZE.value, limit=_EVAL_TEXTS.value, **features
         )
         correct = [
             np.asarray(predicted(params, batch["inputs"], removed, i)) == batch["label"]
@@ -121,7 +123,7 @@ def main(_) -> None:
 
     params, opt_state = checkpoint.params, optimizer.init(checkpoint.params)
     stream = text_data.train_stream(
-        train, tokenizer, length, _BATCH_SIZE.value, too_long="cut", seed=config.seed
+        train, tokenizer, length, _BATCH_SIZE.value, seed=config.seed, **features
     )
     with tqdm(range(steps), unit="batch", disable=None) as progress:
         for i in progress:
@@ -134,7 +136,7 @@ def main(_) -> None:
             if i % 500 == 499 or i == steps - 1:
                 print(
                     f"accuracy {accuracy(params, 0.0):.3f}, "
-                    f"with half of the tokens masked {accuracy(params, 0.5):.3f}", flush=True,
+                    f"with half of the words masked {accuracy(params, 0.5):.3f}", flush=True,
                 )  # fmt: skip
                 pretrained.save(output, dataclasses.replace(checkpoint, params=params))
     print(f"saved to {output}")

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from fex_jax import text_data
+from fex_jax import reviews, text_data
 from tests import tiny_text
 
 TOKENIZER = tiny_text.tokenizer()
@@ -154,6 +154,21 @@ def test_files_that_cannot_be_read(name, content, message, tmp_path):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=message):
         text_data.open_source("texts", "all", str(tmp_path / name), names=("no", "yes"))
+
+
+def test_drawn_reviews(monkeypatch):
+    """Breaks if reviews, labels and rationales part, or splits begin with the same reviews."""
+    monkeypatch.setattr(text_data, "_DRAWN", {"train": 300, "test": 200})
+    train, test = (text_data.open_source("drawn_reviews", split, "") for split in ("train", "test"))
+    assert (train.size, test.size) == (300, 200) and train.names == ("negative", "positive")
+    assert not set(train.texts) & set(test.texts)
+    assert 100 < train.labels.sum() < 200
+    for i, text in enumerate(test.texts):
+        expected = reviews.write(0, "test", i)
+        assert (text, test.labels[i]) == expected[:2]
+        np.testing.assert_array_equal(test.rationales[i], expected.rationale)
+    with pytest.raises(ValueError, match="'dev' is unknown; drawn reviews have train, test"):
+        text_data.open_source("drawn_reviews", "dev", "")
 
 
 def test_sst2_layout(tmp_path):
