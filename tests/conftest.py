@@ -1,5 +1,6 @@
 """Shared by all tests: a small machine, and tiny models written as users' models are."""
 
+import json
 import os
 from collections.abc import Callable
 
@@ -62,3 +63,19 @@ def predictor_directory(predictor, tmp_path_factory) -> str:
     directory = tmp_path_factory.mktemp("predictor")
     pretrained.save(directory, predictor)
     return str(directory)
+
+
+@pytest.fixture
+def reviews(tmp_path) -> str:
+    """Five short reviews and a long one, in ERASER's layout."""
+    texts = ["the film was great !", "a dull plot , not fun", "good", "very awful movie", "not bad"]
+    texts.append("the plot is dull . " * 30)
+    (tmp_path / "docs").mkdir()
+    rows = []
+    for i, text in enumerate(texts):
+        (tmp_path / "docs" / f"{i}.txt").write_text(text)
+        span = {"start_token": 0, "end_token": 1, "docid": f"{i}.txt", "text": ""}
+        label = "NEG" if i in (1, 3, 5) else "POS"
+        rows.append({"annotation_id": f"{i}.txt", "classification": label, "evidences": [[span]]})
+    (tmp_path / "test.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return str(tmp_path)

@@ -1,10 +1,21 @@
-"""How eval.py chooses methods."""
+"""How eval.py chooses methods, and the way from texts to their gallery."""
 
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
 import pytest
 
 import eval as evaluation
-from configs import digit_scenes
-from fex_jax import attributions, predictors
+import train
+from configs import common, digit_scenes
+from fex_jax import attributions, predictors, pretrained
+from tests import tiny_text
+
+ROOT = pathlib.Path(__file__).parent.parent
 
 
 class Loaded:
@@ -24,3 +35,41 @@ def test_methods_are_chosen_by_name(predictor):
     assert options["rise"] == {"num_queries": 100}
     with pytest.raises(ValueError, match="method 'rises' is unknown; choose all, or some of rand"):
         evaluation.choose_methods(["rises"], [Loaded(predictor)], bind, config)
+
+
+def test_texts_from_training_to_the_gallery(reviews, tmp_path):
+    """Breaks if texts cannot be trained on, scored by every method, drawn or shown."""
+    pretrained.save(tmp_path / "predictor", tiny_text.checkpoint())
+    config = common.get_config()
+    changes = {
+        "data.name": "eraser", "data.path": reviews, "data.train_split": "test", "batch_size": 4,
+        "predictor.path": str(tmp_path / "predictor"), "policy": "bert", "text.too_long": "cut",
+        "eval.batch_size": 4, "attributions.lime.num_queries": 4,
+        "attributions.kernel_shap.num_queries": 4, "attributions.rise.num_queries": 4,
+        "attributions.integrated_gradients.steps": 2, "attributions.grad_shap.samples": 2,
+    }  # fmt: skip
+    config.update_from_flattened_dict(changes)
+    runs = tmp_path / "fex", tmp_path / "fastshap"
+    train.train(config, runs[0])
+    train.train(common.fastshap(config.copy_and_resolve_references()), runs[1])
+    np.save(tmp_path / "mine.npy", np.random.default_rng(0).normal(size=(6, 32)))
+    command = [
+        sys.executable, str(ROOT / "eval.py"), f"--config={ROOT}/configs/common.py",
+        f"--workdir={runs[0]}", f"--trained={runs[1]}", "--methods=all", "--write_inputs",
+        f"--scores=mine={tmp_path}/mine.npy",
+        *(f"--config.{name}={value}" for name, value in changes.items()),
+    ]  # fmt: skip
+    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+    result = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert result.returncode == 0, result.stderr[-2000:]
+    found = json.loads((runs[0] / "eval" / "results.json").read_text())
+    names = {"fex", "fastshap", "mine", *attributions.METHODS} - attributions.IMAGES_ONLY
+    assert set(found["methods"]) == names
+    of_texts = ("token_f1_micro", "insertion_f1_macro", "comprehensiveness", "sufficiency")
+    for metrics in found["methods"].values():
+        assert all(np.isfinite(metrics[name]["mean"]) for name in of_texts)
+    assert (runs[0] / "eval" / "top_words.png").is_file()
+    page = (runs[0] / "eval" / "gallery.html").read_text()
+    assert "Strongest words" in page and ">dull</span>" in page
+    with np.load(runs[0] / "eval" / "inputs.npz") as inputs:
+        assert inputs["texts"][0] and inputs["ids"].shape == (6, 32)

@@ -1,7 +1,5 @@
 """What methods are compared on: classes, masks, and texts as the classifier sees them."""
 
-import json
-
 import numpy as np
 import pytest
 
@@ -32,22 +30,6 @@ def test_both_shown():
     scenes = np.stack([pair, pair, single])
     shown = tasks.both_shown(scenes, np.array([[6, 2], [2, 5], [2, 6]]))
     np.testing.assert_array_equal(shown, [True, False, False])
-
-
-@pytest.fixture
-def reviews(tmp_path) -> str:
-    """Five short reviews and a long one, in ERASER's layout."""
-    texts = ["the film was great !", "a dull plot , not fun", "good", "very awful movie", "not bad"]
-    texts.append("the plot is dull . " * 30)
-    (tmp_path / "docs").mkdir()
-    rows = []
-    for i, text in enumerate(texts):
-        (tmp_path / "docs" / f"{i}.txt").write_text(text)
-        span = {"start_token": 0, "end_token": 1, "docid": f"{i}.txt", "text": ""}
-        label = "NEG" if i in (1, 3, 5) else "POS"
-        rows.append({"annotation_id": f"{i}.txt", "classification": label, "evidences": [[span]]})
-    (tmp_path / "test.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    return str(tmp_path)
 
 
 def test_texts_are_cut_as_the_classifier_sees_them(reviews):
