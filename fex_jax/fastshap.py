@@ -61,9 +61,9 @@ def loss(attributions: jax.Array, game: Game, objective: Objective) -> tuple[jax
     """L = E_x n E_S (v(∅) + Σ_{i∈S} φ_i − v(S))², S from the Shapley kernel; φ [B, N].
 
     Under "normalize" the gap v(x) − v(∅) − Σφ is first shared out equally among the features;
-    under "penalty" its square is added, times `gap_coef`. The factor is an input's own n: errors
-    in proportion to φ ~ 1/n cost 1/n in a coalition's square, so that long and short texts count
-    alike, in whatever batch they are.
+    under "penalty" its square is added, times `gap_coef`. The factor is an input's own n, for long
+    and short texts to count alike: φ_i are of order 1/n, and the square of the sum of n errors in
+    proportion to them is of order n / n².
     """
     total = game.full - game.empty
     gap = total - attributions.sum(-1, where=game.valid)

@@ -55,7 +55,7 @@ class Model:
         return jnp.ones((len(jax.tree.leaves(inputs)[0]), self.num_features), bool)
 
     def blank(self, inputs: Inputs) -> Inputs:
-        """The inputs without any of their features, what v(∅) = f(∅⊙x) is asked about."""
+        """The inputs without any of their features, of which f says v(∅)."""
         return self.mask(inputs, jnp.zeros_like(self.features(inputs)))
 
 

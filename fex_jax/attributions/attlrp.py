@@ -44,8 +44,9 @@ def attlrp(model: Model, inputs: Inputs, targets: jax.Array, key: jax.Array) -> 
         )
     if isinstance(network, vit.ViTClassifier) and network.config.swiglu:
         raise ValueError("AttLRP has no rule for the products in SwiGLU; choose another method")
-    values, gradients = tapped_gradients(model, inputs, targets, "hidden", "attention")
-    tokens = network.backbone(inputs)
+    names = "hidden", "attention", "output"
+    values, gradients = tapped_gradients(model, inputs, targets, *names)
+    (tokens,) = values["output"]
     relevance = _head(network, tokens, targets)
     row = jax.nn.one_hot(jnp.zeros_like(targets), tokens.shape[1])  # CLS, [B, T]
     seen = network.backbone.blocks, values["hidden"], values["attention"], gradients["attention"]

@@ -10,7 +10,8 @@ Params = dict[str, Any]
 
 # tap(name, value) → value: called where attribution methods look into a classifier, in order of
 # the blocks. "hidden": a block's input [B, T, D]; "norm1": what its attention reads [B, T, D];
-# "attention": its weights [B, heads, T, T]. What it returns takes the value's place.
+# "attention": its weights [B, heads, T, T]; and "output", once: what the head reads [B, T, D]. What
+# it returns takes the value's place.
 Tap = Callable[[str, jax.Array], jax.Array]
 
 

@@ -151,7 +151,7 @@ class Bert(nnx.Module):
         bias = jnp.where(inputs.attention, 0.0, _HIDDEN_FROM_ATTENTION)[:, None, None]
         for block in self.blocks:
             tokens = run(block, tokens, bias, tap)
-        return tokens
+        return tap("output", tokens)
 
     def _positions(self, ids: jax.Array) -> jax.Array:
         """Rows of the position table, [B, T] or [T]; in RoBERTa padding stays at pad_id."""

@@ -244,7 +244,7 @@ class ViT(nnx.Module):
         tokens = self.embed(images)
         for block in self.blocks:
             tokens = run(block, tokens, tap)
-        return self.norm(tokens)
+        return tap("output", self.norm(tokens))
 
     def embed(self, images: jax.Array) -> jax.Array:
         """The first block's input: normalised images [B, H, W, C] -> tokens [B, P + N, D]."""

@@ -113,7 +113,7 @@ def attcat(model, images, targets) -> np.ndarray:
 
 
 def text_gradients(directory: str, texts, blank, targets, steps: int) -> dict[str, np.ndarray]:
-    """captum's on the word embeddings of a BERT: of token i, and then of the feature it is of.
+    """captum's on the word embeddings of a BERT, summed over each feature token by token.
 
     `blank` are the ids of the texts without any feature, the baseline of Integrated Gradients.
     """
