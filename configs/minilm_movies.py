@@ -1,4 +1,4 @@
-"""FEX on Movie Reviews for two CPU cores: a six-layer MiniLM, the first 256 tokens of a review.
+"""FEX on Movie Reviews for two CPU cores: a six-layer MiniLM, the first 128 tokens of a review.
 
     python scripts/train_text_predictor.py --config=configs/bert_sst2.py --backbone=DIRECTORY \
         --output=runs/minilm_sst2
@@ -16,12 +16,11 @@ from configs import bert_movies
 def get_config(preset: str = "contrast") -> ml_collections.ConfigDict:
     config = bert_movies.get_config(preset)
     config.predictor.path = "runs/minilm_sst2"
-    config.text.max_length = 256
-    config.batch_size = 32
-    config.epochs = 2.0
-    config.optimizer.learning_rate = 3e-4
+    config.text.max_length = 128
+    config.batch_size = 16
+    config.optimizer.learning_rate = 1e-4
     config.eval.batch_size = 16
-    config.eval.num_images = 0
+    config.eval.num_images = 100
     for method in ("lime", "kernel_shap"):
         config.attributions[method].num_queries = 100
     config.attributions.integrated_gradients.steps = 20
