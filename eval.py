@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from fex_jax import (
     attributions,
+    data,
     evaluation,
     explain,
     metrics,
@@ -33,6 +34,7 @@ from fex_jax import (
     pretrained,
     report,
     tasks,
+    text_data,
 )
 
 _GALLERY_ITEMS = 16
@@ -41,6 +43,23 @@ _TOP_WORDS = 10
 
 
 Explainer = explain.Explainer | explain.TextExplainer
+
+
+def load_task(
+    predictor: tasks.Predictor,
+    bind: tasks.Bind,
+    config: ml_collections.ConfigDict,
+    protocol: metrics.Protocol,
+) -> tasks.Task:
+    """The config's evaluation split with the predictor's answers."""
+    name, split, path = config.data.name, config.data.eval_split, config.data.path
+    common = protocol, config.eval.batch_size, config.eval.num_images
+    if isinstance(predictor, pretrained.TextCheckpoint):
+        source = text_data.open_source(name, split, path, predictor.labels)
+        options = {name: config.text[name] for name in ("max_length", "unit", "too_long")}
+        return tasks.of_texts(predictor, bind, source, *common, **options)
+    source = data.open_source(name, split, path, predictor.config.image_size)
+    return tasks.of_images(predictor, bind, source, *common)
 
 
 def choose_methods(
@@ -272,7 +291,7 @@ def main(_: list[str]) -> None:
                 raise ValueError(f"{path} explains another predictor than {workdir}")
         bind = predictors.from_checkpoint(predictor, config.predictor.fill, config.text.removal)
         methods = choose_methods(flags.FLAGS.methods, explainers, bind, config)
-        task = tasks.load(predictor, bind, config, protocol)
+        task = load_task(predictor, bind, config, protocol)
         output.mkdir(exist_ok=True)
         if flags.FLAGS.write_inputs:
             write_inputs(output / "inputs.npz", task)

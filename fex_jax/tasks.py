@@ -4,14 +4,13 @@ Shapes: n inputs, N features, P pairs of classes, T tokens.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
-import ml_collections
 import numpy as np
 from tqdm import tqdm
 
-from fex_jax import data, metrics, predictors, pretrained, text_data
+from fex_jax import data, metrics, predictors, pretrained, text_data, tokens
 
 Predictor = pretrained.Checkpoint | pretrained.TextCheckpoint
 Bind = Callable[[Any, Any], tuple[predictors.Model, Any]]  # `predictors.from_checkpoint`
@@ -31,6 +30,7 @@ class Task(NamedTuple):
     inputs: Any  # images [n, S, S, 3] uint8, or a TokenBatch of n texts
     labels: np.ndarray  # [n] in the data's own numbers
     names: tuple[str, ...]  # of the data's classes
+    known: np.ndarray | None  # [n] the labels in the predictor's numbers; None: other classes
     accuracy: float | None  # of f; None where it cannot be known
     targets: np.ndarray  # [n] the most probable class, which is explained
     second: np.ndarray  # [n] the class after it
@@ -38,7 +38,6 @@ class Task(NamedTuple):
     segmentation: np.ndarray | None = None  # [n, S, S] 0 or 1 + class of the object at each pixel
     pairs: np.ndarray = np.zeros(0, int)  # [P] scenes that show just the two most probable classes
     documents: list[Document] | None = None  # of texts
-    known: np.ndarray | None = None  # [n] the labels in the predictor's numbers
 
     @property
     def size(self) -> int:
@@ -46,52 +45,105 @@ class Task(NamedTuple):
         return len(self.targets)
 
 
-def load(
-    predictor: Predictor,
+def of_images(
+    predictor: pretrained.Checkpoint,
     bind: Bind,
-    config: ml_collections.ConfigDict,
+    source: data.Source,
     protocol: metrics.Protocol,
+    batch_size: int,
+    limit: int = 0,
 ) -> Task:
-    """The config's evaluation split with the predictor's answers.
+    """The first `limit` images of a source, all for 0, with the predictor's answers.
 
     Raises:
-      ValueError: data that cannot be opened, or a protocol that needs labels that there are not.
+      ValueError: a protocol that needs labels, and classes that are not the predictor's.
     """
-    is_text = isinstance(predictor, pretrained.TextCheckpoint)
-    inputs, labels, names, more = (_texts if is_text else _images)(predictor, config)
+    total = min(limit or source.size, source.size)
+    stream = data.eval_stream(source, predictor.preprocessing, batch_size, limit=total)
+    batches = list(tqdm(stream, "images", -(-total // batch_size), leave=False))
+    arrays = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+    images, labels, segmentation = arrays["image"], arrays["label"], arrays.get("segmentation")
+    answers = _answers(predictor, bind, images, labels, source.labels, protocol, batch_size)
+    pair = np.stack([answers["targets"], answers["second"]], 1)
+    if segmentation is not None:
+        # A scene's prediction is right if it names any of its objects.
+        right = (segmentation == 1 + pair[:, :1, None]).any((1, 2))
+        answers["accuracy"] = float(right.mean())
+        if predictor.config.num_classes > 1:
+            answers["pairs"] = np.flatnonzero(both_shown(segmentation, pair))
+    return Task(segmentation=segmentation, **answers)
+
+
+def of_texts(
+    predictor: pretrained.TextCheckpoint,
+    bind: Bind,
+    source: text_data.Source,
+    protocol: metrics.Protocol,
+    batch_size: int,
+    limit: int = 0,
+    *,
+    max_length: int = 0,
+    unit: tokens.Unit = "word",
+    too_long: Literal["refuse", "cut"] = "refuse",
+) -> Task:
+    """The same of texts, all in one length: the bucket of the longest.
+
+    Args:
+      max_length: tokens of the longest text; 0 for the model's window.
+      unit: what a feature is.
+      too_long: "refuse" longer texts, or "cut" them.
+    """
+    window = predictor.config.max_length
+    inputs, texts = text_data.one_batch(
+        source,
+        predictor.tokenizer,
+        min(max_length or window, window),
+        unit=unit,
+        too_long=too_long,
+        limit=limit or None,
+    )
+    documents = []
+    for i, part in enumerate(texts):
+        text = source.texts[i][: part.spans[-1, 1]]
+        marked = source.rationales and source.rationales[i][: len(text.split())]
+        documents.append(Document(text, part.spans, marked))
+    labels = source.labels[: len(texts)]
+    answers = _answers(predictor, bind, inputs, labels, source.names, protocol, batch_size)
+    return Task(documents=documents, **answers)
+
+
+def _answers(
+    predictor: Predictor,
+    bind: Bind,
+    inputs: Any,
+    labels: np.ndarray,
+    names: tuple[str, ...],
+    protocol: metrics.Protocol,
+    batch_size: int,
+) -> dict[str, Any]:
+    """What a task of any kind holds."""
     classes = match_classes(names, predictor.labels)
     if classes is None and protocol.reference == "label":
         raise ValueError(
-            f"protocol {protocol.name} needs labels, but the classes of {config.data.name} are not "
-            "the predictor's; use --config.eval.protocol=fex"
+            f"protocol {protocol.name} needs labels, but the data's classes are not the "
+            "predictor's; use --config.eval.protocol=fex"
         )
     prediction = make_prediction(bind)
     probabilities = in_batches(
-        lambda batch: prediction(predictor.params, batch),
-        inputs,
-        config.eval.batch_size,
-        "predictions",
+        lambda batch: prediction(predictor.params, batch), inputs, batch_size, "predictions"
     )
     pair = np.argsort(-probabilities, -1, kind="stable")[:, :2]
     known = None if classes is None else classes[labels]
-    segmentation = more.get("segmentation")
-    if segmentation is not None:  # a scene's prediction is right if it names any of its objects
-        right = (segmentation == 1 + pair[:, :1, None]).any((1, 2))
-        if pair.shape[1] == 2:
-            more["pairs"] = np.flatnonzero(both_shown(segmentation, pair))
-    else:
-        right = None if known is None else known == pair[:, 0]
-    return Task(
-        inputs=inputs,
-        labels=labels,
-        names=names,
-        accuracy=None if right is None else float(right.mean()),
-        targets=pair[:, 0],
-        second=pair[:, -1],
-        reference=known if protocol.reference == "label" else pair[:, 0],
-        known=known,
-        **more,
-    )
+    return {
+        "inputs": inputs,
+        "labels": labels,
+        "names": names,
+        "known": known,
+        "accuracy": None if known is None else float((known == pair[:, 0]).mean()),
+        "targets": pair[:, 0],
+        "second": pair[:, -1],
+        "reference": known if protocol.reference == "label" else pair[:, 0],
+    }
 
 
 def make_prediction(bind: Bind) -> Callable[[Any, Any], jax.Array]:
@@ -118,46 +170,6 @@ def in_batches(call: Callable[..., Any], arrays: Any, batch_size: int, title: st
         found = call(jax.tree.map(lambda x, rows=rows: x[rows], arrays))
         parts.append(jax.tree.map(lambda x, kept=count - start: np.asarray(x)[:kept], found))
     return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
-
-
-def _images(
-    predictor: pretrained.Checkpoint, config: ml_collections.ConfigDict
-) -> tuple[np.ndarray, np.ndarray, tuple[str, ...], dict]:
-    """Pixels, labels, their names, and masks where the data has them."""
-    size = config.eval.batch_size
-    source = data.open_source(
-        config.data.name, config.data.eval_split, config.data.path, predictor.config.image_size
-    )
-    total = min(config.eval.num_images or source.size, source.size)
-    stream = data.eval_stream(source, predictor.preprocessing, size, limit=total)
-    batches = list(tqdm(stream, "images", -(-total // size), leave=False))
-    arrays = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
-    more = {"segmentation": arrays["segmentation"]} if "segmentation" in arrays else {}
-    return arrays["image"], arrays["label"], source.labels, more
-
-
-def _texts(
-    predictor: pretrained.TextCheckpoint, config: ml_collections.ConfigDict
-) -> tuple[Any, np.ndarray, tuple[str, ...], dict]:
-    """A TokenBatch of the length that the longest text needs, labels, names, and documents."""
-    source = text_data.open_source(
-        config.data.name, config.data.eval_split, config.data.path, predictor.labels
-    )
-    window = predictor.config.max_length
-    inputs, texts = text_data.one_batch(
-        source,
-        predictor.tokenizer,
-        min(config.text.max_length or window, window),
-        unit=config.text.unit,
-        too_long=config.text.too_long,
-        limit=config.eval.num_images or None,
-    )
-    documents = []
-    for i, part in enumerate(texts):
-        text = source.texts[i][: part.spans[-1, 1]]
-        marked = source.rationales and source.rationales[i][: len(text.split())]
-        documents.append(Document(text, part.spans, marked))
-    return inputs, source.labels[: len(texts)], source.names, {"documents": documents}
 
 
 def match_classes(names: tuple[str, ...], labels: tuple[str, ...]) -> np.ndarray | None:

@@ -31,6 +31,7 @@ def task(predictor, bind) -> tasks.Task:
         inputs=images,
         labels=np.zeros(7, int),
         names=predictor.labels,
+        known=None,
         accuracy=None,
         targets=pair[:, 0],
         second=pair[:, 1],

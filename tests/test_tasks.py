@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from configs import common
-from fex_jax import metrics, predictors, tasks
+from fex_jax import metrics, predictors, tasks, text_data
 from tests import tiny_text
 
 
@@ -34,13 +33,10 @@ def test_both_shown():
 
 def test_texts_are_cut_as_the_classifier_sees_them(reviews):
     """Breaks if rationales keep words beyond the window, or texts and labels change places."""
-    config = common.get_config()
-    config.data.update({"name": "eraser", "path": reviews})
-    config.eval.batch_size = 4
-    config.text.too_long = "cut"
     predictor = tiny_text.checkpoint()
     bind = predictors.from_checkpoint(predictor)
-    task = tasks.load(predictor, bind, config, metrics.FEX)
+    source = text_data.open_source("eraser", "test", reviews)
+    task = tasks.of_texts(predictor, bind, source, metrics.FEX, 4, too_long="cut")
     assert task.inputs.ids.shape == (6, 32) and task.size == 6
     assert task.segmentation is None and len(task.pairs) == 0
     for i, document in enumerate(task.documents):
@@ -53,6 +49,5 @@ def test_texts_are_cut_as_the_classifier_sees_them(reviews):
     expected = tasks.make_prediction(bind)(predictor.params, task.inputs).argmax(-1)
     np.testing.assert_array_equal(task.targets, expected)
     assert task.accuracy == (task.targets == task.known).mean()
-    config.text.too_long = "refuse"
     with pytest.raises(ValueError, match="1 of 6 texts are longer than the model's 32 tokens"):
-        tasks.load(predictor, bind, config, metrics.FEX)
+        tasks.of_texts(predictor, bind, source, metrics.FEX, 4)
