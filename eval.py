@@ -283,12 +283,16 @@ def main(_: list[str]) -> None:
                 + ", ".join(metrics.PROTOCOLS)
             )
         protocol = metrics.PROTOCOLS[config.eval.protocol]
-        explainers = [explain.load(path) for path in (workdir, *flags.FLAGS.trained)]
+        paths = [workdir, *flags.FLAGS.trained]
+        explainers = [explain.load(path) for path in paths]
         external = dict(_named_path(given) for given in flags.FLAGS.scores)
         predictor = explainers[0].predictor
-        for explainer, path in zip(explainers[1:], flags.FLAGS.trained, strict=True):
+        for explainer, path in zip(explainers, paths, strict=True):
             if evaluation.digest(explainer.predictor.params) != evaluation.digest(predictor.params):
                 raise ValueError(f"{path} explains another predictor than {workdir}")
+            unit = getattr(explainer, "unit", config.text.unit)  # of texts
+            if unit != config.text.unit:
+                raise ValueError(f"{path} scores {unit}s: add --config.text.unit={unit}")
         bind = predictors.from_checkpoint(predictor, config.predictor.fill, config.text.removal)
         methods = choose_methods(flags.FLAGS.methods, explainers, bind, config)
         task = load_task(predictor, bind, config, protocol)
@@ -301,14 +305,16 @@ def main(_: list[str]) -> None:
 
     summary = summarise(results)
     packages = ("jax", "jaxlib", "flax", "numpy")
-    what = "images" if task.documents is None else "texts"
+    grid = feature_grid(predictor, task)
+    if task.documents is None:
+        inputs, features = "images", f"{grid[0]}×{grid[1]} patches"
+    else:
+        inputs, features = "texts", f"{config.text.unit}s, in texts of up to {grid[0]} tokens"
     facts = {
-        "Data": f"{config.data.name}, {task.size} {config.data.eval_split} {what}",
+        "Data": f"{config.data.name}, {task.size} {config.data.eval_split} {inputs}",
         "Predictor": config.predictor.path,
         "Protocol": config.eval.protocol,
-        "Features": "×".join(map(str, feature_grid(predictor, task)))
-        if task.documents is None
-        else f"{config.text.unit}s, of texts of up to {task.inputs.ids.shape[1]} tokens",
+        "Features": features,
     }
     if task.accuracy is not None:
         facts["Predictor's accuracy"] = f"{task.accuracy:.1%}"
