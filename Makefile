@@ -1,18 +1,22 @@
-# Two commands do everything on a fresh machine: `make demo` and `make test`.
+# Everything on a fresh machine: `make demo`, `make demo-text` and `make test`.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 # CUDA wheels only where there is an NVIDIA GPU.
 REQUIREMENTS ?= $(if $(shell command -v nvidia-smi 2>/dev/null),requirements.txt,requirements-cpu.txt)
 
-.PHONY: demo test clean help
+.PHONY: demo demo-text test clean help
 
 help:  ## list the commands
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
 demo: $(VENV)/installed  ## train FEX on digit scenes, evaluate it, write a gallery
 	$(BIN)/python train.py --config=configs/digit_scenes.py --workdir=runs/demo
 	$(BIN)/python eval.py --config=configs/digit_scenes.py --workdir=runs/demo
+
+demo-text: $(VENV)/installed  ## the same on short film reviews, word by word
+	$(BIN)/python train.py --config=configs/drawn_reviews.py --workdir=runs/demo_text
+	$(BIN)/python eval.py --config=configs/drawn_reviews.py --workdir=runs/demo_text
 
 test: $(VENV)/installed  ## run the tests
 	$(BIN)/ruff check .

@@ -1,6 +1,6 @@
 """Short film reviews with exact rationales, written from clauses and sentences.
 
-A review holds one to five opinions ("the plot was never dull") among neutral sentences on the
+A review holds one to four opinions ("the plot was never dull") among neutral sentences on the
 story, its setting, the makers, and where it was seen. Every review is a function of (seed, split,
 index): nothing is stored, and the same three always give the same review.
 
@@ -24,13 +24,14 @@ import numpy as np
 # The tenths of all pairs of noun and expression that a split is written from.
 SPLITS = {"train": range(8), "validation": range(8, 9), "test": range(9, 10)}
 
-NEGATORS = ("not", "never", "hardly", "far from", "anything but", "by no means", "not at all")
+NEGATORS = ("not", "never", "hardly", "far from", "anything but")
 _DEGREES = ("", "", "really ", "simply ", "truly ")
 _COPULAS = (("is", "are"), ("was", "were"))  # of one noun, of several
-# How opinions are said, as often as listed; "negated" takes an adjective of the other class.
-_FORMS = ("plain", "attribute", "negated", "negated", "phrase", "verb", "verb")
+# How opinions are said; "negated" takes an adjective of the other class. Where adjectives were
+# denied as often as not, they would tell nothing by themselves, and take far longer to learn.
+_FORMS = ("plain", "plain", "attribute", "attribute", "negated", "phrase", "verb", "verb")
 # How many opinions agree with the label, and how many do not.
-_BALANCES = ((1, 0), (2, 0), (2, 0), (3, 0), (2, 1), (2, 1), (3, 1), (3, 2))
+_BALANCES = ((1, 0), (1, 0), (2, 0), (2, 0), (3, 0), (2, 1), (3, 1), (3, 1))
 
 
 class Review(NamedTuple):
@@ -364,7 +365,7 @@ def draft(seed: int, split: str, index: int) -> str:
             frames = _BOTH if signs[place] == signs[place - 1] else _AGAINST
             sentence = pick(frames).format(sentence, clauses.pop())
         sentences.append(pick(_OPENERS) + sentence + ".")
-    room = min(5 - len(sentences), pick((2, 3, 3)))
+    room = min(5 - len(sentences), pick((1, 2, 3)))
     sentences += [_neutral(pick, pick(theme)) for theme in shuffled(_NEUTRAL)[:room]]
     return " ".join(sentence[0].upper() + sentence[1:] for sentence in shuffled(sentences))
 

@@ -21,7 +21,7 @@ from fex_jax.models.bert import TokenBatch
 
 Batch = dict[str, Any]  # "inputs" TokenBatch, "label" [B], "index" [B] place in the source
 _SENTIMENT = ("negative", "positive")
-_DRAWN = {"train": 20_000, "validation": 1000, "test": 1000}  # reviews of a split
+_DRAWN = {"train": 40_000, "validation": 1000, "test": 1000}  # reviews of a split
 
 
 class Source(NamedTuple):

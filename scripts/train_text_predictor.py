@@ -47,6 +47,16 @@ def masked(key: jax.Array, inputs: TokenBatch, removed: jax.Array, mask_id: int)
     return masking.tokens(inputs, kept, mask_id)
 
 
+def sinusoids(rows: int, columns: int) -> jax.Array:
+    """A first table of positions, [rows, columns], as large as BERT's random one.
+
+    Neighbours are alike in it, so that what "not" does to the next word is learned everywhere at
+    once; from random rows, few texts teach it at each place anew.
+    """
+    angles = np.arange(rows)[:, None] / 1e3 ** np.linspace(0, 1, columns // 2)
+    return jnp.asarray(0.02 * np.sqrt(2) * np.hstack([np.sin(angles), np.cos(angles)]), jnp.float32)
+
+
 def initial_checkpoint(source: text_data.Source) -> pretrained.TextCheckpoint:
     """The pretrained backbone with a new head, or a random small BERT."""
     if _BACKBONE.value:
@@ -67,7 +77,9 @@ def initial_checkpoint(source: text_data.Source) -> pretrained.TextCheckpoint:
         pad_id=tokenizer.pad_id,
     )
     init, _ = functional(lambda rngs: BertClassifier(config, rngs=rngs))
-    return pretrained.TextCheckpoint(config, init(jax.random.key(0)), source.names, tokenizer)
+    params = init(jax.random.key(0))
+    params["backbone"]["position_embedding"] = sinusoids(config.max_positions, config.hidden_size)
+    return pretrained.TextCheckpoint(config, params, source.names, tokenizer)
 
 
 def main(_) -> None:
