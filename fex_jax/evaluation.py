@@ -254,6 +254,7 @@ def _of_documents(scores: np.ndarray, inserted: np.ndarray, task: Task) -> dict[
         ]
         rationales = [document.rationale for document in task.documents]
         found["token_counts"] = metrics.token_counts(words, rationales)
+        found["token_ap"] = metrics.token_average_precision(words, rationales)
     return found
 
 

@@ -26,7 +26,7 @@ from fex_jax.targets import Target, class_numbers
 
 _PLAIN = "\x1b[0m"
 _OVERLAP = 64  # tokens that two windows of a long text share
-_STRONG, _VERY_STRONG = 0.85, 0.95  # ranks from which on a word is marked without colour
+_STRONG, _VERY_STRONG = 0.4, 0.8  # strengths from which on a word is marked without colour
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -50,7 +50,8 @@ class TextExplanation:
         """For a terminal: the strongest words in *stars* and **double stars**, and in colour."""
         marks = ["", "*", "**"]
         codes = ["", "\x1b[33m", "\x1b[1;31m"]
-        level = (self._ranks() >= _STRONG).astype(int) + (self._ranks() >= _VERY_STRONG)
+        strengths = self._strengths()
+        level = (strengths >= _STRONG).astype(int) + (strengths >= _VERY_STRONG)
         parts = [
             f"{codes[k]}{marks[k]}{word}{marks[k]}{codes[k] and _PLAIN}"
             for k, word in zip(level, self.words, strict=True)
@@ -60,9 +61,8 @@ class TextExplanation:
     def to_html(self) -> str:
         """A paragraph for any browser, its words shaded and underlined by their score."""
         parts = []
-        for word, score, rank in zip(self.words, self.scores, self._ranks(), strict=True):
-            strength = max(0.0, 2 * rank - 1) ** 2
-            weight = "bold" if rank >= _VERY_STRONG else "normal"
+        for word, score, strength in zip(self.words, self.scores, self._strengths(), strict=True):
+            weight = "bold" if strength >= _VERY_STRONG else "normal"
             line = f"border-bottom:{3 * strength:.1f}px solid #c04f00" if strength > 0.1 else ""
             parts.append(
                 f'<span title="{score:.3f}" style="'
@@ -74,9 +74,10 @@ class TextExplanation:
             f"{self._between(parts, html.escape)}</p>"
         )
 
-    def _ranks(self) -> np.ndarray:
-        """Share of the text's features that score less, [n]; 0 for all where all score alike."""
-        return np.searchsorted(np.sort(self.scores), self.scores) / max(len(self.scores) - 1, 1)
+    def _strengths(self) -> np.ndarray:
+        """How far each score is above the text's median, 1 for the highest: [n] in [0, 1]."""
+        above = np.maximum(self.scores - np.median(self.scores), 0)
+        return above / max(above.max(), 1e-9)
 
     def _headline(self) -> str:
         label, probability = self.labels[self.target], self.probabilities[self.target]

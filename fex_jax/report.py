@@ -18,6 +18,7 @@ COLUMNS = {
     "class_specific": ("Both maps right", True),
     "pointing": ("Pointing", True),
     "mass": ("Mass on own", True),
+    "token_ap": ("Token AP", True),
     "token_f1_micro": ("Token F1, micro", True),
     "token_f1_macro": ("Token F1, macro", True),
     "insertion_f1_micro": ("Insertion F1, micro", True),
@@ -47,6 +48,7 @@ _POOLED = {
         "miou": metrics.mean_iou,
     },
     "token_counts": {
+        "token_ap": ("Token AP", True),
         "token_f1_micro": lambda counts: metrics.token_f1(counts).micro.mean(),
         "token_f1_macro": lambda counts: metrics.token_f1(counts).macro.mean(),
     },

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fex_jax.metrics.perturbation import ranks
+from fex_jax.metrics.segmentation import average_precision
 
 TOP = tuple(range(5, 81, 5))  # k of the paper's Figure 3
 # ERASER's bins, percent of the features: DeYoung et al. 2020, section 4.2.
@@ -99,6 +100,18 @@ def token_f1(counts: np.ndarray) -> TokenF1:
         micro=2 * hits.sum(0) / (chosen.sum(0) + marked.sum(0)),
         macro=(2 * hits / np.maximum(chosen + marked, 1)).mean(0),
     )
+
+
+def token_average_precision(
+    scores: Sequence[np.ndarray], rationales: Sequence[np.ndarray]
+) -> np.ndarray:
+    """ERASER's AUPRC: each text's average precision of its words, [B]; 0 where none is marked."""
+    # Filled up behind the last word, to be ranked at once.
+    shape = len(scores), max(map(len, scores))
+    padded, marked = np.full(shape, -np.inf, np.float32), np.zeros(shape, bool)
+    for i, (values, marks) in enumerate(zip(scores, rationales, strict=True)):
+        padded[i, : len(values)], marked[i, : len(marks)] = values, marks
+    return np.asarray(average_precision(jnp.asarray(padded), jnp.asarray(marked)))
 
 
 def insertion_predictions(

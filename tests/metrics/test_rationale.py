@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import sklearn.metrics
 
 from fex_jax.metrics import rationale
 
@@ -25,6 +26,19 @@ def test_a_text_without_rationale_counts_as_zero():
     """Breaks by dividing by zero on the review that nobody marked."""
     counts = rationale.token_counts(SCORES, [MARKED[0], np.zeros(2, bool)], top=(1,))
     np.testing.assert_allclose(rationale.token_f1(counts).macro, [(2 / 3 + 0) / 2])
+
+
+def test_average_precision_is_sklearns():
+    """Breaks if the filling of short texts is ranked among their words."""
+    rng = np.random.default_rng(0)
+    scores = [rng.normal(size=n) for n in (12, 5, 9)]
+    marked = [rng.random(n) < 0.4 for n in (12, 5)] + [np.zeros(9, bool)]
+    found = rationale.token_average_precision(scores, marked)
+    expected = [
+        sklearn.metrics.average_precision_score(*pair)
+        for pair in zip(marked[:2], scores[:2], strict=True)
+    ]
+    np.testing.assert_allclose(found, [*expected, 0], rtol=1e-6)
 
 
 def test_words_and_rationales_must_have_the_same_length():
