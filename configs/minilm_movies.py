@@ -1,7 +1,7 @@
 """FEX on Movie Reviews for two CPU cores: a six-layer MiniLM, the first 128 tokens of a review.
 
-    python scripts/train_text_predictor.py --config=configs/bert_sst2.py --config.seed=1 \
-        --backbone=DIRECTORY --output=runs/minilm_sst2 --max_length=128 \
+    python scripts/train_text_predictor.py --config=configs/bert_sst2.py --config.seed=1 \\
+        --backbone=DIRECTORY --output=runs/minilm_sst2 --max_length=128 \\
         --epochs=4 --learning_rate=1e-4 --removed=0.5
     python benchmarks/tables.py --name=minilm_movies --workdir=runs/tables
 
