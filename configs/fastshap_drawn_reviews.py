@@ -1,6 +1,6 @@
 """FastSHAP for the classifier and the texts of configs/drawn_reviews.py.
 
-    python train.py --config=configs/fastshap_drawn_reviews.py --workdir=runs/fastshap_reviews
+python train.py --config=configs/fastshap_drawn_reviews.py --workdir=runs/fastshap_reviews
 """
 
 import ml_collections

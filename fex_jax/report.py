@@ -48,7 +48,6 @@ _POOLED = {
         "miou": metrics.mean_iou,
     },
     "token_counts": {
-        "token_ap": ("Token AP", True),
         "token_f1_micro": lambda counts: metrics.token_f1(counts).micro.mean(),
         "token_f1_macro": lambda counts: metrics.token_f1(counts).macro.mean(),
     },
