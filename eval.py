@@ -47,7 +47,7 @@ Explainer = explain.Explainer | explain.TextExplainer
 
 def load_task(
     predictor: tasks.Predictor,
-    bind: tasks.Bind,
+    predict: tasks.Predict,
     config: ml_collections.ConfigDict,
     protocol: metrics.Protocol,
 ) -> tasks.Task:
@@ -57,9 +57,9 @@ def load_task(
     if isinstance(predictor, pretrained.TextCheckpoint):
         source = text_data.open_source(name, split, path, predictor.labels)
         options = {name: config.text[name] for name in ("max_length", "unit", "too_long")}
-        return tasks.of_texts(predictor, bind, source, *common, **options)
+        return tasks.of_texts(predictor, predict, source, *common, **options)
     source = data.open_source(name, split, path, predictor.config.image_size)
-    return tasks.of_images(predictor, bind, source, *common)
+    return tasks.of_images(predictor, predict, source, *common)
 
 
 def choose_methods(
@@ -94,6 +94,7 @@ def evaluate(
     external: dict[str, pathlib.Path],
     predictor: tasks.Predictor,
     bind: tasks.Bind,
+    predict: tasks.Predict,
     task: tasks.Task,
     config: ml_collections.ConfigDict,
     output: pathlib.Path,
@@ -110,7 +111,7 @@ def evaluate(
     }
     protocol = metrics.PROTOCOLS[config.eval.protocol]
     perturb = evaluation.make_perturbation(predictor, bind, protocol)
-    size, grid = config.eval.batch_size, feature_grid(predictor, task)
+    size = config.eval.batch_size
     results: dict[str, list] = {}
     with tqdm(total=len(methods) + len(external), unit="method") as progress:
         for method in methods:
@@ -120,27 +121,18 @@ def evaluate(
             done = evaluation.load(path, settings)
             if done is None:
                 progress.set_description(method.name)
-                scores = evaluation.attribute(
-                    method, bind, predictor.params, task, size, config.seed
-                )
-                found = evaluation.statistics(scores, task, grid, perturb, size, method.logits)
+                scores = evaluation.attribute(method, predict, task, size, config.seed)
+                found = evaluation.statistics(scores, task, perturb, size, method.logits)
                 evaluation.save(path, settings, scores, found)
                 done = scores, found
             runs.append(done)
             progress.update()
         for name, path in external.items():
-            scores = evaluation.external(path, task, grid)
-            found = evaluation.statistics(scores, task, grid, perturb, size)
+            scores = evaluation.external(path, task)
+            found = evaluation.statistics(scores, task, perturb, size)
             results[name] = [(scores, found)]
             progress.update()
     return results
-
-
-def feature_grid(predictor: tasks.Predictor, task: tasks.Task) -> tuple[int, ...]:
-    """How the N features lie: (rows, columns) of patches, or (N,)."""
-    if isinstance(predictor, pretrained.TextCheckpoint):
-        return task.inputs.ids.shape[1:]
-    return predictor.config.grid
 
 
 def summarise(results: dict[str, list]) -> dict[str, dict]:
@@ -169,10 +161,10 @@ def write_gallery(
     data_name: str,
 ) -> None:
     """gallery.html: the first inputs with what explains their two most probable classes."""
-    is_text = isinstance(explainer, explain.TextExplainer)
-    (plotting.text_gallery if is_text else plotting.gallery)(
+    items = gallery_items if task.documents is None else text_items
+    plotting.gallery(
         output / "gallery.html",
-        (text_items if is_text else gallery_items)(explainer, task, results),
+        items(explainer, task, results),
         {"positive": protocol.fractions, "negative": protocol.negative_fractions},
         f"{next(iter(results)).upper()} on {data_name}",
         facts,
@@ -264,7 +256,7 @@ def draw(
         shown = slice(0, min(_GRID_ITEMS, task.size))
         maps = {}
         for name, runs in results.items():
-            scores = runs[0][0].targets[shown].reshape(-1, *predictor.config.grid)
+            scores = runs[0][0].targets[shown].reshape(-1, *task.grid)
             maps[name] = np.asarray(jax.nn.sigmoid(scores)) if name in logits else scores
         labels = [predictor.labels[target] for target in task.targets[shown]]
         plotting.comparison(output / "maps.png", task.inputs[shown], labels, maps)
@@ -294,22 +286,22 @@ def main(_: list[str]) -> None:
             if unit != config.text.unit:
                 raise ValueError(f"{path} scores {unit}s: add --config.text.unit={unit}")
         bind = predictors.from_checkpoint(predictor, config.predictor.fill, config.text.removal)
+        predict = tasks.make_prediction(bind, predictor.params)
         methods = choose_methods(flags.FLAGS.methods, explainers, bind, config)
-        task = load_task(predictor, bind, config, protocol)
+        task = load_task(predictor, predict, config, protocol)
         output.mkdir(exist_ok=True)
         if flags.FLAGS.write_inputs:
             write_inputs(output / "inputs.npz", task)
-        results = evaluate(methods, external, predictor, bind, task, config, output)
+        results = evaluate(methods, external, predictor, bind, predict, task, config, output)
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f"error: {error}")
 
     summary = summarise(results)
     packages = ("jax", "jaxlib", "flax", "numpy")
-    grid = feature_grid(predictor, task)
     if task.documents is None:
-        inputs, features = "images", f"{grid[0]}×{grid[1]} patches"
+        inputs, features = "images", "{}×{} patches".format(*task.grid)
     else:
-        inputs, features = "texts", f"{config.text.unit}s, in texts of up to {grid[0]} tokens"
+        inputs, features = "texts", f"{config.text.unit}s, in texts of up to {task.grid[0]} tokens"
     facts = {
         "Data": f"{config.data.name}, {task.size} {config.data.eval_split} {inputs}",
         "Predictor": config.predictor.path,

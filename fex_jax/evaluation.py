@@ -16,7 +16,7 @@ import numpy as np
 
 from fex_jax import explain, metrics, pretrained
 from fex_jax.models.unet import UNetConfig
-from fex_jax.tasks import Bind, Task, in_batches, make_prediction, object_masks
+from fex_jax.tasks import Bind, Predict, Predictor, Task, in_batches, object_masks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,14 +76,14 @@ def digest(params: Any) -> str:
     return found.hexdigest()[:16]
 
 
-def external(path: pathlib.Path, task: Task, grid: tuple[int, ...]) -> Scores:
+def external(path: pathlib.Path, task: Task) -> Scores:
     """Scores computed elsewhere, an .npy file [n, N] or [n, *grid], in the task's order.
 
     Raises:
       ValueError: another shape, NaN or infinity.
     """
     array = np.load(path, allow_pickle=False)
-    shapes = (task.size, math.prod(grid)), (task.size, *grid)
+    shapes = (task.size, math.prod(task.grid)), (task.size, *task.grid)
     if array.shape not in shapes:
         expected = " or ".join(map(str, dict.fromkeys(shapes)))
         raise ValueError(
@@ -100,29 +100,24 @@ def external(path: pathlib.Path, task: Task, grid: tuple[int, ...]) -> Scores:
 
 def attribute(
     method: Method,
-    bind: Bind,
-    params: Any,
+    predict: Predict,
     task: Task,
     batch_size: int,
     seed: int,
 ) -> Scores:
-    """Runs a method on every input, compiled once, and takes its time beside a prediction's.
-
-    `bind` and `params` are the predictor's.
-    """
+    """Runs a method on every input, compiled once, and takes its time beside a prediction's."""
     first = np.arange(batch_size) % task.size
     batch, targets = jax.tree.map(lambda x: x[first], (task.inputs, task.targets))
     compiled = (
         jax.jit(method.scores).lower(method.params, batch, targets, jax.random.key(seed)).compile()
     )
-    prediction = make_prediction(bind)
-    jax.block_until_ready(prediction(params, batch))  # warm
+    jax.block_until_ready(predict(batch))  # warm
     seconds, predictions = [], []
 
     def one_batch(rows: tuple[Any, np.ndarray]) -> jax.Array:
         key = jax.random.fold_in(jax.random.key(seed), len(seconds))
         began = time.perf_counter()
-        jax.block_until_ready(prediction(params, rows[0]))
+        jax.block_until_ready(predict(rows[0]))
         middle = time.perf_counter()
         found = jax.block_until_ready(compiled(method.params, *rows, key))
         seconds.append(time.perf_counter() - middle)
@@ -151,7 +146,7 @@ def attribute(
 
 
 def make_perturbation(
-    predictor: pretrained.Checkpoint | pretrained.TextCheckpoint,
+    predictor: Predictor,
     bind: Bind,
     protocol: metrics.Protocol,
 ) -> Callable[[Any, jax.Array, jax.Array, jax.Array], dict[str, jax.Array]]:
@@ -197,7 +192,6 @@ def make_perturbation(
 def statistics(
     scores: Scores,
     task: Task,
-    grid: tuple[int, ...],
     perturb: Callable[[Any, jax.Array, jax.Array, jax.Array], dict[str, jax.Array]],
     batch_size: int,
     logits: bool = False,
@@ -213,23 +207,23 @@ def statistics(
     )
     if task.segmentation is not None:
         found["segmentation"] = in_batches(
-            lambda rows: metrics.segmentation_statistics(_maps(rows[0], grid, logits), rows[1]),
+            lambda rows: metrics.segmentation_statistics(
+                _maps(rows[0], task.grid, logits), rows[1]
+            ),
             (scores.targets, object_masks(task.segmentation, task.targets)),
             batch_size,
             "segmentation",
         )
     if scores.pairs is not None:
-        found |= _of_pairs(scores.pairs, task, grid, logits)
+        found |= _of_pairs(scores.pairs, task, logits)
     if task.documents is not None:
         found |= _of_documents(scores.targets, found.pop("inserted"), task)
     return found
 
 
-def _of_pairs(
-    scores: np.ndarray, task: Task, grid: tuple[int, ...], logits: bool
-) -> dict[str, np.ndarray]:
+def _of_pairs(scores: np.ndarray, task: Task, logits: bool) -> dict[str, np.ndarray]:
     """Whether the maps of two classes [P, 2, N] are each on their own object."""
-    first, second = (_maps(scores[:, i], grid, logits) for i in (0, 1))
+    first, second = (_maps(scores[:, i], task.grid, logits) for i in (0, 1))
     scenes = task.segmentation[task.pairs]
     own, other = (
         scenes == 1 + classes[task.pairs][:, None, None] for classes in (task.targets, task.second)

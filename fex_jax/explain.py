@@ -79,24 +79,11 @@ def load(path: str | pathlib.Path) -> "Explainer | TextExplainer":
         init, _ = functional_policy(backbone, predictor.config.num_classes)
         shapes = jax.eval_shape(init, jax.random.key(0))
         params = checkpoint.restore_params(export.parent / "checkpoints", shapes, step)
-    if isinstance(predictor, pretrained.TextCheckpoint):
-        return TextExplainer(
-            predictor,
-            backbone,
-            params,
-            method=description["method"],
-            centered=description["centered"],
-            unit=description["unit"],
-            removal=description.get("removal", "mask"),  # exports from before it was written
-        )
-    return Explainer(
-        predictor,
-        backbone,
-        params,
-        method=description["method"],
-        centered=description["centered"],
-        fill=description["fill"],
-    )
+    description.setdefault("removal", "mask")  # exports from before it was written
+    is_text = isinstance(predictor, pretrained.TextCheckpoint)
+    kind, own = (TextExplainer, ("unit", "removal")) if is_text else (Explainer, ("fill",))
+    settings = {name: description[name] for name in ("method", "centered", *own)}
+    return kind(predictor, backbone, params, **settings)
 
 
 def save_description(

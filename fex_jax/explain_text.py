@@ -115,7 +115,7 @@ class TextExplainer:
         """Explains any number of texts of any length.
 
         A text longer than the model's window is read in overlapping windows: its probabilities and
-        the score of a word in several windows are means over them.
+        the score of a word in several windows (of FEX: the logit of λ) are means over them.
 
         Args:
           texts: one string or many.
@@ -212,23 +212,21 @@ class TextExplainer:
                 results[w] = value
         return results
 
-    def _model(self, params: Params, inputs: TokenBatch) -> predictors.Model:
-        mask_id = self.predictor.tokenizer.mask_id if self.removal == "mask" else None
-        return predictors.bert(self.predictor.config, params, inputs.ids.shape[1], mask_id)
-
     @functools.cached_property
     def _predict(self) -> Any:
-        return jax.jit(lambda params, inputs: self._model(params, inputs).predict(inputs))
+        bind = predictors.from_checkpoint(self.predictor, removal=self.removal)
+        return jax.jit(lambda params, inputs: bind(params, inputs)[0].predict(inputs))
 
     @functools.cached_property
     def _explain(self) -> Any:
         """(predictor's and policy's parameters, texts, classes [B]) → λ's logits, or φ, [B, N]."""
+        bind = predictors.from_checkpoint(self.predictor, removal=self.removal)
 
         @jax.jit
         def run(predictor_params, params, inputs, targets):
             scores = self.maps(params, inputs, targets[:, None])[:, 0]
             if self.method == "fastshap":  # attributions add up to f(x) − f(∅)
-                model = self._model(predictor_params, inputs)
+                model, _ = bind(predictor_params, inputs)
                 gain = model.predict(inputs) - model.predict(model.blank(inputs))
                 total = jnp.take_along_axis(gain, targets[:, None], -1)[:, 0]
                 scores = normalize(scores, total, model.features(inputs))

@@ -265,7 +265,7 @@ def comparison(
 
 def gallery(
     path: str | Path,
-    items: Sequence[GalleryItem],
+    items: Sequence[GalleryItem] | Sequence[TextItem],
     fractions: Mapping[str, Sequence[float]],
     title: str,
     facts: Mapping[str, str],
@@ -275,7 +275,7 @@ def gallery(
 
     Args:
       path: the file to write.
-      items: the examples, at least one.
+      items: the examples, at least one; images or texts.
       fractions: {"positive": [S], "negative": [S]} of the features removed along the items' curves.
       title: of the page.
       facts: what a reader must know about the run, name -> value.
@@ -286,57 +286,12 @@ def gallery(
       ValueError: no items, an item without classes, arrays that `overlay` refuses, or curves
         that are not S finite values.
     """
-    if not items:
-        raise ValueError("a gallery needs at least one item")
-    page = _render(
-        "gallery.html",
-        title,
-        facts,
-        results,
-        legend=_legend(),
-        items=[_card(item, fractions) for item in items],
-    )
-    Path(path).write_text(page, encoding="utf-8")
-
-
-def text_gallery(
-    path: str | Path,
-    items: Sequence[TextItem],
-    fractions: Mapping[str, Sequence[float]],
-    title: str,
-    facts: Mapping[str, str],
-    results: Mapping[str, Mapping[str, str]],
-) -> None:
-    """Writes a gallery of explained texts, as `gallery` does of images.
-
-    Raises:
-      ValueError: no items, or curves that are not S finite values.
-    """
-    if not items:
-        raise ValueError("a gallery needs at least one item")
-    cards = [
-        {
-            "label": item.label,
-            "explanations": [explanation.to_html() for explanation in item.explanations],
-            "explained": item.explanations[0].labels[item.explanations[0].target],
-            "strongest": item.strongest,
-            **_svg_curves(item, fractions),
-        }
-        for item in items
-    ]
-    page = _render("text_gallery.html", title, facts, results, items=cards)
-    Path(path).write_text(page, encoding="utf-8")
-
-
-def _render(
-    template: str,
-    title: str,
-    facts: Mapping[str, str],
-    results: Mapping[str, Mapping[str, str]],
-    **values: Any,
-) -> str:
     import jinja2
 
+    if not items:
+        raise ValueError("a gallery needs at least one item")
+    is_text = isinstance(items[0], TextItem)
+    card = _text_card if is_text else _card
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
@@ -344,18 +299,20 @@ def _render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(template).render(
+    html = environment.get_template("text_gallery.html" if is_text else "gallery.html").render(
         title=title,
         facts=facts,
         metrics=list(dict.fromkeys(metric for row in results.values() for metric in row)),
         results=results,
+        legend=_legend(),
         plot=PLOT,
-        **values,
+        items=[card(item) | _svg_curves(item, fractions) for item in items],
     )
+    Path(path).write_text(html, encoding="utf-8")
 
 
-def _card(item: GalleryItem, fractions: Mapping[str, Sequence[float]]) -> dict:
-    """What the template shows of one item."""
+def _card(item: GalleryItem) -> dict:
+    """What the template shows of one image, beside its curves."""
     if not item.classes:
         raise ValueError("an item needs at least one class")
     image = _rgb(item.image)
@@ -374,7 +331,17 @@ def _card(item: GalleryItem, fractions: Mapping[str, Sequence[float]]) -> dict:
             }
             for shown in item.classes
         ],
-        **_svg_curves(item, fractions),
+    }
+
+
+def _text_card(item: TextItem) -> dict:
+    """The same of one text."""
+    first = item.explanations[0]
+    return {
+        "label": item.label,
+        "explanations": [explanation.to_html() for explanation in item.explanations],
+        "explained": first.labels[first.target],
+        "strongest": item.strongest,
     }
 
 

@@ -3,6 +3,7 @@
 Shapes: n inputs, N features, P pairs of classes, T tokens.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
@@ -14,6 +15,7 @@ from fex_jax import data, metrics, predictors, pretrained, text_data, tokens
 
 Predictor = pretrained.Checkpoint | pretrained.TextCheckpoint
 Bind = Callable[[Any, Any], tuple[predictors.Model, Any]]  # `predictors.from_checkpoint`
+Predict = Callable[[Any], jax.Array]  # inputs of a task [B, ...] → f(x) [B, K]
 
 
 class Document(NamedTuple):
@@ -28,6 +30,7 @@ class Task(NamedTuple):
     """n inputs to explain, what f says of them, and what is known of them."""
 
     inputs: Any  # images [n, S, S, 3] uint8, or a TokenBatch of n texts
+    grid: tuple[int, ...]  # how the N features lie: (rows, columns) of patches, or (N,)
     labels: np.ndarray  # [n] in the data's own numbers
     names: tuple[str, ...]  # of the data's classes
     known: np.ndarray | None  # [n] the labels in the predictor's numbers; None: other classes
@@ -47,7 +50,7 @@ class Task(NamedTuple):
 
 def of_images(
     predictor: pretrained.Checkpoint,
-    bind: Bind,
+    predict: Predict,
     source: data.Source,
     protocol: metrics.Protocol,
     batch_size: int,
@@ -63,7 +66,7 @@ def of_images(
     batches = list(tqdm(stream, "images", -(-total // batch_size), leave=False))
     arrays = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
     images, labels, segmentation = arrays["image"], arrays["label"], arrays.get("segmentation")
-    answers = _answers(predictor, bind, images, labels, source.labels, protocol, batch_size)
+    answers = _answers(predictor, predict, images, labels, source.labels, protocol, batch_size)
     pair = np.stack([answers["targets"], answers["second"]], 1)
     if segmentation is not None:
         # A scene's prediction is right if it names any of its objects.
@@ -71,12 +74,12 @@ def of_images(
         answers["accuracy"] = float(right.mean())
         if predictor.config.num_classes > 1:
             answers["pairs"] = np.flatnonzero(both_shown(segmentation, pair))
-    return Task(segmentation=segmentation, **answers)
+    return Task(grid=predictor.config.grid, segmentation=segmentation, **answers)
 
 
 def of_texts(
     predictor: pretrained.TextCheckpoint,
-    bind: Bind,
+    predict: Predict,
     source: text_data.Source,
     protocol: metrics.Protocol,
     batch_size: int,
@@ -108,13 +111,13 @@ def of_texts(
         marked = source.rationales and source.rationales[i][: len(text.split())]
         documents.append(Document(text, part.spans, marked))
     labels = source.labels[: len(texts)]
-    answers = _answers(predictor, bind, inputs, labels, source.names, protocol, batch_size)
-    return Task(documents=documents, **answers)
+    answers = _answers(predictor, predict, inputs, labels, source.names, protocol, batch_size)
+    return Task(grid=inputs.ids.shape[1:], documents=documents, **answers)
 
 
 def _answers(
     predictor: Predictor,
-    bind: Bind,
+    predict: Predict,
     inputs: Any,
     labels: np.ndarray,
     names: tuple[str, ...],
@@ -128,10 +131,7 @@ def _answers(
             f"protocol {protocol.name} needs labels, but the data's classes are not the "
             "predictor's; use --config.eval.protocol=fex"
         )
-    prediction = make_prediction(bind)
-    probabilities = in_batches(
-        lambda batch: prediction(predictor.params, batch), inputs, batch_size, "predictions"
-    )
+    probabilities = in_batches(predict, inputs, batch_size, "predictions")
     pair = np.argsort(-probabilities, -1, kind="stable")[:, :2]
     known = None if classes is None else classes[labels]
     return {
@@ -146,15 +146,15 @@ def _answers(
     }
 
 
-def make_prediction(bind: Bind) -> Callable[[Any, Any], jax.Array]:
-    """prediction(params, batch) → f(x) [B, K], jitted."""
+def make_prediction(bind: Bind, params: Any) -> Predict:
+    """predict(inputs of a task) → f(x) [B, K], jitted: once for all that ask."""
 
     @jax.jit
-    def prediction(params: Any, batch: Any) -> jax.Array:
+    def predict(params: Any, batch: Any) -> jax.Array:
         model, inputs = bind(params, batch)
         return model.predict(inputs)
 
-    return prediction
+    return functools.partial(predict, params)
 
 
 def in_batches(call: Callable[..., Any], arrays: Any, batch_size: int, title: str) -> Any:

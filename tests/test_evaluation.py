@@ -19,16 +19,22 @@ def bind(predictor) -> tasks.Bind:
 
 
 @pytest.fixture(scope="module")
-def task(predictor, bind) -> tasks.Task:
+def predict(predictor, bind) -> tasks.Predict:
+    return tasks.make_prediction(bind, predictor.params)
+
+
+@pytest.fixture(scope="module")
+def task(predictor, predict) -> tasks.Task:
     """Seven images, two of them scenes of two objects."""
     images = np.random.default_rng(0).integers(0, 256, (7, 32, 32, 3), np.uint8)
-    probabilities = tasks.make_prediction(bind)(predictor.params, images)
+    probabilities = predict(images)
     pair = np.argsort(-probabilities, -1)[:, :2]
     scenes = np.zeros((7, 32, 32), np.uint8)
     scenes[:, 4:12, 4:12] = 1 + pair[:, 0, None, None]
     scenes[[2, 5], 20:30, 20:30] = 1 + pair[[2, 5], 1, None, None]
     return tasks.Task(
         inputs=images,
+        grid=(4, 4),
         labels=np.zeros(7, int),
         names=predictor.labels,
         known=None,
@@ -52,10 +58,10 @@ def test_pairs_are_the_scenes_of_the_two_first_guesses(task):
     np.testing.assert_array_equal(task.pairs, [2, 5])
 
 
-def test_a_trained_explainer_scores_as_explain_does(task, predictor, bind, explainer):
+def test_a_trained_explainer_scores_as_explain_does(task, predict, explainer):
     """Breaks if batches are mixed up, padding stays, or the second class gets the first's map."""
     method = evaluation.trained(explainer)
-    scores = evaluation.attribute(method, bind, predictor.params, task, batch_size=4, seed=0)
+    scores = evaluation.attribute(method, predict, task, batch_size=4, seed=0)
     expected = explainer(task.inputs, top_k=2).logits.reshape(7, 2, 16)
     np.testing.assert_allclose(scores.targets, expected[:, 0], atol=1e-4)
     np.testing.assert_allclose(scores.pairs, expected[task.pairs], atol=1e-4)
@@ -63,7 +69,7 @@ def test_a_trained_explainer_scores_as_explain_does(task, predictor, bind, expla
     assert scores.cost["peak_bytes"] > 0
 
 
-def test_a_new_method_is_one_function(task, predictor, bind):
+def test_a_new_method_is_one_function(task, predictor, bind, predict):
     """Breaks if a function needs more than the signature to be run: the README's example."""
     traced = []
 
@@ -72,7 +78,7 @@ def test_a_new_method_is_one_function(task, predictor, bind):
         return model.pool(inputs**power, inputs)
 
     method = evaluation.baseline("brightness", brightness, {"power": 2}, bind, predictor.params)
-    scores = evaluation.attribute(method, bind, predictor.params, task, batch_size=3, seed=0)
+    scores = evaluation.attribute(method, predict, task, batch_size=3, seed=0)
     assert len(traced) == 1  # one program for all batches and both classes
     inputs = np.asarray(predictor.preprocessing.normalize(task.inputs))
     cells = (inputs**2).reshape(7, 4, 8, 4, 8, 3).sum((2, 4, 5)).reshape(7, 16)
@@ -81,34 +87,32 @@ def test_a_new_method_is_one_function(task, predictor, bind):
 
 
 @pytest.mark.parametrize("name", list(attributions.METHODS))
-def test_every_method_runs(name, task, predictor, bind):
+def test_every_method_runs(name, task, predictor, bind, predict):
     """Breaks if a method of the table cannot run through the engine."""
     small = {"num_queries": 8} if name in ("rise", "smooth_rise", "lime", "kernel_shap") else {}
     small = {"integrated_gradients": {"steps": 4}, "grad_shap": {"samples": 4}}.get(name, small)
     method = evaluation.baseline(name, attributions.METHODS[name], small, bind, predictor.params)
     short = task._replace(pairs=np.array([], int))
-    scores = evaluation.attribute(method, bind, predictor.params, short, 4, seed=0)
+    scores = evaluation.attribute(method, predict, short, 4, seed=0)
     assert scores.targets.shape == (7, 16) and scores.pairs is None
     assert np.ptp(scores.targets, axis=-1).max() > 0
 
 
 def test_statistics_reward_the_right_map(task, predictor, bind):
     """Breaks if curves, segmentation or class checks look at another image, class or direction."""
-    grid, perturb = (4, 4), evaluation.make_perturbation(predictor, bind, metrics.FEX)
+    perturb = evaluation.make_perturbation(predictor, bind, metrics.FEX)
     own = np.zeros((7, 16), np.float32)
     own.reshape(7, 4, 4)[:, 0, 0] = own.reshape(7, 4, 4)[:, 1, 1] = 1
     other = np.zeros((2, 16), np.float32)
     other.reshape(2, 4, 4)[:, 3, 3] = 1
     pairs = np.stack([own[task.pairs], other], 1)
-    found = evaluation.statistics(
-        evaluation.Scores(own, pairs, {}), task, grid, perturb, batch_size=4
-    )
+    found = evaluation.statistics(evaluation.Scores(own, pairs, {}), task, perturb, batch_size=4)
     assert found["positive_auc"].shape == (7,) and found["positive_correct"].shape == (7, 11)
     np.testing.assert_array_equal(found["class_specific"], 1)
     np.testing.assert_array_equal(found["pointing"], 1)
     assert found["mass"].min() > 0.9
     swapped = evaluation.statistics(
-        evaluation.Scores(own, pairs[:, ::-1], {}), task, grid, perturb, batch_size=4
+        evaluation.Scores(own, pairs[:, ::-1], {}), task, perturb, batch_size=4
     )
     np.testing.assert_array_equal(swapped["class_specific"], 0)
     np.testing.assert_array_equal(swapped["pointing"], 0)
@@ -135,15 +139,15 @@ def test_scores_from_elsewhere(task, tmp_path):
     """Breaks if an array of another size or with NaN is scored as if it fitted."""
     array = np.random.default_rng(0).normal(size=(7, 4, 4))
     np.save(tmp_path / "mine.npy", array)
-    found = evaluation.external(tmp_path / "mine.npy", task, (4, 4))
+    found = evaluation.external(tmp_path / "mine.npy", task)
     np.testing.assert_allclose(found.targets, array.reshape(7, 16), rtol=1e-6)
     np.save(tmp_path / "short.npy", array[:5])
     with pytest.raises(ValueError, match=r"shape \(5, 4, 4\); expected \(7, 16\) or \(7, 4, 4\)"):
-        evaluation.external(tmp_path / "short.npy", task, (4, 4))
+        evaluation.external(tmp_path / "short.npy", task)
     array[0, 0, 0] = np.nan
     np.save(tmp_path / "nan.npy", array)
     with pytest.raises(ValueError, match="NaN"):
-        evaluation.external(tmp_path / "nan.npy", task, (4, 4))
+        evaluation.external(tmp_path / "nan.npy", task)
 
 
 def test_digest_tells_weights_apart(predictor):

@@ -1,5 +1,6 @@
 """Explanations of texts, from a tiny BERT with random weights."""
 
+import dataclasses
 import json
 
 import jax.numpy as jnp
@@ -60,6 +61,29 @@ def test_long_texts_are_read_in_windows(explainer):
     assert found.words == tuple(w for t in TEXTS * 9 for w in explainer(t)[0].words)
     assert ((found.scores > 0) & (found.scores < 1)).all()
     np.testing.assert_allclose(found.probabilities.sum(), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["fex", "fastshap"])
+def test_a_word_in_two_windows_has_the_mean_of_both(explainer, method):
+    """Breaks if windows are put together at the wrong words, or a sum stands for a mean."""
+    explainer = dataclasses.replace(explainer, method=method)
+    text = " ".join(TEXTS * 5)
+    whole = explainer(text, 1)[0]
+    (split,) = explainer.predictor.tokenizer([text], "word")
+    parts = tokens.windows(split, 32, 8)
+    seen = [[] for _ in whole.words]
+    for first, part in parts:
+        alone = explainer(text[part.spans[0, 0] : part.spans[-1, 1]], 1)[0]
+        assert alone.num_windows == 1
+        scores = alone.scores
+        # FEX's λ is the sigmoid of the mean logit.
+        scores = np.log(scores / (1 - scores)) if method == "fex" else scores
+        for word, score in enumerate(scores, start=first):
+            seen[word].append(score)
+    assert {len(found) for found in seen} == {1, 2}
+    expected = np.array([np.mean(found) for found in seen])
+    expected = 1 / (1 + np.exp(-expected)) if method == "fex" else expected
+    np.testing.assert_allclose(whole.scores, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -35,8 +35,9 @@ def test_texts_are_cut_as_the_classifier_sees_them(reviews):
     """Breaks if rationales keep words beyond the window, or texts and labels change places."""
     predictor = tiny_text.checkpoint()
     bind = predictors.from_checkpoint(predictor)
+    predict = tasks.make_prediction(bind, predictor.params)
     source = text_data.open_source("eraser", "test", reviews)
-    task = tasks.of_texts(predictor, bind, source, metrics.FEX, 4, too_long="cut")
+    task = tasks.of_texts(predictor, predict, source, metrics.FEX, 4, too_long="cut")
     assert task.inputs.ids.shape == (6, 32) and task.size == 6
     assert task.segmentation is None and len(task.pairs) == 0
     for i, document in enumerate(task.documents):
@@ -46,8 +47,8 @@ def test_texts_are_cut_as_the_classifier_sees_them(reviews):
         assert document.rationale[0] and document.rationale.sum() == 1
         words = int(task.inputs.features[i].max()) + 1
         assert len(document.spans) == words
-    expected = tasks.make_prediction(bind)(predictor.params, task.inputs).argmax(-1)
+    expected = predict(task.inputs).argmax(-1)
     np.testing.assert_array_equal(task.targets, expected)
     assert task.accuracy == (task.targets == task.known).mean()
     with pytest.raises(ValueError, match="1 of 6 texts are longer than the model's 32 tokens"):
-        tasks.of_texts(predictor, bind, source, metrics.FEX, 4)
+        tasks.of_texts(predictor, predict, source, metrics.FEX, 4)

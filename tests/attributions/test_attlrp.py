@@ -25,6 +25,7 @@ TEXT_CONFIG = BertConfig(
     family="bert", vocab_size=9, num_classes=10, hidden_size=6, num_layers=3, num_heads=2,
     mlp_dim=12, max_positions=8,
 )  # fmt: skip
+TEXT_FAMILIES = {"bert": {}, "distilbert": {"num_types": 0}, "roberta": {}}
 # Six tokens, the second and third of them one word; and five of which padding follows.
 TEXTS = TokenBatch(
     ids=np.array([[1, 3, 4, 5, 6, 2, 0], [1, 7, 8, 3, 2, 0, 0]]),
@@ -35,8 +36,9 @@ TEXTS = TokenBatch(
 
 def classifier(family, **changes):
     """(Model, config, random parameters, two images of 8 × 8 pixels or two texts)."""
-    if family == "bert":
-        config = dataclasses.replace(TEXT_CONFIG, **changes)
+    if family in TEXT_FAMILIES:
+        changes |= TEXT_FAMILIES[family]
+        config = dataclasses.replace(TEXT_CONFIG, family=family, **changes)
         params = random_like(shapes(lambda rngs: BertClassifier(config, rngs=rngs)))
         return bert(config, params, 7, mask_id=8), config, params, TEXTS
     config = dataclasses.replace(CONFIG, family=family, **changes)
@@ -79,7 +81,7 @@ def test_sum_rule_conserves():
         np.testing.assert_allclose(share[:1], one, rtol=1e-5)
 
 
-@pytest.mark.parametrize("family", [*FAMILIES, "bert"])
+@pytest.mark.parametrize("family", [*FAMILIES, *TEXT_FAMILIES])
 def test_walk_conserves(family):
     """Breaks if a branch is left out on the way from the logit to the first block's input."""
     # Wide enough for each output of a layer to have positive contributions.
@@ -99,7 +101,7 @@ def test_walk_conserves(family):
 
     found, relevance = totals(inputs, targets())
     np.testing.assert_allclose(found, 1, atol=2e-4)
-    if family == "bert":  # padding takes no share
+    if family in TEXT_FAMILIES:  # padding takes no share
         assert not relevance[~inputs.attention].any()
 
 
@@ -129,7 +131,7 @@ def slow_attlrp(config, params, one, target):
         gradients.append(gradient)
 
     tokens, relevance = seen["normed"], np.zeros_like(seen["normed"])
-    if config.family == "bert":
+    if config.family in TEXT_FAMILIES:
         head = params["head"]
         of_logits = np.eye(config.num_classes)[target : target + 1]
         of_pooled = slow_linear(seen["pooled"][None], head["out"]["kernel"], of_logits)
@@ -173,9 +175,13 @@ def slow_attlrp(config, params, one, target):
 
 def first_tokens(config, backbone, one):
     """The first block's input, of one image or of one text's ids."""
-    if config.family == "bert":
-        tokens = backbone["word_embedding"][one] + backbone["position_embedding"][: len(one)]
-        return normalise(config, tokens + backbone["type_embedding"][0], backbone["norm"])
+    if config.family in TEXT_FAMILIES:
+        start = config.pad_id + 1 if config.family == "roberta" else 0
+        positions = backbone["position_embedding"][start : start + len(one)]
+        tokens = backbone["word_embedding"][one] + positions
+        if config.family != "distilbert":
+            tokens = tokens + backbone["type_embedding"][0]
+        return normalise(config, tokens, backbone["norm"])
     side = config.patch_size
     rows, columns = config.grid
     patches = [
@@ -190,7 +196,7 @@ def first_tokens(config, backbone, one):
 
 def forward(config, params, one, shifts=None):
     """All activations of one input; `shifts` are added to the attention of some blocks."""
-    backbone, text = params["backbone"], config.family == "bert"
+    backbone, text = params["backbone"], config.family in TEXT_FAMILIES
     tokens = first_tokens(config, backbone, one)
     names = "tokens normed1 query key value weights mixed update middle normed2 hidden update2"
     seen = {name: [] for name in names.split()}
@@ -228,7 +234,8 @@ def forward(config, params, one, shifts=None):
         for name in seen:
             seen[name].append(now[name])
     if text:
-        pooled = np.tanh(affine(tokens[0], params["head"]["dense"]))
+        pooled = affine(tokens[0], params["head"]["dense"])
+        pooled = np.maximum(pooled, 0) if config.family == "distilbert" else np.tanh(pooled)
         logits = affine(pooled, params["head"]["out"])
         return seen | {"normed": tokens, "pooled": pooled, "logits": logits}
     normed = normalise(config, tokens, backbone["norm"])
@@ -291,9 +298,10 @@ def test_equals_slow_computation(family):
         np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-3 * expected.max())
 
 
-def test_equals_slow_computation_of_texts_without_padding():
-    """Breaks if a rule differs in BERT, a word loses a piece, or padding has influence."""
-    model, config, params, texts = classifier("bert")
+@pytest.mark.parametrize("family", TEXT_FAMILIES)
+def test_equals_slow_computation_of_texts_without_padding(family):
+    """Breaks if a rule differs in a family, a word loses a piece, or padding has influence."""
+    model, config, params, texts = classifier(family)
     scores = np.asarray(jax.jit(lambda x, y: attlrp(model, x, y, KEY))(texts, targets()))
     for row, (actual, target) in enumerate(zip(scores, targets(), strict=True)):
         real = texts.attention[row]
