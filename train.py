@@ -45,7 +45,7 @@ def make_optimizer(
     config: ml_collections.ConfigDict, num_steps: int
 ) -> optax.GradientTransformation:
     """Adam on clipped gradients; warm-up, then a cosine to zero over all updates."""
-    updates = num_steps * config.objective.num_updates
+    updates = num_steps * config.objective.num_updates * config.objective.num_passes
     warmup = max(1, round(config.optimizer.warmup_fraction * updates))
     schedule = optax.warmup_cosine_decay_schedule(
         0.0, config.optimizer.learning_rate, warmup, max(updates, warmup + 1)

@@ -69,6 +69,7 @@ def get_config(preset: str = "contrast") -> ml_collections.ConfigDict:
     config.objective = ml_collections.ConfigDict(_PRESETS[preset])
     config.objective.num_masks = 5
     config.objective.num_updates = 4
+    config.objective.num_passes = 1
     config.objective.clip_epsilon = 0.2
     config.objective.value_coef = 0.5
     config.objective.kl_coef = 1.0
@@ -111,4 +112,5 @@ def fastshap(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     config.objective.gap_coef = 0.1
     config.objective.num_masks = 10  # coalitions an image, in complementary pairs
     config.objective.num_updates = 4
+    config.objective.num_passes = 1
     return config

@@ -29,7 +29,8 @@ class Objective:
     efficiency: Literal["normalize", "penalty"] = "normalize"
     gap_coef: float = 0.1  # weight of the efficiency gap under "penalty"
     num_masks: int = 10  # S, in complementary pairs
-    num_updates: int = 4  # gradient steps a batch, each on a different part of its inputs
+    num_updates: int = 4  # gradient steps a pass, each on a different part of its inputs
+    num_passes: int = 1  # over a batch and what f said of its masks
 
     def __post_init__(self) -> None:
         for name in ("targets", "efficiency"):
@@ -38,10 +39,12 @@ class Objective:
                 raise ValueError(
                     f"{name} is {getattr(self, name)!r}; expected one of {', '.join(allowed)}"
                 )
-        if self.num_masks < 2 or self.num_masks % 2 or self.num_updates < 1:
+        counts = self.num_updates, self.num_passes
+        if self.num_masks < 2 or self.num_masks % 2 or min(counts) < 1:
             raise ValueError(
-                f"num_masks={self.num_masks}, num_updates={self.num_updates}: coalitions come in "
-                "pairs, and at least 1 update is needed"
+                f"num_masks={self.num_masks}, num_updates={self.num_updates}, "
+                f"num_passes={self.num_passes}: coalitions come in pairs, and at least 1 update "
+                "and 1 pass are needed"
             )
 
 
@@ -131,7 +134,7 @@ def train_step(
     optimizer: optax.GradientTransformation,
     objective: Objective,
 ) -> tuple[TrainState, Metrics]:
-    """One batch: S coalitions of every input, then `num_updates` gradient steps."""
+    """One batch: S coalitions of every input, then `num_passes` of `num_updates` steps."""
     game = play(predict, mask, features, inputs, key, objective)
     state, metrics = update(
         state,
@@ -139,6 +142,7 @@ def train_step(
         lambda params, part: loss(explainer(params, part.inputs, part.targets), part, objective),
         optimizer,
         objective.num_updates,
+        objective.num_passes,
     )
     return state, metrics | {
         "f/clean": game.full.mean(),

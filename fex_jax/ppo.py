@@ -38,7 +38,8 @@ class Objective:
     advantage: Literal["paper", "authors", "normalized"] = "normalized"
     kl: Literal["paper", "authors"] = "authors"
     num_masks: int = 5  # S, the paper's s
-    num_updates: int = 4  # gradient steps a batch, each on a different part of its inputs
+    num_updates: int = 4  # gradient steps a pass, each on a different part of its inputs
+    num_passes: int = 1  # over a batch and what f said of its masks
     clip_epsilon: float = 0.2
     entropy_coef: float = 0.6
     value_coef: float = 0.5
@@ -51,10 +52,12 @@ class Objective:
                 raise ValueError(
                     f"{name} is {getattr(self, name)!r}; expected one of {', '.join(allowed)}"
                 )
-        if self.num_masks < 1 + (self.baseline == "leave_one_out") or self.num_updates < 1:
+        least_masks = 1 + (self.baseline == "leave_one_out")
+        if self.num_masks < least_masks or min(self.num_updates, self.num_passes) < 1:
             raise ValueError(
-                f"num_masks={self.num_masks}, num_updates={self.num_updates}: at least 1 update "
-                "and 1 mask are needed, 2 masks for the leave-one-out baseline"
+                f"num_masks={self.num_masks}, num_updates={self.num_updates}, "
+                f"num_passes={self.num_passes}: each must be at least 1, and 2 masks for the "
+                "leave-one-out baseline"
             )
 
 
@@ -290,10 +293,10 @@ def train_step(
     optimizer: optax.GradientTransformation,
     objective: Objective,
 ) -> tuple[TrainState, Metrics]:
-    """Algorithm 1 for one batch: a rollout, then `num_updates` clipped gradient steps.
+    """Algorithm 1 for one batch: a rollout, then `num_passes` of `num_updates` clipped steps.
 
-    Every update sees other inputs of the batch with all their masks, so one forward and backward
-    pass of g serves S masks, and the whole batch costs g one rollout pass and one gradient pass.
+    Every update of a pass sees other inputs of the batch with all their masks, so one forward and
+    backward pass of g serves S masks, and a batch costs g one rollout pass and its gradient passes.
     """
     batch, metrics = rollout(
         predict, mask, lambda *args: policy(state.params, *args), inputs, key, objective
@@ -305,6 +308,7 @@ def train_step(
         lambda params, part: loss(policy(params, part.inputs, part.targets), part, objective),
         optimizer,
         objective.num_updates,
+        objective.num_passes,
     )
     return state, metrics | losses
 

@@ -1,5 +1,6 @@
 """What a training run carries, and gradient steps over the parts of one batch."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -24,8 +25,11 @@ def update(
     loss: Callable[[dict, Any], tuple[jax.Array, Metrics]],
     optimizer: optax.GradientTransformation,
     num_updates: int,
+    num_passes: int = 1,
 ) -> tuple[TrainState, Metrics]:
-    """`num_updates` gradient steps, each on a different part of the batch's inputs.
+    """`num_passes` times over the batch, each in `num_updates` gradient steps on parts of it.
+
+    A pass costs the explainer's forward and backward pass and no query.
 
     Args:
       state: parameters and optimiser state before.
@@ -48,7 +52,10 @@ def update(
     parts = jax.tree.map(
         lambda x: jnp.swapaxes(x.reshape(-1, num_updates, *x.shape[1:]), 0, 1), batch
     )
-    (params, opt_state), metrics = jax.lax.scan(step, (state.params, state.opt_state), parts)
+    one_pass = functools.partial(jax.lax.scan, step, xs=parts)
+    (params, opt_state), metrics = jax.lax.scan(
+        lambda carry, _: one_pass(carry), (state.params, state.opt_state), length=num_passes
+    )
     extremes = {"min": jnp.min, "max": jnp.max}
     summed = {n: extremes.get(n.rsplit("_", 1)[-1], jnp.mean)(v) for n, v in metrics.items()}
     return TrainState(params, opt_state, state.step + 1), summed

@@ -53,6 +53,34 @@ def test_shift_budget_leaves_the_order_and_sets_the_mean():
     np.testing.assert_array_equal(same, LOGITS)
 
 
+def test_a_flat_map_climbs_along_the_shapley_values():
+    """Breaks if drawn budgets no longer make the first gradient 2(φ − mean φ) / 2r, r large.
+
+    Both sides by enumeration of a random game of three features.
+    """
+    game = np.random.default_rng(0).uniform(size=8)  # worth of the masks of ALL_MASKS
+    worth = {tuple(mask): game[i] for i, mask in enumerate(np.asarray(ALL_MASKS).tolist())}
+    shapley = np.zeros(3)
+    for order in itertools.permutations(range(3)):
+        mask = [0, 0, 0]
+        for feature in order:
+            before = worth[tuple(mask)]
+            mask[feature] = 1
+            shapley[feature] += (worth[tuple(mask)] - before) / 6
+    objective, limit = ppo.Objective(), 12.0
+    scores = ppo.contrast_score(game, game[::-1])  # the last mask is the first's complement
+
+    def expected_score(logits, budget):
+        logits = ppo.shift_budget(logits[None], budget, objective)
+        return jnp.exp(ppo.bernoulli_log_prob(logits, ALL_MASKS)) @ scores
+
+    budgets = np.linspace(-limit, limit, 2001)
+    gradients = jax.vmap(jax.grad(expected_score), (None, 0))(jnp.zeros(3), budgets)
+    np.testing.assert_allclose(
+        gradients.mean(0) * 2 * limit, 2 * (shapley - shapley.mean()), atol=2e-3
+    )
+
+
 def test_ratio_scores_by_hand():
     """Breaks if K_m is not the number of kept features or the empty mask divides by zero."""
     masks = jnp.array([[0, 0, 0, 0], [1, 0, 0, 0], [1, 1, 0, 1]])

@@ -22,3 +22,19 @@ def test_every_input_is_used_once_in_order():
     assert float(state.params["total"]) == 15
     assert (float(metrics["first"]), float(metrics["size_max"])) == (0.5, 5)
     np.testing.assert_allclose([metrics["size_min"], metrics["grad_norm"]], [0, 7.5])
+
+
+def test_later_passes_see_the_same_parts_from_where_the_first_ended():
+    """Breaks if a pass starts over, is left out, or its metrics are lost."""
+    optimizer = optax.sgd(0.5)
+    params = {"mean": jnp.zeros(())}
+    state = TrainState(params, optimizer.init(params), jnp.asarray(0))
+
+    def loss(params, part):  # a step goes half of the way to the part's mean
+        return jnp.mean((params["mean"] - part) ** 2) / 2, {"at": params["mean"]}
+
+    parts = jnp.array([4.0, 0.0])
+    state, metrics = update(state, parts, loss, optimizer, num_updates=2, num_passes=2)
+    assert float(state.params["mean"]) == 1.25  # 0, 2, 1, 2.5, 1.25
+    assert float(metrics["at"]) == (0 + 2 + 1 + 2.5) / 4
+    assert int(state.step) == 1
