@@ -67,10 +67,13 @@ def choose_methods(
     explainers: list[Explainer],
     bind: tasks.Bind,
     config: ml_collections.ConfigDict,
+    refine: int = 0,
 ) -> list[evaluation.Method]:
     """The explainers, of which several may share a name, then the methods asked for."""
-    chosen = [evaluation.trained(explainer) for explainer in explainers]
     predictor, options = explainers[0].predictor, config.attributions.to_dict()
+    chosen = [evaluation.trained(explainer) for explainer in explainers]
+    if refine:
+        chosen += [evaluation.refined(m, refine, bind, predictor.params) for m in chosen]
     if "all" in names:
         is_text = isinstance(predictor, pretrained.TextCheckpoint)
         names = [
@@ -287,7 +290,7 @@ def main(_: list[str]) -> None:
                 raise ValueError(f"{path} scores {unit}s: add --config.text.unit={unit}")
         bind = predictors.from_checkpoint(predictor, config.predictor.fill, config.text.removal)
         predict = tasks.make_prediction(bind, predictor.params)
-        methods = choose_methods(flags.FLAGS.methods, explainers, bind, config)
+        methods = choose_methods(flags.FLAGS.methods, explainers, bind, config, flags.FLAGS.refine)
         task = load_task(predictor, predict, config, protocol)
         output.mkdir(exist_ok=True)
         if flags.FLAGS.write_inputs:
@@ -356,6 +359,7 @@ if __name__ == "__main__":
     flags.DEFINE_string("workdir", None, "The folder that train.py wrote.")
     flags.DEFINE_list("methods", ["random"], "Methods beside the trained ones; all for all.")
     flags.DEFINE_list("trained", [], "Further folders that train.py wrote, comma-separated.")
+    flags.DEFINE_integer("refine", 0, "Also score the trained ones refined by so many queries.")
     flags.DEFINE_list("scores", [], "Scores from elsewhere, NAME=FILE.npy, comma-separated.")
     flags.DEFINE_bool("write_inputs", False, "Write the images and targets to eval/inputs.npz.")
     flags.mark_flags_as_required(["config", "workdir"])

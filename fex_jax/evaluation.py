@@ -16,6 +16,7 @@ import numpy as np
 
 from fex_jax import explain, metrics, pretrained
 from fex_jax.models.unet import UNetConfig
+from fex_jax.refine import refine_scores
 from fex_jax.tasks import Bind, Predict, Predictor, Task, in_batches, object_masks
 
 
@@ -66,6 +67,25 @@ def trained(explainer: explain.Explainer | explain.TextExplainer) -> Method:
     settings = {"weights": digest(explainer.params)}
     name = explainer.method + ("-unet" if isinstance(explainer.backbone, UNetConfig) else "")
     return Method(name, scores, explainer.params, settings, logits=explainer.method == "fex")
+
+
+def refined(method: Method, num_queries: int, bind: Bind, params: Any) -> Method:
+    """A trained explainer whose map of an input is improved by queries; "fex+100" of 100."""
+
+    def scores(params: Any, batch: Any, targets: jax.Array, key: jax.Array) -> jax.Array:
+        own, predictor_params = params
+        found = method.scores(own, batch, targets, key)
+        model, inputs = bind(predictor_params, batch)
+        options = {"num_queries": num_queries, "logits": method.logits}
+        return refine_scores(model, inputs, targets, found, key, **options)
+
+    return dataclasses.replace(
+        method,
+        name=f"{method.name}+{num_queries}",
+        scores=scores,
+        params=(method.params, params),
+        settings=method.settings | {"refine": num_queries},
+    )
 
 
 def digest(params: Any) -> str:

@@ -29,6 +29,7 @@ from fex_jax.models.bert import BertConfig
 from fex_jax.models.policy import Backbone, functional_policy
 from fex_jax.models.unet import UNetConfig
 from fex_jax.models.vit import ViTConfig
+from fex_jax.refine import refine_scores
 from fex_jax.targets import Target, class_numbers
 
 Picture = str | pathlib.Path | Image.Image | np.ndarray | jax.Array
@@ -145,6 +146,7 @@ class Explainer:
         *,
         top_k: int | None = None,
         resolution: Literal["patch", "pixel"] = "patch",
+        refine: int = 0,
         batch_size: int = 64,
         progress: bool = False,
     ) -> Explanation:
@@ -159,6 +161,8 @@ class Explainer:
           top_k: explain the k most probable classes of each image instead.
           resolution: "patch" for the policy's grid, "pixel" for maps upsampled bilinearly to the
             predictor's input size.
+          refine: queries to the predictor about each map, that improve it: an even number; 0 for
+            the explainer's own. See `fex_jax.refine`.
           batch_size: images at a time; every batch is padded to it, so XLA compiles once.
           progress: show a bar.
 
@@ -186,7 +190,12 @@ class Explainer:
             batch = np.stack([self._prepare(pictures[i], i) for i in range(start, stop)])
             given = None if classes is None else _pad(classes[start:stop], batch_size)
             part = self._compiled(
-                self.predictor.params, self.params, _pad(batch, batch_size), given, top_k or 1
+                self.predictor.params,
+                self.params,
+                _pad(batch, batch_size),
+                given,
+                top_k or 1,
+                refine,
             )
             parts.append(jax.tree.map(lambda x, n=stop - start: np.asarray(x)[:n], part))
         logits, chosen, probabilities = (
@@ -235,16 +244,23 @@ class Explainer:
 
     @functools.cached_property
     def _compiled(self) -> Any:
-        """(predictor's and policy's parameters, pixels, classes, k) → logits, classes, f(x)."""
+        """(both networks' parameters, pixels, classes, k, refine) → logits, classes, f(x)."""
         bind = predictors.from_checkpoint(self.predictor, self.fill)
 
-        @functools.partial(jax.jit, static_argnums=4)
-        def run(predictor_params, params, pixels, classes, k):
+        @functools.partial(jax.jit, static_argnums=(4, 5))
+        def run(predictor_params, params, pixels, classes, k, refine):
             model, inputs = bind(predictor_params, pixels)
             probabilities = model.predict(inputs)
             if classes is None:
                 classes = jax.lax.top_k(probabilities, k)[1]  # [B, k]
             logits = self.maps(params, pixels, classes)
+            if refine:
+                options = {"num_queries": refine, "logits": self.method == "fex"}
+                maps = [
+                    refine_scores(model, inputs, *of_class, jax.random.key(0), **options)
+                    for of_class in zip(classes.T, jnp.swapaxes(logits, 0, 1), strict=True)
+                ]
+                logits = jnp.stack(maps, 1)
             if self.method == "fastshap":  # attributions add up to f(x) − f(∅)
                 gain = probabilities - model.predict(model.blank(inputs[:1]))
                 total = jnp.take_along_axis(gain, classes, -1)

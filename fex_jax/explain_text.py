@@ -22,6 +22,7 @@ from fex_jax.attributions.kernel_shap import normalize
 from fex_jax.models import Params
 from fex_jax.models.bert import BertConfig, TokenBatch
 from fex_jax.models.policy import functional_policy
+from fex_jax.refine import refine_scores
 from fex_jax.targets import Target, class_numbers
 
 _PLAIN = "\x1b[0m"
@@ -109,6 +110,7 @@ class TextExplainer:
         texts: str | Sequence[str],
         targets: Target | Sequence[Target] | None = None,
         *,
+        refine: int = 0,
         batch_size: int = 32,
         progress: bool = False,
     ) -> list[TextExplanation]:
@@ -121,6 +123,8 @@ class TextExplainer:
           texts: one string or many.
           targets: the class to explain, for all or for each text, as a number or a label; by
             default the predicted one.
+          refine: queries to the predictor about each window, that improve its scores: an even
+            number; 0 for the explainer's own. See `fex_jax.refine`.
           batch_size: windows at a time; every batch is padded to it, so that XLA compiles once for
             each of a few lengths.
           progress: show a bar.
@@ -140,7 +144,7 @@ class TextExplainer:
         owners = np.repeat(np.arange(len(split)), np.diff(ends))
         windows = [part for group in parts for _, part in group]
 
-        found = self._run(windows, None, batch_size, progress)
+        found = self._run(windows, None, 0, batch_size, progress)
         probabilities = np.stack(
             [np.mean(found[ends[i] : ends[i + 1]], 0) for i in range(len(split))]
         )
@@ -148,7 +152,7 @@ class TextExplainer:
             classes = probabilities.argmax(-1)
         else:
             classes = class_numbers(targets, len(listed), self.predictor.labels, "texts")
-        logits = self._run(windows, classes[owners], batch_size, progress)
+        logits = self._run(windows, classes[owners], refine, batch_size, progress)
         explanations = []
         for i, text in enumerate(split):
             total, count = np.zeros((2, len(text.spans)))
@@ -187,6 +191,7 @@ class TextExplainer:
         self,
         windows: list[tokens.Text],
         classes: np.ndarray | None,
+        refine: int,
         batch_size: int,
         progress: bool,
     ) -> list[np.ndarray]:
@@ -207,7 +212,8 @@ class TextExplainer:
             if classes is None:
                 values = self._predict(self.predictor.params, inputs)
             else:
-                values = self._explain(self.predictor.params, self.params, inputs, classes[filled])
+                both = self.predictor.params, self.params
+                values = self._explain(*both, inputs, classes[filled], refine)
             for w, value in zip(numbers, np.asarray(values), strict=False):
                 results[w] = value
         return results
@@ -219,14 +225,17 @@ class TextExplainer:
 
     @functools.cached_property
     def _explain(self) -> Any:
-        """(predictor's and policy's parameters, texts, classes [B]) → λ's logits, or φ, [B, N]."""
+        """(both networks' parameters, texts, classes [B], refine) → λ's logits, or φ, [B, N]."""
         bind = predictors.from_checkpoint(self.predictor, removal=self.removal)
 
-        @jax.jit
-        def run(predictor_params, params, inputs, targets):
+        @functools.partial(jax.jit, static_argnums=4)
+        def run(predictor_params, params, inputs, targets, refine):
             scores = self.maps(params, inputs, targets[:, None])[:, 0]
+            model, _ = bind(predictor_params, inputs)
+            if refine:
+                options = {"num_queries": refine, "logits": self.method == "fex"}
+                scores = refine_scores(model, inputs, targets, scores, jax.random.key(0), **options)
             if self.method == "fastshap":  # attributions add up to f(x) − f(∅)
-                model, _ = bind(predictor_params, inputs)
                 gain = model.predict(inputs) - model.predict(model.blank(inputs))
                 total = jnp.take_along_axis(gain, targets[:, None], -1)[:, 0]
                 scores = normalize(scores, total, model.features(inputs))

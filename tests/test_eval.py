@@ -62,14 +62,15 @@ def test_texts_from_training_to_the_gallery(reviews, tmp_path):
     command = [
         sys.executable, str(ROOT / "eval.py"), f"--config={ROOT}/configs/common.py",
         f"--workdir={runs[0]}", f"--trained={runs[1]}", "--methods=lime,gradcam_norm1",
-        "--write_inputs", f"--scores=mine={tmp_path}/mine.npy",
+        "--refine=8", "--write_inputs", f"--scores=mine={tmp_path}/mine.npy",
         *(f"--config.{name}={value}" for name, value in changes.items()),
     ]  # fmt: skip
     environment = os.environ | {"JAX_PLATFORMS": "cpu"}
     result = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert result.returncode == 0, result.stderr[-2000:]
     found = json.loads((runs[0] / "eval" / "results.json").read_text())
-    assert list(found["methods"]) == ["fex", "fastshap", "lime", "gradcam_norm1", "mine"]
+    trained = ["fex", "fastshap", "fex+8", "fastshap+8"]
+    assert list(found["methods"]) == [*trained, "lime", "gradcam_norm1", "mine"]
     of_texts = ("token_f1_micro", "insertion_f1_macro", "comprehensiveness", "sufficiency")
     for metrics in found["methods"].values():
         assert all(np.isfinite(metrics[name]["mean"]) for name in of_texts)

@@ -101,6 +101,17 @@ def test_targets(explainer):
     np.testing.assert_allclose(by_label.logits, explainer(PIXELS[:2], targets=[4, 4]).logits)
 
 
+def test_refining_asks_the_predictor_about_each_class(explainer):
+    """Breaks if queries change nothing, are about another class, or depend on the batch."""
+    both = explainer(PIXELS, top_k=2, refine=16)
+    plain = explainer(PIXELS, top_k=2)
+    np.testing.assert_array_equal(both.targets, plain.targets)
+    assert np.abs(both.logits - plain.logits).max() > 1e-2
+    np.testing.assert_allclose(both.logits.std((-1, -2)), plain.logits.std((-1, -2)), rtol=1e-3)
+    alone = explainer(PIXELS[1], targets=both.targets[1, 1], refine=16, batch_size=1)
+    np.testing.assert_allclose(alone.logits[0], both.logits[1, 1], atol=1e-3)
+
+
 def test_pixel_resolution(explainer):
     """Breaks if an upsampled map is not the size of the input, or is turned or shifted."""
     patch, pixel = explainer(PIXELS), explainer(PIXELS, resolution="pixel")
@@ -150,6 +161,7 @@ def test_a_bad_picture_is_named(explainer, image, message):
         ({"top_k": 2, "targets": 1}, "no targets beside it"),
         ({"resolution": "full"}, "expected 'patch' or 'pixel'"),
         ({"batch_size": 0}, "expected at least 1"),
+        ({"refine": 7}, "refining takes 7 queries; expected an even number from 8 on"),
     ],
 )
 def test_wrong_arguments_are_refused(explainer, arguments, message):

@@ -102,6 +102,18 @@ def test_bad_input_is_named(explainer, texts, targets, message):
         explainer(texts, targets)
 
 
+def test_refining_asks_the_classifier(explainer):
+    """Breaks if queries change nothing, depend on the batch, or λ leaves [0, 1]."""
+    plain, found = explainer(TEXTS), explainer(TEXTS, refine=16)
+    for text, before, after in zip(TEXTS, plain, found, strict=True):
+        assert after.target == before.target
+        assert ((after.scores >= 0) & (after.scores <= 1)).all()
+        spread = before.scores.std()
+        assert np.abs(after.scores - before.scores).max() > 0.1 * spread
+        alone = explainer(text, refine=16)[0].scores
+        np.testing.assert_allclose(alone, after.scores, rtol=0, atol=0.05 * spread)
+
+
 @pytest.fixture
 def explanation() -> TextExplanation:
     text = "<b>dull & good"

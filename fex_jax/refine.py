@@ -1,0 +1,118 @@
+"""Improving an explainer's map of an input by a few queries about that very input.
+
+Shapes: B inputs, N features, M pairs of queries.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fex_jax.attributions.queries import target_probabilities
+from fex_jax.predictors import Inputs, Model
+
+LEAST_QUERIES = 8
+_BUDGET_RANGE = 3.0  # of logits, as in training: 5 % to 95 % of the features are kept
+_RATIOS = np.logspace(-4, 1, 26)  # τ²/σ² tried
+
+
+def refine_scores(
+    model: Model,
+    inputs: Inputs,
+    targets: jax.Array,
+    scores: jax.Array,
+    key: jax.Array,
+    *,
+    num_queries: int,
+    logits: bool = False,
+    chunk: int | None = None,
+) -> jax.Array:
+    """Weights w of c(m) = Σ_i (2m_i − 1) w_i + ε, where before any query w ~ N(βs + γ, τ²).
+
+    c(m) = f_y(m⊙x) − f_y((1−m)⊙x) is what FEX maximises, and Σ w_i is what it is for the whole
+    input. s is the explainer's map: of it only order and relative distances are believed. β and γ
+    are fitted, and τ²/σ², how little s is believed, has the largest restricted likelihood (REML);
+    w is the posterior mean. Masks are drawn as in training, around s at budgets that cover the
+    range evenly, with the same random numbers for every input: no input depends on its batch.
+
+    Args:
+      model: the classifier, of which `predict` and `mask` are used.
+      inputs: B of them.
+      targets: the explained classes y [B].
+      scores: s [B, N].
+      key: of the masks.
+      num_queries: even, at least `LEAST_QUERIES`; one pair is the whole input and nothing of it.
+      logits: s are logits of λ, and so is what is returned: w with their mean and spread.
+      chunk: masked inputs in memory together.
+
+    Returns:
+      [B, N], 0 where an input has no such feature.
+
+    Raises:
+      ValueError: another number of queries.
+    """
+    if num_queries < LEAST_QUERIES or num_queries % 2:
+        raise ValueError(
+            f"refining takes {num_queries} queries; expected an even number from {LEAST_QUERIES} on"
+        )
+    valid = model.features(inputs)
+    mean, spread = _moments(scores, valid)
+    scores = _standardize(scores, valid)
+    count = num_queries // 2 - 1
+    budgets = _BUDGET_RANGE * (2 * (jnp.arange(count) + 0.5) / count - 1)
+    noise = jax.random.uniform(key, (count, 1, scores.shape[-1]))
+    masks = noise < jax.nn.sigmoid(scores + budgets[:, None, None])
+    masks = jnp.concatenate([jnp.ones_like(masks[:1]), masks]) & valid  # [M, B, N]
+    both = jnp.concatenate([masks, ~masks & valid])
+    kept, removed = jnp.split(target_probabilities(model, inputs, targets, both, chunk), 2)
+    columns = jnp.swapaxes(masks, 0, 1), (kept - removed).T, scores, valid
+    weights = jax.lax.map(lambda one: posterior_mean(*one), columns)
+    if not logits:
+        return weights
+    return jnp.where(valid, mean + spread * _standardize(weights, valid), 0)
+
+
+def posterior_mean(
+    masks: jax.Array, contrasts: jax.Array, scores: jax.Array, valid: jax.Array
+) -> jax.Array:
+    """E[w | c] of one input: masks [M, N], c [M], s [N], valid [N] → [N].
+
+    With X = 2m − 1, A = X [s 1] and V = I + κ X Xᵀ, κ = τ²/σ²: (β, γ) = (AᵀV⁻¹A)⁻¹AᵀV⁻¹c and
+    w = βs + γ + κ XᵀV⁻¹(c − A(β, γ)).
+    """
+    signs = jnp.where(valid, 2.0 * masks - 1, 0)
+    basis = jnp.stack([scores, jnp.float32(valid)], -1)  # [N, 2]
+    known = signs @ basis
+    gram = signs @ signs.T
+
+    def fit(ratio: jax.Array) -> tuple[jax.Array, jax.Array]:
+        factor = jnp.linalg.cholesky(jnp.eye(len(contrasts)) + ratio * gram)
+
+        def whiten(x: jax.Array) -> jax.Array:
+            return jax.scipy.linalg.solve_triangular(factor, x, lower=True)
+
+        a, y = whiten(known), whiten(contrasts)
+        # Of a flat map the first column is zero; the ridge gives it β = 0.
+        information = a.T @ a + 1e-6 * jnp.eye(2)
+        trend = jnp.linalg.solve(information, a.T @ y)
+        rest = y - a @ trend
+        likelihood = -(
+            jnp.log(jnp.diagonal(factor)).sum()
+            + jnp.linalg.slogdet(information)[1] / 2
+            + (len(y) - 2) / 2 * jnp.log(rest @ rest + 1e-12)
+        )
+        own = ratio * signs.T @ jax.scipy.linalg.solve_triangular(factor.T, rest)
+        return likelihood, basis @ trend + own
+
+    likelihoods, weights = jax.lax.map(fit, _RATIOS)
+    return jnp.where(valid, weights[jnp.argmax(likelihoods)], 0)
+
+
+def _moments(x: jax.Array, valid: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Mean and standard deviation over an input's own features, [B, 1] each."""
+    return x.mean(-1, keepdims=True, where=valid), x.std(-1, keepdims=True, where=valid)
+
+
+def _standardize(x: jax.Array, valid: jax.Array) -> jax.Array:
+    """[B, N] with mean 0 and variance 1 over an input's own features; a flat map becomes 0."""
+    mean, spread = _moments(x, valid)
+    return jnp.where(valid, (x - mean) / jnp.maximum(spread, 1e-9), 0)

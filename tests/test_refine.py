@@ -1,0 +1,115 @@
+"""Refining a map by queries: against exact games, and a dense float64 computation."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fex_jax import refine as refining
+from fex_jax.predictors import Model
+
+KEY = jax.random.key(0)
+SIZE = 12
+
+
+def linear_model(weights: np.ndarray) -> Model:
+    """f_0(m⊙x) = ½ + Σ m_i w_i for x = 1."""
+
+    def predict(x: jax.Array) -> jax.Array:
+        p = 0.5 + x @ weights
+        return jnp.stack([p, 1 - p], -1)
+
+    return Model(predict=predict, mask=lambda x, m: x * m, grid=(SIZE,))
+
+
+@pytest.fixture
+def weights() -> np.ndarray:
+    return np.random.default_rng(0).normal(size=SIZE) / 30
+
+
+def test_enough_queries_find_a_linear_model_whatever_the_map_says(weights):
+    """Breaks if a sign, a column or the posterior is wrong, or a bad map is believed."""
+    scores = jnp.stack([jnp.zeros(SIZE), -10 * weights, jnp.arange(SIZE, dtype=jnp.float32)])
+    inputs = jnp.ones((3, SIZE))
+    found = refining.refine_scores(
+        linear_model(weights), inputs, jnp.zeros(3, int), scores, KEY, num_queries=80
+    )
+    np.testing.assert_allclose(found, np.tile(weights, (3, 1)), atol=2e-3)
+    other = refining.refine_scores(
+        linear_model(weights), inputs, jnp.ones(3, int), scores, KEY, num_queries=80
+    )
+    np.testing.assert_allclose(other, -found, atol=1e-5)
+
+
+def test_few_queries_suffice_where_the_map_is_right(weights):
+    """Breaks if β and γ are not fitted: 8 queries for 12 weights, known up to scale and offset."""
+    found = refining.refine_scores(
+        linear_model(weights), jnp.ones((1, SIZE)), jnp.zeros(1, int),
+        jnp.asarray(7 * weights[None] + 3), KEY, num_queries=8,
+    )  # fmt: skip
+    np.testing.assert_allclose(found[0], weights, atol=1e-3)
+
+
+def test_equals_a_dense_computation():
+    """Breaks if the likelihood, the trend or the posterior differs: NumPy, float64, inverses."""
+    rng = np.random.default_rng(1)
+    masks, scores = rng.integers(0, 2, (9, SIZE)).astype(bool), rng.normal(size=SIZE)
+    contrasts = rng.normal(size=9)
+    x = 2.0 * masks - 1
+    a = x @ np.stack([scores, np.ones(SIZE)], -1)
+    best = -np.inf
+    for ratio in np.asarray(refining._RATIOS, np.float64):
+        v = np.linalg.inv(np.eye(9) + ratio * x @ x.T)
+        trend = np.linalg.inv(a.T @ v @ a) @ a.T @ v @ contrasts
+        p = v - v @ a @ np.linalg.inv(a.T @ v @ a) @ a.T @ v
+        value = (np.linalg.slogdet(v)[1] - np.linalg.slogdet(a.T @ v @ a)[1]) / 2
+        value -= 7 / 2 * np.log(contrasts @ p @ contrasts)
+        if value > best:
+            best = value
+            mean = np.stack([scores, np.ones(SIZE)], -1) @ trend
+            expected = mean + ratio * x.T @ v @ (contrasts - a @ trend)
+    found = refining.posterior_mean(
+        jnp.asarray(masks), jnp.asarray(contrasts), jnp.asarray(scores), jnp.ones(SIZE, bool)
+    )
+    np.testing.assert_allclose(found, expected, atol=1e-3 * np.abs(expected).max())
+
+
+def test_features_that_are_not_there_change_nothing(weights):
+    """Breaks if padding enters a mean, the regression or the masks."""
+    rng = np.random.default_rng(2)
+    masks, scores = rng.integers(0, 2, (9, SIZE)).astype(bool), rng.normal(size=SIZE)
+    contrasts, valid = rng.normal(size=9), np.arange(SIZE) < 7
+    short = refining.posterior_mean(
+        *map(jnp.asarray, (masks[:, :7], contrasts, scores[:7], valid[:7]))
+    )
+    long = refining.posterior_mean(
+        *map(jnp.asarray, (masks, contrasts, np.where(valid, scores, 0), valid))
+    )
+    np.testing.assert_allclose(long[:7], short, atol=1e-5)
+    assert not long[7:].any()
+
+
+def test_an_input_does_not_depend_on_its_batch(weights):
+    """Breaks if random numbers belong to a place in the batch."""
+    scores = jnp.asarray(np.random.default_rng(3).normal(size=(3, SIZE)))
+    linear = linear_model(weights)
+    model = dataclasses.replace(linear, predict=lambda x: jax.nn.softmax(8 * linear.predict(x)))
+    together = refining.refine_scores(
+        model, jnp.ones((3, SIZE)), jnp.zeros(3, int), scores, KEY, num_queries=20
+    )
+    alone = refining.refine_scores(
+        model, jnp.ones((1, SIZE)), jnp.zeros(1, int), scores[1:2], KEY, num_queries=20
+    )
+    np.testing.assert_allclose(together[1], alone[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("num_queries", [6, 9])
+def test_bad_numbers_of_queries_are_named(num_queries, weights):
+    """Breaks if a half pair, or too few to fit anything, are queried."""
+    with pytest.raises(ValueError, match=f"refining takes {num_queries} queries; expected an even"):
+        refining.refine_scores(
+            linear_model(weights), jnp.ones((1, SIZE)), jnp.zeros(1, int), jnp.ones((1, SIZE)), KEY,
+            num_queries=num_queries,
+        )  # fmt: skip
