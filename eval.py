@@ -76,9 +76,9 @@ def choose_methods(
         chosen += [evaluation.refined(m, refine, bind, predictor.params) for m in chosen]
     if "all" in names:
         is_text = isinstance(predictor, pretrained.TextCheckpoint)
-        names = [
-            n for n in attributions.METHODS if not is_text or n not in attributions.IMAGES_ONLY
-        ]
+        left_out = attributions.NOT_IN_ALL | (attributions.IMAGES_ONLY if is_text else set())
+        every = [name for name in attributions.METHODS if name not in left_out]
+        names = [*every, *(name for name in names if name in attributions.NOT_IN_ALL)]
     for name in names:
         if name not in attributions.METHODS:
             raise ValueError(

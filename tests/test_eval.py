@@ -30,9 +30,12 @@ def test_methods_are_chosen_by_name(predictor):
     """Breaks if "all" leaves a method out, options are lost, or a typo passes."""
     config, bind = digit_scenes.get_config(), predictors.from_checkpoint(predictor)
     chosen = evaluation.choose_methods(["all"], [Loaded(predictor)], bind, config)
-    assert [method.name for method in chosen] == ["fex", *attributions.METHODS]
+    every = [name for name in attributions.METHODS if name != "greedy"]
+    assert [method.name for method in chosen] == ["fex", *every]
     options = {method.name: method.settings for method in chosen}
     assert options["rise"] == {"num_queries": 100}
+    chosen = evaluation.choose_methods(["all", "greedy"], [Loaded(predictor)], bind, config)
+    assert [method.name for method in chosen] == ["fex", *every, "greedy"]
     with pytest.raises(ValueError, match="method 'rises' is unknown; choose all, or some of rand"):
         evaluation.choose_methods(["rises"], [Loaded(predictor)], bind, config)
 
@@ -42,7 +45,8 @@ def test_texts_are_explained_by_all_methods_but_those_of_pictures():
     explainer = Loaded(tiny_text.checkpoint())
     bind = predictors.from_checkpoint(explainer.predictor)
     chosen = evaluation.choose_methods(["all"], [explainer], bind, common.get_config())
-    assert {m.name for m in chosen} == {"fex", *attributions.METHODS} - attributions.IMAGES_ONLY
+    left_out = attributions.IMAGES_ONLY | attributions.NOT_IN_ALL
+    assert {m.name for m in chosen} == {"fex", *attributions.METHODS} - left_out
 
 
 def test_texts_from_training_to_the_gallery(reviews, tmp_path):

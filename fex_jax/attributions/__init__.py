@@ -1,7 +1,7 @@
 """Attribution methods, one a file: (model, inputs, targets, key, **options) → scores [B, N].
 
 `model` is a `predictors.Model`. Another method is another function of this form; adding it to
-`METHODS` puts it into `eval.py --methods=all`.
+`METHODS` lets `eval.py` run it, with `--methods=all` too.
 """
 
 from fex_jax.attributions.attcat import attcat
@@ -9,6 +9,7 @@ from fex_jax.attributions.attlrp import attlrp
 from fex_jax.attributions.grad_shap import grad_shap
 from fex_jax.attributions.gradcam import gradcam_attention, gradcam_norm1
 from fex_jax.attributions.gradient_x_input import gradient_x_input
+from fex_jax.attributions.greedy import greedy
 from fex_jax.attributions.integrated_gradients import integrated_gradients
 from fex_jax.attributions.kernel_shap import kernel_shap
 from fex_jax.attributions.lime import lime
@@ -25,6 +26,7 @@ METHODS = {
     "smooth_rise": smooth_rise,
     "lime": lime,
     "kernel_shap": kernel_shap,
+    "greedy": greedy,
     # From gradients with respect to the input:
     "gradient_x_input": gradient_x_input,
     "integrated_gradients": integrated_gradients,
@@ -40,4 +42,7 @@ METHODS = {
 # Soft masks that lie over rows and columns; every other method explains texts too.
 IMAGES_ONLY = frozenset({"smooth_rise"})
 
-__all__ = ["IMAGES_ONLY", "METHODS", *METHODS]
+# 2N² queries an input: only where it is named.
+NOT_IN_ALL = frozenset({"greedy"})
+
+__all__ = ["IMAGES_ONLY", "METHODS", "NOT_IN_ALL", *METHODS]
