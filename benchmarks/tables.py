@@ -61,6 +61,7 @@ def main(arguments: list[str]) -> None:
     output = ROOT / "docs" / "results"
     output.mkdir(parents=True, exist_ok=True)
     command = ["python", "benchmarks/tables.py", f"--name={name}", f"--seeds={_SEEDS.value}"]
+    command += [f"--methods={_METHODS.value}"] if _METHODS.value != "all" else []
     # Where data and weights lie on one machine means nothing on another.
     public = [a for a in passed if ".path=" not in a]
     results = json.loads((found / "results.json").read_text())
