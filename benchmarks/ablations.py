@@ -16,9 +16,10 @@ import sys
 
 from absl import app, flags
 
-from fex_jax import report
-
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from fex_jax import report  # noqa: E402
 
 _WORKDIR = flags.DEFINE_string("workdir", "runs/ablations", "Folder of the runs.")
 _TABLE = flags.DEFINE_string("table", "ablations", "Name of the table.")
