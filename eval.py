@@ -49,10 +49,10 @@ def load_task(
     predictor: tasks.Predictor,
     predict: tasks.Predict,
     config: ml_collections.ConfigDict,
-    protocol: metrics.Protocol,
 ) -> tasks.Task:
     """The config's evaluation split with the predictor's answers."""
     name, split, path = config.data.name, config.data.eval_split, config.data.path
+    protocol = metrics.PROTOCOLS[config.eval.protocol]
     common = protocol, config.eval.batch_size, config.eval.num_images
     if isinstance(predictor, pretrained.TextCheckpoint):
         source = text_data.open_source(name, split, path, predictor.labels)
@@ -291,7 +291,7 @@ def main(_: list[str]) -> None:
         bind = predictors.from_checkpoint(predictor, config.predictor.fill, config.text.removal)
         predict = tasks.make_prediction(bind, predictor.params)
         methods = choose_methods(flags.FLAGS.methods, explainers, bind, config, flags.FLAGS.refine)
-        task = load_task(predictor, predict, config, protocol)
+        task = load_task(predictor, predict, config)
         output.mkdir(exist_ok=True)
         if flags.FLAGS.write_inputs:
             write_inputs(output / "inputs.npz", task)

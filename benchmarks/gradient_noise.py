@@ -3,8 +3,8 @@
     python benchmarks/gradient_noise.py --config=configs/digit_scenes.py --workdir=runs/demo
 
 All estimate ∇_z E_b E_q[f(m⊙x) − f((1−m)⊙x)] at the logits z of an explainer, on validation inputs,
-for an untrained (flat) and for the trained one. Signal-to-noise per query is |E g|² / tr Var(g) / Q
-for an estimate g from Q queries; the table gives it relative to what training uses.
+for an untrained (flat) and for the trained one, from 20 queries an input. Signal to noise is
+|E g|² / tr Var(g); the table gives it relative to what training uses, too.
 """
 
 import functools
@@ -22,7 +22,7 @@ from tqdm import tqdm
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 import eval as evaluating  # noqa: E402
-from fex_jax import evaluation, explain, metrics, ppo, predictors, tasks  # noqa: E402
+from fex_jax import evaluation, explain, ppo, predictors, tasks  # noqa: E402
 from fex_jax.attributions.queries import target_probabilities  # noqa: E402
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "An experiment of configs/.")
@@ -130,8 +130,7 @@ def main(_: list[str]) -> None:
     predictor = explainer.predictor
     bind = predictors.from_checkpoint(predictor, config.predictor.fill, config.text.removal)
     predict = tasks.make_prediction(bind, predictor.params)
-    protocol = metrics.PROTOCOLS[config.eval.protocol]
-    task = evaluating.load_task(predictor, predict, config, protocol)
+    task = evaluating.load_task(predictor, predict, config)
     trained = evaluation.trained(explainer)
     key = jax.random.key(0)
     maps = jax.jit(trained.scores)(trained.params, task.inputs, task.targets, key)

@@ -22,7 +22,6 @@ from fex_jax import (  # noqa: E402
     attributions,
     evaluation,
     explain,
-    metrics,
     plotting,
     predictors,
     report,
@@ -43,8 +42,7 @@ def main(_: list[str]) -> None:
     predictor = explainer.predictor
     bind = predictors.from_checkpoint(predictor, config.predictor.fill, config.text.removal)
     predict = tasks.make_prediction(bind, predictor.params)
-    protocol = metrics.PROTOCOLS[config.eval.protocol]
-    task = evaluating.load_task(predictor, predict, config, protocol)
+    task = evaluating.load_task(predictor, predict, config)
     trained = evaluation.trained(explainer)
     methods = {trained.name: [trained]}  # a line of the plot each
     for count in _QUERIES:
