@@ -226,12 +226,13 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
         check_same_experiment(config, workdir / "config.json")
     else:
         state = jax.jit(initial_state, out_shardings=shardings)(frozen)
+        draws_budget = config.method == "fex" and objective.budget_range > 0
         explain.save_description(
             workdir / "export",
             predictor,
             backbone,
             method=config.method,
-            centered=config.method == "fex" and objective.budget_range > 0,
+            budget=-objective.budget_range if draws_budget else None,
             fill=config.predictor.fill,
             unit=config.text.unit,
             removal=config.text.removal,

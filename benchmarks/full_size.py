@@ -58,8 +58,8 @@ def main(_: list[str]) -> None:
     f_pass = count_flops(lambda w, x: predictors.vit(VIT_B16, w).predict(x), weights, image)
     g_pass = count_flops(loss, state.params, image, target)
     g_gradient = count_flops(jax.grad(loss), state.params, image, target)
-    queries = 1 + config.objective.num_masks * (1 + (config.objective.score == "contrast"))
-    total = queries * f_pass + g_pass + g_gradient
+    queries = 1 + config.objective.num_masks
+    total = queries * f_pass + g_pass + config.objective.num_passes * g_gradient
     start = time.monotonic()
     lowered = jax.jit(step, donate_argnums=0).lower(state, weights, images, key)
     compiled = lowered.compile()
@@ -68,7 +68,10 @@ def main(_: list[str]) -> None:
     resident -= memory.alias_size_in_bytes
     print(f"objective {config.objective.score}, batch {config.batch_size}, {config.dtype}")
     print(f"f: {queries} passes of {f_pass / 1e9:.1f} GFLOP an image")
-    print(f"g: one pass of {g_pass / 1e9:.1f} and one gradient of {g_gradient / 1e9:.1f} GFLOP")
+    print(
+        f"g: one pass of {g_pass / 1e9:.1f} and each of "
+        f"{config.objective.num_passes} gradients of {g_gradient / 1e9:.1f} GFLOP"
+    )
     print(f"training: {total / 1e9:.0f} GFLOP an image, {total / f_pass:.1f} passes of f")
     print(f"parameters, optimiser state and batch: {resident / 2**30:.2f} GiB")
     print(f"temporary memory at the peak: {memory.temp_size_in_bytes / 2**30:.2f} GiB")

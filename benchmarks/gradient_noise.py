@@ -4,7 +4,7 @@
 
 All estimate ∇_z E_b E_q[f(m⊙x) − f((1−m)⊙x)] at the logits z of an explainer, on validation inputs,
 for an untrained (flat) and for the trained one, from 20 queries an input. Signal to noise is
-|E g|² / tr Var(g); the table gives it relative to what training uses, too.
+|E g|² / tr Var(g); the table gives it relative to `leave_one_out`, too.
 """
 
 import functools
@@ -45,7 +45,7 @@ def draw(key: jax.Array, logits: jax.Array, count: int) -> tuple[jax.Array, jax.
 
 def contrast(ask: Ask, masks: jax.Array) -> jax.Array:
     kept, removed = jnp.split(ask(jnp.concatenate([masks, ~masks])), 2)
-    return ppo.contrast_score(kept, removed)
+    return kept - removed
 
 
 def score_function(advantages: jax.Array, masks: jax.Array, lam: jax.Array) -> jax.Array:
@@ -62,13 +62,22 @@ def centred(gradient: jax.Array) -> jax.Array:
 
 def unpaired(ask, logits, critic, mean, key):
     """f(m) and f(1 − m') of different masks, each with its leave-one-out baseline."""
+    return unpaired_credit(ask, logits, jnp.zeros_like(logits), mean, key)
+
+
+def regression(ask, logits, critic, mean, key):
+    """The same of what the map α(z − mean z) does not explain linearly: what training uses."""
+    slope = ppo.Objective().temperature * (logits - logits.mean(-1, keepdims=True))
+    return unpaired_credit(ask, logits, slope, mean, key)
+
+
+def unpaired_credit(ask, logits, critic, mean, key):
+    """The same of what an ideal linear critic does not explain, and its own part exactly."""
     lam, masks, _ = draw(key, logits, 20)
-    kept, removed = ask(masks[:10]), ask(~masks[10:])
-    gradients = [
-        score_function(scores - ppo.leave_one_out(scores.T).T, part, lam)
-        for scores, part in ((kept, masks[:10]), (removed, masks[10:]))
-    ]
-    return gradients[0] - gradients[1]
+    scores = ppo.contrast_score(ask(jnp.concatenate([masks[:10], ~masks[10:]])))
+    rest = scores - jnp.einsum("sbn,bn->sb", masks - lam, critic / 2)
+    advantages = rest - ppo.leave_one_out(rest.T, num_groups=2).T
+    return 2 * score_function(advantages, masks, lam) + centred(critic * lam * (1 - lam))
 
 
 def no_baseline(ask, logits, critic, mean, key):
@@ -84,7 +93,7 @@ def value_of_input(ask, logits, critic, mean, key):
 
 
 def leave_one_out(ask, logits, critic, mean, key):
-    """Minus the mean of the input's other masks: what training uses."""
+    """Minus the mean of the input's other masks: a pair of questions a mask, the unit below."""
     lam, masks, _ = draw(key, logits, 10)
     scores = contrast(ask, masks)
     return score_function(scores - ppo.leave_one_out(scores.T).T, masks, lam)
@@ -108,7 +117,16 @@ def disarm(ask, logits, critic, mean, key):
     return centred((difference[..., None] * signs * weights).mean(0) / 2)
 
 
-ESTIMATORS = (unpaired, no_baseline, value_of_input, leave_one_out, credit, disarm)
+ESTIMATORS = (
+    no_baseline,
+    value_of_input,
+    disarm,
+    leave_one_out,
+    credit,
+    unpaired,
+    regression,
+    unpaired_credit,
+)
 
 
 def fit_critic(ask: Ask, logits: jax.Array, key: jax.Array, count: int) -> tuple:

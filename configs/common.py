@@ -4,30 +4,42 @@ import ml_collections
 
 _PAPER = {
     "score": "paper",  # f(m⊙x) / K_m, Eq. 9
+    "surrogate": "clipped",  # Eq. 20–22
     "targets": "argmax",  # Algorithm 1
     "budget_range": 0.0,
     "baseline": "value",  # v_y(x), Eq. 18
     "advantage": "paper",  # divided by T
     "kl": "paper",  # D(softmax(mean log λ) ‖ f), Eq. 24
+    "num_masks": 5,
+    "num_passes": 1,
     "entropy_coef": 1e-5,
+    "value_coef": 0.5,
 }
 _AUTHORS = {
     "score": "authors",  # N f(m⊙x) / (K_m + 1)
+    "surrogate": "clipped",
     "targets": "argmax",
     "budget_range": 0.0,
     "baseline": "value",
     "advantage": "authors",
     "kl": "authors",  # D(f ‖ softmax(mean z))
+    "num_masks": 5,
+    "num_passes": 1,
     "entropy_coef": 1e-5,
+    "value_coef": 0.5,
 }
 _CONTRAST = {
     "score": "contrast",  # f(m⊙x) − f((1−m)⊙x)
+    "surrogate": "regression",  # of the score on the map
     "targets": "sampled",  # from f(x)
     "budget_range": 3.0,
     "baseline": "leave_one_out",
     "advantage": "normalized",
     "kl": "authors",
-    "entropy_coef": 0.6,  # features that do not matter to f return to the mean
+    "num_masks": 10,  # a query each, as everywhere
+    "num_passes": 3,
+    "entropy_coef": 0.0,  # the regression has a temperature instead
+    "value_coef": 0.0,  # its baseline is not learned
 }
 _PRESETS = {"paper": _PAPER, "authors": _AUTHORS, "contrast": _CONTRAST}
 
@@ -67,11 +79,9 @@ def get_config(preset: str = "contrast") -> ml_collections.ConfigDict:
     config.policy = "vit"  # the predictor's architecture and weights; or "unet"
 
     config.objective = ml_collections.ConfigDict(_PRESETS[preset])
-    config.objective.num_masks = 5
     config.objective.num_updates = 4
-    config.objective.num_passes = 1
+    config.objective.temperature = 0.1
     config.objective.clip_epsilon = 0.2
-    config.objective.value_coef = 0.5
     config.objective.kl_coef = 1.0
 
     config.optimizer = ml_collections.ConfigDict()

@@ -33,7 +33,7 @@ from fex_jax.refine import refine_scores
 from fex_jax.targets import Target, class_numbers
 
 Picture = str | pathlib.Path | Image.Image | np.ndarray | jax.Array
-_FORMAT = 2
+_FORMAT = 3
 _BACKBONES = {"vit": ViTConfig, "unet": UNetConfig, "bert": BertConfig}
 
 
@@ -83,7 +83,7 @@ def load(path: str | pathlib.Path) -> "Explainer | TextExplainer":
     description.setdefault("removal", "mask")  # exports from before it was written
     is_text = isinstance(predictor, pretrained.TextCheckpoint)
     kind, own = (TextExplainer, ("unit", "removal")) if is_text else (Explainer, ("fill",))
-    settings = {name: description[name] for name in ("method", "centered", *own)}
+    settings = {name: description[name] for name in ("method", "budget", *own)}
     return kind(predictor, backbone, params, **settings)
 
 
@@ -93,7 +93,7 @@ def save_description(
     backbone: Backbone,
     *,
     method: str = "fex",
-    centered: bool = False,
+    budget: float | None = None,
     fill: float = 0.0,
     unit: str = "word",
     removal: str = "mask",
@@ -109,7 +109,7 @@ def save_description(
             f.name: getattr(backbone, f.name) for f in dataclasses.fields(backbone) if f.init
         },
         "method": method,
-        "centered": centered,
+        "budget": budget,
         "fill": fill,
         "unit": unit,
         "removal": removal,
@@ -131,7 +131,7 @@ class Explainer:
     backbone: ViTConfig | UNetConfig
     params: Params
     method: str = "fex"  # or "fastshap"
-    centered: bool = False  # logits are ranks around a free budget: λ is taken at their mean
+    budget: float | None = None  # mean logit of λ, where training drew it; None: the policy's own
     fill: float = 0.0  # what a removed patch becomes
 
     @property
@@ -213,7 +213,9 @@ class Explainer:
         """The network alone, jittable: pixels in 0..255, classes [B, k] → scores [B, k, N]."""
         _, network = functional_policy(self.backbone, self.predictor.config.num_classes)
         scores = network(params).maps(self.predictor.preprocessing.normalize(pixels), classes)
-        return scores - scores.mean(-1, keepdims=True) if self.centered else scores
+        if self.budget is not None:
+            scores = scores - scores.mean(-1, keepdims=True) + self.budget
+        return scores
 
     def picture(self, picture: Picture) -> np.ndarray:
         """What the predictor sees of a picture, uint8 [S, S, 3]: what maps should be laid over."""

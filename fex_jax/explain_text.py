@@ -101,7 +101,7 @@ class TextExplainer:
     backbone: BertConfig
     params: Params
     method: str = "fex"  # or "fastshap"
-    centered: bool = False  # logits are ranks around a free budget: λ is taken at their mean
+    budget: float | None = None  # mean logit of λ, where training drew it; None: the policy's own
     unit: tokens.Unit = "word"
     removal: str = "mask"  # what becomes of a removed feature's tokens; or "delete"
 
@@ -183,8 +183,8 @@ class TextExplainer:
         _, network = functional_policy(self.backbone, self.predictor.config.num_classes)
         scores = network(params).maps(inputs, classes)
         valid = masking.valid_features(inputs.features)[:, None]
-        if self.centered:
-            scores = scores - scores.mean(-1, keepdims=True, where=valid)
+        if self.budget is not None:
+            scores = scores - scores.mean(-1, keepdims=True, where=valid) + self.budget
         return jnp.where(valid, scores, 0)
 
     def _run(

@@ -32,33 +32,50 @@ class Objective:
     """What is maximised and how; the three presets of configs/ spell out every field."""
 
     score: Literal["paper", "authors", "contrast"] = "contrast"
+    surrogate: Literal["clipped", "regression"] = "regression"
     targets: Literal["argmax", "sampled"] = "sampled"
     budget_range: float = 3.0  # 0: the policy chooses how much to keep; see `shift_budget`
     baseline: Literal["value", "leave_one_out"] = "leave_one_out"
     advantage: Literal["paper", "authors", "normalized"] = "normalized"
     kl: Literal["paper", "authors"] = "authors"
-    num_masks: int = 5  # S, the paper's s
+    num_masks: int = 10  # S, the paper's s: queries an input
     num_updates: int = 4  # gradient steps a pass, each on a different part of its inputs
-    num_passes: int = 1  # over a batch and what f said of its masks
-    clip_epsilon: float = 0.2
-    entropy_coef: float = 0.6
-    value_coef: float = 0.5
+    num_passes: int = 3  # over a batch and what f said of its masks
+    temperature: float = 0.1  # α of the regression
+    clip_epsilon: float = 0.2  # of the clipped surrogate
+    entropy_coef: float = 0.0
+    value_coef: float = 0.0
     kl_coef: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("score", "targets", "baseline", "advantage", "kl"):
+        for name in ("score", "surrogate", "targets", "baseline", "advantage", "kl"):
             allowed = self.__annotations__[name].__args__
             if getattr(self, name) not in allowed:
                 raise ValueError(
                     f"{name} is {getattr(self, name)!r}; expected one of {', '.join(allowed)}"
                 )
-        least_masks = 1 + (self.baseline == "leave_one_out")
-        if self.num_masks < least_masks or min(self.num_updates, self.num_passes) < 1:
+        compared = self.surrogate == "regression" or self.baseline == "leave_one_out"
+        least = (1 + compared) * self.num_groups
+        if self.num_masks % self.num_groups or self.num_masks < least:
             raise ValueError(
-                f"num_masks={self.num_masks}, num_updates={self.num_updates}, "
-                f"num_passes={self.num_passes}: each must be at least 1, and 2 masks for the "
-                "leave-one-out baseline"
+                f"num_masks={self.num_masks}; expected at least {least}"
+                + ", an even number" * (self.num_groups == 2)
             )
+        if min(self.num_updates, self.num_passes) < 1 or self.temperature <= 0:
+            raise ValueError(
+                f"num_updates={self.num_updates}, num_passes={self.num_passes}, "
+                f"temperature={self.temperature}: expected at least 1, 1, and more than 0"
+            )
+
+    @property
+    def num_groups(self) -> int:
+        """Kinds of questions about masks: what is kept, and for the contrast what is left."""
+        return 2 if self.score == "contrast" else 1
+
+    @property
+    def slope(self) -> float:
+        """α / G: what a unit of a map's logits is worth to the score of a group."""
+        return self.temperature / self.num_groups
 
 
 class PolicyOutput(NamedTuple):
@@ -136,15 +153,21 @@ def ratio_score(
     return num_features * kept / (num_kept + 1)
 
 
-def contrast_score(kept: jax.Array, removed: jax.Array) -> jax.Array:
-    """c(m, x) = f_y(m⊙x) − f_y((1−m)⊙x): what is kept should suffice and its absence hurt."""
-    return kept - removed
+def contrast_score(answers: jax.Array) -> jax.Array:
+    """f_y(m⊙x) of a half of the masks and −f_y((1−m)⊙x) of the others; [S, ...] → [S, ...].
+
+    Twice the mean estimates E[f_y(m⊙x) − f_y((1−m)⊙x)]: what is kept should suffice and its absence
+    hurt. The two are asked of different masks, because of one mask they move against each other.
+    """
+    kept, removed = jnp.split(answers, 2)
+    return jnp.concatenate([kept, -removed])
 
 
-def leave_one_out(scores: jax.Array) -> jax.Array:
-    """Mean score of the input's other masks, [B, S] → [B, S]: an unbiased baseline."""
-    num_masks = scores.shape[-1]
-    return (scores.sum(-1, keepdims=True) - scores) / (num_masks - 1)
+def leave_one_out(scores: jax.Array, num_groups: int = 1) -> jax.Array:
+    """Mean score of the input's other masks of a group, [B, S] → [B, S]: an unbiased baseline."""
+    groups = scores.reshape(len(scores), num_groups, -1)  # one after the other
+    others = (groups.sum(-1, keepdims=True) - groups) / (groups.shape[-1] - 1)
+    return others.reshape(scores.shape)
 
 
 def advantage(scores: jax.Array, baseline: jax.Array, form: str) -> jax.Array:
@@ -169,6 +192,31 @@ def clipped_surrogate(
     return -jnp.mean(jnp.minimum(ratio * advantages, clipped * advantages))
 
 
+def regression(
+    logits: jax.Array,
+    scores: jax.Array,
+    masks: jax.Array,
+    objective: Objective,
+    valid: jax.Array | None = None,
+) -> jax.Array:
+    """How far the scores are from linear in the map, as residuals [B, S] of mean 0 over masks.
+
+        e_s = R_s − mean of the others' R,   R = c(m, x) − (α / G) Σ_i m_i (z_i − mean z)
+
+    On policy −∇ E[e²] is, up to a factor, the policy gradient of E[c] − α KL(q ‖ flat), where flat
+    keeps every feature alike at the same budget b: log q(m) − log flat(m) = Σ_i m_i (z_i − mean z)
+    + a constant (docs/method.md). Its own linear part is taken off the score, so that what it does
+    not explain is all the noise. Off policy it is a regression, which no ratio need correct.
+    Logits z [B, N], scores [B, S] in G groups, masks [B, S, N], valid [B, N].
+    """
+    centred = logits - logits.mean(-1, keepdims=True, where=valid)
+    if valid is not None:
+        centred = jnp.where(valid, centred, 0)
+    linear = jnp.einsum("bsn,bn->bs", masks.astype(centred.dtype), centred)
+    rest = scores - objective.slope * linear
+    return rest - leave_one_out(rest, objective.num_groups)
+
+
 def value_loss(values: jax.Array, scores: jax.Array) -> jax.Array:
     """L_v = E[(c − v_y)²] (Eq. 19); values [B], scores [B, S]; scalar."""
     return jnp.mean((scores - values[:, None]) ** 2)
@@ -191,9 +239,14 @@ def loss(output: PolicyOutput, batch: Rollout, objective: Objective) -> tuple[ja
     """L = L_ppo − λ_en H(q) + λ_v L_v + λ_kl L_kl (Eq. 25) and its parts."""
     logits = shift_budget(output.logits, batch.budgets, objective, output.valid)
     log_probs = bernoulli_log_prob(logits[:, None], batch.masks)  # [B, S]
-    surrogate = clipped_surrogate(
-        log_probs, batch.log_probs, batch.advantages, objective.clip_epsilon
-    )
+    if objective.surrogate == "clipped":
+        surrogate = clipped_surrogate(
+            log_probs, batch.log_probs, batch.advantages, objective.clip_epsilon
+        )
+    else:
+        errors = regression(output.logits, batch.scores, batch.masks, objective, output.valid)
+        # The root and the slope give gradients the scale of advantages of unit mean square.
+        surrogate = jnp.sqrt(jnp.mean(errors**2) + 1e-12) / objective.slope
     entropy = jnp.mean(bernoulli_entropy(logits))
     value = value_loss(output.values, batch.scores)
     kl = kl_to_softmax(output.class_logits, batch.probabilities, objective.kl)
@@ -232,7 +285,7 @@ def rollout(
 
     y = argmax f(x) as in Algorithm 1, or y ~ f(x), so that the maps of other classes are trained
     on their own score as well.
-    f sees B inputs at a time: 1 + S forward passes, 1 + 2S for the contrast score; g sees B once.
+    f sees B inputs at a time in 1 + S forward passes, g in one.
     """
     target_key, budget_key, mask_key = jax.random.split(key, 3)
     probabilities = predict(inputs)
@@ -251,15 +304,18 @@ def rollout(
     def target_probability(kept: jax.Array) -> jax.Array:
         return jnp.take_along_axis(predict(mask(inputs, kept)), targets[:, None], -1)[:, 0]
 
-    kept = jax.lax.map(target_probability, masks)  # [S, B], one mask of every input at a time
+    first = objective.num_masks // objective.num_groups  # the complement is asked of the others
+    asked = jnp.concatenate([masks[:first], 1 - masks[first:]])
+    answers = jax.lax.map(target_probability, asked)  # [S, B], one mask of every input at a time
     if objective.score == "contrast":
-        scores = contrast_score(kept, jax.lax.map(target_probability, 1 - masks))
+        scores = contrast_score(answers)
     else:
-        scores = ratio_score(kept, masks, objective.score, output.valid)
+        scores = ratio_score(answers, masks, objective.score, output.valid)
     scores, masks = scores.T, jnp.swapaxes(masks, 0, 1)  # [B, S], [B, S, N]
-    baseline = (
-        leave_one_out(scores) if objective.baseline == "leave_one_out" else output.values[:, None]
-    )
+    if objective.baseline == "leave_one_out":
+        baseline = leave_one_out(scores, objective.num_groups)
+    else:
+        baseline = output.values[:, None]
     batch = Rollout(
         inputs=inputs,
         targets=targets,
@@ -271,15 +327,18 @@ def rollout(
         advantages=advantage(scores, baseline, objective.advantage),
     )
     lam = jax.nn.sigmoid(shift_budget(output.logits, 0.0, objective, output.valid))
-    return batch, {
-        "policy/mean_lambda": lam.mean(where=output.valid),
-        "policy/kept_features": masks.sum(-1).mean(),  # K_m
-        "policy/num_features": jnp.ones_like(masks[:, 0]).sum(-1, where=output.valid).mean(),
-        "policy/logit_std": output.logits.std(-1, where=output.valid).mean(),
-        "score/mean": scores.mean(),
-        "f/clean": probabilities.max(-1).mean(),
-        "f/under_policy": kept.mean(),
-    }
+    return (
+        batch,
+        {
+            "policy/mean_lambda": lam.mean(where=output.valid),
+            "policy/kept_features": masks.sum(-1).mean(),  # K_m
+            "policy/num_features": jnp.ones_like(masks[:, 0]).sum(-1, where=output.valid).mean(),
+            "policy/logit_std": output.logits.std(-1, where=output.valid).mean(),
+            "score/mean": scores.mean(),
+            "f/clean": probabilities.max(-1).mean(),
+            "f/under_policy": answers[:first].mean(),
+        },
+    )
 
 
 def train_step(

@@ -23,7 +23,7 @@ class Loaded:
 
     def __init__(self, predictor):
         self.predictor, self.backbone = predictor, predictor.config
-        self.method, self.centered, self.params = "fex", True, predictor.params
+        self.method, self.budget, self.params = "fex", -3.0, predictor.params
 
 
 def test_methods_are_chosen_by_name(predictor):

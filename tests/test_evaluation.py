@@ -50,7 +50,7 @@ def task(predictor, predict) -> tasks.Task:
 @pytest.fixture(scope="module")
 def explainer(predictor) -> explain.Explainer:
     init, _ = functional_policy(predictor.config, 10)
-    return explain.Explainer(predictor, predictor.config, random_params(init), centered=True)
+    return explain.Explainer(predictor, predictor.config, random_params(init), budget=-3.0)
 
 
 def test_pairs_are_the_scenes_of_the_two_first_guesses(task):
@@ -160,7 +160,7 @@ def test_digest_tells_weights_apart(predictor):
 
 def test_fastshap_maps_add_up(predictor, explainer, task):
     """Breaks if Shapley maps of `explain` are not f(x) − f(∅) in total."""
-    shap = dataclasses.replace(explainer, method="fastshap", centered=False)
+    shap = dataclasses.replace(explainer, method="fastshap", budget=None)
     found = shap(task.inputs, top_k=2)
     blank = np.full((1, 32, 32, 3), 0.5, np.float32)  # zero after normalisation
     gain = found.probabilities - shap(blank).probabilities

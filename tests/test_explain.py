@@ -24,7 +24,7 @@ def export(predictor, tmp_path_factory):
     directory = tmp_path_factory.mktemp("run") / "export"
     backbone = make_backbone("vit", predictor.config)
     init, _ = functional_policy(backbone, 10)
-    explain.save_description(directory, predictor, backbone, centered=True)
+    explain.save_description(directory, predictor, backbone, budget=-3.0)
     explain.save_weights(directory, random_params(init))
     return directory
 
@@ -40,7 +40,7 @@ def test_maps_equal_the_policy(explainer, predictor):
     _, bind = functional_policy(explainer.backbone, 10)
     images = predictor.preprocessing.normalize(PIXELS)
     logits = bind(explainer.params).maps(images, result.targets[:, None])[:, 0]
-    logits = logits - logits.mean(-1, keepdims=True)
+    logits = logits - logits.mean(-1, keepdims=True) - 3
     np.testing.assert_allclose(result.logits.reshape(5, -1), logits, atol=1e-5)
     np.testing.assert_allclose(result.attributions, jax.nn.sigmoid(result.logits), atol=1e-6)
     assert result.attributions.shape == (5, 4, 4)
@@ -194,7 +194,7 @@ def test_unet_export_round_trip(predictor, tmp_path):
     backbone = dataclasses.replace(make_backbone("unet", predictor.config), hidden_size=16)
     init, bind = functional_policy(backbone, 10)
     params = random_params(init)
-    explain.save_description(tmp_path, predictor, backbone, centered=False)
+    explain.save_description(tmp_path, predictor, backbone, budget=None)
     explain.save_weights(tmp_path, params)
     result = explain.load(tmp_path)(PIXELS, targets=2)
     images, targets = predictor.preprocessing.normalize(PIXELS), jnp.full((5, 1), 2)

@@ -10,6 +10,7 @@ import numpy as np
 import optax
 import pytest
 
+from configs import common
 from fex_jax import ppo, updates
 
 LOGITS = jnp.array([[0.5, -1.0, 2.0], [0.0, 0.3, -0.7]])
@@ -68,7 +69,7 @@ def test_a_flat_map_climbs_along_the_shapley_values():
             mask[feature] = 1
             shapley[feature] += (worth[tuple(mask)] - before) / 6
     objective, limit = ppo.Objective(), 12.0
-    scores = ppo.contrast_score(game, game[::-1])  # the last mask is the first's complement
+    scores = game - game[::-1]  # f(m) − f(1 − m): the last mask is the first's complement
 
     def expected_score(logits, budget):
         logits = ppo.shift_budget(logits[None], budget, objective)
@@ -98,6 +99,54 @@ def test_advantages_by_hand():
     np.testing.assert_allclose(ppo.advantage(scores, baseline, "paper"), [[-1.0, -0.5, 1.5]])
     scaled = ppo.advantage(scores, baseline, "normalized")
     np.testing.assert_allclose(jnp.mean(scaled**2), 1.0, rtol=1e-5)
+    of_two_kinds = ppo.leave_one_out(jnp.array([[1.0, 2.0, -6.0, -9.0]]), num_groups=2)
+    np.testing.assert_allclose(of_two_kinds, [[2.0, 1.0, -9.0, -6.0]])
+
+
+def test_contrast_by_hand():
+    """Breaks if a half's sign is lost, or if the halves alternate."""
+    answers = jnp.array([[0.9], [0.8], [0.1], [0.3]])
+    np.testing.assert_allclose(ppo.contrast_score(answers), [[0.9], [0.8], [-0.1], [-0.3]])
+
+
+@pytest.mark.parametrize("score", ["authors", "contrast"])
+def test_regression_gradient_is_the_policy_gradient_of_score_minus_kl(score):
+    """Breaks if, on policy, the regression does not climb E_q[c] − α KL(q ‖ flat at that budget).
+
+    Both sides by enumeration: all pairs of masks of three features, of a random game.
+    """
+    rng = np.random.default_rng(0)
+    kept, removed = (jnp.asarray(x, jnp.float32) for x in rng.uniform(size=(2, 8)))
+    objective = ppo.Objective(score=score, num_masks=4 if score == "contrast" else 2)
+    alpha, budget, z = objective.temperature, 0.7, LOGITS[0]
+
+    def probabilities(z):
+        return jnp.exp(ppo.bernoulli_log_prob(ppo.shift_budget(z[None], budget, objective), masks))
+
+    masks = ALL_MASKS
+    flat = probabilities(jnp.zeros(3))
+
+    def goal(z):
+        q = probabilities(z)
+        score = q @ (kept - removed if objective.score == "contrast" else kept)
+        return score - alpha * (q @ jnp.log(q / flat))
+
+    first, second = (x.ravel() for x in np.indices((8, 8)))  # all pairs of masks
+    pairs = jnp.stack([masks[first], masks[second]], 1)  # [64, 2, 3]
+    scores = jnp.stack([kept[first], kept[second]], 1)
+    if objective.score == "contrast":  # any pair for what is kept, the same for what is left
+        pairs = jnp.concatenate([pairs, pairs], 1)
+        scores = jnp.concatenate([scores, -jnp.stack([removed[first], removed[second]], 1)], 1)
+    q = probabilities(z)
+    weights = q[first] * q[second]
+
+    def squared_errors(z):
+        tiled = jnp.tile(z, (64, 1))
+        return weights @ (ppo.regression(tiled, scores, pairs, objective) ** 2).mean(-1)
+
+    # S / (S − 1) = 2 of a group of two; a half's share of the contrast is a half.
+    factor = -alpha * 2 * 2 / objective.num_groups**2
+    np.testing.assert_allclose(jax.grad(squared_errors)(z), factor * jax.grad(goal)(z), atol=2e-5)
 
 
 def test_surrogate_gradient_is_the_policy_gradient():
@@ -166,8 +215,9 @@ def test_gradients_of_value_loss_and_entropy():
 def test_total_loss_is_eq_25():
     """Breaks if a term is left out or has the wrong sign or coefficient."""
     objective = ppo.Objective(
-        budget_range=0.0, entropy_coef=0.3, value_coef=0.7, kl_coef=0.9, num_masks=4
-    )
+        budget_range=0.0, surrogate="clipped", entropy_coef=0.3, value_coef=0.7, kl_coef=0.9,
+        num_masks=4,
+    )  # fmt: skip
     key = jax.random.key(1)
     masks = jax.random.bernoulli(key, 0.5, (2, 4, 3))
     batch = ppo.Rollout(
@@ -221,10 +271,10 @@ def run_toy(objective: ppo.Objective, steps: int = 150) -> tuple[jax.Array, dict
 
 
 PRESETS = {
-    "paper": ppo.Objective("paper", "argmax", 0.0, "value", "paper", "paper"),
-    "authors": ppo.Objective("authors", "argmax", 0.0, "value", "authors", "authors"),
-    "contrast": ppo.Objective(),
+    name: ppo.Objective(**common.get_config(name).objective)
+    for name in ("paper", "authors", "contrast")
 }
+PRESETS["clipped"] = dataclasses.replace(PRESETS["contrast"], surrogate="clipped", entropy_coef=0.6)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -233,13 +283,13 @@ def test_ppo_finds_the_best_mask(preset):
     objective = PRESETS[preset]
     logits, metrics = run_toy(objective, steps=400 if preset == "paper" else 150)
     assert set(np.argsort(logits)[-2:]) == {0, 3}
-    if preset != "contrast":  # the policy chooses its budget: exactly the two features
+    if not objective.budget_range:  # the policy chooses its budget: exactly the two features
         np.testing.assert_array_equal(np.asarray(jax.nn.sigmoid(logits)) > 0.5, BEST)
 
 
 def test_one_update_at_a_time_moves_every_part_of_the_batch():
     """Breaks if updates see the same inputs again, or if the step counter is not per batch."""
-    objective = dataclasses.replace(PRESETS["contrast"], num_updates=2)
+    objective = dataclasses.replace(PRESETS["contrast"], num_updates=2, num_passes=1)
     seen = []
 
     def policy(params, x, targets):
@@ -274,7 +324,8 @@ def test_targets_are_the_argmax_or_sampled_from_f():
     kept, removed = x[:, None] * sampled.masks, x[:, None] * ~sampled.masks
     f = jnp.where(sampled.targets[:, None], 1 - _toy(kept), _toy(kept))
     g = jnp.where(sampled.targets[:, None], 1 - _toy(removed), _toy(removed))
-    np.testing.assert_allclose(sampled.scores, f - g, atol=1e-6)
+    expected = jnp.concatenate([f[:, :5], -g[:, 5:]], 1)  # each half of the masks is asked one
+    np.testing.assert_allclose(sampled.scores, expected, atol=1e-6)
 
 
 def _toy(x: jax.Array) -> jax.Array:
@@ -344,5 +395,9 @@ def test_objective_refuses_unknown_names():
     """Breaks if a typo in a config silently trains something else."""
     with pytest.raises(ValueError, match="score is 'papr'; expected one of paper, authors"):
         ppo.Objective(score="papr")
-    with pytest.raises(ValueError, match="2 masks for the leave-one-out"):
-        ppo.Objective(num_masks=1)
+    with pytest.raises(ValueError, match="num_masks=5; expected at least 4, an even number"):
+        ppo.Objective(num_masks=5)
+    with pytest.raises(ValueError, match="num_masks=1; expected at least 2"):
+        ppo.Objective(score="authors", num_masks=1)
+    with pytest.raises(ValueError, match="temperature=0"):
+        ppo.Objective(temperature=0.0)

@@ -130,7 +130,7 @@ def test_an_explainer_is_trained_on_texts(unit):
     step = functools.partial(
         ppo.train_step, predict=model.predict, mask=model.mask, optimizer=optimizer,
         policy=lambda params, x, y: ppo.PolicyOutput(*bind(params)(x, y)),
-        objective=ppo.Objective(num_masks=2, num_updates=2),
+        objective=ppo.Objective(num_masks=4, num_updates=2),
     )  # fmt: skip
     inputs = jax.tree.map(lambda x: np.tile(x, (2, 1)), _inputs(unit))
     after, metrics = jax.jit(step)(state, inputs, jax.random.key(0))

@@ -210,7 +210,7 @@ def test_fastshap_goes_the_same_way(predictor_directory, imagenet, tmp_path):
     )  # fmt: skip
     train.train(config, tmp_path)
     explainer = explain.load(tmp_path)
-    assert (explainer.method, explainer.centered) == ("fastshap", False)
+    assert (explainer.method, explainer.budget) == ("fastshap", None)
     log = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert log[-1]["step"] == 2 and np.isfinite(log[-1]["loss"])
     assert explainer(np.zeros((1, 32, 32, 3), np.uint8)).attributions.shape == (1, 4, 4)
