@@ -1,11 +1,12 @@
-"""What choices of an objective do, on validation inputs: one training a choice and seed.
+"""What choices of an objective do, on validation inputs: a training for each choice and seed.
 
-    python benchmarks/ablations.py digit_scenes "digit_scenes --config.objective.num_passes=3" \\
-        "fastshap_digit_scenes --config.objective.num_passes=3" --seeds=3
+    python benchmarks/ablations.py --seeds=3
+    python benchmarks/ablations.py default "one pass" "digit_scenes --config.data.augment=True"
 
-Each argument is a choice: a file of configs/ without its suffix, and flags for it; `--common` holds
-flags for all. Writes a table, a row a choice, to `<workdir>/<--table>.md` and prints it.
-Interrupted, the same command continues.
+Arguments are names of `CHOICES`, or a file of configs/ without its suffix and flags for it; none
+means all of `CHOICES`. Flags of all choices go to `--common`. Writes a table and a picture to
+docs/results under the name `--table`. Interrupted, the same command continues; choices may be
+measured by several commands at once, and collected by one more.
 """
 
 import json
@@ -14,28 +15,56 @@ import shlex
 import subprocess
 import sys
 
+import numpy as np
 from absl import app, flags
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from fex_jax import report  # noqa: E402
+from fex_jax import plotting, report  # noqa: E402
 
+_CLIPPED = "digit_scenes --config.objective.surrogate=clipped --config.objective.entropy_coef=0.6"
+CHOICES = {
+    "default": "digit_scenes",
+    "authors' objective": "digit_scenes:authors",
+    "clipped surrogate": _CLIPPED,
+    "clipped, learned baseline": f"{_CLIPPED} --config.objective.baseline=value "
+    "--config.objective.value_coef=0.5",
+    "FastSHAP": "fastshap_digit_scenes",
+    "one pass": "digit_scenes --config.objective.num_passes=1",
+    "six passes": "digit_scenes --config.objective.num_passes=6",
+    "α = 0.03": "digit_scenes --config.objective.temperature=0.03",
+    "α = 0.3": "digit_scenes --config.objective.temperature=0.3",
+    "λ_kl = 0": "digit_scenes --config.objective.kl_coef=0.0",
+    "λ_kl = 0.5": "digit_scenes --config.objective.kl_coef=0.5",
+    "s = 4": "digit_scenes --config.objective.num_masks=4",
+    "s = 20": "digit_scenes --config.objective.num_masks=20",
+    "4,800 scenes": "digit_scenes --config.data.limit=4800",
+    "19,200 scenes": "digit_scenes --config.data.limit=19200",
+    "argmax targets": "digit_scenes --config.objective.targets=argmax",
+    "U-Net": "digit_scenes --config.policy=unet",
+    "learning rate / 4": "digit_scenes --config.optimizer.learning_rate=2.5e-4",
+    "learning rate × 4": "digit_scenes --config.optimizer.learning_rate=4e-3",
+}
+_DRAWN = "positive_auc", "negative_auc", "pixel_accuracy", "map", "miou", "class_specific"
 _WORKDIR = flags.DEFINE_string("workdir", "runs/ablations", "Folder of the runs.")
 _TABLE = flags.DEFINE_string("table", "ablations", "Name of the table.")
 _SEEDS = flags.DEFINE_integer("seeds", 1, "How many: 0, 1, 2, …")
 _IMAGES = flags.DEFINE_integer("num_images", 400, "Validation inputs.")
-_COMMON = flags.DEFINE_string("common", "--config.data.limit=9600", "Flags of every choice.")
+_COMMON = flags.DEFINE_string("common", "--config.data.limit=9600", "Flags a choice may overrule.")
 
 
 def measure(choice: str, seed: int) -> dict[str, report.Interval]:
     """Trains and scores one explainer: the metrics of results.json."""
-    config, *given = shlex.split(f"{choice} {_COMMON.value} --config.seed={seed}")
+    config, *own = shlex.split(choice)
+    file, _, preset = config.partition(":")
+    given = [*shlex.split(_COMMON.value), *own, f"--config.seed={seed}"]
     name = "_".join([config, *given]).replace("--config.", "").replace("/", "-")
     folder = ROOT / _WORKDIR.value / name
     results = folder / "eval" / "results.json"
     if not results.is_file():
-        shared = [f"--config=configs/{config}.py", f"--workdir={folder}", *given]
+        described = f"configs/{file}.py" + (f":{preset}" if preset else "")
+        shared = [f"--config={described}", f"--workdir={folder}", *given]
         scored = [
             "--methods=",
             "--config.data.eval_split=validation",
@@ -49,17 +78,35 @@ def measure(choice: str, seed: int) -> dict[str, report.Interval]:
 
 
 def main(arguments: list[str]) -> None:
-    choices = arguments[1:]
-    if not choices:
-        sys.exit(f"error: nothing to compare\n\n{__doc__}")
-    methods = {
-        choice: report.over_seeds([measure(choice, seed) for seed in range(_SEEDS.value)])
-        for choice in choices
+    names = arguments[1:] or list(CHOICES)
+    runs = {
+        name: [measure(CHOICES.get(name, name), seed) for seed in range(_SEEDS.value)]
+        for name in names
     }
-    facts = {"All": _COMMON.value, "Scored on": f"{_IMAGES.value} validation inputs"}
-    text = report.markdown({"methods": methods}, facts)
-    (ROOT / _WORKDIR.value / f"{_TABLE.value}.md").write_text(text)
-    print(text)
+    command = ["python", "benchmarks/ablations.py", *arguments[1:], f"--seeds={_SEEDS.value}"]
+    facts = {
+        "Each": f"{_SEEDS.value} seeds, {_COMMON.value}",
+        "Scored on": f"{_IMAGES.value} validation inputs",
+    }
+    methods = {name: report.over_seeds(of_seeds) for name, of_seeds in runs.items()}
+    path = ROOT / "docs" / "results" / _TABLE.value
+    path.with_suffix(".md").write_text(
+        f"# {_TABLE.value}\n\n    {shlex.join(command)}\n\nMean ± standard deviation over seeds. "
+        "A choice differs from the default in what its name says.\n\n"
+        f"{report.markdown({'methods': methods}, facts)}\n"
+        + "\n".join(f"- {name}: `{CHOICES[name]}`" for name in names if name in CHOICES)
+        + f"\n\n![A dot a seed]({_TABLE.value}.png)\n"
+    )
+    panels = {
+        heading: {
+            name: np.array([metrics[metric]["mean"] for metrics in of_seeds])
+            for name, of_seeds in runs.items()
+        }
+        for metric, (heading, _) in report.COLUMNS.items()
+        if metric in _DRAWN
+    }
+    plotting.dots(path.with_suffix(".png"), panels)
+    print(path.with_suffix(".md").read_text())
 
 
 if __name__ == "__main__":

@@ -231,6 +231,33 @@ def _curve(
     return np.asarray(fractions)[order], values[order]
 
 
+def dots(path: str | Path, panels: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+    """Draws the runs of several choices as dots in a row a choice, their means as lines, as a PNG.
+
+    Args:
+      path: the file to write.
+      panels: heading -> {choice: [runs]}, side by side; the first choice is marked in all rows.
+    """
+    from matplotlib.figure import Figure
+
+    choices = list(next(iter(panels.values())))
+    figure = Figure(figsize=(2 + 1.7 * len(panels), 1 + 0.28 * len(choices)), layout="constrained")
+    grid = figure.subplots(1, len(panels), sharey=True, squeeze=False)
+    for axes, (heading, runs) in zip(grid[0], panels.items(), strict=True):
+        axes.axvline(np.mean(runs[choices[0]]), color="0.8", linewidth=1)
+        for row, values in enumerate(runs.values()):
+            axes.plot(values, np.full(len(values), row), "o", color=COLOURS[0], markersize=3.5)
+            axes.plot(np.mean(values), row, "|", color=COLOURS[1], markersize=11)
+        axes.set_title(heading, fontsize=10)
+        axes.tick_params(labelsize=8)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.set_axisbelow(True)
+        axes.grid(axis="y", color="0.93")
+    grid[0, 0].set_yticks(range(len(choices)), choices)
+    grid[0, 0].invert_yaxis()
+    figure.savefig(path, format="png", dpi=160)
+
+
 def comparison(
     path: str | Path,
     images: np.ndarray,

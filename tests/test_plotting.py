@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fex_jax.plotting import ClassMap, GalleryItem, comparison, curves, gallery, overlay
+from fex_jax.plotting import ClassMap, GalleryItem, comparison, curves, dots, gallery, overlay
 
 FRACTIONS = dict.fromkeys(("positive", "negative"), np.linspace(0, 1, 11))
 
@@ -138,6 +138,18 @@ def test_curves_draw_every_method(tmp_path):
         picture = np.asarray(Image.open(path).convert("RGB")).astype(int)
         drawn.append((np.ptp(picture, axis=-1) > 60).sum())  # coloured pixels
     assert 0 < drawn[0] < drawn[1] < drawn[2]
+
+
+def test_dots_draw_every_run_in_a_row_of_its_own(tmp_path):
+    """Breaks if a choice or a run is left out: dots and rows are counted in the picture."""
+    path = tmp_path / "dots.png"
+    dots(path, {"AUC": {"one": np.array([0.1, 0.4, 0.9]), "two": np.array([0.2, 0.8])}})
+    picture = np.asarray(Image.open(path).convert("RGB")).astype(int)
+    blue = (picture[..., 2] - picture[..., 0]) > 120
+    rows = np.flatnonzero(np.diff(np.r_[False, blue.any(1)].astype(int)) == 1)
+    assert len(rows) == 2
+    first = blue[rows[0] : rows[1]].any(0)
+    assert (np.diff(np.r_[False, first].astype(int)) == 1).sum() == 3
 
 
 def test_curves_refuse_other_lengths(tmp_path):
