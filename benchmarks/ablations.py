@@ -26,7 +26,7 @@ from fex_jax import plotting, report  # noqa: E402
 _CLIPPED = "digit_scenes --config.objective.surrogate=clipped --config.objective.entropy_coef=0.6"
 CHOICES = {
     "default": "digit_scenes",
-    "authors' objective": "digit_scenes:authors",
+    "published objective": "digit_scenes:authors",
     "clipped surrogate": _CLIPPED,
     "clipped, learned baseline": f"{_CLIPPED} --config.objective.baseline=value "
     "--config.objective.value_coef=0.5",
