@@ -57,7 +57,7 @@ def get_config(preset: str = "contrast") -> ml_collections.ConfigDict:
     config.remat = False  # recompute the policy's blocks in the backward pass: less memory
 
     config.data = ml_collections.ConfigDict()
-    config.data.name = ""  # digit_scenes, fashion_scenes, folder, drawn_reviews, texts, or TFDS
+    config.data.name = ""  # {digit,fashion,cutout}_scenes, folder, drawn_reviews, texts, or TFDS
     config.data.path = ""  # a folder, or TFDS's data_dir
     config.data.train_split = "train"
     config.data.eval_split = "test"

@@ -38,19 +38,26 @@ def open_source(name: str, split: str, path: str | None, image_size: int) -> Sou
     """The data set that a config names.
 
     Args:
-      name: digit_scenes, fashion_scenes, folder, imagenet_segmentation, or the name of a TFDS image
-        classification set.
+      name: digit_scenes, fashion_scenes, cutout_scenes, folder, imagenet_segmentation, or the name
+        of a TFDS image classification set.
       split: train, validation or test for scenes; train, test or all for a folder; else TFDS's.
-      path: the folder of class folders, of Fashion-MNIST's IDX files, or TFDS's data_dir; the file
-        gtsegs_ijcv.mat for imagenet_segmentation.
+      path: the folder of class folders, of Fashion-MNIST's IDX files, of cut-outs and backgrounds,
+        or TFDS's data_dir; the file gtsegs_ijcv.mat for imagenet_segmentation.
       image_size: side of drawn scenes in pixels.
     """
-    layout = scenes.Layout(image_size=image_size)
     match name:
         case "digit_scenes":
-            return scene_source(scenes.digits(), layout, split)
+            return scene_source(scenes.digits(), scenes.Layout(image_size), split)
         case "fashion_scenes":
-            return scene_source(scenes.fashion_mnist(path), layout, split)
+            return scene_source(scenes.fashion_mnist(path), scenes.Layout(image_size), split)
+        case "cutout_scenes":
+            layout = scenes.Layout(
+                image_size,
+                large=(round(0.42 * image_size), round(0.58 * image_size)),
+                small=(round(0.3 * image_size), round(0.4 * image_size)),
+                fragments=(1, 4),
+            )
+            return scene_source(scenes.cutouts(path or ""), layout, split)
         case "folder":
             return folder_source(path or "", split)
         case "imagenet_segmentation":

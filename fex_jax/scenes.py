@@ -1,8 +1,8 @@
 """Cluttered scenes with exact object masks, drawn from small pictures of single objects.
 
-A scene holds one or two objects of different classes at random places and sizes, on a noisy
-background, among fragments torn from other objects. Every scene is a function of (seed, split,
-index): nothing is stored, and the same three numbers always give the same picture.
+A scene holds one or two objects of different classes at random places and sizes, on a noisy or a
+photographed background, among fragments torn from other objects. Every scene is a function of
+(seed, split, index): nothing is stored, and the same three numbers always give the same picture.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ import pathlib
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 SPLITS = {"train": (0.0, 0.7), "validation": (0.7, 0.8), "test": (0.8, 1.0)}
 _DEBIAN_FASHION_MNIST = pathlib.Path("/usr/share/datasets/fashion-mnist")
@@ -23,11 +23,14 @@ _FASHION_LABELS = (
 
 
 class Objects(NamedTuple):
-    """Pictures of single objects, bright on black."""
+    """Pictures of single objects."""
 
-    images: np.ndarray  # [n, h, w] float32 in [0, 1]
+    images: (
+        np.ndarray
+    )  # [n, h, w] opacity in [0, 1], to be coloured; or [n, h, w, 4], see `cutouts`
     labels: np.ndarray  # [n] int
     names: tuple[str, ...]  # one per class
+    backgrounds: tuple[np.ndarray, ...] = ()  # photographs [h, w, 3] in [0, 1]; none: grain
 
 
 class Scene(NamedTuple):
@@ -83,14 +86,69 @@ def _read_idx(path: pathlib.Path) -> np.ndarray:
     return np.frombuffer(data, np.uint8, offset=4 + 4 * rank).reshape(shape)
 
 
+def cutouts(directory: str | pathlib.Path, side: int = 128) -> Objects:
+    """Photographed objects with transparency, and photographs to set them in.
+
+    `<directory>/objects/<class>/*.png` and `<directory>/backgrounds/*`, which
+    `scripts/collect_cutouts.py` makes of two Debian packages. Objects are cut to their opaque
+    part and scaled to fit a square: [n, side, side, 4] red, green and blue times opacity, opacity.
+
+    Raises:
+      ValueError: a folder without classes, objects or backgrounds, or an object without
+        transparency.
+    """
+    root = pathlib.Path(directory)
+    files = sorted(root.glob("objects/*/*.png"))
+    backgrounds = sorted(p for p in root.glob("backgrounds/*") if p.suffix in (".jpg", ".png"))
+    names = tuple(sorted({file.parent.name for file in files}))
+    if len(names) < 2 or min(len(files), len(backgrounds)) < 10:
+        raise ValueError(
+            f"{root} holds {len(files)} objects of {len(names)} classes and {len(backgrounds)} "
+            "backgrounds; expected at least ten objects/<class>/*.png of two classes, and ten "
+            "pictures backgrounds/*.jpg, to have some of each in every split"
+        )
+    return Objects(
+        np.stack([_cutout(file, side) for file in files]),
+        np.array([names.index(file.parent.name) for file in files]),
+        names,
+        tuple(_photograph(file, 3 * side) for file in backgrounds),
+    )
+
+
+def _cutout(file: pathlib.Path, side: int) -> np.ndarray:
+    with Image.open(file) as opened:
+        picture = opened.convert("RGBA")
+    box = picture.getchannel("A").point(lambda a: 255 * (a > 127)).getbbox()
+    if box is None or picture.getchannel("A").getextrema()[0] > 0:
+        raise ValueError(f"{file} is not a cut-out: it has no transparent or no opaque pixels")
+    fitted = ImageOps.pad(picture.crop(box).convert("RGBa"), (side, side), color=(0, 0, 0, 0))
+    return np.asarray(fitted, np.float32) / 255
+
+
+def _photograph(file: pathlib.Path, side: int) -> np.ndarray:
+    """A picture whose shorter side is `side`."""
+    with Image.open(file) as picture:
+        picture = picture.convert("RGB")
+        scale = side / min(picture.size)
+        size = tuple(round(scale * length) for length in picture.size)
+        return np.asarray(picture.resize(size, Image.Resampling.LANCZOS), np.float32) / 255
+
+
 def split_objects(objects: Objects, split: str, seed: int = 0) -> Objects:
     """The objects of one split; every source picture belongs to exactly one split."""
     if split not in SPLITS:
         raise ValueError(f"split {split!r} is unknown; choose one of {', '.join(SPLITS)}")
-    order = np.random.default_rng(seed).permutation(len(objects.labels))
-    low, high = (round(edge * len(order)) for edge in SPLITS[split])
-    chosen = order[low:high]
-    return objects._replace(images=objects.images[chosen], labels=objects.labels[chosen])
+
+    def chosen(count: int) -> np.ndarray:
+        low, high = (round(edge * count) for edge in SPLITS[split])
+        return np.random.default_rng(seed).permutation(count)[low:high]
+
+    kept = chosen(len(objects.labels))
+    return objects._replace(
+        images=objects.images[kept],
+        labels=objects.labels[kept],
+        backgrounds=tuple(objects.backgrounds[i] for i in chosen(len(objects.backgrounds))),
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,15 +160,25 @@ class Layout:
     large: tuple[int, int] = (28, 39)  # side of the larger object
     small: tuple[int, int] = (20, 26)  # side of the smaller one
     fragments: tuple[int, int] = (4, 9)  # on 64 x 64 pixels; larger canvases get more
-    noise: float = 0.05  # standard deviation of the background, 1 = white
+    noise: float = 0.05  # standard deviation of a background of grain, 1 = white
+
+    def __post_init__(self) -> None:
+        if self.large[1] + self.small[1] - 2 > self.image_size:
+            raise ValueError(
+                f"objects of up to {self.large[1] - 1} and {self.small[1] - 1} pixels do not fit "
+                f"side by side into {self.image_size}"
+            )
 
 
 def draw(objects: Objects, layout: Layout, seed: int, index: int) -> Scene:
     """Scene number `index` of the endless sequence that `seed` names."""
     rng = np.random.default_rng((seed, index))
     size = layout.image_size
-    grain = rng.standard_normal((size, size, 1), np.float32) * np.float32(layout.noise)
-    canvas = grain + rng.uniform(0.05, 0.3, 3).astype(np.float32)
+    if objects.backgrounds:
+        canvas = _crop(objects.backgrounds, size, rng)
+    else:
+        grain = rng.standard_normal((size, size, 1), np.float32) * np.float32(layout.noise)
+        canvas = grain + rng.uniform(0.05, 0.3, 3).astype(np.float32)
     segmentation = np.zeros((size, size), np.uint8)
     taken = np.zeros((size, size), bool)
 
@@ -118,9 +186,10 @@ def draw(objects: Objects, layout: Layout, seed: int, index: int) -> Scene:
     sides = [int(rng.integers(*layout.large)), int(rng.integers(*layout.small))][: len(chosen)]
     for source, side, corner in zip(chosen, sides, _corners(size, sides, rng), strict=True):
         region = _square(corner, side)
-        alpha = _resize(objects.images[source], side)
-        _paint(canvas[region], alpha, rng)
-        segmentation[region][alpha > 0.3] = 1 + objects.labels[source]
+        picture = _resize(objects.images[source], side)
+        _paint(canvas[region], picture, rng)
+        opacity = picture if picture.ndim == 2 else picture[..., 3]
+        segmentation[region][opacity > 0.3] = 1 + objects.labels[source]
         taken[region] = True
 
     for _ in range(round(rng.integers(*layout.fragments) * (size / 64) ** 2)):
@@ -142,8 +211,20 @@ def _choose(labels: np.ndarray, rng: np.random.Generator, pair: bool) -> list[in
     return [first, int(rng.choice(others))]
 
 
+def _crop(backgrounds: tuple[np.ndarray, ...], size: int, rng: np.random.Generator) -> np.ndarray:
+    """A random square of a random photograph, at its own scale or half of it, mirrored or not."""
+    photograph = backgrounds[rng.integers(len(backgrounds))]
+    step = int(rng.integers(1, 3))
+    photograph = photograph[::step, ::step]
+    top, left = (rng.integers(0, length - size + 1) for length in photograph.shape[:2])
+    square = photograph[top : top + size, left : left + size]
+    return np.array(square[:, :: 1 - 2 * int(rng.integers(2))])
+
+
 def _resize(picture: np.ndarray, side: int) -> np.ndarray:
-    """A picture at another size [side, side], opacity in [0, 1]."""
+    """A picture [h, w] or [h, w, 4] at another size [side, side, …], all values in [0, 1]."""
+    if picture.ndim == 3:
+        return np.stack([_resize(picture[..., channel], side) for channel in range(4)], -1)
     rows, columns = (_interpolation(length, side) for length in picture.shape)
     return np.minimum(np.maximum(rows @ picture @ columns.T, 0), 1)
 
@@ -178,7 +259,10 @@ def _fragment(picture: np.ndarray, layout: Layout, rng: np.random.Generator) -> 
     return _resize(picture, side)[top : top + part, left : left + part].copy()
 
 
-def _paint(region: np.ndarray, alpha: np.ndarray, rng: np.random.Generator) -> None:
-    """Blends a bright random colour into `region`, in place."""
+def _paint(region: np.ndarray, picture: np.ndarray, rng: np.random.Generator) -> None:
+    """Blends a picture into `region`, in place; opacity alone gets a bright random colour."""
+    if picture.ndim == 3:
+        region += picture[..., :3] - picture[..., 3:] * region
+        return
     colour = rng.uniform(0.45, 1.0, 3).astype(np.float32)
-    region += alpha[..., None] * (colour - region)
+    region += picture[..., None] * (colour - region)

@@ -5,6 +5,7 @@ import struct
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from fex_jax import scenes
 
@@ -84,3 +85,61 @@ def test_fashion_mnist_from_idx_files(tmp_path):
     np.testing.assert_allclose(objects.images[3:] * 255, images["t10k"], atol=1e-4)
     with pytest.raises(FileNotFoundError, match="train-images"):
         scenes.fashion_mnist(str(tmp_path / "nowhere"))
+
+
+def save_cutouts(directory, per_class: int = 10, backgrounds: int = 10) -> None:
+    """Opaque discs of one colour a class, on transparent canvases, and flat grey backgrounds."""
+    rows, columns = np.indices((40, 60))
+    disc = (rows - 20) ** 2 + (columns - 25) ** 2 < 15**2
+    for name, colour in (("red", (255, 0, 0)), ("blue", (0, 0, 255))):
+        folder = directory / "objects" / name
+        folder.mkdir(parents=True)
+        for i in range(per_class):
+            picture = np.zeros((40, 60, 4), np.uint8)
+            picture[disc] = (*colour, 255)
+            picture[disc & (rows == 20), 1] = i  # told apart by their middle line
+            Image.fromarray(picture).save(folder / f"{i}.png")
+    (directory / "backgrounds").mkdir()
+    for i in range(backgrounds):
+        Image.new("RGB", (300, 260), (100 + i,) * 3).save(directory / "backgrounds" / f"{i}.png")
+
+
+def test_cutouts_are_pasted_where_their_masks_say(tmp_path):
+    """Breaks if colours, opacity or the transparent margin of a cut-out are lost on the way."""
+    save_cutouts(tmp_path)
+    objects = scenes.cutouts(tmp_path, side=64)
+    assert objects.names == ("blue", "red") and objects.images.shape == (20, 64, 64, 4)
+    plain = scenes.Layout(fragments=(0, 1), pair_fraction=1.0)
+    for index in range(10):
+        scene = scenes.draw(objects, plain, 0, index)
+        image, classes = scene.image.astype(int), scene.segmentation
+        assert (np.ptp(image[classes == 0], axis=-1) < 80).all()  # grey, but for soft edges
+        for label, channel in ((0, 2), (1, 0)):
+            inside = image[classes == 1 + label]
+            assert (inside[:, channel] > inside[:, 2 - channel] + 60).mean() > 0.95
+            rows, columns = np.nonzero(classes == 1 + label)
+            side = np.ptp(rows) + 1  # cut to the disc: it fills its square as a disc does
+            assert abs(len(rows) / side**2 - np.pi / 4) < 0.08 and np.ptp(columns) + 1 >= side - 2
+
+
+def test_splits_of_cutouts_share_no_object_and_no_background(tmp_path):
+    """Breaks if a background of the test split was seen in training."""
+    save_cutouts(tmp_path)
+    objects = scenes.cutouts(tmp_path)
+    parts = [scenes.split_objects(objects, split) for split in scenes.SPLITS]
+    for kind in ("images", "backgrounds"):
+        as_bytes = [{picture.tobytes() for picture in getattr(part, kind)} for part in parts]
+        assert all(as_bytes)
+        assert len(set.union(*as_bytes)) == sum(map(len, as_bytes))
+
+
+def test_cutouts_say_what_is_missing(tmp_path):
+    """Breaks if a wrong folder, or a picture without transparency, is drawn from."""
+    with pytest.raises(ValueError, match="0 objects of 0 classes and 0 backgrounds"):
+        scenes.cutouts(tmp_path)
+    save_cutouts(tmp_path)
+    Image.new("RGB", (8, 8)).save(tmp_path / "objects" / "red" / "0.png")
+    with pytest.raises(ValueError, match="0.png is not a cut-out"):
+        scenes.cutouts(tmp_path)
+    with pytest.raises(ValueError, match="do not fit side by side into 64"):
+        scenes.Layout(large=(30, 41), small=(20, 31))
