@@ -1,4 +1,5 @@
-"""Training an explainer by PPO: the equations of Pan, Moniz and Chawla, IJCAI 2025.
+"""Training an explainer by PPO: the equations of Pan, Moniz and Chawla, IJCAI 2025, and what
+became of them: docs/method.md.
 
 The explainer g and the black box f enter as three pure functions, whatever the modality:
 
@@ -54,6 +55,11 @@ class Objective:
                 raise ValueError(
                     f"{name} is {getattr(self, name)!r}; expected one of {', '.join(allowed)}"
                 )
+        if self.surrogate == "regression" and not self.budget_range > 0:
+            raise ValueError(
+                f"budget_range={self.budget_range}: the regression is around a drawn budget "
+                "and needs a positive range; a policy that chooses its own takes surrogate=clipped"
+            )
         compared = self.surrogate == "regression" or self.baseline == "leave_one_out"
         least = (1 + compared) * self.num_groups
         if self.num_masks % self.num_groups or self.num_masks < least:
@@ -192,7 +198,7 @@ def clipped_surrogate(
     return -jnp.mean(jnp.minimum(ratio * advantages, clipped * advantages))
 
 
-def regression(
+def regression_residuals(
     logits: jax.Array,
     scores: jax.Array,
     masks: jax.Array,
@@ -236,7 +242,10 @@ def kl_to_softmax(class_logits: jax.Array, probabilities: jax.Array, form: str) 
 
 
 def loss(output: PolicyOutput, batch: Rollout, objective: Objective) -> tuple[jax.Array, Metrics]:
-    """L = L_ppo − λ_en H(q) + λ_v L_v + λ_kl L_kl (Eq. 25) and its parts."""
+    """L = L_ppo − λ_en H(q) + λ_v L_v + λ_kl L_kl (Eq. 25) and its parts.
+
+    For the regression, L_ppo is the root of its mean squared residual over α / G.
+    """
     logits = shift_budget(output.logits, batch.budgets, objective, output.valid)
     log_probs = bernoulli_log_prob(logits[:, None], batch.masks)  # [B, S]
     if objective.surrogate == "clipped":
@@ -244,8 +253,10 @@ def loss(output: PolicyOutput, batch: Rollout, objective: Objective) -> tuple[ja
             log_probs, batch.log_probs, batch.advantages, objective.clip_epsilon
         )
     else:
-        errors = regression(output.logits, batch.scores, batch.masks, objective, output.valid)
-        # The root and the slope give gradients the scale of advantages of unit mean square.
+        errors = regression_residuals(
+            output.logits, batch.scores, batch.masks, objective, output.valid
+        )
+        # This gives gradients the scale that advantages of unit mean square have.
         surrogate = jnp.sqrt(jnp.mean(errors**2) + 1e-12) / objective.slope
     entropy = jnp.mean(bernoulli_entropy(logits))
     value = value_loss(output.values, batch.scores)
@@ -385,5 +396,6 @@ def collapse_warning(metrics: dict[str, float]) -> str | None:
     return (
         f"the policy has collapsed: it keeps {kept:.1f} of {num_features:g} features with "
         f"{entropy:.0%} of the maximal entropy, so most features are no longer ranked. Use the "
-        "'contrast' preset, a lower learning rate, or a larger entropy_coef."
+        "'contrast' preset, a lower learning rate, or a larger entropy_coef (of the regression: "
+        "temperature)."
     )

@@ -50,7 +50,9 @@ def test_shift_budget_leaves_the_order_and_sets_the_mean():
     shifted = ppo.shift_budget(LOGITS, jnp.array([[1.0], [-2.0]]), ppo.Objective(budget_range=3.0))
     np.testing.assert_allclose(shifted.mean(-1), [1.0, -2.0], atol=1e-6)
     np.testing.assert_array_equal(jnp.argsort(shifted), jnp.argsort(LOGITS))
-    same = ppo.shift_budget(LOGITS, jnp.array([[1.0], [-2.0]]), ppo.Objective(budget_range=0.0))
+    same = ppo.shift_budget(
+        LOGITS, jnp.array([[1.0], [-2.0]]), ppo.Objective(surrogate="clipped", budget_range=0.0)
+    )
     np.testing.assert_array_equal(same, LOGITS)
 
 
@@ -142,7 +144,7 @@ def test_regression_gradient_is_the_policy_gradient_of_score_minus_kl(score):
 
     def squared_errors(z):
         tiled = jnp.tile(z, (64, 1))
-        return weights @ (ppo.regression(tiled, scores, pairs, objective) ** 2).mean(-1)
+        return weights @ (ppo.regression_residuals(tiled, scores, pairs, objective) ** 2).mean(-1)
 
     # S / (S − 1) = 2 of a group of two; a half's share of the contrast is a half.
     factor = -alpha * 2 * 2 / objective.num_groups**2
@@ -399,5 +401,7 @@ def test_objective_refuses_unknown_names():
         ppo.Objective(num_masks=5)
     with pytest.raises(ValueError, match="num_masks=1; expected at least 2"):
         ppo.Objective(score="authors", num_masks=1)
+    with pytest.raises(ValueError, match="takes surrogate=clipped"):
+        ppo.Objective(budget_range=0.0)
     with pytest.raises(ValueError, match="temperature=0"):
         ppo.Objective(temperature=0.0)
