@@ -57,7 +57,7 @@ def open_source(name: str, split: str, path: str | None, image_size: int) -> Sou
                 small=(round(0.3 * image_size), round(0.4 * image_size)),
                 fragments=(1, 4),
             )
-            return scene_source(scenes.cutouts(path or ""), layout, split)
+            return scene_source(scenes.cutouts(path or "", image_size), layout, split)
         case "folder":
             return folder_source(path or "", split)
         case "imagenet_segmentation":

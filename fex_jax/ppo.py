@@ -60,6 +60,11 @@ class Objective:
                 f"budget_range={self.budget_range}: the regression is around a drawn budget "
                 "and needs a positive range; a policy that chooses its own takes surrogate=clipped"
             )
+        if self.score == "contrast" and self.baseline == "value":
+            raise ValueError(
+                "baseline=value: one v(x) cannot be the mean of both questions of the contrast, "
+                "f(m⊙x) and −f((1−m)⊙x); use leave_one_out"
+            )
         compared = self.surrogate == "regression" or self.baseline == "leave_one_out"
         least = (1 + compared) * self.num_groups
         if self.num_masks % self.num_groups or self.num_masks < least:
@@ -124,6 +129,11 @@ def bernoulli_entropy(logits: jax.Array) -> jax.Array:
     return bernoulli(logits).entropy()
 
 
+def centre(logits: jax.Array, valid: jax.Array | None = None) -> jax.Array:
+    """z − mean(z) over the features [B, N] that an input has; anything at the others."""
+    return logits - logits.mean(-1, keepdims=True, where=valid)
+
+
 def shift_budget(
     logits: jax.Array,
     budgets: jax.Array | float,
@@ -137,7 +147,7 @@ def shift_budget(
     no part in the mean and are never drawn.
     """
     if objective.budget_range != 0:
-        logits = logits - logits.mean(-1, keepdims=True, where=valid) + budgets
+        logits = centre(logits, valid) + budgets
     return logits if valid is None else jnp.where(valid, logits, _NEVER)
 
 
@@ -215,10 +225,8 @@ def regression_residuals(
     not explain is all the noise. Off policy it is a regression, which no ratio need correct.
     Logits z [B, N], scores [B, S] in G groups, masks [B, S, N], valid [B, N].
     """
-    centred = logits - logits.mean(-1, keepdims=True, where=valid)
-    if valid is not None:
-        centred = jnp.where(valid, centred, 0)
-    linear = jnp.einsum("bsn,bn->bs", masks.astype(centred.dtype), centred)
+    # A feature that is not there is never kept, so what its logit is does not matter.
+    linear = jnp.einsum("bsn,bn->bs", masks.astype(logits.dtype), centre(logits, valid))
     rest = scores - objective.slope * linear
     return rest - leave_one_out(rest, objective.num_groups)
 
@@ -363,7 +371,7 @@ def train_step(
     optimizer: optax.GradientTransformation,
     objective: Objective,
 ) -> tuple[TrainState, Metrics]:
-    """Algorithm 1 for one batch: a rollout, then `num_passes` of `num_updates` clipped steps.
+    """Algorithm 1 for one batch: a rollout, then `num_passes` of `num_updates` gradient steps.
 
     Every update of a pass sees other inputs of the batch with all their masks, so one forward and
     backward pass of g serves S masks, and a batch costs g one rollout pass and its gradient passes.

@@ -25,9 +25,7 @@ _FASHION_LABELS = (
 class Objects(NamedTuple):
     """Pictures of single objects."""
 
-    images: (
-        np.ndarray
-    )  # [n, h, w] opacity in [0, 1], to be coloured; or [n, h, w, 4], see `cutouts`
+    images: np.ndarray  # [n, h, w] opacity in [0, 1], yet to be coloured; or those of `cutouts`
     labels: np.ndarray  # [n] int
     names: tuple[str, ...]  # one per class
     backgrounds: tuple[np.ndarray, ...] = ()  # photographs [h, w, 3] in [0, 1]; none: grain
@@ -86,12 +84,12 @@ def _read_idx(path: pathlib.Path) -> np.ndarray:
     return np.frombuffer(data, np.uint8, offset=4 + 4 * rank).reshape(shape)
 
 
-def cutouts(directory: str | pathlib.Path, side: int = 128) -> Objects:
-    """Photographed objects with transparency, and photographs to set them in.
+def cutouts(directory: str | pathlib.Path, image_size: int) -> Objects:
+    """Photographed objects with transparency, and photographs to set them in, for one scene size.
 
     `<directory>/objects/<class>/*.png` and `<directory>/backgrounds/*`, which
     `scripts/collect_cutouts.py` makes of two Debian packages. Objects are cut to their opaque
-    part and scaled to fit a square: [n, side, side, 4] red, green and blue times opacity, opacity.
+    part and scaled to fit a square: [n, S, S, 4] red, green and blue times opacity, opacity.
 
     Raises:
       ValueError: a folder without classes, objects or backgrounds, or an object without
@@ -108,17 +106,22 @@ def cutouts(directory: str | pathlib.Path, side: int = 128) -> Objects:
             "pictures backgrounds/*.jpg, to have some of each in every split"
         )
     return Objects(
-        np.stack([_cutout(file, side) for file in files]),
+        np.stack([_cutout(file, image_size) for file in files]),
         np.array([names.index(file.parent.name) for file in files]),
         names,
-        tuple(_photograph(file, 3 * side) for file in backgrounds),
+        tuple(_photograph(file, 3 * image_size) for file in backgrounds),
     )
+
+
+def opaque_box(picture: Image.Image) -> tuple[int, int, int, int] | None:
+    """Left, top, right and bottom of what is opaque in an RGBA picture; None: nothing."""
+    return picture.getchannel("A").point(lambda a: 255 * (a > 127)).getbbox()
 
 
 def _cutout(file: pathlib.Path, side: int) -> np.ndarray:
     with Image.open(file) as opened:
         picture = opened.convert("RGBA")
-    box = picture.getchannel("A").point(lambda a: 255 * (a > 127)).getbbox()
+    box = opaque_box(picture)
     if box is None or picture.getchannel("A").getextrema()[0] > 0:
         raise ValueError(f"{file} is not a cut-out: it has no transparent or no opaque pixels")
     fitted = ImageOps.pad(picture.crop(box).convert("RGBa"), (side, side), color=(0, 0, 0, 0))

@@ -15,6 +15,10 @@ import numpy as np
 from absl import app, flags
 from PIL import Image
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
+from fex_jax import scenes  # noqa: E402
+
 _STAMPS = flags.DEFINE_string("stamps", "/usr/share/tuxpaint/stamps", "Tux Paint's stamps.")
 _BACKGROUNDS = flags.DEFINE_string(
     "backgrounds", "/usr/share/backgrounds/mate/nature", "Photographs to set objects in."
@@ -42,8 +46,8 @@ def is_photograph(picture: Image.Image) -> bool:
 
 def thumbnail(picture: Image.Image) -> np.ndarray:
     """The opaque part at 16 by 16 pixels: [16, 16, 4], colours times opacity."""
-    box = picture.getchannel("A").point(lambda a: 255 * (a > 127)).getbbox()
-    return np.asarray(picture.convert("RGBa").resize((16, 16), box=box), float)
+    small = picture.convert("RGBa").resize((16, 16), box=scenes.opaque_box(picture))
+    return np.asarray(small, float)
 
 
 def main(_: list[str]) -> None:

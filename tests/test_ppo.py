@@ -401,6 +401,8 @@ def test_objective_refuses_unknown_names():
         ppo.Objective(num_masks=5)
     with pytest.raises(ValueError, match="num_masks=1; expected at least 2"):
         ppo.Objective(score="authors", num_masks=1)
+    with pytest.raises(ValueError, match="both questions of the contrast"):
+        ppo.Objective(surrogate="clipped", baseline="value")
     with pytest.raises(ValueError, match="takes surrogate=clipped"):
         ppo.Objective(budget_range=0.0)
     with pytest.raises(ValueError, match="temperature=0"):

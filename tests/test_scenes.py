@@ -107,7 +107,7 @@ def save_cutouts(directory, per_class: int = 10, backgrounds: int = 10) -> None:
 def test_cutouts_are_pasted_where_their_masks_say(tmp_path):
     """Breaks if colours, opacity or the transparent margin of a cut-out are lost on the way."""
     save_cutouts(tmp_path)
-    objects = scenes.cutouts(tmp_path, side=64)
+    objects = scenes.cutouts(tmp_path, 64)
     assert objects.names == ("blue", "red") and objects.images.shape == (20, 64, 64, 4)
     plain = scenes.Layout(fragments=(0, 1), pair_fraction=1.0)
     for index in range(10):
@@ -125,7 +125,7 @@ def test_cutouts_are_pasted_where_their_masks_say(tmp_path):
 def test_splits_of_cutouts_share_no_object_and_no_background(tmp_path):
     """Breaks if a background of the test split was seen in training."""
     save_cutouts(tmp_path)
-    objects = scenes.cutouts(tmp_path)
+    objects = scenes.cutouts(tmp_path, 64)
     parts = [scenes.split_objects(objects, split) for split in scenes.SPLITS]
     for kind in ("images", "backgrounds"):
         as_bytes = [{picture.tobytes() for picture in getattr(part, kind)} for part in parts]
@@ -136,10 +136,10 @@ def test_splits_of_cutouts_share_no_object_and_no_background(tmp_path):
 def test_cutouts_say_what_is_missing(tmp_path):
     """Breaks if a wrong folder, or a picture without transparency, is drawn from."""
     with pytest.raises(ValueError, match="0 objects of 0 classes and 0 backgrounds"):
-        scenes.cutouts(tmp_path)
+        scenes.cutouts(tmp_path, 64)
     save_cutouts(tmp_path)
     Image.new("RGB", (8, 8)).save(tmp_path / "objects" / "red" / "0.png")
     with pytest.raises(ValueError, match="0.png is not a cut-out"):
-        scenes.cutouts(tmp_path)
+        scenes.cutouts(tmp_path, 64)
     with pytest.raises(ValueError, match="do not fit side by side into 64"):
         scenes.Layout(large=(30, 41), small=(20, 31))
