@@ -45,12 +45,17 @@ def make_optimizer(
     config: ml_collections.ConfigDict, num_steps: int
 ) -> optax.GradientTransformation:
     """Adam on clipped gradients; warm-up, then a cosine to zero over all updates."""
-    updates = num_steps * config.objective.num_updates * config.objective.num_passes
-    warmup = max(1, round(config.optimizer.warmup_fraction * updates))
+    num_updates = num_steps * config.objective.num_updates * config.objective.num_passes
+    warmup = max(1, round(config.optimizer.warmup_fraction * num_updates))
     schedule = optax.warmup_cosine_decay_schedule(
-        0.0, config.optimizer.learning_rate, warmup, max(updates, warmup + 1)
+        0.0, config.optimizer.learning_rate, warmup, max(num_updates, warmup + 1)
     )
-    return optax.chain(optax.clip_by_global_norm(config.optimizer.clip_norm), optax.adam(schedule))
+    pretrained_backbone = config.policy != "unet"
+    return optax.chain(
+        optax.clip_by_global_norm(config.optimizer.clip_norm),
+        optax.adam(schedule),
+        updates.scale_backbone(config.optimizer.backbone_scale if pretrained_backbone else 1.0),
+    )
 
 
 def make_objective(config: ml_collections.ConfigDict) -> ppo.Objective | fastshap.Objective:

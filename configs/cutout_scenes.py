@@ -2,8 +2,7 @@
 
     python scripts/collect_cutouts.py --output=data/cutouts
     python scripts/train_predictor.py --config=configs/cutout_scenes.py \\
-        --backbone=facebook/dinov2-small --image_size=112 --steps=400 --batch_size=32 \\
-        --learning_rate=1e-4
+        --backbone=facebook/dinov2-small --image_size=112 --steps=400 --batch_size=32
     python train.py --config=configs/cutout_scenes.py --workdir=runs/cutouts
     python eval.py --config=configs/cutout_scenes.py --workdir=runs/cutouts
 

@@ -19,6 +19,13 @@ class TrainState(NamedTuple):
     step: jax.Array  # batches seen
 
 
+def scale_backbone(scale: float) -> optax.GradientTransformation:
+    """Steps of params["backbone"] times `scale`: a pretrained one should move less than heads."""
+    return optax.masked(
+        optax.scale(scale), lambda params: {name: name == "backbone" for name in params}
+    )
+
+
 def update(
     state: TrainState,
     batch: Any,

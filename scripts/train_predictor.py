@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
-from fex_jax import data, masking, predictors, pretrained  # noqa: E402
+from fex_jax import data, masking, predictors, pretrained, updates  # noqa: E402
 from fex_jax.models import functional  # noqa: E402
 from fex_jax.models.vit import ViTClassifier, ViTConfig  # noqa: E402
 from fex_jax.preprocessing import Preprocessing  # noqa: E402
@@ -40,6 +40,9 @@ _TEACHER = flags.DEFINE_string("teacher", None, "Classifier to imitate instead o
 _STEPS = flags.DEFINE_integer("steps", 4000, "Optimiser steps.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 128, "Images per step.")
 _LEARNING_RATE = flags.DEFINE_float("learning_rate", 1e-3, "Peak of a one-cycle cosine schedule.")
+_BACKBONE_SCALE = flags.DEFINE_float(
+    "backbone_scale", 0.05, "Times the learning rate: that of a pretrained backbone."
+)
 _REMOVED = flags.DEFINE_float("removed", 0.75, "Up to this share of patches is removed per image.")
 _EVAL_IMAGES = flags.DEFINE_integer("eval_images", 2000, "Held-out images of the accuracies.")
 
@@ -100,7 +103,9 @@ def main(_) -> None:
     _, bind = functional(lambda rngs: ViTClassifier(vit, rngs=rngs))
     schedule = optax.cosine_onecycle_schedule(_STEPS.value, _LEARNING_RATE.value, 0.1)
     optimizer = optax.chain(
-        optax.clip_by_global_norm(1.0), optax.adamw(schedule, weight_decay=0.05)
+        optax.clip_by_global_norm(1.0),
+        optax.adamw(schedule, weight_decay=0.05),
+        updates.scale_backbone(_BACKBONE_SCALE.value if _BACKBONE.value else 1.0),
     )
 
     @jax.jit
@@ -116,8 +121,8 @@ def main(_) -> None:
             return optax.softmax_cross_entropy(bind(params)(images), targets).mean()
 
         value, gradients = jax.value_and_grad(loss)(params)
-        updates, opt_state = optimizer.update(gradients, opt_state, params)
-        return optax.apply_updates(params, updates), opt_state, value
+        steps, opt_state = optimizer.update(gradients, opt_state, params)
+        return optax.apply_updates(params, steps), opt_state, value
 
     @jax.jit
     def predicted(params, images, masks):

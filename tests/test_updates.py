@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from fex_jax.updates import TrainState, update
+from fex_jax.updates import TrainState, scale_backbone, update
 
 
 def test_every_input_is_used_once_in_order():
@@ -38,3 +38,13 @@ def test_later_passes_see_the_same_parts_from_where_the_first_ended():
     assert float(state.params["mean"]) == 1.25  # 0, 2, 1, 2.5, 1.25
     assert float(metrics["at"]) == (0 + 2 + 1 + 2.5) / 4
     assert int(state.step) == 1
+
+
+def test_a_scaled_backbone_moves_less_and_heads_as_before():
+    """Breaks if heads are scaled, a leaf of the backbone is not, or gradients grow instead."""
+    params = {"backbone": {"blocks": [jnp.ones(2), jnp.ones(3)]}, "heads": {"map": jnp.ones(2)}}
+    optimizer = scale_backbone(0.05)
+    steps, _ = optimizer.update(params, optimizer.init(params))
+    np.testing.assert_allclose(steps["backbone"]["blocks"][0], 0.05)
+    np.testing.assert_allclose(steps["backbone"]["blocks"][1], 0.05)
+    np.testing.assert_array_equal(steps["heads"]["map"], 1)
