@@ -36,9 +36,14 @@ from fex_jax import (
     text_data,
     updates,
 )
-from fex_jax.models.policy import functional_policy, make_backbone
+from fex_jax.models.policy import Policy, functional_policy, make_backbone
 
 Predictor = pretrained.Checkpoint | pretrained.TextCheckpoint
+
+
+def backbone_scale(config: ml_collections.ConfigDict) -> float:
+    """Of the learning rate, for the backbone; one that starts from nothing learns as heads do."""
+    return 1.0 if config.policy == "unet" else config.optimizer.backbone_scale
 
 
 def make_optimizer(
@@ -50,11 +55,10 @@ def make_optimizer(
     schedule = optax.warmup_cosine_decay_schedule(
         0.0, config.optimizer.learning_rate, warmup, max(num_updates, warmup + 1)
     )
-    pretrained_backbone = config.policy != "unet"
     return optax.chain(
         optax.clip_by_global_norm(config.optimizer.clip_norm),
         optax.adam(schedule),
-        updates.scale_backbone(config.optimizer.backbone_scale if pretrained_backbone else 1.0),
+        updates.scale_backbone(backbone_scale(config)),
     )
 
 
@@ -134,6 +138,12 @@ def make_step(
     bind = predictors.from_checkpoint(
         predictor, config.predictor.fill, config.text.removal, jnp.dtype(config.dtype)
     )
+    frozen = backbone_scale(config) == 0
+
+    def policy(params: dict) -> Policy:
+        if frozen:  # no gradient, no backward pass
+            params = params | {"backbone": jax.lax.stop_gradient(params["backbone"])}
+        return network(params)
 
     def step(state: updates.TrainState, predictor_params: dict, batch: Any, key: jax.Array):
         model, inputs = bind(predictor_params, batch)
@@ -146,7 +156,7 @@ def make_step(
                 predict=model.predict,
                 mask=model.mask,
                 features=model.features,
-                explainer=lambda params, x, y: network(params).maps(x, y[:, None])[:, 0],
+                explainer=lambda params, x, y: policy(params).maps(x, y[:, None])[:, 0],
                 optimizer=optimizer,
                 objective=objective,
             )
@@ -156,7 +166,7 @@ def make_step(
             key,
             predict=model.predict,
             mask=model.mask,
-            policy=lambda params, x, y: ppo.PolicyOutput(*network(params)(x, y, objective.kl)),
+            policy=lambda params, x, y: ppo.PolicyOutput(*policy(params)(x, y, objective.kl)),
             optimizer=optimizer,
             objective=objective,
         )

@@ -86,7 +86,7 @@ def get_config(preset: str = "contrast") -> ml_collections.ConfigDict:
 
     config.optimizer = ml_collections.ConfigDict()
     config.optimizer.learning_rate = 5e-5
-    config.optimizer.backbone_scale = 1.0  # of that, for a backbone that starts from the predictor
+    config.optimizer.backbone_scale = 1.0  # of that, for the predictor's backbone; 0 freezes it
     config.optimizer.warmup_fraction = 0.05  # of the run; then a cosine to zero
     config.optimizer.clip_norm = 1.0
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import jax
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -214,6 +215,26 @@ def test_fastshap_goes_the_same_way(predictor_directory, imagenet, tmp_path):
     log = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert log[-1]["step"] == 2 and np.isfinite(log[-1]["loss"])
     assert explainer(np.zeros((1, 32, 32, 3), np.uint8)).attributions.shape == (1, 4, 4)
+
+
+def test_a_frozen_backbone_stays_the_predictors(predictor_directory, imagenet, tmp_path):
+    """Breaks if backbone_scale=0 moves the backbone, or freezes the heads with it."""
+    config = vit_imagenet.get_config()
+    config.update_from_flattened_dict(
+        {
+            "data.path": str(imagenet), "data.limit": 16, "batch_size": 8, "dtype": "float32",
+            "predictor.path": predictor_directory, "optimizer.backbone_scale": 0.0,
+        }
+    )  # fmt: skip
+    train.train(config, tmp_path)
+    trained = explain.load(tmp_path).params
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        trained["backbone"],
+        pretrained.load(predictor_directory).params["backbone"],
+    )
+    for name in ("map_in", "map_mid", "map_out"):
+        assert np.any(trained["heads"][name]["bias"]), f"{name} is as it was initialised"
 
 
 def test_a_surrogate_must_speak_of_the_same_classes(predictor_directory, tmp_path):
