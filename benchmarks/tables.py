@@ -72,12 +72,11 @@ def main(arguments: list[str]) -> None:
     text = (found / "results.md").read_text()
     kinds = [k for k in ("curves", "maps", "top_words") if (found / f"{k}.png").is_file()]
     images = ", ".join(f"[{kind}]({name}_{kind}.png)" for kind in kinds)
-    spread = "mean ± half of the 95 % bootstrap interval over inputs"
+    spread = "Mean ± half of the 95 % bootstrap interval over inputs"
     if _SEEDS.value > 1:
-        seeds = f"mean ± standard deviation over {_SEEDS.value} seeds"
-        spread = f"trained methods: {seeds}; others: {spread}"
+        spread += f"; of trained methods, ± the standard deviation over {_SEEDS.value} seeds"
     (output / f"{name}.md").write_text(
-        f"# {name}\n\n    {results['command']}\n\n{spread[0].upper()}{spread[1:]}. "
+        f"# {name}\n\n    {results['command']}\n\n{spread}. "
         "Predictions are timed in turns with the method; seconds are those of one machine, which "
         "may have been busy.\n\n"
         f"{text}\nPictures: {images}\n"
