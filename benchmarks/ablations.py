@@ -26,13 +26,15 @@ from fex_jax import plotting, report  # noqa: E402
 CHOICES = {
     "default": "digit_scenes",
     "published objective": "digit_scenes:authors",
+    "probabilities": "digit_scenes --config.objective.answers=probability "
+    "--config.objective.temperature=0.1",
     "clipped surrogate": "digit_scenes --config.objective.surrogate=clipped "
     "--config.objective.entropy_coef=0.6",
     "FastSHAP": "fastshap_digit_scenes",
     "one pass": "digit_scenes --config.objective.num_passes=1",
     "six passes": "digit_scenes --config.objective.num_passes=6",
-    "α = 0.03": "digit_scenes --config.objective.temperature=0.03",
-    "α = 0.3": "digit_scenes --config.objective.temperature=0.3",
+    "α = 0.2": "digit_scenes --config.objective.temperature=0.2",
+    "α = 1.2": "digit_scenes --config.objective.temperature=1.2",
     "λ_kl = 0": "digit_scenes --config.objective.kl_coef=0.0",
     "λ_kl = 0.5": "digit_scenes --config.objective.kl_coef=0.5",
     "s = 4": "digit_scenes --config.objective.num_masks=4",

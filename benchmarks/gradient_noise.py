@@ -2,9 +2,9 @@
 
     python benchmarks/gradient_noise.py --config=configs/digit_scenes.py --workdir=runs/demo
 
-All estimate ∇_z E_b E_q[f(m⊙x) − f((1−m)⊙x)] at the logits z of an explainer, on validation inputs,
-for an untrained (flat) and for the trained one, from 20 queries an input. Signal to noise is
-|E g|² / tr Var(g); the table gives it relative to `leave_one_out`, too.
+All estimate ∇_z E_b E_q[h(m⊙x) − h((1−m)⊙x)], h the log-odds of f, at the logits z of an explainer,
+on validation inputs, for an untrained (flat) and for the trained one, from 20 queries an input.
+Signal to noise is |E g|² / tr Var(g); the table gives it relative to `leave_one_out`, too.
 """
 
 import functools
@@ -31,7 +31,7 @@ _REPEATS = flags.DEFINE_integer("repeats", 100, "Estimates of each gradient.")
 _INPUTS = flags.DEFINE_integer("inputs", 16, "Validation inputs.")
 _FITTED = flags.DEFINE_integer("fitted", 400, "Masks an input to fit the ideal critics to.")
 
-Ask = Callable[[jax.Array], jax.Array]  # masks [S, B, N] → f_y(m⊙x) [S, B]
+Ask = Callable[[jax.Array], jax.Array]  # masks [S, B, N] → h(m⊙x) [S, B]
 
 
 def draw(key: jax.Array, logits: jax.Array, count: int) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -61,7 +61,7 @@ def centred(gradient: jax.Array) -> jax.Array:
 
 
 def unpaired(ask, logits, critic, mean, key):
-    """f(m) and f(1 − m') of different masks, each with its leave-one-out baseline."""
+    """h(m) and h(1 − m') of different masks, each with its leave-one-out baseline."""
     return unpaired_credit(ask, logits, jnp.zeros_like(logits), mean, key)
 
 
@@ -81,7 +81,7 @@ def unpaired_credit(ask, logits, critic, mean, key):
 
 
 def no_baseline(ask, logits, critic, mean, key):
-    """f(m) − f(1 − m) itself."""
+    """h(m) − h(1 − m) itself."""
     lam, masks, _ = draw(key, logits, 10)
     return score_function(contrast(ask, masks), masks, lam)
 
@@ -153,7 +153,9 @@ def main(_: list[str]) -> None:
     key = jax.random.key(0)
     maps = jax.jit(trained.scores)(trained.params, task.inputs, task.targets, key)
     model, inputs = bind(predictor.params, task.inputs)
-    ask = jax.jit(functools.partial(target_probabilities, model, inputs, task.targets))
+    ask = jax.jit(
+        lambda masks: ppo.log_odds(target_probabilities(model, inputs, task.targets, masks))
+    )
 
     for name, logits in (("untrained", jnp.zeros_like(maps)), ("trained", maps)):
         critic, mean = fit_critic(ask, logits, jax.random.key(1), _FITTED.value)

@@ -5,7 +5,8 @@
 trains both explainers of `configs/<name>.py` and `configs/fastshap_<name>.py` under each seed and
 scores them with `eval.py --methods=all`. Further flags go to train.py and eval.py:
 `--config.data.limit=6400`. Interrupted, the same command continues. Writes
-`docs/results/<name>.md`, `.json` and the plots.
+`docs/results/<name>.md`, `.json` and the plots; what is written by hand above the page's command
+stays.
 """
 
 import json
@@ -21,6 +22,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 # Configurations whose FastSHAP twin has another name than fastshap_<name>.
 _TWINS = {"dinov2_caltech101": "fastshap_caltech101"}
+_COMMAND = "    python benchmarks/tables.py"
 _NAME = flags.DEFINE_string("name", "digit_scenes", "A file of configs/ without its suffix.")
 _WORKDIR = flags.DEFINE_string("workdir", "runs/tables", "Folder of the runs of all seeds.")
 _SEEDS = flags.DEFINE_integer("seeds", 3, "How many: 0, 1, 2, …")
@@ -60,7 +62,7 @@ def main(arguments: list[str]) -> None:
     found = pathlib.Path(folders[0]) / "eval"
     output = ROOT / "docs" / "results"
     output.mkdir(parents=True, exist_ok=True)
-    command = ["python", "benchmarks/tables.py", f"--name={name}", f"--seeds={_SEEDS.value}"]
+    command = [*_COMMAND.split(), f"--name={name}", f"--seeds={_SEEDS.value}"]
     command += [f"--methods={_METHODS.value}"] if _METHODS.value != "all" else []
     # Where data and weights lie on one machine means nothing on another.
     public = [a for a in passed if ".path=" not in a]
@@ -75,15 +77,17 @@ def main(arguments: list[str]) -> None:
     spread = "Mean ± half of the 95 % bootstrap interval over inputs"
     if _SEEDS.value > 1:
         spread += f"; of trained methods, ± the standard deviation over {_SEEDS.value} seeds"
-    (output / f"{name}.md").write_text(
-        f"# {name}\n\n    {results['command']}\n\n{spread}. "
+    page = output / f"{name}.md"
+    above = page.read_text().partition(_COMMAND)[0] if page.is_file() else f"# {name}\n\n"
+    page.write_text(
+        f"{above}    {results['command']}\n\n{spread}. "
         "Predictions are timed in turns with the method; seconds are those of one machine, which "
         "may have been busy.\n\n"
         f"{text}\nPictures: {images}\n"
     )
     for kind in kinds:
         shutil.copy(found / f"{kind}.png", output / f"{name}_{kind}.png")
-    print(f"wrote {output / name}.md")
+    print(f"wrote {page}")
 
 
 if __name__ == "__main__":

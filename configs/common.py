@@ -4,6 +4,7 @@ import ml_collections
 
 _PAPER = {
     "score": "paper",  # f(m⊙x) / K_m, Eq. 9
+    "answers": "probability",
     "surrogate": "clipped",  # Eq. 20–22
     "targets": "argmax",  # Algorithm 1
     "budget_range": 0.0,
@@ -17,6 +18,7 @@ _PAPER = {
 }
 _AUTHORS = {
     "score": "authors",  # N f(m⊙x) / (K_m + 1)
+    "answers": "probability",
     "surrogate": "clipped",
     "targets": "argmax",
     "budget_range": 0.0,
@@ -29,7 +31,8 @@ _AUTHORS = {
     "value_coef": 0.5,
 }
 _CONTRAST = {
-    "score": "contrast",  # f(m⊙x) − f((1−m)⊙x)
+    "score": "contrast",  # h(m⊙x) − h((1−m)⊙x)
+    "answers": "log_odds",  # h = log f − log(1 − f); or f itself: probability
     "surrogate": "regression",  # of the score on the map
     "targets": "sampled",  # from f(x)
     "budget_range": 3.0,
@@ -80,7 +83,7 @@ def get_config(preset: str = "contrast") -> ml_collections.ConfigDict:
 
     config.objective = ml_collections.ConfigDict(_PRESETS[preset])
     config.objective.num_updates = 4
-    config.objective.temperature = 0.1
+    config.objective.temperature = 0.5
     config.objective.clip_epsilon = 0.2
     config.objective.kl_coef = 1.0
 

@@ -25,6 +25,7 @@ import optax
 from fex_jax.updates import Metrics, TrainState, update
 
 Inputs = Any  # an array [B, ...], or a pytree of them
+_CERTAIN = 1e-3  # probabilities nearer to 0 or 1 count as this near: log-odds stay within ± 6.9
 _NEVER = -1e9  # the logit of a feature that is not there: λ, log q and H are exactly 0
 
 
@@ -33,6 +34,7 @@ class Objective:
     """What is maximised and how; the three presets of configs/ spell out every field."""
 
     score: Literal["paper", "authors", "contrast"] = "contrast"
+    answers: Literal["probability", "log_odds"] = "log_odds"  # h, of which the contrast is taken
     surrogate: Literal["clipped", "regression"] = "regression"
     targets: Literal["argmax", "sampled"] = "sampled"
     budget_range: float = 3.0  # 0: the policy chooses how much to keep; see `shift_budget`
@@ -42,14 +44,14 @@ class Objective:
     num_masks: int = 10  # S, the paper's s: queries an input
     num_updates: int = 4  # gradient steps a pass, each on a different part of its inputs
     num_passes: int = 3  # over a batch and what f said of its masks
-    temperature: float = 0.1  # α of the regression
+    temperature: float = 0.5  # α of the regression, in units of the answers
     clip_epsilon: float = 0.2  # of the clipped surrogate
     entropy_coef: float = 0.0
     value_coef: float = 0.0
     kl_coef: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("score", "surrogate", "targets", "baseline", "advantage", "kl"):
+        for name in ("score", "answers", "surrogate", "targets", "baseline", "advantage", "kl"):
             allowed = self.__annotations__[name].__args__
             if getattr(self, name) not in allowed:
                 raise ValueError(
@@ -64,6 +66,10 @@ class Objective:
             raise ValueError(
                 "baseline=value: one v(x) cannot be the mean of both questions of the contrast, "
                 "f(m⊙x) and −f((1−m)⊙x); use leave_one_out"
+            )
+        if self.score != "contrast" and self.answers == "log_odds":
+            raise ValueError(
+                f"score={self.score}: f / K_m needs positive answers; use answers=probability"
             )
         compared = self.surrogate == "regression" or self.baseline == "leave_one_out"
         least = (1 + compared) * self.num_groups
@@ -154,6 +160,15 @@ def shift_budget(
 # ---------------------------------------------------------------- scores and advantages
 
 
+def log_odds(probabilities: jax.Array) -> jax.Array:
+    """h = log f − log(1 − f), elementwise, of f at least 0.001 away from 0 and 1.
+
+    What features add to a class is nearer to a sum in h than in f, which saturates.
+    """
+    f = jnp.clip(probabilities, _CERTAIN, 1 - _CERTAIN)
+    return jnp.log(f) - jnp.log1p(-f)
+
+
 def ratio_score(
     kept: jax.Array, masks: jax.Array, form: str, valid: jax.Array | None = None
 ) -> jax.Array:
@@ -170,9 +185,9 @@ def ratio_score(
 
 
 def contrast_score(answers: jax.Array) -> jax.Array:
-    """f_y(m⊙x) of a half of the masks and −f_y((1−m)⊙x) of the others; [S, ...] → [S, ...].
+    """h(m⊙x) of a half of the masks and −h((1−m)⊙x) of the others; [S, ...] → [S, ...].
 
-    Twice the mean estimates E[f_y(m⊙x) − f_y((1−m)⊙x)]: what is kept should suffice and its absence
+    Twice the mean estimates E[h(m⊙x) − h((1−m)⊙x)]: what is kept should suffice and its absence
     hurt. The two are asked of different masks, because of one mask they move against each other.
     """
     kept, removed = jnp.split(answers, 2)
@@ -327,7 +342,8 @@ def rollout(
     asked = jnp.concatenate([masks[:first], 1 - masks[first:]])
     answers = jax.lax.map(target_probability, asked)  # [S, B], one mask of every input at a time
     if objective.score == "contrast":
-        scores = contrast_score(answers)
+        h = log_odds(answers) if objective.answers == "log_odds" else answers
+        scores = contrast_score(h)
     else:
         scores = ratio_score(answers, masks, objective.score, output.valid)
     scores, masks = scores.T, jnp.swapaxes(masks, 0, 1)  # [B, S], [B, S, N]

@@ -105,6 +105,15 @@ def test_advantages_by_hand():
     np.testing.assert_allclose(of_two_kinds, [[2.0, 1.0, -9.0, -6.0]])
 
 
+def test_log_odds_by_hand():
+    """Breaks if a certain answer is infinite or has no gradient's worth of difference left."""
+    h = ppo.log_odds(jnp.array([0.5, 0.75, 0.25, 0.0, 1.0, 1e-9]))
+    least = np.log(0.001 / 0.999)
+    np.testing.assert_allclose(
+        h, [0, np.log(3), -np.log(3), least, -least, least], rtol=1e-4, atol=1e-6
+    )
+
+
 def test_contrast_by_hand():
     """Breaks if a half's sign is lost, or if the halves alternate."""
     answers = jnp.array([[0.9], [0.8], [0.1], [0.3]])
@@ -119,7 +128,8 @@ def test_regression_gradient_is_the_policy_gradient_of_score_minus_kl(score):
     """
     rng = np.random.default_rng(0)
     kept, removed = (jnp.asarray(x, jnp.float32) for x in rng.uniform(size=(2, 8)))
-    objective = ppo.Objective(score=score, num_masks=4 if score == "contrast" else 2)
+    given = {"num_masks": 4} if score == "contrast" else {"num_masks": 2, "answers": "probability"}
+    objective = ppo.Objective(score=score, **given)
     alpha, budget, z = objective.temperature, 0.7, LOGITS[0]
 
     def probabilities(z):
@@ -326,7 +336,13 @@ def test_targets_are_the_argmax_or_sampled_from_f():
     kept, removed = x[:, None] * sampled.masks, x[:, None] * ~sampled.masks
     f = jnp.where(sampled.targets[:, None], 1 - _toy(kept), _toy(kept))
     g = jnp.where(sampled.targets[:, None], 1 - _toy(removed), _toy(removed))
-    expected = jnp.concatenate([f[:, :5], -g[:, 5:]], 1)  # each half of the masks is asked one
+    # Each half of the masks is asked one question.
+    expected = jnp.concatenate([f[:, :5], g[:, 5:]], 1)
+    log_odds = jnp.log(expected / (1 - expected)) * jnp.where(jnp.arange(10) < 5, 1, -1)
+    np.testing.assert_allclose(sampled.scores, log_odds, atol=1e-5)
+    objective = dataclasses.replace(PRESETS["contrast"], answers="probability")
+    sampled, _ = ppo.rollout(*arguments, policy, x, jax.random.key(0), objective)
+    expected = expected * jnp.where(jnp.arange(10) < 5, 1, -1)
     np.testing.assert_allclose(sampled.scores, expected, atol=1e-6)
 
 
@@ -400,7 +416,9 @@ def test_objective_refuses_unknown_names():
     with pytest.raises(ValueError, match="num_masks=5; expected at least 4, an even number"):
         ppo.Objective(num_masks=5)
     with pytest.raises(ValueError, match="num_masks=1; expected at least 2"):
-        ppo.Objective(score="authors", num_masks=1)
+        ppo.Objective(score="authors", answers="probability", num_masks=1)
+    with pytest.raises(ValueError, match="score=paper: f / K_m needs positive answers"):
+        ppo.Objective(score="paper")
     with pytest.raises(ValueError, match="both questions of the contrast"):
         ppo.Objective(surrogate="clipped", baseline="value")
     with pytest.raises(ValueError, match="takes surrogate=clipped"):
