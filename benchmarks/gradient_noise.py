@@ -23,6 +23,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 import eval as evaluating  # noqa: E402
 from fex_jax import evaluation, explain, ppo, predictors, tasks  # noqa: E402
+from fex_jax.answers import log_odds  # noqa: E402
 from fex_jax.attributions.queries import target_probabilities  # noqa: E402
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "An experiment of configs/.")
@@ -153,9 +154,7 @@ def main(_: list[str]) -> None:
     key = jax.random.key(0)
     maps = jax.jit(trained.scores)(trained.params, task.inputs, task.targets, key)
     model, inputs = bind(predictor.params, task.inputs)
-    ask = jax.jit(
-        lambda masks: ppo.log_odds(target_probabilities(model, inputs, task.targets, masks))
-    )
+    ask = jax.jit(lambda masks: log_odds(target_probabilities(model, inputs, task.targets, masks)))
 
     for name, logits in (("untrained", jnp.zeros_like(maps)), ("trained", maps)):
         critic, mean = fit_critic(ask, logits, jax.random.key(1), _FITTED.value)

@@ -22,10 +22,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from fex_jax.answers import log_odds
 from fex_jax.updates import Metrics, TrainState, update
 
 Inputs = Any  # an array [B, ...], or a pytree of them
-_CERTAIN = 1e-3  # probabilities nearer to 0 or 1 count as this near: log-odds stay within ± 6.9
 _NEVER = -1e9  # the logit of a feature that is not there: λ, log q and H are exactly 0
 
 
@@ -158,15 +158,6 @@ def shift_budget(
 
 
 # ---------------------------------------------------------------- scores and advantages
-
-
-def log_odds(probabilities: jax.Array) -> jax.Array:
-    """h = log f − log(1 − f), elementwise, of f at least 0.001 away from 0 and 1.
-
-    What features add to a class is nearer to a sum in h than in f, which saturates.
-    """
-    f = jnp.clip(probabilities, _CERTAIN, 1 - _CERTAIN)
-    return jnp.log(f) - jnp.log1p(-f)
 
 
 def ratio_score(

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fex_jax.answers import log_odds
 from fex_jax.attributions.queries import target_probabilities
 from fex_jax.predictors import Inputs, Model
 
@@ -28,11 +29,12 @@ def refine_scores(
 ) -> jax.Array:
     """Weights w of c(m) = Σ_i (2m_i − 1) w_i + ε, where before any query w ~ N(βs + γ, τ²).
 
-    c(m) = f_y(m⊙x) − f_y((1−m)⊙x) is what FEX maximises, and Σ w_i is what it is for the whole
-    input. s is the explainer's map: of it only order and relative distances are believed. β and γ
-    are fitted, and τ²/σ², how little s is believed, has the largest restricted likelihood (REML);
-    w is the posterior mean. Masks are drawn as in training, around s at budgets that cover the
-    range evenly, with the same random numbers for every input: no input depends on its batch.
+    c(m) = h(m⊙x) − h((1−m)⊙x), h the log-odds of f_y, is what FEX maximises, and Σ w_i is what it
+    is for the whole input. s is the explainer's map: of it only order and relative distances are
+    believed. β and γ are fitted, and τ²/σ², how little s is believed, has the largest restricted
+    likelihood (REML); w is the posterior mean. Masks are drawn as in training, around s at budgets
+    that cover the range evenly, with the same random numbers for every input: no input depends on
+    its batch.
 
     Args:
       model: the classifier, of which `predict` and `mask` are used.
@@ -63,7 +65,8 @@ def refine_scores(
     masks = noise < jax.nn.sigmoid(scores + budgets[:, None, None])
     masks = jnp.concatenate([jnp.ones_like(masks[:1]), masks]) & valid  # [M, B, N]
     both = jnp.concatenate([masks, ~masks & valid])
-    kept, removed = jnp.split(target_probabilities(model, inputs, targets, both, chunk), 2)
+    h = log_odds(target_probabilities(model, inputs, targets, both, chunk))
+    kept, removed = jnp.split(h, 2)
     columns = jnp.swapaxes(masks, 0, 1), (kept - removed).T, scores, valid
     weights = jax.lax.map(lambda one: posterior_mean(*one), columns)
     if not logits:

@@ -15,10 +15,10 @@ SIZE = 12
 
 
 def linear_model(weights: np.ndarray) -> Model:
-    """f_0(m⊙x) = ½ + Σ m_i w_i for x = 1."""
+    """Log-odds of f_0(m⊙x) are 0.2 + Σ m_i w_i for x = 1."""
 
     def predict(x: jax.Array) -> jax.Array:
-        p = 0.5 + x @ weights
+        p = jax.nn.sigmoid(0.2 + x @ weights)
         return jnp.stack([p, 1 - p], -1)
 
     return Model(predict=predict, mask=lambda x, m: x * m, grid=(SIZE,))
@@ -26,7 +26,7 @@ def linear_model(weights: np.ndarray) -> Model:
 
 @pytest.fixture
 def weights() -> np.ndarray:
-    return np.random.default_rng(0).normal(size=SIZE) / 30
+    return np.random.default_rng(0).normal(size=SIZE) / 5
 
 
 def test_enough_queries_find_a_linear_model_whatever_the_map_says(weights):
@@ -36,7 +36,7 @@ def test_enough_queries_find_a_linear_model_whatever_the_map_says(weights):
     found = refining.refine_scores(
         linear_model(weights), inputs, jnp.zeros(3, int), scores, KEY, num_queries=80
     )
-    np.testing.assert_allclose(found, np.tile(weights, (3, 1)), atol=2e-3)
+    np.testing.assert_allclose(found, np.tile(weights, (3, 1)), atol=1e-2)
     other = refining.refine_scores(
         linear_model(weights), inputs, jnp.ones(3, int), scores, KEY, num_queries=80
     )
@@ -49,7 +49,7 @@ def test_few_queries_suffice_where_the_map_is_right(weights):
         linear_model(weights), jnp.ones((1, SIZE)), jnp.zeros(1, int),
         jnp.asarray(7 * weights[None] + 3), KEY, num_queries=8,
     )  # fmt: skip
-    np.testing.assert_allclose(found[0], weights, atol=1e-3)
+    np.testing.assert_allclose(found[0], weights, atol=5e-3)
 
 
 def test_equals_a_dense_computation():
