@@ -65,7 +65,7 @@ class Objective:
         if self.score == "contrast" and self.baseline == "value":
             raise ValueError(
                 "baseline=value: one v(x) cannot be the mean of both questions of the contrast, "
-                "f(m⊙x) and −f((1−m)⊙x); use leave_one_out"
+                "h(m⊙x) and −h((1−m)⊙x); use leave_one_out"
             )
         if self.score != "contrast" and self.answers == "log_odds":
             raise ValueError(

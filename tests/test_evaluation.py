@@ -88,13 +88,20 @@ def test_a_new_method_is_one_function(task, predictor, bind, predict):
 
 @pytest.mark.parametrize("name", list(attributions.METHODS))
 def test_every_method_runs(name, task, predictor, bind, predict):
-    """Breaks if a method of the table cannot run through the engine."""
+    """Breaks if a method of the table cannot run through the engine, or compiles once a batch."""
+    traced = []
+
+    def counted(*args, **options):
+        traced.append(1)
+        return attributions.METHODS[name](*args, **options)
+
     small = {"num_queries": 8} if name in ("rise", "smooth_rise", "lime", "kernel_shap") else {}
     small = {"integrated_gradients": {"steps": 4}, "grad_shap": {"samples": 4}}.get(name, small)
-    method = evaluation.baseline(name, attributions.METHODS[name], small, bind, predictor.params)
+    method = evaluation.baseline(name, counted, small, bind, predictor.params)
     short = task._replace(pairs=np.array([], int))
     scores = evaluation.attribute(method, predict, short, 4, seed=0)
     assert scores.targets.shape == (7, 16) and scores.pairs is None
+    assert len(traced) == 1
     assert np.ptp(scores.targets, axis=-1).max() > 0
 
 
