@@ -48,7 +48,7 @@ def main(_: list[str]) -> None:
 
     step = train.make_step(config, predictor, network, optimizer)
     image = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
-    target = jax.ShapeDtypeStruct((1,), jnp.int32)
+    target = jax.ShapeDtypeStruct((1, config.objective.num_targets), jnp.int32)
 
     def loss(params, x, y):  # as costly as the training loss, whose own terms are negligible
         logits, class_logits, values, _ = network(params)(x, y, config.objective.kl)

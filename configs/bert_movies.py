@@ -18,9 +18,6 @@ def get_config(preset: str = "contrast") -> ml_collections.ConfigDict:
     config.data.name = "movie_rationales"
     config.predictor.path = "runs/bert_sst2"
     config.policy = "bert"
-    # Log-odds make too much of how certain a text classifier is (docs/method.md).
-    config.objective.answers = "probability"
-    config.objective.temperature = 0.1
     config.batch_size = 256
     config.text.too_long = "cut"
     return config

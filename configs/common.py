@@ -7,6 +7,7 @@ _PAPER = {
     "answers": "probability",
     "surrogate": "clipped",  # Eq. 20–22
     "targets": "argmax",  # Algorithm 1
+    "num_targets": 1,
     "budget_range": 0.0,
     "baseline": "value",  # v_y(x), Eq. 18
     "advantage": "paper",  # divided by T
@@ -21,6 +22,7 @@ _AUTHORS = {
     "answers": "probability",
     "surrogate": "clipped",
     "targets": "argmax",
+    "num_targets": 1,
     "budget_range": 0.0,
     "baseline": "value",
     "advantage": "authors",
@@ -35,6 +37,7 @@ _CONTRAST = {
     "answers": "log_odds",  # h = log f − log(1 − f); or f itself: probability
     "surrogate": "regression",  # of the score on the map
     "targets": "sampled",  # from f(x)
+    "num_targets": 10,  # classes whose maps learn from each answer, or all
     "budget_range": 3.0,
     "baseline": "leave_one_out",
     "advantage": "normalized",

@@ -17,9 +17,6 @@ def get_config(preset: str = "contrast") -> ml_collections.ConfigDict:
     config.data.limit = 12_800
     config.predictor.path = "models/reviews_bert"
     config.policy = "bert"
-    # Log-odds make too much of how certain a text classifier is (docs/method.md).
-    config.objective.answers = "probability"
-    config.objective.temperature = 0.1
     config.batch_size = 64
     config.optimizer.learning_rate = 1e-3
     return config

@@ -3,11 +3,11 @@
 import jax
 import jax.numpy as jnp
 
-_CERTAIN = 1e-3  # probabilities nearer to 0 or 1 count as this near: log-odds stay within ± 6.9
+_CERTAIN = 0.01  # probabilities nearer to 0 or 1 count as this near: log-odds stay within ± 4.6
 
 
 def log_odds(probabilities: jax.Array) -> jax.Array:
-    """h = log f − log(1 − f), elementwise, of f at least 0.001 away from 0 and 1.
+    """h = log f − log(1 − f), elementwise, of f at least 0.01 away from 0 and 1.
 
     What features add to a class is nearer to a sum in h than in f, which saturates.
     """

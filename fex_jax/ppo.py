@@ -10,7 +10,7 @@ The explainer g and the black box f enter as three pure functions, whatever the 
 Inputs are an array or a pytree of arrays [B, ...]. Those with fewer than N features say so in
 `PolicyOutput.valid`; features beyond them are never kept and never counted.
 
-Shapes: B inputs, K classes, N features, S masks drawn per input.
+Shapes: B inputs, K classes, of which T are explained, N features, S masks drawn per input.
 """
 
 import dataclasses
@@ -37,6 +37,7 @@ class Objective:
     answers: Literal["probability", "log_odds"] = "log_odds"  # h, of which the contrast is taken
     surrogate: Literal["clipped", "regression"] = "regression"
     targets: Literal["argmax", "sampled"] = "sampled"
+    num_targets: int = 10  # T, or all K: classes whose maps learn from each answer
     budget_range: float = 3.0  # 0: the policy chooses how much to keep; see `shift_budget`
     baseline: Literal["value", "leave_one_out"] = "leave_one_out"
     advantage: Literal["paper", "authors", "normalized"] = "normalized"
@@ -71,6 +72,11 @@ class Objective:
             raise ValueError(
                 f"score={self.score}: f / K_m needs positive answers; use answers=probability"
             )
+        if self.surrogate == "clipped" and self.num_targets != 1:
+            raise ValueError(
+                f"num_targets={self.num_targets}: masks are drawn for one class, and a ratio of "
+                "probabilities cannot make up for that of another; surrogate=clipped takes 1"
+            )
         compared = self.surrogate == "regression" or self.baseline == "leave_one_out"
         least = (1 + compared) * self.num_groups
         if self.num_masks % self.num_groups or self.num_masks < least:
@@ -78,10 +84,12 @@ class Objective:
                 f"num_masks={self.num_masks}; expected at least {least}"
                 + ", an even number" * (self.num_groups == 2)
             )
-        if min(self.num_updates, self.num_passes) < 1 or self.temperature <= 0:
+        counts = self.num_targets, self.num_updates, self.num_passes
+        if min(counts) < 1 or self.temperature <= 0:
             raise ValueError(
-                f"num_updates={self.num_updates}, num_passes={self.num_passes}, "
-                f"temperature={self.temperature}: expected at least 1, 1, and more than 0"
+                f"num_targets={self.num_targets}, num_updates={self.num_updates}, "
+                f"num_passes={self.num_passes}, temperature={self.temperature}: expected at least "
+                "1, 1, 1, and more than 0"
             )
 
     @property
@@ -98,23 +106,23 @@ class Objective:
 class PolicyOutput(NamedTuple):
     """What the explainer says of a batch."""
 
-    logits: jax.Array  # [B, N] of the target's map: λ = σ(logits), Eq. 7
+    logits: jax.Array  # [B, T, N] of the targets' maps: λ = σ(logits), Eq. 7
     class_logits: jax.Array  # [B, K] whose softmax is compared with f, Eq. 24
-    values: jax.Array  # [B] v_y(x)
-    valid: jax.Array | None = None  # [B, N] bool, features that an input has; None: all
+    values: jax.Array  # [B, T] v_y(x)
+    valid: jax.Array | None = None  # [B, 1, N] bool, features that an input has; None: all
 
 
 class Rollout(NamedTuple):
     """A batch with the masks drawn for it; the leading axis of every field is B."""
 
     inputs: Inputs
-    targets: jax.Array  # [B]
+    targets: jax.Array  # [B, T]; the first is the one that masks are drawn for
     probabilities: jax.Array  # [B, K] f(x)
-    budgets: jax.Array  # [B, 1] the logit offset shared by the masks of an input
+    budgets: jax.Array  # [B, 1, 1] the logit offset shared by the masks of an input
     masks: jax.Array  # [B, S, N] bool
-    log_probs: jax.Array  # [B, S] log q_old(m | x)
-    scores: jax.Array  # [B, S] c(m, x)
-    advantages: jax.Array  # [B, S]
+    log_probs: jax.Array  # [B, 1, S] log q_old(m | x)
+    scores: jax.Array  # [B, T, S] c(m, x)
+    advantages: jax.Array  # [B, T, S]
 
 
 # ---------------------------------------------------------------- the policy as a distribution
@@ -136,7 +144,7 @@ def bernoulli_entropy(logits: jax.Array) -> jax.Array:
 
 
 def centre(logits: jax.Array, valid: jax.Array | None = None) -> jax.Array:
-    """z − mean(z) over the features [B, N] that an input has; anything at the others."""
+    """z − mean(z) over the features [..., N] that an input has; anything at the others."""
     return logits - logits.mean(-1, keepdims=True, where=valid)
 
 
@@ -146,10 +154,10 @@ def shift_budget(
     objective: Objective,
     valid: jax.Array | None = None,
 ) -> jax.Array:
-    """Logits [B, N] from which masks are drawn: z, or z − mean(z) + b with b ~ U(−r, r).
+    """Logits [..., N] from which masks are drawn: z, or z − mean(z) + b with b ~ U(−r, r).
 
     With r > 0 how much is kept is not the policy's to choose, only the order, so the degenerate
-    optimum of f/K_m (all mass on one feature) is gone. Features that are not `valid` [B, N] have
+    optimum of f/K_m (all mass on one feature) is gone. Features that are not `valid` have
     no part in the mean and are never drawn.
     """
     if objective.budget_range != 0:
@@ -163,12 +171,12 @@ def shift_budget(
 def ratio_score(
     kept: jax.Array, masks: jax.Array, form: str, valid: jax.Array | None = None
 ) -> jax.Array:
-    """c(m, x) = f_y(m⊙x) / K_m (Eq. 9), K_m = Σ_i m_i; kept [..., B] = f_y(m⊙x).
+    """c(m, x) = f_y(m⊙x) / K_m (Eq. 9), K_m = Σ_i m_i; kept [..., B, T] = f_y(m⊙x).
 
     "paper": f / K_m, and 0 where nothing is kept. "authors": N f / (K_m + 1), their code's form,
-    where N counts the features an input has. Masks [..., B, N], valid [B, N].
+    where N counts the features an input has. Masks [..., B, N], valid [B, 1, N].
     """
-    num_kept = masks.sum(-1)
+    num_kept = masks.sum(-1, keepdims=True)
     if form == "paper":
         return jnp.where(num_kept > 0, kept / jnp.maximum(num_kept, 1), 0.0)
     num_features = masks.shape[-1] if valid is None else valid.sum(-1)
@@ -186,8 +194,8 @@ def contrast_score(answers: jax.Array) -> jax.Array:
 
 
 def leave_one_out(scores: jax.Array, num_groups: int = 1) -> jax.Array:
-    """Mean score of the input's other masks of a group, [B, S] → [B, S]: an unbiased baseline."""
-    groups = scores.reshape(len(scores), num_groups, -1)  # one after the other
+    """Mean score of the input's other masks of a group, [..., S] → same: an unbiased baseline."""
+    groups = scores.reshape(*scores.shape[:-1], num_groups, -1)  # one after the other
     others = (groups.sum(-1, keepdims=True) - groups) / (groups.shape[-1] - 1)
     return others.reshape(scores.shape)
 
@@ -221,7 +229,7 @@ def regression_residuals(
     objective: Objective,
     valid: jax.Array | None = None,
 ) -> jax.Array:
-    """How far the scores are from linear in the map, as residuals [B, S] of mean 0 over masks.
+    """How far the scores are from linear in the map, as residuals [B, T, S] of mean 0 over masks.
 
         e_s = R_s − mean of the others' R,   R = c(m, x) − (α / G) Σ_i m_i (z_i − mean z)
 
@@ -229,17 +237,17 @@ def regression_residuals(
     keeps every feature alike at the same budget b: log q(m) − log flat(m) = Σ_i m_i (z_i − mean z)
     + a constant (docs/method.md). Its own linear part is taken off the score, so that what it does
     not explain is all the noise. Off policy it is a regression, which no ratio need correct.
-    Logits z [B, N], scores [B, S] in G groups, masks [B, S, N], valid [B, N].
+    Logits z [B, T, N], scores [B, T, S] in G groups, masks [B, S, N], valid [B, 1, N].
     """
     # A feature that is not there is never kept, so what its logit is does not matter.
-    linear = jnp.einsum("bsn,bn->bs", masks.astype(logits.dtype), centre(logits, valid))
+    linear = jnp.einsum("bsn,btn->bts", masks.astype(logits.dtype), centre(logits, valid))
     rest = scores - objective.slope * linear
     return rest - leave_one_out(rest, objective.num_groups)
 
 
 def value_loss(values: jax.Array, scores: jax.Array) -> jax.Array:
-    """L_v = E[(c − v_y)²] (Eq. 19); values [B], scores [B, S]; scalar."""
-    return jnp.mean((scores - values[:, None]) ** 2)
+    """L_v = E[(c − v_y)²] (Eq. 19); values [...], scores [..., S]; scalar."""
+    return jnp.mean((scores - values[..., None]) ** 2)
 
 
 def kl_to_softmax(class_logits: jax.Array, probabilities: jax.Array, form: str) -> jax.Array:
@@ -260,8 +268,8 @@ def loss(output: PolicyOutput, batch: Rollout, objective: Objective) -> tuple[ja
 
     For the regression, L_ppo is the root of its mean squared residual over α / G.
     """
-    logits = shift_budget(output.logits, batch.budgets, objective, output.valid)
-    log_probs = bernoulli_log_prob(logits[:, None], batch.masks)  # [B, S]
+    logits = shift_budget(output.logits[:, :1], batch.budgets, objective, output.valid)
+    log_probs = bernoulli_log_prob(logits[:, :, None], batch.masks[:, None])  # [B, 1, S]
     if objective.surrogate == "clipped":
         surrogate = clipped_surrogate(
             log_probs, batch.log_probs, batch.advantages, objective.clip_epsilon
@@ -306,63 +314,64 @@ def rollout(
     key: jax.Array,
     objective: Objective,
 ) -> tuple[Rollout, Metrics]:
-    """Chooses a class y per input, draws S masks for it and asks f what they are worth.
+    """Chooses T classes of each input, draws S masks for the first and asks f what they are worth.
 
-    y = argmax f(x) as in Algorithm 1, or y ~ f(x), so that the maps of other classes are trained
-    on their own score as well.
+    The classes are the most probable, as y in Algorithm 1, or drawn from f(x) one after the other
+    without replacement. An answer of f holds them all, and those of all K cost no more queries.
     f sees B inputs at a time in 1 + S forward passes, g in one.
     """
     target_key, budget_key, mask_key = jax.random.split(key, 3)
     probabilities = predict(inputs)
-    if objective.targets == "sampled":
-        targets = jax.random.categorical(target_key, jnp.log(probabilities))
-    else:
-        targets = jnp.argmax(probabilities, -1)
+    ranking = jnp.log(probabilities)
+    if objective.targets == "sampled":  # the order of these is that of draws without replacement
+        ranking += jax.random.gumbel(target_key, ranking.shape)
+    targets = jax.lax.top_k(ranking, min(objective.num_targets, ranking.shape[-1]))[1]
     output = policy(inputs, targets)
     budgets = objective.budget_range * jax.random.uniform(
-        budget_key, (len(targets), 1), minval=-1.0, maxval=1.0
+        budget_key, (len(targets), 1, 1), minval=-1.0, maxval=1.0
     )
-    logits = shift_budget(output.logits, budgets, objective, output.valid)
-    distribution = bernoulli(logits)
+    drawn_for = output.logits[:, :1]
+    logits = shift_budget(drawn_for, budgets, objective, output.valid)
+    distribution = bernoulli(logits[:, 0])
     masks = distribution.sample(seed=mask_key, sample_shape=(objective.num_masks,))  # [S, B, N]
 
-    def target_probability(kept: jax.Array) -> jax.Array:
-        return jnp.take_along_axis(predict(mask(inputs, kept)), targets[:, None], -1)[:, 0]
+    def target_probabilities(kept: jax.Array) -> jax.Array:
+        return jnp.take_along_axis(predict(mask(inputs, kept)), targets, -1)
 
     first = objective.num_masks // objective.num_groups  # the complement is asked of the others
     asked = jnp.concatenate([masks[:first], 1 - masks[first:]])
-    answers = jax.lax.map(target_probability, asked)  # [S, B], one mask of every input at a time
+    answers = jax.lax.map(target_probabilities, asked)  # [S, B, T], a mask of every input at a time
     if objective.score == "contrast":
         h = log_odds(answers) if objective.answers == "log_odds" else answers
         scores = contrast_score(h)
     else:
         scores = ratio_score(answers, masks, objective.score, output.valid)
-    scores, masks = scores.T, jnp.swapaxes(masks, 0, 1)  # [B, S], [B, S, N]
+    scores, masks = jnp.moveaxis(scores, 0, -1), jnp.swapaxes(masks, 0, 1)  # [B, T, S], [B, S, N]
     if objective.baseline == "leave_one_out":
         baseline = leave_one_out(scores, objective.num_groups)
     else:
-        baseline = output.values[:, None]
+        baseline = output.values[..., None]
     batch = Rollout(
         inputs=inputs,
         targets=targets,
         probabilities=probabilities,
         budgets=budgets,
         masks=masks.astype(bool),
-        log_probs=bernoulli_log_prob(logits[:, None], masks),
+        log_probs=bernoulli_log_prob(logits[:, :, None], masks[:, None]),
         scores=scores,
         advantages=advantage(scores, baseline, objective.advantage),
     )
-    lam = jax.nn.sigmoid(shift_budget(output.logits, 0.0, objective, output.valid))
+    lam = jax.nn.sigmoid(shift_budget(drawn_for, 0.0, objective, output.valid))
     return (
         batch,
         {
             "policy/mean_lambda": lam.mean(where=output.valid),
             "policy/kept_features": masks.sum(-1).mean(),  # K_m
-            "policy/num_features": jnp.ones_like(masks[:, 0]).sum(-1, where=output.valid).mean(),
-            "policy/logit_std": output.logits.std(-1, where=output.valid).mean(),
-            "score/mean": scores.mean(),
+            "policy/num_features": jnp.ones_like(masks[:, :1]).sum(-1, where=output.valid).mean(),
+            "policy/logit_std": drawn_for.std(-1, where=output.valid).mean(),
+            "score/mean": scores[:, 0].mean(),
             "f/clean": probabilities.max(-1).mean(),
-            "f/under_policy": answers[:first].mean(),
+            "f/under_policy": answers[:first, :, 0].mean(),
         },
     )
 

@@ -51,7 +51,9 @@ def test_shift_budget_leaves_the_order_and_sets_the_mean():
     np.testing.assert_allclose(shifted.mean(-1), [1.0, -2.0], atol=1e-6)
     np.testing.assert_array_equal(jnp.argsort(shifted), jnp.argsort(LOGITS))
     same = ppo.shift_budget(
-        LOGITS, jnp.array([[1.0], [-2.0]]), ppo.Objective(surrogate="clipped", budget_range=0.0)
+        LOGITS,
+        jnp.array([[1.0], [-2.0]]),
+        ppo.Objective(surrogate="clipped", num_targets=1, budget_range=0.0),
     )
     np.testing.assert_array_equal(same, LOGITS)
 
@@ -88,8 +90,9 @@ def test_ratio_scores_by_hand():
     """Breaks if K_m is not the number of kept features or the empty mask divides by zero."""
     masks = jnp.array([[0, 0, 0, 0], [1, 0, 0, 0], [1, 1, 0, 1]])
     kept = jnp.array([0.5, 0.8, 0.9])
-    np.testing.assert_allclose(ppo.ratio_score(kept, masks, "paper"), [0.0, 0.8, 0.3])
-    np.testing.assert_allclose(ppo.ratio_score(kept, masks, "authors"), [2.0, 1.6, 0.9])
+    kept, masks = kept[:, None, None], masks[:, None]  # of one input and one class
+    np.testing.assert_allclose(ppo.ratio_score(kept, masks, "paper").ravel(), [0.0, 0.8, 0.3])
+    np.testing.assert_allclose(ppo.ratio_score(kept, masks, "authors").ravel(), [2.0, 1.6, 0.9])
 
 
 def test_advantages_by_hand():
@@ -144,8 +147,9 @@ def test_regression_gradient_is_the_policy_gradient_of_score_minus_kl(score):
     weights = q[first] * q[second]
 
     def squared_errors(z):
-        tiled = jnp.tile(z, (64, 1))
-        return weights @ (ppo.regression_residuals(tiled, scores, pairs, objective) ** 2).mean(-1)
+        tiled = jnp.tile(z, (64, 1, 1))
+        residuals = ppo.regression_residuals(tiled, scores[:, None], pairs, objective)
+        return weights @ (residuals[:, 0] ** 2).mean(-1)
 
     # S / (S − 1) = 2 of a group of two; a half's share of the contrast is a half.
     factor = -alpha * 2 * 2 / objective.num_groups**2
@@ -219,22 +223,28 @@ def test_total_loss_is_eq_25():
     """Breaks if a term is left out or has the wrong sign or coefficient."""
     objective = ppo.Objective(
         budget_range=0.0, surrogate="clipped", entropy_coef=0.3, value_coef=0.7, kl_coef=0.9,
-        num_masks=4,
+        num_masks=4, num_targets=1,
     )  # fmt: skip
     key = jax.random.key(1)
     masks = jax.random.bernoulli(key, 0.5, (2, 4, 3))
     batch = ppo.Rollout(
-        inputs=None, targets=jnp.array([0, 1]), probabilities=jnp.array([[0.6, 0.4], [0.1, 0.9]]),
-        budgets=jnp.zeros((2, 1)), masks=masks,
-        log_probs=ppo.bernoulli_log_prob(LOGITS[:, None] + 0.1, masks),
-        scores=jax.random.uniform(key, (2, 4)), advantages=jax.random.normal(key, (2, 4)),
+        inputs=None, targets=jnp.array([[0], [1]]),
+        probabilities=jnp.array([[0.6, 0.4], [0.1, 0.9]]),
+        budgets=jnp.zeros((2, 1, 1)), masks=masks,
+        log_probs=ppo.bernoulli_log_prob(LOGITS[:, None] + 0.1, masks)[:, None],
+        scores=jax.random.uniform(key, (2, 1, 4)), advantages=jax.random.normal(key, (2, 1, 4)),
     )  # fmt: skip
-    output = ppo.PolicyOutput(LOGITS, jnp.array([[1.0, 0.0], [0.0, 1.0]]), jnp.array([0.2, 0.4]))
+    output = ppo.PolicyOutput(
+        LOGITS[:, None], jnp.array([[1.0, 0.0], [0.0, 1.0]]), jnp.array([[0.2], [0.4]])
+    )
     total, _ = ppo.loss(output, batch, objective)
     expected = (
         ppo.clipped_surrogate(
-            ppo.bernoulli_log_prob(LOGITS[:, None], masks), batch.log_probs, batch.advantages, 0.2
-        )
+            ppo.bernoulli_log_prob(LOGITS[:, None], masks)[:, None],
+            batch.log_probs,
+            batch.advantages,
+            0.2,
+        )  # fmt: skip
         - 0.3 * ppo.bernoulli_entropy(LOGITS).mean()
         + 0.7 * ppo.value_loss(output.values, batch.scores)
         + 0.9 * ppo.kl_to_softmax(output.class_logits, batch.probabilities, "authors")
@@ -252,15 +262,20 @@ def toy_predict(x: jax.Array) -> jax.Array:
 
 
 def toy_policy(params: dict, x: jax.Array, targets: jax.Array) -> ppo.PolicyOutput:
-    logits = jnp.broadcast_to(params["logits"], (len(x), 6))
     return ppo.PolicyOutput(
-        logits, jnp.broadcast_to(params["classes"], (len(x), 2)), jnp.full(len(x), params["value"])
+        params["logits"][targets],
+        jnp.broadcast_to(params["classes"], (len(x), 2)),
+        jnp.broadcast_to(params["value"], targets.shape),
     )
+
+
+def toy_params() -> dict:
+    return {"logits": jnp.zeros((2, 6)), "classes": jnp.zeros(2), "value": jnp.zeros(())}
 
 
 def run_toy(objective: ppo.Objective, steps: int = 150) -> tuple[jax.Array, dict]:
     optimizer = optax.adam(0.03)
-    params = {"logits": jnp.zeros(6), "classes": jnp.zeros(2), "value": jnp.zeros(())}
+    params = toy_params()
     state = updates.TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
     step = jax.jit(
         functools.partial(
@@ -277,7 +292,9 @@ PRESETS = {
     name: ppo.Objective(**common.get_config(name).objective)
     for name in ("paper", "authors", "contrast")
 }
-PRESETS["clipped"] = dataclasses.replace(PRESETS["contrast"], surrogate="clipped", entropy_coef=0.6)
+PRESETS["clipped"] = dataclasses.replace(
+    PRESETS["contrast"], surrogate="clipped", num_targets=1, entropy_coef=0.6
+)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -285,9 +302,11 @@ def test_ppo_finds_the_best_mask(preset):
     """Breaks if rollout, advantage and update do not climb the score together."""
     objective = PRESETS[preset]
     logits, metrics = run_toy(objective, steps=400 if preset == "paper" else 150)
-    assert set(np.argsort(logits)[-2:]) == {0, 3}
+    assert set(np.argsort(logits[0])[-2:]) == {0, 3}
+    if objective.num_targets > 1:  # they are what speaks most against the other class
+        assert set(np.argsort(logits[1])[:2]) == {0, 3}
     if not objective.budget_range:  # the policy chooses its budget: exactly the two features
-        np.testing.assert_array_equal(np.asarray(jax.nn.sigmoid(logits)) > 0.5, BEST)
+        np.testing.assert_array_equal(np.asarray(jax.nn.sigmoid(logits[0])) > 0.5, BEST)
 
 
 def test_one_update_at_a_time_moves_every_part_of_the_batch():
@@ -300,7 +319,7 @@ def test_one_update_at_a_time_moves_every_part_of_the_batch():
         return toy_policy(params, x, targets)
 
     optimizer = optax.sgd(0.0)
-    params = {"logits": jnp.zeros(6), "classes": jnp.zeros(2), "value": jnp.zeros(())}
+    params = toy_params()
     state = updates.TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
     x = jnp.ones((4, 6)).at[:, 0].set(jnp.arange(4))
     state, _ = ppo.train_step(
@@ -317,18 +336,16 @@ def test_targets_are_the_argmax_or_sampled_from_f():
     """Breaks if another class than the one drawn is scored, or sampling ignores f."""
     x = jnp.ones((4000, 6)) * jnp.array([0.8, 1, 1, 1, 1, 1])  # f = (0.77, 0.23)
     arguments = (toy_predict, lambda x, m: x * m)
-    policy = functools.partial(
-        toy_policy, {"logits": jnp.zeros(6), "classes": jnp.zeros(2), "value": 0.0}
-    )
+    policy = functools.partial(toy_policy, toy_params())
     sampled, _ = ppo.rollout(*arguments, policy, x, jax.random.key(0), PRESETS["contrast"])
-    assert abs(float(sampled.targets.mean()) - 0.23) < 0.03
+    assert abs(float(sampled.targets[:, 0].mean()) - 0.23) < 0.03
+    np.testing.assert_array_equal(sampled.targets.sum(-1), 1)  # each class once
     argmax, _ = ppo.rollout(*arguments, policy, x, jax.random.key(0), PRESETS["authors"])
-    assert not argmax.targets.any()
+    assert argmax.targets.shape == (4000, 1) and not argmax.targets.any()
     kept, removed = x[:, None] * sampled.masks, x[:, None] * ~sampled.masks
-    f = jnp.where(sampled.targets[:, None], 1 - _toy(kept), _toy(kept))
-    g = jnp.where(sampled.targets[:, None], 1 - _toy(removed), _toy(removed))
     # Each half of the masks is asked one question.
-    expected = jnp.concatenate([f[:, :5], g[:, 5:]], 1)
+    first = jnp.concatenate([_toy(kept)[:, :5], _toy(removed)[:, 5:]], 1)[:, None]
+    expected = jnp.where(sampled.targets[..., None], 1 - first, first)
     log_odds = jnp.log(expected / (1 - expected)) * jnp.where(jnp.arange(10) < 5, 1, -1)
     np.testing.assert_allclose(sampled.scores, log_odds, atol=1e-5)
     objective = dataclasses.replace(PRESETS["contrast"], answers="probability")
@@ -346,17 +363,18 @@ def test_features_that_are_not_there_change_nothing(preset):
     """Breaks if padding enters K_m, N, a mean, the entropy or the gradients."""
     objective = PRESETS[preset]
     rng = np.random.default_rng(0)
-    logits = jnp.asarray(rng.normal(size=(4, 3)), jnp.float32)
-    padded = jnp.concatenate([logits, jnp.asarray(rng.normal(size=(4, 5)))], -1)
+    logits = jnp.asarray(rng.normal(size=(4, min(objective.num_targets, 2), 3)), jnp.float32)
+    padded = jnp.concatenate([logits, jnp.asarray(rng.normal(size=(*logits.shape[:2], 5)))], -1)
     valid = jnp.arange(8) < 3
-    short = ppo.PolicyOutput(logits, jnp.zeros((4, 2)), jnp.zeros(4))
-    long = short._replace(logits=padded, valid=jnp.tile(valid, (4, 1)))
+    short = ppo.PolicyOutput(logits, jnp.zeros((4, 2)), jnp.zeros(logits.shape[:2]))
+    long = short._replace(logits=padded, valid=jnp.tile(valid, (4, 1, 1)))
     masks = jnp.asarray(rng.integers(0, 2, (4, objective.num_masks, 3)), bool)
+    asked = (*logits.shape[:2], objective.num_masks)
     batch = ppo.Rollout(
-        inputs=None, targets=jnp.zeros(4, int), probabilities=jnp.full((4, 2), 0.5),
-        budgets=jnp.asarray(rng.normal(size=(4, 1)), jnp.float32), masks=masks,
-        log_probs=jnp.full(masks.shape[:2], -2.0), scores=jnp.ones(masks.shape[:2]),
-        advantages=jnp.asarray(rng.normal(size=masks.shape[:2]), jnp.float32),
+        inputs=None, targets=jnp.zeros(asked[:2], int), probabilities=jnp.full((4, 2), 0.5),
+        budgets=jnp.asarray(rng.normal(size=(4, 1, 1)), jnp.float32), masks=masks,
+        log_probs=jnp.full((4, 1, objective.num_masks), -2.0), scores=jnp.ones(asked),
+        advantages=jnp.asarray(rng.normal(size=asked), jnp.float32),
     )  # fmt: skip
     wide = batch._replace(masks=jnp.pad(masks, ((0, 0), (0, 0), (0, 5))))
 
@@ -368,8 +386,8 @@ def test_features_that_are_not_there_change_nothing(preset):
         for output, batch in ((short, batch), (long, wide))
     )
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5), expected[0], actual[0])
-    np.testing.assert_allclose(actual[1][:, :3], expected[1], rtol=1e-5, atol=1e-7)
-    assert not actual[1][:, 3:].any()
+    np.testing.assert_allclose(actual[1][..., :3], expected[1], rtol=1e-5, atol=1e-7)
+    assert not actual[1][..., 3:].any()
     # The rollout: drawn masks, scores and metrics. f sees how many of the first three are kept.
     inputs = {"x": jnp.ones((4, 3))}  # a pytree
 
@@ -383,12 +401,11 @@ def test_features_that_are_not_there_change_nothing(preset):
     )  # fmt: skip
     assert not batch.masks[..., 3:].any() and batch.masks[..., :3].any()
     assert metrics["policy/num_features"] == 3
-    same = ppo.ratio_score(batch.scores.T, jnp.swapaxes(batch.masks[..., :3], 0, 1), "authors")
-    with_padding = ppo.ratio_score(
-        batch.scores.T, jnp.swapaxes(batch.masks, 0, 1), "authors", long.valid
-    )
+    kept, masks = jnp.moveaxis(batch.scores, -1, 0), jnp.swapaxes(batch.masks, 0, 1)
+    same = ppo.ratio_score(kept, masks[..., :3], "authors")
+    with_padding = ppo.ratio_score(kept, masks, "authors", long.valid)
     np.testing.assert_array_equal(same, with_padding)
-    every = ppo.shift_budget(padded, 0.5, objective, jnp.ones((4, 8), bool))
+    every = ppo.shift_budget(padded, 0.5, objective, jnp.ones((4, 1, 8), bool))
     np.testing.assert_array_equal(every, ppo.shift_budget(padded, 0.5, objective))
 
 

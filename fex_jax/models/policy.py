@@ -64,13 +64,13 @@ class Policy(nnx.Module):
     def __call__(
         self, inputs: jax.Array | TokenBatch, targets: jax.Array, kl: str = "authors"
     ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array | None]:
-        """Inputs, targets [B] → logits [B, N], [B, K], values [B], valid [B, N] or None.
+        """Inputs, targets [B, T] → logits [B, T, N], [B, K], values [B, T], valid [B, 1, N].
 
         The second output is what the KL term compares with f (Eq. 24): mean_i z_ik ("authors") or
         mean_i log σ(z_ik) ("paper"). The last says which features an input has; None: all.
         """
         hidden, pooled, valid = self._hidden(inputs)
-        logits = self._maps(hidden, targets[:, None])[:, 0]
+        logits = self._maps(hidden, targets)
         where = None if valid is None else valid[..., None]
         class_logits = (
             self._mean_log_sigmoid(hidden, valid)
@@ -79,8 +79,8 @@ class Policy(nnx.Module):
         )
         value = jax.nn.relu(self.heads.value_in(pooled))
         values = self.heads.value_out(jax.nn.relu(self.heads.value_mid(value)))
-        values = jnp.take_along_axis(values, targets[:, None], -1)[:, 0]
-        return logits, class_logits, values, valid
+        values = jnp.take_along_axis(values, targets, -1)
+        return logits, class_logits, values, None if valid is None else valid[:, None]
 
     def maps(self, inputs: jax.Array | TokenBatch, targets: jax.Array) -> jax.Array:
         """Map logits of several classes: inputs, targets [B, T] → [B, T, N]."""

@@ -27,17 +27,17 @@ def build(backbone, num_classes=7):
 def test_one_map_and_the_class_means_equal_all_maps(backbone):
     """Breaks if the short cuts through the linear last layer differ from computing every map."""
     policy = build(backbone)
-    targets = jnp.array([2, 0, 6])
+    targets = jnp.array([[2, 5], [0, 2], [6, 6]])
     every = jnp.broadcast_to(jnp.arange(7), (3, 7))
     maps = policy.maps(IMAGES, every)  # [3, 7, 16]
     assert maps.shape == (3, 7, 16)
     logits, means, values, valid = policy(IMAGES, targets)
-    np.testing.assert_allclose(logits, maps[jnp.arange(3), targets], rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(logits, maps[jnp.arange(3)[:, None], targets], rtol=1e-5, atol=1e-7)
     np.testing.assert_allclose(means, maps.mean(-1), rtol=1e-4, atol=1e-6)
     _, log_means, _, _ = policy(IMAGES, targets, "paper")
     np.testing.assert_allclose(log_means, jax.nn.log_sigmoid(maps).mean(-1), rtol=1e-5)
     assert valid is None  # every image has all features
-    assert values.shape == (3,) and len(set(np.asarray(values))) == 3
+    assert values.shape == (3, 2) and len(np.unique(values)) == 5  # the last class stands twice
 
 
 def test_cost_hardly_depends_on_the_number_of_classes():
@@ -93,19 +93,19 @@ def test_text_maps_and_means_are_over_the_features_a_text_has(family):
     policy = bind(random_params(init))
     tokenizer = tiny_text.tokenizer()
     texts = tokenizer(["the film was funny !", "great"], "word")
-    targets, every = jnp.array([2, 0]), jnp.tile(jnp.arange(3), (2, 1))
+    targets, every = jnp.array([[2, 1], [0, 2]]), jnp.tile(jnp.arange(3), (2, 1))
     batch = tokens.collate(texts, 12, tokenizer)
     logits, means, values, valid = policy(batch, targets)
-    np.testing.assert_array_equal(valid.sum(-1), [5, 1])
+    np.testing.assert_array_equal(valid.sum(-1), [[5], [1]])
     maps = policy.maps(batch, every)  # [2, 3, 12]
-    np.testing.assert_allclose(logits, maps[jnp.arange(2), targets], rtol=1e-5, atol=1e-6)
-    where = valid[:, None]
-    np.testing.assert_allclose(means, maps.mean(-1, where=where), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(logits, maps[jnp.arange(2)[:, None], targets], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(means, maps.mean(-1, where=valid), rtol=1e-4, atol=1e-6)
     _, log_means, _, _ = policy(batch, targets, "paper")
-    expected = jax.nn.log_sigmoid(maps).mean(-1, where=where)
+    expected = jax.nn.log_sigmoid(maps).mean(-1, where=valid)
     np.testing.assert_allclose(log_means, expected, rtol=1e-5)
     longer = policy(tokens.collate(texts, 32, tokenizer), targets)
-    np.testing.assert_allclose(longer[0][:, :12][valid], logits[valid], atol=1e-5)
+    there = jnp.broadcast_to(valid, logits.shape)
+    np.testing.assert_allclose(longer[0][..., :12][there], logits[there], atol=1e-5)
     np.testing.assert_allclose(longer[1], means, atol=1e-5)
     np.testing.assert_allclose(longer[2], values, atol=1e-5)
 
