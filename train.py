@@ -156,7 +156,7 @@ def make_step(
                 predict=model.predict,
                 mask=model.mask,
                 features=model.features,
-                explainer=lambda params, x, y: policy(params).maps(x, y[:, None])[:, 0],
+                explainer=lambda params, x, y: policy(params).maps(x, y),
                 optimizer=optimizer,
                 objective=objective,
             )

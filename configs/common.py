@@ -37,7 +37,7 @@ _CONTRAST = {
     "answers": "log_odds",  # h = log f − log(1 − f); or f itself: probability
     "surrogate": "regression",  # of the score on the map
     "targets": "sampled",  # from f(x)
-    "num_targets": 10,  # classes whose maps learn from each answer, or all
+    "num_targets": 10,  # classes whose maps learn from each answer, at most all but one
     "budget_range": 3.0,
     "baseline": "leave_one_out",
     "advantage": "normalized",
@@ -125,6 +125,7 @@ def fastshap(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     config.method = "fastshap"
     config.objective = ml_collections.ConfigDict()
     config.objective.targets = "sampled"  # argmax, sampled from f(x), or uniform
+    config.objective.num_targets = 1  # as published; FEX's default has 10
     config.objective.efficiency = "normalize"  # or "penalty", with its weight:
     config.objective.gap_coef = 0.1
     config.objective.num_masks = 10  # coalitions an image, in complementary pairs

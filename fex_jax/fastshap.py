@@ -2,10 +2,10 @@
 
 The explainer φ and the black box f enter as in `ppo`: predict(inputs) and mask(inputs, masks), and
 
-    explainer(params, inputs, targets) -> φ [B, N], attributions of the target's probability
+    explainer(params, inputs, targets) -> φ [B, T, N], attributions of the targets' probabilities
     features(inputs) -> bool [B, N], the n ≤ N features that an input has, as `Model.features`
 
-Shapes: B inputs, K classes, N features, S coalitions drawn per input.
+Shapes: B inputs, K classes, of which T are explained, N features, S coalitions drawn per input.
 """
 
 import dataclasses
@@ -18,6 +18,7 @@ import optax
 
 from fex_jax.attributions.kernel_shap import normalize, sample_coalitions
 from fex_jax.predictors import Inputs
+from fex_jax.targets import choose_classes
 from fex_jax.updates import Metrics, TrainState, update
 
 
@@ -26,6 +27,7 @@ class Objective:
     """What is minimised; configs/fastshap_digit_scenes.py spells out every field."""
 
     targets: Literal["argmax", "sampled", "uniform"] = "sampled"
+    num_targets: int = 1  # T, at most K − 1; as published, FEX's default has 10
     efficiency: Literal["normalize", "penalty"] = "normalize"
     gap_coef: float = 0.1  # weight of the efficiency gap under "penalty"
     num_masks: int = 10  # S, in complementary pairs
@@ -39,12 +41,12 @@ class Objective:
                 raise ValueError(
                     f"{name} is {getattr(self, name)!r}; expected one of {', '.join(allowed)}"
                 )
-        counts = self.num_updates, self.num_passes
+        counts = self.num_targets, self.num_updates, self.num_passes
         if self.num_masks < 2 or self.num_masks % 2 or min(counts) < 1:
             raise ValueError(
-                f"num_masks={self.num_masks}, num_updates={self.num_updates}, "
-                f"num_passes={self.num_passes}: coalitions come in pairs, and at least 1 update "
-                "and 1 pass are needed"
+                f"num_masks={self.num_masks}, num_targets={self.num_targets}, "
+                f"num_updates={self.num_updates}, num_passes={self.num_passes}: coalitions come in "
+                "pairs, and at least 1 target, 1 update and 1 pass are needed"
             )
 
 
@@ -52,29 +54,29 @@ class Game(NamedTuple):
     """A batch with what f says of its coalitions; the leading axis of every field is B."""
 
     inputs: Inputs
-    targets: jax.Array  # [B]
+    targets: jax.Array  # [B, T]
     valid: jax.Array  # [B, N] bool, the features that an input has
     coalitions: jax.Array  # [B, S, N] bool
-    worth: jax.Array  # [B, S] v(S) = f_y(S⊙x)
-    empty: jax.Array  # [B] v(∅)
-    full: jax.Array  # [B] v(x) = f_y(x)
+    worth: jax.Array  # [B, T, S] v(S) = f_y(S⊙x)
+    empty: jax.Array  # [B, T] v(∅)
+    full: jax.Array  # [B, T] v(x) = f_y(x)
 
 
 def loss(attributions: jax.Array, game: Game, objective: Objective) -> tuple[jax.Array, Metrics]:
-    """L = E_x n E_S (v(∅) + Σ_{i∈S} φ_i − v(S))², S from the Shapley kernel; φ [B, N].
+    """L = E_x n E_S (v(∅) + Σ_{i∈S} φ_i − v(S))², S from the Shapley kernel; φ [B, T, N].
 
     Under "normalize" the gap v(x) − v(∅) − Σφ is first shared out equally among the features;
     under "penalty" its square is added, times `gap_coef`. The factor is an input's own n, for long
     and short texts to count alike: φ_i are of order 1/n, and the square of the sum of n errors in
     proportion to them is of order n / n².
     """
-    total = game.full - game.empty
-    gap = total - attributions.sum(-1, where=game.valid)
+    total, valid = game.full - game.empty, game.valid[:, None]
+    gap = total - attributions.sum(-1, where=valid)
     if objective.efficiency == "normalize":
-        attributions = normalize(attributions, total, game.valid)
-    inside = jnp.einsum("bsn,bn->bs", game.coalitions.astype(jnp.float32), attributions)
-    errors = jnp.mean((game.empty[:, None] + inside - game.worth) ** 2, -1)  # [B]
-    value = jnp.mean(game.valid.sum(-1) * errors)
+        attributions = normalize(attributions, total, valid)
+    inside = jnp.einsum("bsn,btn->bts", game.coalitions.astype(jnp.float32), attributions)
+    errors = jnp.mean((game.empty[..., None] + inside - game.worth) ** 2, -1)  # [B, T]
+    value = jnp.mean(valid.sum(-1) * errors)
     if objective.efficiency == "penalty":
         value = value + objective.gap_coef * jnp.mean(gap**2)
     return value, {
@@ -92,33 +94,29 @@ def play(
     key: jax.Array,
     objective: Objective,
 ) -> Game:
-    """Chooses a class per input, draws S coalitions for it and asks f what they are worth.
+    """Chooses T classes of each input, draws S coalitions and asks f what they are worth.
 
     f sees B inputs at a time, S + 2 times.
     """
     target_key, mask_key = jax.random.split(key)
     probabilities = predict(inputs)
-    if objective.targets == "argmax":
-        targets = probabilities.argmax(-1)
-    else:
-        logits = jnp.log(probabilities) if objective.targets == "sampled" else 0 * probabilities
-        targets = jax.random.categorical(target_key, logits)
+    targets = choose_classes(target_key, probabilities, objective.targets, objective.num_targets)
 
     def worth(kept: jax.Array) -> jax.Array:
-        return jnp.take_along_axis(predict(mask(inputs, kept)), targets[:, None], -1)[:, 0]
+        return jnp.take_along_axis(predict(mask(inputs, kept)), targets, -1)
 
     valid = features(inputs)
     coalitions = sample_coalitions(mask_key, objective.num_masks, valid)
     empty = jnp.zeros_like(valid)[None]
-    answers = jax.lax.map(worth, jnp.concatenate([empty, coalitions]))  # [1 + S, B]
+    answers = jax.lax.map(worth, jnp.concatenate([empty, coalitions]))  # [1 + S, B, T]
     return Game(
         inputs=inputs,
         targets=targets,
         valid=valid,
         coalitions=jnp.swapaxes(coalitions, 0, 1),
-        worth=answers[1:].T,
+        worth=jnp.moveaxis(answers[1:], 0, -1),
         empty=answers[0],
-        full=jnp.take_along_axis(probabilities, targets[:, None], -1)[:, 0],
+        full=jnp.take_along_axis(probabilities, targets, -1),
     )
 
 
@@ -145,7 +143,7 @@ def train_step(
         objective.num_passes,
     )
     return state, metrics | {
-        "f/clean": game.full.mean(),
-        "f/empty": game.empty.mean(),
-        "f/coalitions": game.worth.mean(),
+        "f/clean": game.full[:, 0].mean(),
+        "f/empty": game.empty[:, 0].mean(),
+        "f/coalitions": game.worth[:, 0].mean(),
     }

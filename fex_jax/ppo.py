@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import optax
 
 from fex_jax.answers import log_odds
+from fex_jax.targets import choose_classes
 from fex_jax.updates import Metrics, TrainState, update
 
 Inputs = Any  # an array [B, ...], or a pytree of them
@@ -37,7 +38,7 @@ class Objective:
     answers: Literal["probability", "log_odds"] = "log_odds"  # h, of which the contrast is taken
     surrogate: Literal["clipped", "regression"] = "regression"
     targets: Literal["argmax", "sampled"] = "sampled"
-    num_targets: int = 10  # T, or all K: classes whose maps learn from each answer
+    num_targets: int = 10  # T, at most K − 1: classes whose maps learn from each answer
     budget_range: float = 3.0  # 0: the policy chooses how much to keep; see `shift_budget`
     baseline: Literal["value", "leave_one_out"] = "leave_one_out"
     advantage: Literal["paper", "authors", "normalized"] = "normalized"
@@ -322,10 +323,7 @@ def rollout(
     """
     target_key, budget_key, mask_key = jax.random.split(key, 3)
     probabilities = predict(inputs)
-    ranking = jnp.log(probabilities)
-    if objective.targets == "sampled":  # the order of these is that of draws without replacement
-        ranking += jax.random.gumbel(target_key, ranking.shape)
-    targets = jax.lax.top_k(ranking, min(objective.num_targets, ranking.shape[-1]))[1]
+    targets = choose_classes(target_key, probabilities, objective.targets, objective.num_targets)
     output = policy(inputs, targets)
     budgets = objective.budget_range * jax.random.uniform(
         budget_key, (len(targets), 1, 1), minval=-1.0, maxval=1.0

@@ -1,12 +1,25 @@
-"""The classes to explain, as people name them."""
+"""The classes to explain: those of a training batch, and those that people name."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 Target = int | str
+
+
+def choose_classes(key: jax.Array, probabilities: jax.Array, rule: str, count: int) -> jax.Array:
+    """Classes [B, T] to train on: f(x) [B, K] → the most probable ("argmax"), or drawn from f(x)
+    ("sampled") or uniformly ("uniform"), one after the other, none twice.
+
+    T = `count`, at most K − 1: answers for all classes but one say what the last is worth, too.
+    """
+    ranking = jnp.zeros_like(probabilities) if rule == "uniform" else jnp.log(probabilities)
+    if rule != "argmax":  # the order of these is that of draws without replacement
+        ranking += jax.random.gumbel(key, ranking.shape)
+    return jax.lax.top_k(ranking, max(1, min(count, ranking.shape[-1] - 1)))[1]
 
 
 def class_numbers(

@@ -38,9 +38,10 @@ def test_shapley_values_are_the_minimum(game):  # noqa: F811
 
     coalitions = jnp.broadcast_to(masks, (5, *masks.shape))
     worths = jnp.stack([worth(m) for m in masks], 1)
+    exact = exact[:, None]  # one target
     played = fastshap.Game(
-        inputs, targets, model.features(inputs), coalitions, worths,
-        worth(np.zeros(4)), worth(np.ones(4)),
+        inputs, targets[:, None], model.features(inputs), coalitions, worths[:, None],
+        worth(np.zeros(4))[:, None], worth(np.ones(4))[:, None],
     )  # fmt: skip
     objective = fastshap.Objective()
     slope = jax.grad(lambda phi: fastshap.loss(phi, played, objective)[0])(exact)
@@ -61,22 +62,28 @@ def test_padding_has_no_loss(padded, efficiency):  # noqa: F811
     (model, inputs, _), alone = padded(6, [5, 3, 1, 4, 2])
     play = functools.partial(fastshap.play, key=jax.random.key(0), objective=objective)
     played = play(model.predict, model.mask, model.features, inputs)
-    phi = jax.random.normal(jax.random.key(1), (5, 6))
+    phi = jax.random.normal(jax.random.key(1), (5, 1, 6))
     slope = jax.grad(lambda phi: fastshap.loss(phi, played, objective)[0])(phi)
-    assert np.isfinite(slope).all() and not slope[~played.valid].any()
+    assert np.isfinite(slope).all() and not slope[:, 0][~played.valid].any()
     losses = []
     for row, (_, x, _) in enumerate(alone):
         part = jax.tree.map(lambda leaf, row=row: leaf[row : row + 1], played)
         size = x.shape[1]
         cut = part._replace(valid=part.valid[:, :size], coalitions=part.coalitions[..., :size])
-        losses.append(fastshap.loss(phi[row : row + 1, :size], cut, objective)[0])
+        losses.append(fastshap.loss(phi[row : row + 1, :, :size], cut, objective)[0])
     np.testing.assert_allclose(fastshap.loss(phi, played, objective)[0], np.mean(losses), rtol=1e-5)
 
 
 @pytest.mark.parametrize(
-    "targets, sizes", [("argmax", [6] * 5), ("sampled", [6, 4, 2, 1, 5]), ("uniform", [6] * 5)]
+    "targets, num_targets, sizes",
+    [
+        ("argmax", 1, [6] * 5),
+        ("sampled", 1, [6, 4, 2, 1, 5]),
+        ("sampled", 2, [6, 4, 2, 1, 5]),
+        ("uniform", 1, [6] * 5),
+    ],
 )
-def test_training_approaches_the_shapley_values(padded, targets, sizes):  # noqa: F811
+def test_training_approaches_the_shapley_values(padded, targets, num_targets, sizes):  # noqa: F811
     """Breaks if coalitions, targets or updates do not lead to the game's Shapley values."""
     model, inputs, _ = padded(6, sizes)[0]
     optimizer = optax.adam(optax.cosine_decay_schedule(0.05, 300))
@@ -87,9 +94,11 @@ def test_training_approaches_the_shapley_values(padded, targets, sizes):  # noqa
             predict=model.predict,
             mask=model.mask,
             features=model.features,
-            explainer=lambda table, x, y: table[jnp.arange(5), y],
+            explainer=lambda table, x, y: table[jnp.arange(5)[:, None], y],
             optimizer=optimizer,
-            objective=fastshap.Objective(targets=targets, num_updates=1, num_masks=32),
+            objective=fastshap.Objective(
+                targets=targets, num_targets=num_targets, num_updates=1, num_masks=32
+            ),
         )
     )
     state = TrainState(params, optimizer.init(params), jnp.asarray(0))

@@ -252,25 +252,26 @@ def test_total_loss_is_eq_25():
     np.testing.assert_allclose(total, expected, rtol=1e-6)
 
 
-# A toy game: f needs features 0 and 3 of six; one table of logits per class is the policy.
+# A toy game: f needs features 0 and 3 of six for the first of three classes, and shares the rest
+# among the others; one table of logits per class is the policy.
 BEST = np.array([1, 0, 0, 1, 0, 0])
 
 
 def toy_predict(x: jax.Array) -> jax.Array:
-    p = 0.05 + 0.9 * x[:, 0] * x[:, 3]
-    return jnp.stack([p, 1 - p], -1)
+    p = 0.05 + 0.9 * x[..., 0] * x[..., 3]
+    return jnp.stack([p, 0.8 * (1 - p), 0.2 * (1 - p)], -1)
 
 
 def toy_policy(params: dict, x: jax.Array, targets: jax.Array) -> ppo.PolicyOutput:
     return ppo.PolicyOutput(
         params["logits"][targets],
-        jnp.broadcast_to(params["classes"], (len(x), 2)),
+        jnp.broadcast_to(params["classes"], (len(x), 3)),
         jnp.broadcast_to(params["value"], targets.shape),
     )
 
 
 def toy_params() -> dict:
-    return {"logits": jnp.zeros((2, 6)), "classes": jnp.zeros(2), "value": jnp.zeros(())}
+    return {"logits": jnp.zeros((3, 6)), "classes": jnp.zeros(3), "value": jnp.zeros(())}
 
 
 def run_toy(objective: ppo.Objective, steps: int = 150) -> tuple[jax.Array, dict]:
@@ -303,8 +304,8 @@ def test_ppo_finds_the_best_mask(preset):
     objective = PRESETS[preset]
     logits, metrics = run_toy(objective, steps=400 if preset == "paper" else 150)
     assert set(np.argsort(logits[0])[-2:]) == {0, 3}
-    if objective.num_targets > 1:  # they are what speaks most against the other class
-        assert set(np.argsort(logits[1])[:2]) == {0, 3}
+    if objective.num_targets > 1:  # they are what speaks most against the other classes
+        assert set(np.argsort(logits[1])[:2]) == set(np.argsort(logits[2])[:2]) == {0, 3}
     if not objective.budget_range:  # the policy chooses its budget: exactly the two features
         np.testing.assert_array_equal(np.asarray(jax.nn.sigmoid(logits[0])) > 0.5, BEST)
 
@@ -334,28 +335,25 @@ def test_one_update_at_a_time_moves_every_part_of_the_batch():
 
 def test_targets_are_the_argmax_or_sampled_from_f():
     """Breaks if another class than the one drawn is scored, or sampling ignores f."""
-    x = jnp.ones((4000, 6)) * jnp.array([0.8, 1, 1, 1, 1, 1])  # f = (0.77, 0.23)
+    x = jnp.ones((4000, 6)) * jnp.array([0.8, 1, 1, 1, 1, 1])  # f = (0.77, 0.18, 0.05)
     arguments = (toy_predict, lambda x, m: x * m)
     policy = functools.partial(toy_policy, toy_params())
     sampled, _ = ppo.rollout(*arguments, policy, x, jax.random.key(0), PRESETS["contrast"])
-    assert abs(float(sampled.targets[:, 0].mean()) - 0.23) < 0.03
-    np.testing.assert_array_equal(sampled.targets.sum(-1), 1)  # each class once
+    assert abs(float((sampled.targets[:, 0] == 0).mean()) - 0.77) < 0.03
+    assert sampled.targets.shape == (4000, 2)  # the third class is known from the others
     argmax, _ = ppo.rollout(*arguments, policy, x, jax.random.key(0), PRESETS["authors"])
     assert argmax.targets.shape == (4000, 1) and not argmax.targets.any()
     kept, removed = x[:, None] * sampled.masks, x[:, None] * ~sampled.masks
-    # Each half of the masks is asked one question.
-    first = jnp.concatenate([_toy(kept)[:, :5], _toy(removed)[:, 5:]], 1)[:, None]
-    expected = jnp.where(sampled.targets[..., None], 1 - first, first)
-    log_odds = jnp.log(expected / (1 - expected)) * jnp.where(jnp.arange(10) < 5, 1, -1)
+    # Each half of the masks is asked one question, of every class.
+    answers = jnp.concatenate([toy_predict(kept)[:, :5], toy_predict(removed)[:, 5:]], 1)
+    expected = jnp.take_along_axis(jnp.swapaxes(answers, 1, 2), sampled.targets[..., None], 1)
+    certain = jnp.clip(expected, 0.01, 0.99)
+    log_odds = jnp.log(certain / (1 - certain)) * jnp.where(jnp.arange(10) < 5, 1, -1)
     np.testing.assert_allclose(sampled.scores, log_odds, atol=1e-5)
     objective = dataclasses.replace(PRESETS["contrast"], answers="probability")
     sampled, _ = ppo.rollout(*arguments, policy, x, jax.random.key(0), objective)
     expected = expected * jnp.where(jnp.arange(10) < 5, 1, -1)
     np.testing.assert_allclose(sampled.scores, expected, atol=1e-6)
-
-
-def _toy(x: jax.Array) -> jax.Array:
-    return 0.05 + 0.9 * x[..., 0] * x[..., 3]
 
 
 @pytest.mark.parametrize("preset", list(PRESETS))
