@@ -5,7 +5,7 @@ The explainer g and the black box f enter as three pure functions, whatever the 
 
     predict(inputs) -> probabilities [B, K]
     mask(inputs, masks) -> inputs without the features whose mask is 0; masks [B, N]
-    policy(params, inputs, targets) -> PolicyOutput
+    policy(params, inputs, targets [B, T]) -> PolicyOutput
 
 Inputs are an array or a pytree of arrays [B, ...]. Those with fewer than N features say so in
 `PolicyOutput.valid`; features beyond them are never kept and never counted.
@@ -117,11 +117,11 @@ class Rollout(NamedTuple):
     """A batch with the masks drawn for it; the leading axis of every field is B."""
 
     inputs: Inputs
-    targets: jax.Array  # [B, T]; the first is the one that masks are drawn for
+    targets: jax.Array  # [B, T]; masks are drawn for the first
     probabilities: jax.Array  # [B, K] f(x)
     budgets: jax.Array  # [B, 1, 1] the logit offset shared by the masks of an input
     masks: jax.Array  # [B, S, N] bool
-    log_probs: jax.Array  # [B, 1, S] log q_old(m | x)
+    log_probs: jax.Array  # [B, 1, S] log q_old(m | x), of that class
     scores: jax.Array  # [B, T, S] c(m, x)
     advantages: jax.Array  # [B, T, S]
 
@@ -318,7 +318,7 @@ def rollout(
     """Chooses T classes of each input, draws S masks for the first and asks f what they are worth.
 
     The classes are the most probable, as y in Algorithm 1, or drawn from f(x) one after the other
-    without replacement. An answer of f holds them all, and those of all K cost no more queries.
+    without replacement; an answer of f holds them all.
     f sees B inputs at a time in 1 + S forward passes, g in one.
     """
     target_key, budget_key, mask_key = jax.random.split(key, 3)

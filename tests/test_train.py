@@ -189,9 +189,10 @@ def test_wrong_settings_end_in_one_line(command, tmp_path):
     ],
 )
 def test_wrong_settings_say_what_was_wanted(
-    predictor_directory, imagenet, tmp_path, setting, value, message
+    predictor_directory, imagenet, tmp_path, monkeypatch, setting, value, message
 ):
     """Breaks if a wrong setting is found only after minutes, or deep inside a library."""
+    monkeypatch.chdir(tmp_path)  # TFDS makes the folder that it then finds nothing for
     config = vit_imagenet.get_config()
     config.update_from_flattened_dict(
         {"data.path": str(imagenet), "predictor.path": predictor_directory} | {setting: value}
