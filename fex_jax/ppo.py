@@ -158,8 +158,8 @@ def shift_budget(
     """Logits [..., N] from which masks are drawn: z, or z − mean(z) + b with b ~ U(−r, r).
 
     With r > 0 how much is kept is not the policy's to choose, only the order, so the degenerate
-    optimum of f/K_m (all mass on one feature) is gone. Features that are not `valid` have
-    no part in the mean and are never drawn.
+    optimum of f/K_m (all mass on one feature) is gone. Features that are not `valid` have no part
+    in the mean and are never drawn.
     """
     if objective.budget_range != 0:
         logits = centre(logits, valid) + budgets

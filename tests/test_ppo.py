@@ -244,7 +244,7 @@ def test_total_loss_is_eq_25():
             batch.log_probs,
             batch.advantages,
             0.2,
-        )  # fmt: skip
+        )
         - 0.3 * ppo.bernoulli_entropy(LOGITS).mean()
         + 0.7 * ppo.value_loss(output.values, batch.scores)
         + 0.9 * ppo.kl_to_softmax(output.class_logits, batch.probabilities, "authors")
