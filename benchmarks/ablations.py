@@ -29,7 +29,6 @@ CHOICES = {
     "probabilities": "digit_scenes --config.objective.answers=probability "
     "--config.objective.temperature=0.1",
     "one class an answer": "digit_scenes --config.objective.num_targets=1",
-    "two classes": "digit_scenes --config.objective.num_targets=2",
     "clipped surrogate": "digit_scenes --config.objective.surrogate=clipped "
     "--config.objective.num_targets=1 --config.objective.entropy_coef=0.6",
     "FastSHAP": "fastshap_digit_scenes",

@@ -27,6 +27,7 @@ _NAME = flags.DEFINE_string("name", "digit_scenes", "A file of configs/ without 
 _WORKDIR = flags.DEFINE_string("workdir", "runs/tables", "Folder of the runs of all seeds.")
 _SEEDS = flags.DEFINE_integer("seeds", 3, "How many: 0, 1, 2, …")
 _METHODS = flags.DEFINE_string("methods", "all", "As in eval.py.")
+_REFINE = flags.DEFINE_integer("refine", 0, "As in eval.py.")
 
 
 def run(script: str, *arguments: str) -> None:
@@ -57,6 +58,7 @@ def main(arguments: list[str]) -> None:
         f"--workdir={folders[0]}",
         f"--trained={','.join(folders[1:])}",
         f"--methods={_METHODS.value}",
+        f"--refine={_REFINE.value}",
         *passed,
     )
     found = pathlib.Path(folders[0]) / "eval"
@@ -64,6 +66,7 @@ def main(arguments: list[str]) -> None:
     output.mkdir(parents=True, exist_ok=True)
     command = [*_COMMAND.split(), f"--name={name}", f"--seeds={_SEEDS.value}"]
     command += [f"--methods={_METHODS.value}"] if _METHODS.value != "all" else []
+    command += [f"--refine={_REFINE.value}"] if _REFINE.value else []
     # Where data and weights lie on one machine means nothing on another.
     public = [a for a in passed if ".path=" not in a]
     results = json.loads((found / "results.json").read_text())

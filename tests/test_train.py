@@ -51,13 +51,13 @@ def imagenet(tmp_path_factory) -> pathlib.Path:
 
 
 @pytest.fixture(scope="module")
-def command(imagenet, tmp_path_factory):
-    """command(script, workdir) → the arguments of a run of configs/vit_imagenet.py, shrunk."""
+def overrides(imagenet, tmp_path_factory) -> dict:
+    """What shrinks configs/vit_imagenet.py."""
     predictor = tmp_path_factory.mktemp("predictor")
     pretrained.save(predictor, random_checkpoint(num_classes=1000))
-    overrides = {
-        "data.path": imagenet,
-        "predictor.path": predictor,
+    return {
+        "data.path": str(imagenet),
+        "predictor.path": str(predictor),
         "batch_size": 8,
         "epochs": 3.0,
         "log_every": 5,
@@ -65,6 +65,11 @@ def command(imagenet, tmp_path_factory):
         "eval.num_images": 20,
         "eval.batch_size": 16,
     }
+
+
+@pytest.fixture(scope="module")
+def command(overrides):
+    """command(script, workdir) → the arguments of a run of it."""
 
     def arguments(script: str, workdir: pathlib.Path) -> list[str]:
         return [
@@ -93,7 +98,7 @@ def wait_until(condition, process: subprocess.Popen, seconds: int = 240) -> None
 
 
 def test_killed_runs_end_with_the_parameters_of_an_uninterrupted_one(
-    command, tmp_path, monkeypatch
+    command, overrides, tmp_path, monkeypatch
 ):
     """Breaks if resuming loses optimiser state, data position, randomness or a half-written file.
 
@@ -137,10 +142,12 @@ def test_killed_runs_end_with_the_parameters_of_an_uninterrupted_one(
     assert steps == list(range(5, 80, 5))
 
     # Other settings are refused, but for those that do not change the experiment.
-    result = subprocess.run(
-        [*command("train.py", broken), "--config.epochs=4.0"], capture_output=True, text=True
-    )
-    assert result.returncode == 1 and "other settings of epochs" in result.stderr
+    config = vit_imagenet.get_config()
+    config.update_from_flattened_dict(overrides)
+    other = config.copy_and_resolve_references()
+    other.epochs = 4.0
+    with pytest.raises(ValueError, match="other settings of epochs"):
+        train.train(other, broken)
 
     # The finished run is evaluated, and training it again changes nothing.
     evaluation = [*command("eval.py", broken), "--methods=random,rise", "--write_inputs"]
@@ -164,7 +171,7 @@ def test_killed_runs_end_with_the_parameters_of_an_uninterrupted_one(
     assert finished.stat().st_mtime_ns == written
     assert list(again["methods"]) == ["fex", "random", "rise", "mine"]
     assert again["methods"]["rise"] == results["methods"]["rise"]
-    run(command("train.py", broken))
+    train.train(config, broken)
     c = load_file(broken / "export" / "explainer.safetensors")
     np.testing.assert_array_equal(c[name], a[name])
 
