@@ -87,13 +87,16 @@ def main(arguments: list[str]) -> None:
     }
     command = ["python", "benchmarks/ablations.py", *arguments[1:], f"--seeds={_SEEDS.value}"]
     facts = {
-        "Each": f"{_SEEDS.value} seeds, {_COMMON.value}",
+        "Each": f"seeds 0 to {_SEEDS.value - 1}, {_COMMON.value}",
         "Scored on": f"{_IMAGES.value} validation inputs",
     }
+    spread = "the standard deviation over seeds"
+    if _SEEDS.value == 1:
+        facts["Each"], spread = f"seed 0, {_COMMON.value}", "half of the 95 % interval over inputs"
     methods = {name: report.over_seeds(of_seeds) for name, of_seeds in runs.items()}
     path = ROOT / "docs" / "results" / _TABLE.value
     path.with_suffix(".md").write_text(
-        f"# {_TABLE.value}\n\n    {shlex.join(command)}\n\nMean ± standard deviation over seeds. "
+        f"# {_TABLE.value}\n\n    {shlex.join(command)}\n\nMean ± {spread}. "
         "A choice differs from the default in what its name says.\n\n"
         f"{report.markdown({'methods': methods}, facts)}\n"
         + "\n".join(f"- {name}: `{CHOICES[name]}`" for name in names if name in CHOICES)
