@@ -21,7 +21,7 @@ demo-text: $(VENV)/installed  ## the same on short film reviews, word by word
 test: $(VENV)/installed  ## run the tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -q -n auto --maxprocesses=4 --dist=loadfile
+	$(BIN)/python -m pytest -q -n auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 
 $(VENV)/installed: requirements.txt requirements-cpu.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

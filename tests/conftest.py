@@ -20,6 +20,11 @@ from fex_jax.models.vit import ViTClassifier, ViTConfig  # noqa: E402
 from fex_jax.preprocessing import Preprocessing  # noqa: E402
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The slowest file comes first, so that no worker is left with it while the others idle."""
+    items.sort(key=lambda item: item.path.name != "test_train.py")
+
+
 def random_like(shapes: Params) -> Params:
     """Normal arrays: much faster than a module's own initial values, whose draws XLA compiles."""
     rng = np.random.default_rng(0)
