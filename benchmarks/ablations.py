@@ -87,12 +87,12 @@ def main(arguments: list[str]) -> None:
     }
     command = ["python", "benchmarks/ablations.py", *arguments[1:], f"--seeds={_SEEDS.value}"]
     facts = {
-        "Each": f"seeds 0 to {_SEEDS.value - 1}, {_COMMON.value}",
+        "Each": f"seeds {', '.join(map(str, range(_SEEDS.value)))}; {_COMMON.value}",
         "Scored on": f"{_IMAGES.value} validation inputs",
     }
-    spread = "the standard deviation over seeds"
+    spread = "standard deviation over seeds"
     if _SEEDS.value == 1:
-        facts["Each"], spread = f"seed 0, {_COMMON.value}", "half of the 95 % interval over inputs"
+        spread = "half of the 95 % interval over inputs"
     methods = {name: report.over_seeds(of_seeds) for name, of_seeds in runs.items()}
     path = ROOT / "docs" / "results" / _TABLE.value
     path.with_suffix(".md").write_text(

@@ -69,7 +69,7 @@ def overrides(imagenet, tmp_path_factory) -> dict:
 
 @pytest.fixture(scope="module")
 def command(overrides):
-    """command(script, workdir) → the arguments of a run of it."""
+    """command(script, workdir) → the arguments of a run of configs/vit_imagenet.py, shrunk."""
 
     def arguments(script: str, workdir: pathlib.Path) -> list[str]:
         return [

@@ -35,8 +35,7 @@ class UNetConfig:
 class Convolution(nnx.Conv):
     """A convolution of stride 1 with an odd kernel, zeros around, as one product of matrices.
 
-    The weights' gradient of XLA's own convolution is slow on CPUs, inside a loop as training has
-    one above all: there a step of the U-Net took 27 times as long.
+    XLA's own is slow on CPUs, its gradients inside a loop, as training has one, most of all.
     """
 
     def __call__(self, x: jax.Array) -> jax.Array:
