@@ -33,7 +33,7 @@ from fex_jax.refine import refine_scores
 from fex_jax.targets import Target, class_numbers
 
 Picture = str | pathlib.Path | Image.Image | np.ndarray | jax.Array
-_FORMAT = 3
+_FORMAT = 4
 _BACKBONES = {"vit": ViTConfig, "unet": UNetConfig, "bert": BertConfig}
 
 

@@ -73,7 +73,7 @@ def _head(network: Network, tokens: jax.Array, targets: jax.Array) -> jax.Array:
 
     def apply(kernel: jax.Array, tokens: jax.Array) -> jax.Array:
         features = tokens[:, 0]
-        if network.config.family == "dinov2":
+        if network.config.classifies_patches:
             # The mean is part of the linear map: each token is one of its inputs.
             patches = tokens[:, network.config.num_prefix_tokens :].mean(1)
             features = jnp.concatenate([features, patches], axis=-1)

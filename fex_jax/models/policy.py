@@ -17,17 +17,21 @@ _CLASSES_AT_ONCE = 16  # maps held in memory together by the paper's KL term
 
 
 class Heads(nnx.Module):
-    """Map head on feature tokens, value head on the pooled token; three linear layers each."""
+    """Map head on feature tokens, value head on the pooled token; three linear layers each.
 
-    def __init__(self, width: int, num_classes: int, *, rngs: nnx.Rngs):
-        def linear(features: int, scale: float = 1.0) -> Linear:
+    With `skip` the map head's last layer reads the token beside the hidden layer.
+    """
+
+    def __init__(self, width: int, num_classes: int, *, skip: bool = False, rngs: nnx.Rngs):
+        def linear(inputs: int, features: int, scale: float = 1.0) -> Linear:
             init = nnx.initializers.variance_scaling(scale, "fan_in", "truncated_normal")
-            return Linear(width, features, kernel_init=init, rngs=rngs)
+            return Linear(inputs, features, kernel_init=init, rngs=rngs)
 
-        self.map_in, self.map_mid = linear(width), linear(width)
-        self.map_out = linear(num_classes, 0.01)  # λ starts near 1/2: every mask is explored
-        self.value_in, self.value_mid = linear(width), linear(width)
-        self.value_out = linear(num_classes, 0.01)
+        self.map_in, self.map_mid = linear(width, width), linear(width, width)
+        # λ starts near 1/2: every mask is explored
+        self.map_out = linear(2 * width if skip else width, num_classes, 0.01)
+        self.value_in, self.value_mid = linear(width, width), linear(width, width)
+        self.value_out = linear(width, num_classes, 0.01)
 
 
 class Policy(nnx.Module):
@@ -58,7 +62,9 @@ class Policy(nnx.Module):
                 self.backbone = Bert(backbone, dtype=dtype, remat=remat, rngs=rngs)
             case UNetConfig():
                 self.backbone = UNet(backbone, dtype=dtype, rngs=rngs)
-        self.heads = Heads(backbone.hidden_size, num_classes, rngs=rngs)
+        # Tokens that a linear head classifies say linearly much of what a map must.
+        self.skip = isinstance(backbone, ViTConfig) and backbone.classifies_patches
+        self.heads = Heads(backbone.hidden_size, num_classes, skip=self.skip, rngs=rngs)
         self.config = backbone
 
     def __call__(
@@ -89,14 +95,17 @@ class Policy(nnx.Module):
     def _hidden(
         self, inputs: jax.Array | TokenBatch
     ) -> tuple[jax.Array, jax.Array, jax.Array | None]:
-        """The map head's last hidden layer [B, N, D], the pooled token [B, D], float32, valid."""
+        """What the map head's last layer reads [B, N, D], the pooled token [B, D], valid."""
         tokens = self.backbone(inputs).astype(jnp.float32)
         if isinstance(inputs, TokenBatch):
             features, valid = _mean_of_features(tokens, inputs.features)
         else:
             features, valid = tokens[:, self.config.num_prefix_tokens :], None
         hidden = jax.nn.relu(self.heads.map_in(features))
-        return jax.nn.relu(self.heads.map_mid(hidden)), tokens[:, 0], valid
+        hidden = jax.nn.relu(self.heads.map_mid(hidden))
+        if self.skip:
+            hidden = jnp.concatenate([hidden, features], -1)  # [B, N, 2 D]
+        return hidden, tokens[:, 0], valid
 
     def _maps(self, hidden: jax.Array, targets: jax.Array) -> jax.Array:
         """[B, N, D] and [B, T] → z of the target classes only, [B, T, N]."""

@@ -79,6 +79,11 @@ class ViTConfig:
         """P, the tokens before the patches: CLS, and in DeiT the distillation token."""
         return 2 if self.family == "deit" else 1
 
+    @property
+    def classifies_patches(self) -> bool:
+        """Whether the classification head reads the mean patch token, too: DINOv2's does."""
+        return self.family == "dinov2"
+
 
 class Linear(nnx.Linear):
     """A linear layer on the last axis, computed on one matrix of all rows.
@@ -279,7 +284,7 @@ class ViTClassifier(nnx.Module):
     def __call__(self, images: jax.Array, tap: Tap = no_tap) -> jax.Array:
         tokens = self.backbone(images, tap)
         features = tokens[:, 0]
-        if self.config.family == "dinov2":
+        if self.config.classifies_patches:
             patches = tokens[:, self.config.num_prefix_tokens :]
             features = jnp.concatenate([features, patches.mean(axis=1)], axis=-1)  # [B, 2 D]
         return self.head(features)
@@ -287,7 +292,7 @@ class ViTClassifier(nnx.Module):
 
 def head(config: ViTConfig, rngs: nnx.Rngs) -> nnx.Linear:
     """Classification head in float32, on twice the hidden size for DINOv2."""
-    features = config.hidden_size * (2 if config.family == "dinov2" else 1)
+    features = config.hidden_size * (2 if config.classifies_patches else 1)
     return nnx.Linear(features, config.num_classes, dtype=jnp.float32, rngs=rngs)
 
 

@@ -14,6 +14,7 @@ from tests.conftest import random_params
 
 VIT = ViTConfig("vit", 16, 4, 7, 16, 1, 2, 32)
 DEIT = ViTConfig("deit", 16, 4, 7, 16, 1, 2, 32)
+DINOV2 = ViTConfig("dinov2", 16, 4, 7, 16, 1, 2, 32)
 UNET = UNetConfig(16, 4, hidden_size=16)
 IMAGES = np.random.default_rng(0).normal(size=(3, 16, 16, 3)).astype(np.float32)
 
@@ -23,7 +24,9 @@ def build(backbone, num_classes=7):
     return bind(random_params(init))
 
 
-@pytest.mark.parametrize("backbone", [VIT, DEIT, UNET], ids=["vit", "deit", "unet"])
+@pytest.mark.parametrize(
+    "backbone", [VIT, DEIT, DINOV2, UNET], ids=["vit", "deit", "dinov2", "unet"]
+)
 def test_one_map_and_the_class_means_equal_all_maps(backbone):
     """Breaks if the short cuts through the linear last layer differ from computing every map."""
     policy = build(backbone)
