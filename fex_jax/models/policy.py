@@ -23,15 +23,15 @@ class Heads(nnx.Module):
     """
 
     def __init__(self, width: int, num_classes: int, *, skip: bool = False, rngs: nnx.Rngs):
-        def linear(inputs: int, features: int, scale: float = 1.0) -> Linear:
+        def linear(features: int, scale: float = 1.0, inputs: int = width) -> Linear:
             init = nnx.initializers.variance_scaling(scale, "fan_in", "truncated_normal")
             return Linear(inputs, features, kernel_init=init, rngs=rngs)
 
-        self.map_in, self.map_mid = linear(width, width), linear(width, width)
+        self.map_in, self.map_mid = linear(width), linear(width)
         # λ starts near 1/2: every mask is explored
-        self.map_out = linear(2 * width if skip else width, num_classes, 0.01)
-        self.value_in, self.value_mid = linear(width, width), linear(width, width)
-        self.value_out = linear(width, num_classes, 0.01)
+        self.map_out = linear(num_classes, 0.01, 2 * width if skip else width)
+        self.value_in, self.value_mid = linear(width), linear(width)
+        self.value_out = linear(num_classes, 0.01)
 
 
 class Policy(nnx.Module):
