@@ -67,7 +67,8 @@ def load(path: str | pathlib.Path) -> "Explainer | TextExplainer":
     description = json.loads((export / "explainer.json").read_text())
     if description.get("format") != _FORMAT:
         raise ValueError(
-            f"{export} has format {description.get('format')!r}; this version reads {_FORMAT}"
+            f"{export} has format {description.get('format')!r}; this version reads {_FORMAT}: "
+            "train the explainer again, or load it with the version that wrote it"
         )
     predictor = pretrained.load(str(export / "predictor"))
     backbone = _BACKBONES[description["policy"]](**description["backbone"])
