@@ -1,7 +1,7 @@
 """FEX on scenes of Fashion-MNIST garments, 64 patches.
 
     python scripts/train_predictor.py --config=configs/fashion_scenes.py \\
-        --backbone=models/digits_vit
+        --backbone=models/digits_vit --backbone_scale=1 --steps=6000
     python train.py --config=configs/fashion_scenes.py --workdir=runs/fashion
     python eval.py --config=configs/fashion_scenes.py --workdir=runs/fashion
 
