@@ -14,6 +14,7 @@ import json
 import pathlib
 import platform
 import sys
+from collections.abc import Sequence
 from importlib.metadata import version
 
 import jax
@@ -60,6 +61,20 @@ def load_task(
         return tasks.of_texts(predictor, predict, source, *common, **options)
     source = data.open_source(name, split, path, predictor.config.image_size)
     return tasks.of_images(predictor, predict, source, *common)
+
+
+def load_explainers(paths: Sequence[str | pathlib.Path]) -> list[Explainer]:
+    """What train.py wrote to several folders, all for one predictor.
+
+    Raises:
+      ValueError: one explains another predictor than the first.
+    """
+    explainers = [explain.load(path) for path in paths]
+    expected, *others = (evaluation.digest(explainer.predictor.params) for explainer in explainers)
+    for path, found in zip(paths[1:], others, strict=True):
+        if found != expected:
+            raise ValueError(f"{path} explains another predictor than {paths[0]}")
+    return explainers
 
 
 def choose_methods(
@@ -279,12 +294,10 @@ def main(_: list[str]) -> None:
             )
         protocol = metrics.PROTOCOLS[config.eval.protocol]
         paths = [workdir, *flags.FLAGS.trained]
-        explainers = [explain.load(path) for path in paths]
+        explainers = load_explainers(paths)
         external = dict(_named_path(given) for given in flags.FLAGS.scores)
         predictor = explainers[0].predictor
         for explainer, path in zip(explainers, paths, strict=True):
-            if evaluation.digest(explainer.predictor.params) != evaluation.digest(predictor.params):
-                raise ValueError(f"{path} explains another predictor than {workdir}")
             unit = getattr(explainer, "unit", config.text.unit)  # of texts
             if unit != config.text.unit:
                 raise ValueError(f"{path} scores {unit}s: add --config.text.unit={unit}")

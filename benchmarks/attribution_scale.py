@@ -11,13 +11,14 @@ is the same on every scale, and with it what perturbation curves measure; pixel 
 import pathlib
 import sys
 
+import jax
 from absl import app, flags
 from ml_collections import config_flags
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 import eval as evaluating  # noqa: E402
-from fex_jax import evaluation, explain, predictors, report, tasks  # noqa: E402
+from fex_jax import evaluation, predictors, report, tasks  # noqa: E402
 
 _SHIFTS = (-4, -3, -2, -1, 0)  # b
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Scenes of configs/.")
@@ -26,9 +27,12 @@ _WORKDIR = flags.DEFINE_list("workdir", None, "Folders that train.py wrote, with
 
 def main(_: list[str]) -> None:
     config, size = _CONFIG.value, _CONFIG.value.eval.batch_size
-    explainers = [explain.load(path) for path in _WORKDIR.value]
+    try:
+        explainers = evaluating.load_explainers(_WORKDIR.value)
+    except (ValueError, FileNotFoundError) as error:
+        sys.exit(f"error: {error}")
     if any(explainer.budget is None for explainer in explainers):
-        sys.exit("error: the policy of an explainer chooses its own budget: there is no b to vary")
+        sys.exit("error: expected runs of FEX's default: no b was drawn for an explainer given")
     predictor = explainers[0].predictor
     bind = predictors.from_checkpoint(predictor, config.predictor.fill)
     predict = tasks.make_prediction(bind, predictor.params)
@@ -39,9 +43,9 @@ def main(_: list[str]) -> None:
         scores = evaluation.attribute(
             evaluation.trained(explainer), predict, task, size, config.seed
         )
-        centred = [x if x is None else x - explainer.budget for x in (scores.targets, scores.pairs)]
         for name, (shift, logits) in scales.items():
-            targets, pairs = (x if x is None else x + shift for x in centred)
+            move = shift - explainer.budget
+            targets, pairs = jax.tree.map(lambda x, move=move: x + move, scores[:2])
             shifted = evaluation.Scores(targets, pairs, scores.cost)
             statistics = evaluation.statistics(shifted, task, lambda *_: {}, size, logits)
             found[name].append(report.summarise(statistics))

@@ -1,19 +1,23 @@
 """How eval.py chooses methods, and the way from texts to their gallery."""
 
+import dataclasses
 import json
 import os
 import pathlib
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 
 import eval as evaluation
 import train
 from configs import common, digit_scenes
-from fex_jax import attributions, predictors, pretrained
+from fex_jax import attributions, explain, predictors, pretrained
+from fex_jax.models.policy import functional_policy
 from tests import tiny_text
+from tests.conftest import random_params
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -24,6 +28,20 @@ class Loaded:
     def __init__(self, predictor):
         self.predictor, self.backbone = predictor, predictor.config
         self.method, self.budget, self.params = "fex", -3.0, predictor.params
+
+
+def test_explainers_of_one_predictor_are_scored_together(predictor, tmp_path):
+    """Breaks if maps about one classifier are scored on another."""
+    init, _ = functional_policy(predictor.config, 10)
+    shifted = jax.tree.map(lambda x: x + 1, predictor.params)
+    for name, params in (("a", predictor.params), ("b", predictor.params), ("c", shifted)):
+        own = dataclasses.replace(predictor, params=params)
+        explain.save_description(tmp_path / name, own, predictor.config, budget=-3.0)
+        explain.save_weights(tmp_path / name, random_params(init))
+    a, b, c = (tmp_path / name for name in "abc")
+    assert len(evaluation.load_explainers([a, b])) == 2
+    with pytest.raises(ValueError, match="c explains another predictor than .*a"):
+        evaluation.load_explainers([a, b, c])
 
 
 def test_methods_are_chosen_by_name(predictor):
