@@ -31,18 +31,21 @@ def main(_: list[str]) -> None:
     config, size = _CONFIG.value, _CONFIG.value.eval.batch_size
     try:
         explainers = evaluating.load_explainers(_WORKDIR.value)
+        predictor = explainers[0].predictor
+        bind = predictors.from_checkpoint(predictor, config.predictor.fill)
+        predict = tasks.make_prediction(bind, predictor.params)
+        task = evaluating.load_task(predictor, predict, config)
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f"error: {error}")
     if any(explainer.budget is None for explainer in explainers):
         sys.exit("error: expected runs of FEX's default: no b was drawn for an explainer given")
-    predictor = explainers[0].predictor
-    bind = predictors.from_checkpoint(predictor, config.predictor.fill)
-    predict = tasks.make_prediction(bind, predictor.params)
-    task = evaluating.load_task(predictor, predict, config)
     if not len(task.pairs):
         sys.exit(f"error: {config.data.name} shows no two objects that are f's first two guesses")
-    scales = {f"λ, b = {b}": lambda z, b=b: jax.nn.sigmoid(z + b) for b in _SHIFTS}
-    scales = {"softmax z": jax.nn.softmax} | scales | {"z": lambda z: z}
+    scales = {
+        "softmax z": jax.nn.softmax,
+        **{f"λ, b = {b}": lambda z, b=b: jax.nn.sigmoid(z + b) for b in _SHIFTS},
+        "z": lambda z: z,
+    }
     found: dict[str, list] = {name: [] for name in scales}
     told_apart = []
     for explainer in explainers:
