@@ -264,9 +264,12 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     key, warned, since, since_step = jax.random.key(config.seed), False, time.monotonic(), start
     steps = range(start, num_steps)
     progress = tqdm(steps, initial=start, total=num_steps, unit="batch", smoothing=0.05)
+    metrics = {}
     for step in progress:
         batch = sharding.global_batch(next(batches), mesh)
+        before = metrics
         state, metrics = step_fn(state, frozen, batch, key)
+        jax.block_until_ready(before)  # one step ahead at most, or the bar would run away
         done = step + 1
         if done % config.log_every == 0 or done == num_steps:
             metrics = {"step": done} | {name: float(value) for name, value in metrics.items()}

@@ -12,19 +12,20 @@ of masked inputs, for `--config.predictor.surrogate`.
 import dataclasses
 import pathlib
 import sys
-import time
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 from tqdm import tqdm
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from fex_jax import data, masking, predictors, pretrained, updates  # noqa: E402
+from fex_jax.fit import fit  # noqa: E402
 from fex_jax.models import functional  # noqa: E402
 from fex_jax.models.vit import ViTClassifier, ViTConfig  # noqa: E402
 from fex_jax.preprocessing import Preprocessing  # noqa: E402
@@ -90,7 +91,7 @@ def initial_checkpoint(source: data.Source, image_size: int) -> pretrained.Check
     return pretrained.Checkpoint(config, init(jax.random.key(0)), source.labels, preprocessing)
 
 
-def main(_) -> None:
+def train_classifier() -> None:
     config = _CONFIG.value
     output = _OUTPUT.value or config.predictor.path
 
@@ -108,21 +109,15 @@ def main(_) -> None:
         updates.scale_backbone(_BACKBONE_SCALE.value if _BACKBONE.value else 1.0),
     )
 
-    @jax.jit
-    def step(params, opt_state, images, targets, i):
-        amount, which = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), i))
+    def loss(params, batch, key, done):
+        images, targets = batch
+        amount, which = jax.random.split(key)
         # Whole pictures first: what an object looks like is learned faster without holes.
-        most = _REMOVED.value * jnp.minimum(1, i / (0.5 * _STEPS.value))
+        most = _REMOVED.value * jnp.minimum(1, 2 * done)
         removed = jax.random.uniform(amount, (len(images),), maxval=most)
         masks = random_masks(which, vit.grid, removed)
         images = masking.patches(preprocessing.normalize(images), masks)
-
-        def loss(params):
-            return optax.softmax_cross_entropy(bind(params)(images), targets).mean()
-
-        value, gradients = jax.value_and_grad(loss)(params)
-        steps, opt_state = optimizer.update(gradients, opt_state, params)
-        return optax.apply_updates(params, steps), opt_state, value
+        return optax.softmax_cross_entropy(bind(params)(images), targets).mean()
 
     @jax.jit
     def predicted(params, images, masks):
@@ -151,27 +146,44 @@ def main(_) -> None:
             inputs = teacher.preprocessing.normalize(images)
             return predictors.vit(teacher.config, teacher.params).predict(inputs)
 
-    params, opt_state = checkpoint.params, optimizer.init(checkpoint.params)
-    stream = data.train_stream(
-        train, preprocessing, _BATCH_SIZE.value, seed=config.seed, augment=config.data.augment
+    def batches(start: int) -> Iterator[tuple]:
+        stream = data.train_stream(
+            train, preprocessing, _BATCH_SIZE.value, seed=config.seed, start=start,
+            augment=config.data.augment,
+        )  # fmt: skip
+        for batch in stream:
+            images = batch["image"]
+            targets = answers(images) if _TEACHER.value else class_targets(batch, vit.num_classes)
+            yield images, targets
+
+    def report(params) -> None:
+        pretrained.save(output, dataclasses.replace(checkpoint, params=params))
+        tqdm.write(
+            f"accuracy {accuracy(params, 0.0):.3f}, "
+            f"with half of the patches removed {accuracy(params, 0.5):.3f}; saved to {output}"
+        )
+
+    fit(
+        pathlib.Path(output),
+        checkpoint.params,
+        optimizer,
+        loss,
+        batches,
+        _STEPS.value,
+        seed=config.seed,
+        settings={f.name: f.value for f in flags.FLAGS.get_key_flags_for_module(sys.argv[0])},
+        checkpoint_every=config.checkpoint.every,
+        report_every=1000,
+        report=report,
     )
-    with tqdm(range(_STEPS.value), unit="batch", disable=None) as progress:
-        for i in progress:
-            batch = next(stream)
-            targets = (
-                answers(batch["image"]) if _TEACHER.value else class_targets(batch, vit.num_classes)
-            )
-            params, opt_state, value = step(params, opt_state, batch["image"], targets, i)
-            if i % 100 == 0:
-                progress.set_postfix(loss=f"{value:.3f}")
-                print(f"{time.strftime('%H:%M:%S')} step {i} loss {value:.4f}", flush=True)
-            if i % 1000 == 999 or i == _STEPS.value - 1:
-                print(
-                    f"accuracy {accuracy(params, 0.0):.3f}, "
-                    f"with half of the patches removed {accuracy(params, 0.5):.3f}", flush=True,
-                )  # fmt: skip
-                pretrained.save(output, dataclasses.replace(checkpoint, params=params))
-    print(f"saved to {output}")
+
+
+def main(_: list[str]) -> None:
+    logging.set_verbosity(logging.WARNING)  # Orbax reports every file
+    try:
+        train_classifier()
+    except (ValueError, FileNotFoundError) as error:
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

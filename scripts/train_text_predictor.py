@@ -11,19 +11,20 @@ are in the classifier's distribution.
 import dataclasses
 import pathlib
 import sys
-import time
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 from tqdm import tqdm
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from fex_jax import masking, pretrained, text_data, tokens  # noqa: E402
+from fex_jax.fit import fit  # noqa: E402
 from fex_jax.models import functional  # noqa: E402
 from fex_jax.models.bert import BertClassifier, BertConfig, TokenBatch  # noqa: E402
 
@@ -62,7 +63,7 @@ def initial_checkpoint(source: text_data.Source) -> pretrained.TextCheckpoint:
     if _BACKBONE.value:
         loaded = pretrained.load(_BACKBONE.value, num_classes=len(source.names))
         if not isinstance(loaded, pretrained.TextCheckpoint):
-            raise app.UsageError(f"{_BACKBONE.value} is a {loaded.config.family}, no text model")
+            raise ValueError(f"{_BACKBONE.value} is a {loaded.config.family}, no text model")
         return dataclasses.replace(loaded, labels=source.names)
     tokenizer = tokens.learn(source.texts, _VOCABULARY.value)
     config = BertConfig(
@@ -82,7 +83,7 @@ def initial_checkpoint(source: text_data.Source) -> pretrained.TextCheckpoint:
     return pretrained.TextCheckpoint(config, params, source.names, tokenizer)
 
 
-def main(_) -> None:
+def train_classifier() -> None:
     config = _CONFIG.value
     output = _OUTPUT.value or config.predictor.path
     train, held_out = (
@@ -100,21 +101,14 @@ def main(_) -> None:
         optax.clip_by_global_norm(1.0), optax.adamw(schedule, weight_decay=0.01)
     )
 
-    @jax.jit
-    def step(params, opt_state, inputs, labels, i):
-        amount, which = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), i))
+    def loss(params, batch, key, done):
+        amount, which = jax.random.split(key)
         # Whole texts first: what words mean is learned faster without holes.
-        most = _REMOVED.value * jnp.minimum(1, i / (0.5 * steps))
-        removed = jax.random.uniform(amount, (len(labels),), maxval=most)
-        inputs = masked(which, inputs, removed, tokenizer.mask_id)
-
-        def loss(params):
-            logits = bind(params)(inputs)
-            return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
-
-        value, gradients = jax.value_and_grad(loss)(params)
-        updates, opt_state = optimizer.update(gradients, opt_state, params)
-        return optax.apply_updates(params, updates), opt_state, value
+        most = _REMOVED.value * jnp.minimum(1, 2 * done)
+        removed = jax.random.uniform(amount, (len(batch["label"]),), maxval=most)
+        inputs = masked(which, batch["inputs"], removed, tokenizer.mask_id)
+        logits = bind(params)(inputs)
+        return optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"]).mean()
 
     @jax.jit
     def predicted(params, inputs, removed, i):
@@ -133,25 +127,39 @@ def main(_) -> None:
         ]
         return float(np.mean(np.concatenate(correct)))
 
-    params, opt_state = checkpoint.params, optimizer.init(checkpoint.params)
-    stream = text_data.train_stream(
-        train, tokenizer, length, _BATCH_SIZE.value, seed=config.seed, **features
+    def batches(start: int) -> Iterator[dict]:
+        return text_data.train_stream(
+            train, tokenizer, length, _BATCH_SIZE.value, seed=config.seed, start=start, **features
+        )
+
+    def report(params) -> None:
+        pretrained.save(output, dataclasses.replace(checkpoint, params=params))
+        tqdm.write(
+            f"accuracy {accuracy(params, 0.0):.3f}, "
+            f"with half of the words masked {accuracy(params, 0.5):.3f}; saved to {output}"
+        )
+
+    fit(
+        pathlib.Path(output),
+        checkpoint.params,
+        optimizer,
+        loss,
+        batches,
+        steps,
+        seed=config.seed,
+        settings={f.name: f.value for f in flags.FLAGS.get_key_flags_for_module(sys.argv[0])},
+        checkpoint_every=config.checkpoint.every,
+        report_every=500,
+        report=report,
     )
-    with tqdm(range(steps), unit="batch", disable=None) as progress:
-        for i in progress:
-            batch = next(stream)
-            params, opt_state, value = step(params, opt_state, batch["inputs"], batch["label"], i)
-            if i % 50 == 0:
-                progress.set_postfix(loss=f"{value:.3f}")
-                print(f"{time.strftime('%H:%M:%S')} step {i} of {steps} loss {value:.4f}",
-                      flush=True)  # fmt: skip
-            if i % 500 == 499 or i == steps - 1:
-                print(
-                    f"accuracy {accuracy(params, 0.0):.3f}, "
-                    f"with half of the words masked {accuracy(params, 0.5):.3f}", flush=True,
-                )  # fmt: skip
-                pretrained.save(output, dataclasses.replace(checkpoint, params=params))
-    print(f"saved to {output}")
+
+
+def main(_: list[str]) -> None:
+    logging.set_verbosity(logging.WARNING)  # Orbax reports every file
+    try:
+        train_classifier()
+    except (ValueError, FileNotFoundError) as error:
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,71 @@
+"""The loop that trains classifiers: what it computes, and that a stopped run loses nothing."""
+
+import os
+import signal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from fex_jax.fit import fit
+
+
+@pytest.fixture(autouse=True)
+def handlers():
+    """Gives the test run its own signal handlers back."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def run(output, optimizer, stop_at=None, **changes) -> list:
+    """Six steps towards drawn points, from 0; parameters at each report, every four steps."""
+
+    def loss(params, batch, key, done):
+        return jnp.sum((params["w"] - batch - jax.random.normal(key, (3,)) * (1 - done)) ** 2)
+
+    def batches(start):
+        for i in range(start, 6):
+            if i == stop_at:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield np.full(3, i, np.float32)
+
+    reports = []
+    options = {"seed": 1, "settings": {"rate": 0.1}, "checkpoint_every": 100, "report_every": 4}
+    fit(
+        output, {"w": jnp.zeros(3)}, optimizer, loss, batches, 6,
+        report=lambda params: reports.append(np.asarray(params["w"])), **options | changes,
+    )  # fmt: skip
+    return reports
+
+
+def test_steps_are_those_of_gradient_descent(tmp_path):
+    """Breaks if a step takes another key, gradient or share of the steps than it says."""
+    w, expected = jnp.zeros(3), []
+    for i in range(6):
+        noise = jax.random.normal(jax.random.fold_in(jax.random.key(1), i), (3,))
+        w = w - 0.1 * 2 * (w - i - noise * (1 - i / 6))
+        expected.append(w)
+    found = run(tmp_path, optax.sgd(0.1))
+    np.testing.assert_allclose(found, [expected[3], expected[5]], rtol=1e-5)
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_a_stopped_run_continues_as_if_it_had_not(tmp_path):
+    """Breaks if SIGTERM loses steps, or optimiser state, batches or keys differ afterwards."""
+    whole = run(tmp_path / "whole", optax.adam(0.1))
+    with pytest.raises(SystemExit, match="143"):
+        run(tmp_path / "parts", optax.adam(0.1), stop_at=2)
+    rest = run(tmp_path / "parts", optax.adam(0.1))
+    np.testing.assert_array_equal(rest, whole)
+
+
+def test_a_run_of_other_settings_is_not_continued(tmp_path):
+    """Breaks if a classifier could be trained partly with one setting, partly with another."""
+    with pytest.raises(SystemExit):
+        run(tmp_path, optax.adam(0.1), stop_at=2)
+    with pytest.raises(ValueError, match=r"other settings under way .* delete"):
+        run(tmp_path, optax.adam(0.1), settings={"rate": 0.2})
