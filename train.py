@@ -8,7 +8,6 @@ the last checkpoint. The result, `<workdir>/export`, is opened by `fex_jax.expla
 
 import json
 import pathlib
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -258,9 +257,7 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     batches = stream(start)
     print(f"{workdir}: steps {start} to {num_steps} of {batch_size} inputs, {backbone}")
 
-    stopped: list[int] = []  # a signal asks for one last checkpoint
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, _: stopped.append(number))
+    stopped = checkpoint.catch_signals()
     key, warned, since, since_step = jax.random.key(config.seed), False, time.monotonic(), start
     steps = range(start, num_steps)
     progress = tqdm(steps, initial=start, total=num_steps, unit="batch", smoothing=0.05)
@@ -292,10 +289,7 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
         if stopped:
             break
     manager.close()  # waits until the last checkpoint is on disk
-    if stopped:
-        name = signal.Signals(stopped[0]).name
-        print(f"stopped by {name} at step {done}; the same command continues")
-        sys.exit(128 + stopped[0])
+    checkpoint.exit_if_stopped(stopped, int(state.step))
     explain.save_weights(workdir / "export", state.params)
     print(
         f"wrote {workdir / 'export'}: open it with fex_jax.explain.load, or score it with eval.py"

@@ -1,6 +1,8 @@
-"""Every Orbax call: saving and restoring the state of a training run."""
+"""Every Orbax call: saving and restoring the state of a training run; and what stops one."""
 
 import pathlib
+import signal
+import sys
 from typing import Any
 
 import jax
@@ -66,3 +68,19 @@ def restore_params(directory: str | pathlib.Path, params: Any, step: int | None 
             raise ValueError(f"{directory} holds no finished checkpoint")
         args = ocp.args.Composite(params=ocp.args.StandardRestore(params))
         return manager.restore(step, args=args).params
+
+
+def catch_signals() -> list[int]:
+    """Filled with every SIGTERM and Ctrl-C from now on: they ask for one last checkpoint."""
+    stopped: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _: stopped.append(number))
+    return stopped
+
+
+def exit_if_stopped(stopped: list[int], step: int) -> None:
+    """Ends the process as its signal would have, if one came; the last checkpoint is on disk."""
+    if stopped:
+        name = signal.Signals(stopped[0]).name
+        print(f"stopped by {name} at step {step}; the same command continues")
+        sys.exit(128 + stopped[0])

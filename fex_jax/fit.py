@@ -3,8 +3,6 @@
 import json
 import pathlib
 import shutil
-import signal
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -29,7 +27,8 @@ def fit(
     settings: dict,
     checkpoint_every: int,
     report_every: int,
-    report: Callable[[dict], None],
+    accuracy: Callable[[dict, float], float],
+    save: Callable[[dict], None],
 ) -> None:
     """Takes `num_steps` gradient steps, from the last checkpoint or from `params` on.
 
@@ -40,7 +39,9 @@ def fit(
       loss: (params, batch, key of the step, share of the steps that are done) → scalar.
       batches: batches from that number on.
       settings: what a run must share with the one it continues.
-      report: scores and saves the parameters, every `report_every` steps and at the end.
+      accuracy: (params, share of the features that is removed) → held-out accuracy.
+      save: writes the classifier, as `accuracy` is reported: every `report_every` steps and at
+        the end.
 
     Raises:
       ValueError: checkpoints of other settings.
@@ -72,9 +73,7 @@ def fit(
             optax.apply_updates(state.params, changes), opt_state, state.step + 1
         ), value
 
-    stopped: list[int] = []  # a signal asks for one last checkpoint
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, _: stopped.append(number))
+    stopped = checkpoint.catch_signals()
     start, value = int(state.step), None
     stream = batches(start)
     with tqdm(range(start, num_steps), initial=start, total=num_steps, unit="batch") as progress:
@@ -85,14 +84,16 @@ def fit(
             if done % 50 == 0:
                 progress.set_postfix(loss=f"{value:.3f}")
             if done % report_every == 0 or done == num_steps:
-                report(state.params)
+                save(state.params)
+                whole, half = (accuracy(state.params, removed) for removed in (0.0, 0.5))
+                progress.write(
+                    f"accuracy {whole:.3f}, with half of the features removed {half:.3f}; "
+                    f"saved to {output}"
+                )
             if done % checkpoint_every == 0 or stopped:
                 checkpoint.save(manager, state)
             if stopped:
                 break
     manager.close()  # waits until the last checkpoint is on disk
-    if stopped:
-        name = signal.Signals(stopped[0]).name
-        print(f"stopped by {name} at step {done}; the same command continues")
-        sys.exit(128 + stopped[0])
+    checkpoint.exit_if_stopped(stopped, int(state.step))
     shutil.rmtree(directory)

@@ -19,7 +19,6 @@ import numpy as np
 import optax
 from absl import app, flags, logging
 from ml_collections import config_flags
-from tqdm import tqdm
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
@@ -132,13 +131,6 @@ def train_classifier() -> None:
             train, tokenizer, length, _BATCH_SIZE.value, seed=config.seed, start=start, **features
         )
 
-    def report(params) -> None:
-        pretrained.save(output, dataclasses.replace(checkpoint, params=params))
-        tqdm.write(
-            f"accuracy {accuracy(params, 0.0):.3f}, "
-            f"with half of the words masked {accuracy(params, 0.5):.3f}; saved to {output}"
-        )
-
     fit(
         pathlib.Path(output),
         checkpoint.params,
@@ -150,7 +142,8 @@ def train_classifier() -> None:
         settings={f.name: f.value for f in flags.FLAGS.get_key_flags_for_module(sys.argv[0])},
         checkpoint_every=config.checkpoint.every,
         report_every=500,
-        report=report,
+        accuracy=accuracy,
+        save=lambda p: pretrained.save(output, dataclasses.replace(checkpoint, params=p)),
     )
 
 

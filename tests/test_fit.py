@@ -37,7 +37,8 @@ def run(output, optimizer, stop_at=None, **changes) -> list:
     options = {"seed": 1, "settings": {"rate": 0.1}, "checkpoint_every": 100, "report_every": 4}
     fit(
         output, {"w": jnp.zeros(3)}, optimizer, loss, batches, 6,
-        report=lambda params: reports.append(np.asarray(params["w"])), **options | changes,
+        accuracy=lambda params, removed: 0.0,
+        save=lambda params: reports.append(np.asarray(params["w"])), **options | changes,
     )  # fmt: skip
     return reports
 

@@ -36,7 +36,7 @@ def test_a_classifier_is_trained_and_saved(tmp_path, arguments):
     """Breaks if the script, its saved directory, or a teacher's answers stop working."""
     result = run(*arguments, "--steps=3", f"--output={tmp_path}/model")
     assert result.returncode == 0, result.stderr[-2000:]
-    assert re.search(r"accuracy [\d.]+, with half of the patches removed [\d.]+", result.stdout)
+    assert re.search(r"accuracy [\d.]+, with half of the features removed [\d.]+", result.stdout)
     assert pretrained.load(str(tmp_path / "model")).labels == tuple("0123456789")
 
 
