@@ -323,7 +323,11 @@ def _read(path: pathlib.Path) -> str:
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        raise ValueError(f"there is no file {path}") from None
+        beside = sorted(f.name for f in path.parent.glob(f"*{path.suffix}"))
+        if len(beside) > 5:
+            beside[5:] = ["…"]
+        found = f"; its folder holds {', '.join(beside)}" if beside else ""
+        raise ValueError(f"there is no file {path}{found}") from None
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

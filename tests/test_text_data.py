@@ -179,7 +179,7 @@ def test_sst2_layout(tmp_path):
     assert set(zip(source.texts, source.labels, strict=True)) == {
         ('" good film', 1), ('bad " film', 0)
     }  # fmt: skip
-    with pytest.raises(ValueError, match="there is no file .*train.tsv"):
+    with pytest.raises(ValueError, match="there is no file .*train.tsv; its folder holds dev.tsv$"):
         text_data.open_source("sst2", "train", str(tmp_path))
 
 
@@ -195,6 +195,8 @@ def test_eraser_layout(tmp_path):
     (tmp_path / "val.jsonl").write_text(_review([(3, 5), (6, 7), (2, 2)]) + "\n")
     source = text_data.open_source("eraser", "val", str(tmp_path))
     np.testing.assert_array_equal(source.rationales[0], [0, 0, 0, 1, 1, 0, 1, 0])
+    with pytest.raises(ValueError, match="its folder holds val.jsonl"):  # the name of TFDS
+        text_data.open_source("eraser", "validation", str(tmp_path))
     assert list(source.labels) == [0]
     (tmp_path / "val.jsonl").write_text(_review([(7, 9)]) + "\n")
     with pytest.raises(ValueError, match="line 1, marks words 7 to 9 of negR_0.txt, which has 8"):
