@@ -6,7 +6,7 @@
 Several folders of `--workdir`, comma-separated, are seeds of one explainer. The order of features
 is the same on every scale, and with it what perturbation curves measure; pixel accuracy, mIoU and
 "both maps right" compare values, and mAP those of patches that were interpolated to pixels. Last,
-in how many scenes with two objects the difference of their maps is larger on its own.
+of scenes with two objects: how often one map is right, and the difference of the two.
 """
 
 import pathlib
@@ -20,7 +20,7 @@ from ml_collections import config_flags
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 import eval as evaluating  # noqa: E402
-from fex_jax import evaluation, predictors, report, tasks  # noqa: E402
+from fex_jax import evaluation, metrics, predictors, report, tasks  # noqa: E402
 
 _SHIFTS = (-4, -3, -2, -1, 0)  # b
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Scenes of configs/.")
@@ -47,7 +47,7 @@ def main(_: list[str]) -> None:
         "z": lambda z: z,
     }
     found: dict[str, list] = {name: [] for name in scales}
-    told_apart = []
+    one_right: dict[str, list] = {name: [] for name in [*scales, "λ_A − λ_B"]}
     for explainer in explainers:
         scores = evaluation.attribute(
             evaluation.trained(explainer), predict, task, size, config.seed
@@ -57,15 +57,33 @@ def main(_: list[str]) -> None:
             maps = evaluation.Scores(*jax.tree.map(scale, z), scores.cost)
             statistics = evaluation.statistics(maps, task, lambda *_: {}, size)
             found[name].append(report.summarise(statistics))
+            one_right[name].append(_one_right(maps.pairs, task))
         lam = jax.nn.sigmoid(scores.pairs)  # at the budget that explanations have
-        difference = lam[:, :1] - lam[:, 1:]
-        pairs = np.concatenate([difference, -difference], 1)
-        statistics = evaluation.statistics(scores._replace(pairs=pairs), task, lambda *_: {}, size)
-        told_apart.append(report.summarise(statistics))
+        one_right["λ_A − λ_B"].append(_one_right(lam - lam[:, ::-1], task))
     print(report.console({name: report.over_seeds(runs) for name, runs in found.items()}, {}))
-    share = report.cell(report.over_seeds(told_apart)["class_specific"])
     print(f"{config.data.name}, {task.size} {config.data.eval_split} scenes")
-    print(f"λ_A − λ_B larger on A: {share} of {len(task.pairs)} with two objects")
+    print(f"One map larger on its own object, {len(task.pairs)} scenes with two:")
+    for name, runs in one_right.items():
+        spread = f" ± {np.std(runs, ddof=1):.3f}" if len(runs) > 1 else ""
+        print(f"  {name:10} {np.mean(runs):.3f}{spread}")
+
+
+def _one_right(pairs: jax.Array, task: tasks.Task) -> float:
+    """How often a map of `pairs` [P, 2, N] has a higher mean on its own object."""
+    first, second = (pairs[:, i].reshape(-1, *task.grid) for i in (0, 1))
+    own, other = (
+        tasks.object_masks(task.segmentation[task.pairs], classes[task.pairs])
+        for classes in (task.targets, task.second)
+    )
+    # The other class's map is replaced by the negative, so that one map decides.
+    return float(
+        np.mean(
+            [
+                metrics.class_specificity(first, -first, own, other),
+                metrics.class_specificity(-second, second, own, other),
+            ]
+        )
+    )
 
 
 if __name__ == "__main__":

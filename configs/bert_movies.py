@@ -18,6 +18,7 @@ def get_config(preset: str = "contrast") -> ml_collections.ConfigDict:
     config.data.name = "movie_rationales"
     config.predictor.path = "runs/bert_sst2"
     config.policy = "bert"
+    config.objective.num_passes = 1  # of two classes an answer is one number, soon overfitted
     config.batch_size = 256
     config.text.too_long = "cut"
     return config

@@ -17,6 +17,7 @@ def get_config(preset: str = "contrast") -> ml_collections.ConfigDict:
     config.data.limit = 12_800
     config.predictor.path = "models/reviews_bert"
     config.policy = "bert"
+    config.objective.num_passes = 1  # of two classes an answer is one number, soon overfitted
     config.batch_size = 64
     config.optimizer.learning_rate = 1e-3
     return config
