@@ -1,9 +1,38 @@
-"""What an answer of f is worth."""
+"""Asking f about masked inputs in training, and what an answer is worth."""
+
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+_ENOUGH = 512  # inputs of f at a time: about as many as keep an accelerator busy
 _CERTAIN = 0.01  # probabilities nearer to 0 or 1 count as this near: log-odds stay within ± 4.6
+
+
+def ask(
+    predict: Callable[[Any], jax.Array],
+    mask: Callable[[Any, jax.Array], Any],
+    inputs: Any,
+    targets: jax.Array,
+    masks: jax.Array,
+    at_once: int | None = None,
+) -> jax.Array:
+    """f(m⊙x) of the targets: B inputs, targets [B, T], masks [S, B, N] → [S, B, T].
+
+    Args:
+      at_once: masks of each input that f sees at a time. None: on an accelerator as many as fill
+        it, on a CPU, which a batch fills, one.
+    """
+    if at_once is None and jax.default_backend() != "cpu":
+        at_once = _ENOUGH * jax.device_count() // len(targets)
+    at_once = min(at_once or 1, len(masks))
+
+    def answers(kept: jax.Array) -> jax.Array:
+        return jnp.take_along_axis(predict(mask(inputs, kept)), targets, -1)
+
+    # The batch stays one axis, so that every device goes on with its own part of it.
+    return jax.lax.map(answers, masks, batch_size=at_once if at_once > 1 else None)
 
 
 def log_odds(probabilities: jax.Array) -> jax.Array:

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from fex_jax.answers import ask
 from fex_jax.attributions.kernel_shap import normalize, sample_coalitions
 from fex_jax.predictors import Inputs
 from fex_jax.targets import choose_classes
@@ -96,19 +97,16 @@ def play(
 ) -> Game:
     """Chooses T classes of each input, draws S coalitions and asks f what they are worth.
 
-    f sees B inputs at a time, S + 2 times.
+    f sees every input S + 2 times.
     """
     target_key, mask_key = jax.random.split(key)
     probabilities = predict(inputs)
     targets = choose_classes(target_key, probabilities, objective.targets, objective.num_targets)
-
-    def worth(kept: jax.Array) -> jax.Array:
-        return jnp.take_along_axis(predict(mask(inputs, kept)), targets, -1)
-
     valid = features(inputs)
     coalitions = sample_coalitions(mask_key, objective.num_masks, valid)
     empty = jnp.zeros_like(valid)[None]
-    answers = jax.lax.map(worth, jnp.concatenate([empty, coalitions]))  # [1 + S, B, T]
+    asked = jnp.concatenate([empty, coalitions])
+    answers = ask(predict, mask, inputs, targets, asked)  # [1 + S, B, T]
     return Game(
         inputs=inputs,
         targets=targets,

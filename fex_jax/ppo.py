@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from fex_jax.answers import log_odds
+from fex_jax.answers import ask, log_odds
 from fex_jax.targets import choose_classes
 from fex_jax.updates import Metrics, TrainState, update
 
@@ -319,7 +319,7 @@ def rollout(
 
     The classes are the most probable, as y in Algorithm 1, or drawn from f(x) one after the other
     without replacement; an answer of f holds them all.
-    f sees B inputs at a time in 1 + S forward passes, g in one.
+    f sees every input 1 + S times, g once.
     """
     target_key, budget_key, mask_key = jax.random.split(key, 3)
     probabilities = predict(inputs)
@@ -333,12 +333,9 @@ def rollout(
     distribution = bernoulli(logits[:, 0])
     masks = distribution.sample(seed=mask_key, sample_shape=(objective.num_masks,))  # [S, B, N]
 
-    def target_probabilities(kept: jax.Array) -> jax.Array:
-        return jnp.take_along_axis(predict(mask(inputs, kept)), targets, -1)
-
     first = objective.num_masks // objective.num_groups  # the complement is asked of the others
     asked = jnp.concatenate([masks[:first], 1 - masks[first:]])
-    answers = jax.lax.map(target_probabilities, asked)  # [S, B, T], a mask of every input at a time
+    answers = ask(predict, mask, inputs, targets, asked)  # [S, B, T]
     if objective.score == "contrast":
         h = log_odds(answers) if objective.answers == "log_odds" else answers
         scores = contrast_score(h)
