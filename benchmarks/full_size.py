@@ -1,14 +1,16 @@
-"""Compiles the paper-size training step ahead of time and prints its cost; nothing is run.
+"""Compiles the paper-size training step ahead of time and prints its cost.
 
     python benchmarks/full_size.py --config=configs/vit_imagenet.py
 
 The step of ViT-B/16 with 1000 classes is lowered from shapes alone, so no weights, data or
 accelerator are needed. XLA's own analyses give FLOPs and memory for the backend at hand. On CPU
-bfloat16 products are computed in float32, so the memory of an accelerator is lower.
+bfloat16 products are computed in float32, so the memory of an accelerator is lower. With
+`--steps=20` that many are run as well, on random weights and pictures, and timed.
 """
 
 import functools
 import pathlib
+import statistics
 import sys
 import time
 
@@ -21,17 +23,19 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 import train  # noqa: E402
 from fex_jax import predictors, pretrained  # noqa: E402
-from fex_jax.models import shapes  # noqa: E402
+from fex_jax.models import functional, shapes  # noqa: E402
 from fex_jax.models.policy import functional_policy, make_backbone  # noqa: E402
 from fex_jax.models.vit import ViTClassifier, ViTConfig  # noqa: E402
 from fex_jax.preprocessing import Preprocessing  # noqa: E402
 
+_STEPS = flags.DEFINE_integer("steps", 0, "Steps to run and time; 0: only compile.")
 VIT_B16 = ViTConfig("vit", 224, 16, 1000, 768, 12, 12, 3072, layer_norm_eps=1e-12)
 
 
 def count_flops(function, *arguments) -> float:
     """Floating-point operations of one call, by XLA's analysis of the unoptimised program."""
-    return jax.jit(function).lower(*arguments).cost_analysis()["flops"]
+    with jax.default_device(jax.local_devices(backend="cpu")[0]):  # a GPU's has no such analysis
+        return jax.jit(function).lower(*arguments).cost_analysis()["flops"]
 
 
 def main(_: list[str]) -> None:
@@ -76,6 +80,25 @@ def main(_: list[str]) -> None:
     print(f"parameters, optimiser state and batch: {resident / 2**30:.2f} GiB")
     print(f"temporary memory at the peak: {memory.temp_size_in_bytes / 2**30:.2f} GiB")
     print(f"compiled for {jax.devices()[0].platform} in {time.monotonic() - start:.0f} s")
+    if _STEPS.value:
+        init_predictor, _ = functional(lambda rngs: ViTClassifier(VIT_B16, rngs=rngs))
+        frozen = init_predictor(jax.random.key(1))
+        state = jax.jit(train.make_initial_state(config, init, optimizer))(frozen)
+        pictures = jax.random.randint(jax.random.key(2), images.shape, 0, 256).astype(jnp.uint8)
+        seconds = []
+        for _ in range(_STEPS.value + 1):
+            began = time.perf_counter()
+            state, metrics = compiled(state, frozen, pictures, jax.random.key(0))
+            jax.block_until_ready(metrics)
+            seconds.append(time.perf_counter() - began)
+        median = statistics.median(seconds[1:])  # the first warms up
+        rate = config.batch_size / median
+        print(
+            f"{jax.devices()[0].device_kind}: {median:.3f} s a step, {rate:.0f} images/s, "
+            f"{rate * total / 1e12:.0f} TFLOP/s; median of {_STEPS.value} steps"
+        )
+        if memory := jax.devices()[0].memory_stats():
+            print(f"memory in use at the peak: {memory['peak_bytes_in_use'] / 2**30:.1f} GiB")
 
 
 if __name__ == "__main__":
