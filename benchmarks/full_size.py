@@ -94,8 +94,8 @@ def main(_: list[str]) -> None:
         median = statistics.median(seconds[1:])  # the first warms up
         rate = config.batch_size / median
         print(
-            f"{jax.devices()[0].device_kind}: {median:.3f} s a step, {rate:.0f} images/s, "
-            f"{rate * total / 1e12:.0f} TFLOP/s; median of {_STEPS.value} steps"
+            f"{jax.devices()[0].device_kind}: {median:.3f} s a step, {rate:.3g} images/s, "
+            f"{rate * total / 1e12:.3g} TFLOP/s; median of {_STEPS.value} steps"
         )
         if memory := jax.devices()[0].memory_stats():
             print(f"memory in use at the peak: {memory['peak_bytes_in_use'] / 2**30:.1f} GiB")

@@ -1,4 +1,4 @@
-"""Asking f about masked inputs in training, and what an answer is worth."""
+"""Asking f about masked inputs in training, and what an answer says."""
 
 from collections.abc import Callable
 from typing import Any
@@ -42,3 +42,12 @@ def log_odds(probabilities: jax.Array) -> jax.Array:
     """
     f = jnp.clip(probabilities, _CERTAIN, 1 - _CERTAIN)
     return jnp.log(f) - jnp.log1p(-f)
+
+
+def mirrored(logits: Any, budget: float) -> Any:
+    """A map of one of two classes as that of the other: logits of mean `budget`, any shape.
+
+    What speaks for one speaks against the other, h_0 = −h_1. y is drawn from f(x), so of two
+    classes the more probable one's map is the one that learned.
+    """
+    return 2 * budget - logits

@@ -22,6 +22,7 @@ from safetensors.numpy import load_file, save_file
 from tqdm import tqdm
 
 from fex_jax import predictors, pretrained
+from fex_jax.answers import mirrored
 from fex_jax.attributions.kernel_shap import normalize
 from fex_jax.explain_text import TextExplainer
 from fex_jax.models import Params
@@ -256,14 +257,20 @@ class Explainer:
             probabilities = model.predict(inputs)
             if classes is None:
                 classes = jax.lax.top_k(probabilities, k)[1]  # [B, k]
-            logits = self.maps(params, pixels, classes)
+            learned = classes
+            if self.budget is not None and len(self.predictor.labels) == 2:
+                learned = jnp.broadcast_to(probabilities.argmax(-1)[:, None], classes.shape)
+            logits = self.maps(params, pixels, learned)
             if refine:
                 options = {"num_queries": refine, "logits": self.method == "fex"}
                 maps = [
                     refine_scores(model, inputs, *of_class, jax.random.key(0), **options)
-                    for of_class in zip(classes.T, jnp.swapaxes(logits, 0, 1), strict=True)
+                    for of_class in zip(learned.T, jnp.swapaxes(logits, 0, 1), strict=True)
                 ]
                 logits = jnp.stack(maps, 1)
+            if learned is not classes:
+                same = (learned == classes)[..., None]
+                logits = jnp.where(same, logits, mirrored(logits, self.budget))
             if self.method == "fastshap":  # attributions add up to f(x) − f(∅)
                 gain = probabilities - model.predict(model.blank(inputs[:1]))
                 total = jnp.take_along_axis(gain, classes, -1)

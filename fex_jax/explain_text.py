@@ -18,6 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from fex_jax import masking, predictors, pretrained, tokens
+from fex_jax.answers import mirrored
 from fex_jax.attributions.kernel_shap import normalize
 from fex_jax.models import Params
 from fex_jax.models.bert import BertConfig, TokenBatch
@@ -152,7 +153,14 @@ class TextExplainer:
             classes = probabilities.argmax(-1)
         else:
             classes = class_numbers(targets, len(listed), self.predictor.labels, "texts")
-        logits = self._run(windows, classes[owners], refine, batch_size, progress)
+        asked = learned = classes[owners]
+        if self.budget is not None and len(self.predictor.labels) == 2:
+            learned = np.stack(found).argmax(-1)
+        logits = self._run(windows, learned, refine, batch_size, progress)
+        logits = [
+            values if same else mirrored(values, self.budget)
+            for values, same in zip(logits, asked == learned, strict=True)
+        ]
         explanations = []
         for i, text in enumerate(split):
             total, count = np.zeros((2, len(text.spans)))

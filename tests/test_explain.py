@@ -12,7 +12,7 @@ from PIL import Image
 
 from fex_jax import explain
 from fex_jax.models.policy import functional_policy, make_backbone
-from tests.conftest import random_params
+from tests.conftest import random_checkpoint, random_params
 
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, (5, 32, 32, 3), np.uint8)
@@ -99,6 +99,21 @@ def test_targets(explainer):
     by_label = explainer(PIXELS[:2], targets="class 4")
     np.testing.assert_array_equal(by_label.targets, [4, 4])
     np.testing.assert_allclose(by_label.logits, explainer(PIXELS[:2], targets=[4, 4]).logits)
+
+
+def test_of_two_classes_one_map_is_the_other_mirrored():
+    """Breaks if the class that f does not name gets the map that hardly learned."""
+    predictor = random_checkpoint(num_classes=2)
+    init, _ = functional_policy(predictor.config, 2)
+    params = random_params(init)
+    two = explain.Explainer(predictor, predictor.config, params, budget=-3.0)
+    for refine in (0, 8):
+        result = two(PIXELS, top_k=2, refine=refine)
+        np.testing.assert_allclose(result.logits.sum(1), -6, atol=1e-4)
+        named = two(PIXELS, targets=result.targets[:, 0], refine=refine)
+        np.testing.assert_allclose(named.logits, result.logits[:, 0], atol=1e-4)
+    alone = two.maps(params, PIXELS, two(PIXELS).targets[:, None])[:, 0]
+    np.testing.assert_allclose(two(PIXELS).logits.reshape(5, -1), alone, atol=1e-4)
 
 
 def test_refining_asks_the_predictor_about_each_class(explainer):
