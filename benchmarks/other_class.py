@@ -1,0 +1,70 @@
+"""Of two classes, the map of the one that f does not name: its own, and the other's mirrored.
+
+    python benchmarks/other_class.py --config=configs/drawn_reviews.py --workdir=RUN,RUN \\
+        --config.data.eval_split=validation --config.eval.num_images=300
+
+The probability of that class as features are inserted in the order of each map, beside LIME's and
+a random one. `explain` takes the mirrored map; several folders of `--workdir` are seeds.
+"""
+
+import pathlib
+import sys
+
+import jax
+import numpy as np
+from absl import app, flags
+from ml_collections import config_flags
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
+import eval as evaluating  # noqa: E402
+from fex_jax import attributions, evaluation, metrics, predictors, tasks  # noqa: E402
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "An experiment of two classes.")
+_WORKDIR = flags.DEFINE_list("workdir", None, "Folders that train.py wrote, with FEX's default.")
+_QUERIES = flags.DEFINE_integer("queries", 200, "LIME's, an input.")
+
+
+def main(_: list[str]) -> None:
+    config, size = _CONFIG.value, _CONFIG.value.eval.batch_size
+    try:
+        explainers = evaluating.load_explainers(_WORKDIR.value)
+        predictor = explainers[0].predictor
+        bind = predictors.from_checkpoint(predictor, config.predictor.fill, config.text.removal)
+        predict = tasks.make_prediction(bind, predictor.params)
+        task = evaluating.load_task(predictor, predict, config)
+    except (ValueError, FileNotFoundError) as error:
+        sys.exit(f"error: {error}")
+    if len(predictor.labels) != 2:
+        sys.exit(f"error: expected a classifier of two classes, got {len(predictor.labels)}")
+    perturb = evaluation.make_perturbation(predictor, bind, metrics.FEX)
+
+    def scores(method: evaluation.Method, targets: np.ndarray) -> np.ndarray:
+        run = jax.jit(lambda params, rows: method.scores(params, *rows, jax.random.key(0)))
+        rows = task.inputs, targets
+        return tasks.in_batches(lambda rows: run(method.params, rows), rows, size, method.name)
+
+    def insertion(found: np.ndarray) -> float:
+        rows = task.inputs, found, task.second, task.reference
+        areas = tasks.in_batches(lambda rows: perturb(*rows), rows, size, "perturbed")
+        return float(np.mean(areas["insertion"]))
+
+    rows: dict[str, list[float]] = {"its own map": [], "the other's, mirrored": []}
+    for explainer in explainers:
+        method = evaluation.trained(explainer)
+        rows["its own map"].append(insertion(scores(method, task.second)))
+        rows["the other's, mirrored"].append(insertion(-scores(method, task.targets)))
+    options = {"lime": {"num_queries": _QUERIES.value}, "random": {}}
+    for name, given in options.items():
+        method = evaluation.baseline(
+            name, attributions.METHODS[name], given, bind, predictor.params
+        )
+        rows[name] = [insertion(scores(method, task.second))]
+    print(f"{config.data.name}, {task.size} {config.data.eval_split} inputs; insertion:")
+    for name, values in rows.items():
+        print(f"  {name:24}" + "  ".join(f"{value:.3f}" for value in values))
+
+
+if __name__ == "__main__":
+    flags.mark_flags_as_required(["config", "workdir"])
+    app.run(main)
