@@ -10,8 +10,6 @@ a random one. `explain` takes the mirrored map; several folders of `--workdir` a
 import pathlib
 import sys
 
-import jax
-import numpy as np
 from absl import app, flags
 from ml_collections import config_flags
 
@@ -38,28 +36,24 @@ def main(_: list[str]) -> None:
     if len(predictor.labels) != 2:
         sys.exit(f"error: expected a classifier of two classes, got {len(predictor.labels)}")
     perturb = evaluation.make_perturbation(predictor, bind, metrics.FEX)
+    other = task._replace(targets=task.second)
 
-    def scores(method: evaluation.Method, targets: np.ndarray) -> np.ndarray:
-        run = jax.jit(lambda params, rows: method.scores(params, *rows, jax.random.key(0)))
-        rows = task.inputs, targets
-        return tasks.in_batches(lambda rows: run(method.params, rows), rows, size, method.name)
+    def scores(method: evaluation.Method, task: tasks.Task) -> evaluation.Scores:
+        return evaluation.attribute(method, predict, task, size, config.seed)
 
-    def insertion(found: np.ndarray) -> float:
-        rows = task.inputs, found, task.second, task.reference
-        areas = tasks.in_batches(lambda rows: perturb(*rows), rows, size, "perturbed")
-        return float(np.mean(areas["insertion"]))
+    def insertion(found: evaluation.Scores) -> float:
+        return float(evaluation.statistics(found, other, perturb, size)["insertion"].mean())
 
     rows: dict[str, list[float]] = {"its own map": [], "the other's, mirrored": []}
     for explainer in explainers:
         method = evaluation.trained(explainer)
-        rows["its own map"].append(insertion(scores(method, task.second)))
-        rows["the other's, mirrored"].append(insertion(-scores(method, task.targets)))
-    options = {"lime": {"num_queries": _QUERIES.value}, "random": {}}
-    for name, given in options.items():
-        method = evaluation.baseline(
-            name, attributions.METHODS[name], given, bind, predictor.params
-        )
-        rows[name] = [insertion(scores(method, task.second))]
+        named = scores(method, task)
+        rows["its own map"].append(insertion(scores(method, other)))
+        rows["the other's, mirrored"].append(insertion(named._replace(targets=-named.targets)))
+    for name, options in (("lime", {"num_queries": _QUERIES.value}), ("random", {})):
+        function = attributions.METHODS[name]
+        method = evaluation.baseline(name, function, options, bind, predictor.params)
+        rows[name] = [insertion(scores(method, other))]
     print(f"{config.data.name}, {task.size} {config.data.eval_split} inputs; insertion:")
     for name, values in rows.items():
         print(f"  {name:24}" + "  ".join(f"{value:.3f}" for value in values))

@@ -259,7 +259,7 @@ class Explainer:
                 classes = jax.lax.top_k(probabilities, k)[1]  # [B, k]
             learned = classes
             if self.budget is not None and len(self.predictor.labels) == 2:
-                learned = jnp.broadcast_to(probabilities.argmax(-1)[:, None], classes.shape)
+                learned = probabilities.argmax(-1, keepdims=True)  # [B, 1]
             logits = self.maps(params, pixels, learned)
             if refine:
                 options = {"num_queries": refine, "logits": self.method == "fex"}
@@ -269,7 +269,7 @@ class Explainer:
                 ]
                 logits = jnp.stack(maps, 1)
             if learned is not classes:
-                same = (learned == classes)[..., None]
+                same = (learned == classes)[..., None]  # [B, k, 1]
                 logits = jnp.where(same, logits, mirrored(logits, self.budget))
             if self.method == "fastshap":  # attributions add up to f(x) − f(∅)
                 gain = probabilities - model.predict(model.blank(inputs[:1]))
