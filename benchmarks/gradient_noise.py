@@ -68,8 +68,8 @@ def unpaired(ask, logits, critic, mean, key):
 
 def regression(ask, logits, critic, mean, key):
     """The same of what the map α(z − mean z) does not explain linearly: what training uses."""
-    slope = ppo.Objective().temperature * (logits - logits.mean(-1, keepdims=True))
-    return unpaired_credit(ask, logits, slope, mean, key)
+    alpha = 2 * ppo.slope(logits[:, None], ppo.Objective())[..., 0]  # of both groups
+    return unpaired_credit(ask, logits, alpha * ppo.centre(logits), mean, key)
 
 
 def unpaired_credit(ask, logits, critic, mean, key):

@@ -27,6 +27,7 @@ from fex_jax.targets import choose_classes
 from fex_jax.updates import Metrics, TrainState, update
 
 Inputs = Any  # an array [B, ...], or a pytree of them
+_FEW = 64  # features: with more of them, each is worth less
 _NEVER = -1e9  # the logit of a feature that is not there: λ, log q and H are exactly 0
 
 
@@ -46,7 +47,7 @@ class Objective:
     num_masks: int = 10  # S, the paper's s: queries an input
     num_updates: int = 4  # gradient steps a pass, each on a different part of its inputs
     num_passes: int = 3  # over a batch and what f said of its masks
-    temperature: float = 0.5  # α of the regression, in units of the answers
+    temperature: float = 0.5  # α of the regression for up to 64 features; see `slope`
     clip_epsilon: float = 0.2  # of the clipped surrogate
     entropy_coef: float = 0.0
     value_coef: float = 0.0
@@ -97,11 +98,6 @@ class Objective:
     def num_groups(self) -> int:
         """Kinds of questions about masks: what is kept, and for the contrast what is left."""
         return 2 if self.score == "contrast" else 1
-
-    @property
-    def slope(self) -> float:
-        """α / G: what a unit of a map's logits is worth to the score of a group."""
-        return self.temperature / self.num_groups
 
 
 class PolicyOutput(NamedTuple):
@@ -242,8 +238,19 @@ def regression_residuals(
     """
     # A feature that is not there is never kept, so what its logit is does not matter.
     linear = jnp.einsum("bsn,btn->bts", masks.astype(logits.dtype), centre(logits, valid))
-    rest = scores - objective.slope * linear
+    rest = scores - slope(logits, objective, valid) * linear
     return rest - leave_one_out(rest, objective.num_groups)
+
+
+def slope(logits: jax.Array, objective: Objective, valid: jax.Array | None = None) -> jax.Array:
+    """α / G: what a unit of a map's logits [B, T, N] is worth to the score of a group; [B, 1, 1].
+
+    Beyond 64 features α falls with their number, as what one of them adds to the score does: else
+    the map of a finer grid is a flatter one (docs/method.md).
+    """
+    num_features = logits.shape[-1] if valid is None else valid.sum(-1, keepdims=True)
+    share = _FEW / jnp.maximum(num_features, _FEW)
+    return jnp.reshape(objective.temperature / objective.num_groups * share, (-1, 1, 1))
 
 
 def value_loss(values: jax.Array, scores: jax.Array) -> jax.Array:
@@ -267,7 +274,7 @@ def kl_to_softmax(class_logits: jax.Array, probabilities: jax.Array, form: str) 
 def loss(output: PolicyOutput, batch: Rollout, objective: Objective) -> tuple[jax.Array, Metrics]:
     """L = L_ppo − λ_en H(q) + λ_v L_v + λ_kl L_kl (Eq. 25) and its parts.
 
-    For the regression, L_ppo is the root of its mean squared residual over α / G.
+    For the regression, L_ppo is the root of its mean squared residual in units of α / G.
     """
     logits = shift_budget(output.logits[:, :1], batch.budgets, objective, output.valid)
     log_probs = bernoulli_log_prob(logits[:, :, None], batch.masks[:, None])  # [B, 1, S]
@@ -280,7 +287,8 @@ def loss(output: PolicyOutput, batch: Rollout, objective: Objective) -> tuple[ja
             output.logits, batch.scores, batch.masks, objective, output.valid
         )
         # This gives gradients the scale that advantages of unit mean square have.
-        surrogate = jnp.sqrt(jnp.mean(errors**2) + 1e-12) / objective.slope
+        unit = slope(output.logits, objective, output.valid).mean()
+        surrogate = jnp.sqrt(jnp.mean(errors**2) + 1e-12) / unit
     entropy = jnp.mean(bernoulli_entropy(logits))
     value = value_loss(output.values, batch.scores)
     kl = kl_to_softmax(output.class_logits, batch.probabilities, objective.kl)

@@ -156,6 +156,17 @@ def test_regression_gradient_is_the_policy_gradient_of_score_minus_kl(score):
     np.testing.assert_allclose(jax.grad(squared_errors)(z), factor * jax.grad(goal)(z), atol=2e-5)
 
 
+def test_slope_by_hand():
+    """Breaks if α does not fall beyond 64 features, or does below, or counts padding."""
+    objective = ppo.Objective(temperature=0.5)  # two groups
+    for num_features, expected in ((8, 0.25), (64, 0.25), (128, 0.125), (196, 16 / 196)):
+        found = ppo.slope(jnp.zeros((5, 2, num_features)), objective)
+        np.testing.assert_allclose(found, np.full((1, 1, 1), expected), rtol=1e-6)
+    valid = jnp.arange(200) < jnp.array([20, 128])[:, None, None]
+    found = ppo.slope(jnp.zeros((2, 3, 200)), objective, valid)
+    np.testing.assert_allclose(found, [[[0.25]], [[0.125]]], rtol=1e-6)
+
+
 def test_surrogate_gradient_is_the_policy_gradient():
     """Breaks if, on policy, ∇L_ppo is not −∇E_q[c] (Eq. 13): both summed over all masks."""
     scores = jax.random.uniform(jax.random.key(0), (8,))
