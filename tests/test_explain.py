@@ -1,6 +1,7 @@
 """The public face: what goes in, what comes out, and what is refused."""
 
 import dataclasses
+import pathlib
 import subprocess
 import sys
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fex_jax import explain
+from fex_jax import explain, scenes
 from fex_jax.models.policy import functional_policy, make_backbone
 from tests.conftest import random_checkpoint, random_params
 
@@ -202,6 +203,17 @@ def test_load_says_what_is_missing(tmp_path, export):
     (tmp_path / "explainer.json").write_text('{"format": 99}')
     with pytest.raises(ValueError, match="format 99"):
         explain.load(tmp_path)
+
+
+def test_the_shipped_explainer_finds_the_digits():
+    """Breaks if models/digits_fex no longer loads, or its maps are not where the digits are."""
+    shipped = explain.load(pathlib.Path(__file__).parent.parent / "models" / "digits_fex")
+    objects = scenes.split_objects(scenes.digits(), "test")
+    drawn = [scenes.draw(objects, scenes.Layout(), 2, index) for index in range(32)]
+    maps = shipped(np.stack([scene.image for scene in drawn]), resolution="pixel").attributions
+    on_digit = np.stack([scene.segmentation > 0 for scene in drawn])
+    inside, outside = (np.mean(maps, (1, 2), where=where) for where in (on_digit, ~on_digit))
+    assert (inside > 1.5 * outside).all()
 
 
 def test_unet_export_round_trip(predictor, tmp_path):
