@@ -68,7 +68,7 @@ def unpaired(ask, logits, critic, mean, key):
 
 def regression(ask, logits, critic, mean, key):
     """The same of what the map α(z − mean z) does not explain linearly: what training uses."""
-    alpha = 2 * ppo.slope(logits[:, None], ppo.Objective())[..., 0]  # of both groups
+    alpha = 2 * ppo.slope(logits, ppo.Objective())  # of both groups
     return unpaired_credit(ask, logits, alpha * ppo.centre(logits), mean, key)
 
 

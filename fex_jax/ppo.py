@@ -243,14 +243,15 @@ def regression_residuals(
 
 
 def slope(logits: jax.Array, objective: Objective, valid: jax.Array | None = None) -> jax.Array:
-    """α / G: what a unit of a map's logits [B, T, N] is worth to the score of a group; [B, 1, 1].
+    """α / G: what a unit of a map's logits [B, T, N] is worth to a group's score; a scalar.
+
+    Of inputs with fewer features than N, those that are `valid` [B, 1, N], it is [B, 1, 1].
 
     Beyond 64 features α falls with their number, as what one of them adds to the score does: else
     the map of a finer grid is a flatter one (docs/method.md).
     """
     num_features = logits.shape[-1] if valid is None else valid.sum(-1, keepdims=True)
-    share = _FEW / jnp.maximum(num_features, _FEW)
-    return jnp.reshape(objective.temperature / objective.num_groups * share, (-1, 1, 1))
+    return objective.temperature / objective.num_groups * _FEW / jnp.maximum(num_features, _FEW)
 
 
 def value_loss(values: jax.Array, scores: jax.Array) -> jax.Array:

@@ -161,7 +161,7 @@ def test_slope_by_hand():
     objective = ppo.Objective(temperature=0.5)  # two groups
     for num_features, expected in ((8, 0.25), (64, 0.25), (128, 0.125), (196, 16 / 196)):
         found = ppo.slope(jnp.zeros((5, 2, num_features)), objective)
-        np.testing.assert_allclose(found, np.full((1, 1, 1), expected), rtol=1e-6)
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
     valid = jnp.arange(200) < jnp.array([20, 128])[:, None, None]
     found = ppo.slope(jnp.zeros((2, 3, 200)), objective, valid)
     np.testing.assert_allclose(found, [[[0.25]], [[0.125]]], rtol=1e-6)
