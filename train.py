@@ -247,6 +247,8 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
             backbone,
             method=config.method,
             budget=-objective.budget_range if draws_budget else None,
+            # Of two classes one's map is the other's mirrored: a contrast would add but noise.
+            contrastive=draws_budget and objective.learns_f and predictor.config.num_classes > 2,
             fill=config.predictor.fill,
             unit=config.text.unit,
             removal=config.text.removal,

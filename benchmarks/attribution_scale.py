@@ -1,4 +1,4 @@
-"""How a map localises on each scale: λ = σ(z − mean z + b) for several b, softmax z, and z itself.
+"""How a map localises on each scale: λ = σ(z − mean z + b) for several b, softmax z, z, max(z, 0).
 
     python benchmarks/attribution_scale.py --config=configs/digit_scenes.py --workdir=runs/demo \\
         --config.data.eval_split=validation
@@ -9,10 +9,12 @@ is the same on every scale, and with it what perturbation curves measure; pixel 
 of scenes with two objects: how often one map is right, and the difference of the two.
 """
 
+import dataclasses
 import pathlib
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 from ml_collections import config_flags
@@ -25,12 +27,16 @@ from fex_jax import evaluation, metrics, predictors, report, tasks  # noqa: E402
 _SHIFTS = (-4, -3, -2, -1, 0)  # b
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Scenes of configs/.")
 _WORKDIR = flags.DEFINE_list("workdir", None, "Folders that train.py wrote, with FEX's default.")
+_CONTRASTIVE = flags.DEFINE_boolean("contrastive", True, "Maps beside other classes' maps.")
 
 
 def main(_: list[str]) -> None:
     config, size = _CONFIG.value, _CONFIG.value.eval.batch_size
     try:
-        explainers = evaluating.load_explainers(_WORKDIR.value)
+        explainers = [
+            dataclasses.replace(explainer, contrastive=_CONTRASTIVE.value)
+            for explainer in evaluating.load_explainers(_WORKDIR.value)
+        ]
         predictor = explainers[0].predictor
         bind = predictors.from_checkpoint(predictor, config.predictor.fill)
         predict = tasks.make_prediction(bind, predictor.params)
@@ -45,6 +51,7 @@ def main(_: list[str]) -> None:
         "softmax z": jax.nn.softmax,
         **{f"λ, b = {b}": lambda z, b=b: jax.nn.sigmoid(z + b) for b in _SHIFTS},
         "z": lambda z: z,
+        "max(z, 0)": lambda z: jnp.maximum(z, 0),
     }
     found: dict[str, list] = {name: [] for name in scales}
     one_right: dict[str, list] = {name: [] for name in [*scales, "λ_A − λ_B"]}

@@ -17,7 +17,6 @@ from absl import app, flags
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from fex_jax import explain, predictors  # noqa: E402
-from fex_jax.models.policy import functional_policy  # noqa: E402
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The folder that train.py wrote.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Images at a time.")
@@ -33,9 +32,8 @@ def seconds(function, *arguments) -> float:
 def main(_: list[str]) -> None:
     explainer = explain.load(_WORKDIR.value)
     config = explainer.predictor.config
-    _, network = functional_policy(explainer.backbone, config.num_classes)
     predict = jax.jit(lambda params, x: predictors.vit(config, params).predict(x))
-    explain_class = jax.jit(lambda params, x, y: network(params).maps(x, y))
+    explain_class = jax.jit(explainer.maps)
     shape = (_BATCH_SIZE.value, config.image_size, config.image_size, config.num_channels)
     images = jax.random.normal(jax.random.key(0), shape)
     targets = jnp.zeros((_BATCH_SIZE.value, 1), jnp.int32)

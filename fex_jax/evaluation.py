@@ -64,7 +64,7 @@ def trained(explainer: explain.Explainer | explain.TextExplainer) -> Method:
     def scores(params: Any, batch: Any, targets: jax.Array, key: jax.Array) -> jax.Array:
         return explainer.maps(params, batch, targets[:, None])[:, 0]
 
-    settings = {"weights": digest(explainer.params)}
+    settings = {"weights": digest(explainer.params), "contrastive": explainer.contrastive}
     name = explainer.method + ("-unet" if isinstance(explainer.backbone, UNetConfig) else "")
     return Method(name, scores, explainer.params, settings, logits=explainer.method == "fex")
 

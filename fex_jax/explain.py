@@ -42,7 +42,7 @@ class Explanation(NamedTuple):
     """Attributions of B images; with `top_k`, attributions and targets have an axis [B, k, …]."""
 
     attributions: np.ndarray  # [B, rows, cols], or [B, H, W]: FEX's λ in [0, 1], FastSHAP's φ
-    logits: np.ndarray  # [B, rows, cols] the same order as λ without its saturation; or φ
+    logits: np.ndarray  # [B, rows, cols] of λ, additive as scores of LIME are; or φ
     targets: np.ndarray  # [B] the explained classes
     probabilities: np.ndarray  # [B, K] f(x)
     labels: tuple[str, ...]  # names of the K classes
@@ -82,10 +82,11 @@ def load(path: str | pathlib.Path) -> "Explainer | TextExplainer":
         init, _ = functional_policy(backbone, predictor.config.num_classes)
         shapes = jax.eval_shape(init, jax.random.key(0))
         params = checkpoint.restore_params(export.parent / "checkpoints", shapes, step)
-    description.setdefault("removal", "mask")  # exports from before it was written
+    earlier = {"removal": "mask", "contrastive": False}  # of exports that do not say so yet
+    description = earlier | description
     is_text = isinstance(predictor, pretrained.TextCheckpoint)
     kind, own = (TextExplainer, ("unit", "removal")) if is_text else (Explainer, ("fill",))
-    settings = {name: description[name] for name in ("method", "budget", *own)}
+    settings = {name: description[name] for name in ("method", "budget", "contrastive", *own)}
     return kind(predictor, backbone, params, **settings)
 
 
@@ -96,6 +97,7 @@ def save_description(
     *,
     method: str = "fex",
     budget: float | None = None,
+    contrastive: bool = False,
     fill: float = 0.0,
     unit: str = "word",
     removal: str = "mask",
@@ -112,6 +114,7 @@ def save_description(
         },
         "method": method,
         "budget": budget,
+        "contrastive": contrastive,
         "fill": fill,
         "unit": unit,
         "removal": removal,
@@ -134,6 +137,7 @@ class Explainer:
     params: Params
     method: str = "fex"  # or "fastshap"
     budget: float | None = None  # mean logit of λ, where training drew it; None: the policy's own
+    contrastive: bool = False  # a map says why its class and not another; see `Policy.maps`
     fill: float = 0.0  # what a removed patch becomes
 
     @property
@@ -214,7 +218,8 @@ class Explainer:
     def maps(self, params: Params, pixels: jax.Array, classes: jax.Array) -> jax.Array:
         """The network alone, jittable: pixels in 0..255, classes [B, k] → scores [B, k, N]."""
         _, network = functional_policy(self.backbone, self.predictor.config.num_classes)
-        scores = network(params).maps(self.predictor.preprocessing.normalize(pixels), classes)
+        images = self.predictor.preprocessing.normalize(pixels)
+        scores = network(params).maps(images, classes, contrastive=self.contrastive)
         if self.budget is not None:
             scores = scores - scores.mean(-1, keepdims=True) + self.budget
         return scores

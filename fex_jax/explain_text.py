@@ -103,6 +103,7 @@ class TextExplainer:
     params: Params
     method: str = "fex"  # or "fastshap"
     budget: float | None = None  # mean logit of λ, where training drew it; None: the policy's own
+    contrastive: bool = False  # scores say why the class and not another; see `Policy.maps`
     unit: tokens.Unit = "word"
     removal: str = "mask"  # what becomes of a removed feature's tokens; or "delete"
 
@@ -189,7 +190,7 @@ class TextExplainer:
         They are 0 for features beyond a text's own.
         """
         _, network = functional_policy(self.backbone, self.predictor.config.num_classes)
-        scores = network(params).maps(inputs, classes)
+        scores = network(params).maps(inputs, classes, contrastive=self.contrastive)
         valid = masking.valid_features(inputs.features)[:, None]
         if self.budget is not None:
             scores = scores - scores.mean(-1, keepdims=True, where=valid) + self.budget

@@ -95,6 +95,11 @@ class Objective:
             )
 
     @property
+    def learns_f(self) -> bool:
+        """Whether the softmax of the maps' means becomes f(x), which contrastive maps need."""
+        return self.kl == "authors" and self.kl_coef > 0
+
+    @property
     def num_groups(self) -> int:
         """Kinds of questions about masks: what is kept, and for the contrast what is left."""
         return 2 if self.score == "contrast" else 1

@@ -28,6 +28,7 @@ class Loaded:
     def __init__(self, predictor):
         self.predictor, self.backbone = predictor, predictor.config
         self.method, self.budget, self.params = "fex", -3.0, predictor.params
+        self.contrastive = True
 
 
 def test_explainers_of_one_predictor_are_scored_together(predictor, tmp_path):

@@ -1,6 +1,7 @@
 """The public face: what goes in, what comes out, and what is refused."""
 
 import dataclasses
+import json
 import pathlib
 import subprocess
 import sys
@@ -47,6 +48,23 @@ def test_maps_equal_the_policy(explainer, predictor):
     assert result.attributions.shape == (5, 4, 4)
     np.testing.assert_array_equal(result.targets, result.probabilities.argmax(-1))
     np.testing.assert_allclose(result.probabilities.sum(-1), 1, rtol=1e-5)
+
+
+def test_a_contrasted_map_survives_the_export(export, predictor, tmp_path):
+    """Breaks if maps say why a class and not another without having been trained for it, or the
+    other way round; or if exports from before there was a choice read differently."""
+    plain = explain.load(export)
+    assert not plain.contrastive
+    contrasted = dataclasses.replace(plain, contrastive=True)
+    explain.save_description(tmp_path, predictor, plain.backbone, budget=-3.0, contrastive=True)
+    explain.save_weights(tmp_path, plain.params)
+    found = explain.load(tmp_path)(PIXELS).logits
+    np.testing.assert_allclose(found, contrasted(PIXELS).logits, atol=1e-6)
+    assert np.abs(found - plain(PIXELS).logits).max() > 0.01
+    description = json.loads((tmp_path / "explainer.json").read_text())
+    del description["contrastive"]
+    (tmp_path / "explainer.json").write_text(json.dumps(description))
+    np.testing.assert_allclose(explain.load(tmp_path)(PIXELS).logits, plain(PIXELS).logits)
 
 
 def test_batch_size_does_not_matter_and_compiles_once(export):

@@ -426,6 +426,12 @@ def test_collapse_is_noticed():
     assert ppo.collapse_warning(healthy | {"policy/entropy": 0.5})
 
 
+def test_maps_are_contrasted_only_where_their_means_learn_f():
+    """Breaks if maps are weighed against each other by probabilities that nothing has taught."""
+    assert ppo.Objective().learns_f
+    assert not ppo.Objective(kl_coef=0.0).learns_f and not ppo.Objective(kl="paper").learns_f
+
+
 def test_objective_refuses_unknown_names():
     """Breaks if a typo in a config silently trains something else."""
     with pytest.raises(ValueError, match="score is 'papr'; expected one of paper, authors"):

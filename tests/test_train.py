@@ -219,7 +219,7 @@ def test_fastshap_goes_the_same_way(predictor_directory, imagenet, tmp_path):
     )  # fmt: skip
     train.train(config, tmp_path)
     explainer = explain.load(tmp_path)
-    assert (explainer.method, explainer.budget) == ("fastshap", None)
+    assert (explainer.method, explainer.budget, explainer.contrastive) == ("fastshap", None, False)
     log = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert log[-1]["step"] == 2 and np.isfinite(log[-1]["loss"])
     assert explainer(np.zeros((1, 32, 32, 3), np.uint8)).attributions.shape == (1, 4, 4)
@@ -227,7 +227,7 @@ def test_fastshap_goes_the_same_way(predictor_directory, imagenet, tmp_path):
 
 def test_a_frozen_backbone_stays_the_predictors(predictor_directory, imagenet, tmp_path):
     """Breaks if backbone_scale=0 moves the backbone, or freezes the heads with it."""
-    config = vit_imagenet.get_config()
+    config = vit_imagenet.get_config("contrast")
     config.update_from_flattened_dict(
         {
             "data.path": str(imagenet), "data.limit": 16, "batch_size": 8, "dtype": "float32",
@@ -235,7 +235,9 @@ def test_a_frozen_backbone_stays_the_predictors(predictor_directory, imagenet, t
         }
     )  # fmt: skip
     train.train(config, tmp_path)
-    trained = explain.load(tmp_path).params
+    explainer = explain.load(tmp_path)
+    assert (explainer.budget, explainer.contrastive) == (-3, True)
+    trained = explainer.params
     jax.tree.map(
         np.testing.assert_array_equal,
         trained["backbone"],

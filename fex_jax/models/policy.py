@@ -77,20 +77,30 @@ class Policy(nnx.Module):
         """
         hidden, pooled, valid = self._hidden(inputs)
         logits = self._maps(hidden, targets)
-        where = None if valid is None else valid[..., None]
-        class_logits = (
-            self._mean_log_sigmoid(hidden, valid)
-            if kl == "paper"
-            else self.heads.map_out(hidden.mean(1, where=where))
-        )
+        mean_of_class = self._mean_log_sigmoid if kl == "paper" else self._mean
+        class_logits = mean_of_class(hidden, valid)
         value = jax.nn.relu(self.heads.value_in(pooled))
         values = self.heads.value_out(jax.nn.relu(self.heads.value_mid(value)))
         values = jnp.take_along_axis(values, targets, -1)
         return logits, class_logits, values, None if valid is None else valid[:, None]
 
-    def maps(self, inputs: jax.Array | TokenBatch, targets: jax.Array) -> jax.Array:
-        """Map logits of several classes: inputs, targets [B, T] → [B, T, N]."""
-        return self._maps(self._hidden(inputs)[0], targets)
+    def maps(
+        self, inputs: jax.Array | TokenBatch, targets: jax.Array, *, contrastive: bool = False
+    ) -> jax.Array:
+        """Map logits of several classes: inputs, targets [B, T] → [B, T, N].
+
+        With `contrastive` less what else f believes in: z_y − Σ_{k≠y} p_k z_k, where
+        p = softmax(mean_i z_i) is what the KL term has taught of f(x) (Eq. 24, "authors").
+        """
+        hidden, _, valid = self._hidden(inputs)
+        maps = self._maps(hidden, targets)
+        if not contrastive:
+            return maps
+        p = jax.nn.softmax(self._mean(hidden, valid))  # [B, K]
+        own = jnp.take_along_axis(p, targets, -1)[..., None]
+        column, bias = p @ self.heads.map_out.kernel[...].T, p @ self.heads.map_out.bias[...]
+        expected = jnp.einsum("bnd,bd->bn", hidden, column) + bias[:, None]  # Σ_k p_k z_k
+        return maps - (expected[:, None] - own * maps)
 
     def _hidden(
         self, inputs: jax.Array | TokenBatch
@@ -111,6 +121,11 @@ class Policy(nnx.Module):
         """[B, N, D] and [B, T] → z of the target classes only, [B, T, N]."""
         kernel, bias = self.heads.map_out.kernel[...].T[targets], self.heads.map_out.bias[targets]
         return jnp.einsum("bnd,btd->btn", hidden, kernel) + bias[..., None]
+
+    def _mean(self, hidden: jax.Array, valid: jax.Array | None) -> jax.Array:
+        """mean_i z_ik for all classes, [B, N, D] → [B, K]."""
+        where = None if valid is None else valid[..., None]
+        return self.heads.map_out(hidden.mean(1, where=where))
 
     def _mean_log_sigmoid(self, hidden: jax.Array, valid: jax.Array | None) -> jax.Array:
         """mean_i log σ(z_ik) for all classes, [B, N, D] → [B, K], a few classes at a time."""

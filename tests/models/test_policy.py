@@ -40,6 +40,10 @@ def test_one_map_and_the_class_means_equal_all_maps(backbone):
     _, log_means, _, _ = policy(IMAGES, targets, "paper")
     np.testing.assert_allclose(log_means, jax.nn.log_sigmoid(maps).mean(-1), rtol=1e-5)
     assert valid is None  # every image has all features
+    p = jax.nn.softmax(means).at[jnp.arange(3)[:, None], targets[:, :1]].set(0)  # of the others
+    contrasted = policy.maps(IMAGES, targets, contrastive=True)
+    by_hand = logits[:, 0] - jnp.einsum("bk,bkn->bn", p, maps)
+    np.testing.assert_allclose(contrasted[:, 0], by_hand, rtol=1e-4, atol=1e-5)
     assert values.shape == (3, 2) and len(np.unique(values)) == 5  # the last class stands twice
 
 
@@ -110,6 +114,10 @@ def test_text_maps_and_means_are_over_the_features_a_text_has(family):
     there = jnp.broadcast_to(valid, logits.shape)
     np.testing.assert_allclose(longer[0][..., :12][there], logits[there], atol=1e-5)
     np.testing.assert_allclose(longer[1], means, atol=1e-5)
+    contrasted = policy.maps(batch, targets, contrastive=True)
+    by_hand = (1 + jax.nn.softmax(means)[jnp.arange(2), targets[:, 0]])[:, None] * logits[:, 0]
+    by_hand -= jnp.einsum("bk,bkn->bn", jax.nn.softmax(means), maps)
+    np.testing.assert_allclose(contrasted[:, 0], by_hand, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(longer[2], values, atol=1e-5)
 
 
