@@ -27,14 +27,14 @@ from fex_jax import evaluation, metrics, predictors, report, tasks  # noqa: E402
 _SHIFTS = (-4, -3, -2, -1, 0)  # b
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Scenes of configs/.")
 _WORKDIR = flags.DEFINE_list("workdir", None, "Folders that train.py wrote, with FEX's default.")
-_CONTRASTIVE = flags.DEFINE_boolean("contrastive", True, "Maps beside other classes' maps.")
+_CONTRASTIVE = flags.DEFINE_boolean("contrastive", True, "False: each class's map alone.")
 
 
 def main(_: list[str]) -> None:
     config, size = _CONFIG.value, _CONFIG.value.eval.batch_size
     try:
         explainers = [
-            dataclasses.replace(explainer, contrastive=_CONTRASTIVE.value)
+            dataclasses.replace(explainer, contrastive=explainer.contrastive and _CONTRASTIVE.value)
             for explainer in evaluating.load_explainers(_WORKDIR.value)
         ]
         predictor = explainers[0].predictor
