@@ -176,12 +176,20 @@ def test_killed_runs_end_with_the_parameters_of_an_uninterrupted_one(
     np.testing.assert_array_equal(c[name], a[name])
 
 
-def test_wrong_settings_end_in_one_line(command, tmp_path):
+@pytest.mark.parametrize(
+    "setting, message",
+    [
+        ("batch_size=6", "error: batch_size=6 must be a mult"),
+        ("predictor.path=runs/misspelt", "error: 'runs/misspelt' is no local directory"),
+    ],
+)
+def test_wrong_settings_end_in_one_line(command, tmp_path, setting, message):
     """Breaks if a wrong setting ends in a traceback."""
-    arguments = [*command("train.py", tmp_path), "--config.batch_size=6"]
-    result = subprocess.run(arguments, capture_output=True, text=True, timeout=120)
+    arguments = [*command("train.py", tmp_path), f"--config.{setting}"]
+    environment = os.environ | {"HF_HUB_OFFLINE": "1"}  # the hub has nothing of that name, either
+    result = subprocess.run(arguments, capture_output=True, text=True, timeout=120, env=environment)
     assert result.returncode == 1
-    assert result.stderr.strip().splitlines()[-1].startswith("error: batch_size=6 must be a mult")
+    assert result.stderr.strip().splitlines()[-1].startswith(message)
     assert "Traceback" not in result.stderr
 
 
