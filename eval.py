@@ -309,7 +309,7 @@ def main(_: list[str]) -> None:
         if flags.FLAGS.write_inputs:
             write_inputs(output / "inputs.npz", task)
         results = evaluate(methods, external, predictor, bind, predict, task, config, output)
-    except (ValueError, FileNotFoundError, ConnectionError) as error:
+    except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
 
     summary = summarise(results)

@@ -302,7 +302,7 @@ def main(_: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)  # Orbax reports every file
     try:
         train(flags.FLAGS.config, pathlib.Path(flags.FLAGS.workdir))
-    except (ValueError, FileNotFoundError, ConnectionError, FloatingPointError) as error:
+    except (ValueError, OSError, FloatingPointError) as error:
         sys.exit(f"error: {error}")
 
 

@@ -177,15 +177,16 @@ def test_killed_runs_end_with_the_parameters_of_an_uninterrupted_one(
 
 
 @pytest.mark.parametrize(
-    "setting, message",
+    "flag, message",
     [
-        ("batch_size=6", "error: batch_size=6 must be a mult"),
-        ("predictor.path=runs/misspelt", "error: 'runs/misspelt' is no local directory"),
+        ("--config.batch_size=6", "error: batch_size=6 must be a mult"),
+        ("--config.predictor.path=runs/misspelt", "error: 'runs/misspelt' is no local directory"),
+        (f"--workdir={__file__}", "error: [Errno 17] File exists"),
     ],
 )
-def test_wrong_settings_end_in_one_line(command, tmp_path, setting, message):
+def test_wrong_settings_end_in_one_line(command, tmp_path, flag, message):
     """Breaks if a wrong setting ends in a traceback."""
-    arguments = [*command("train.py", tmp_path), f"--config.{setting}"]
+    arguments = [*command("train.py", tmp_path), flag]
     environment = os.environ | {"HF_HUB_OFFLINE": "1"}  # the hub has nothing of that name, either
     result = subprocess.run(arguments, capture_output=True, text=True, timeout=120, env=environment)
     assert result.returncode == 1
