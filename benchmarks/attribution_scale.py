@@ -41,7 +41,7 @@ def main(_: list[str]) -> None:
         bind = predictors.from_checkpoint(predictor, config.predictor.fill)
         predict = tasks.make_prediction(bind, predictor.params)
         task = evaluating.load_task(predictor, predict, config)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     if any(explainer.budget is None for explainer in explainers):
         sys.exit("error: expected runs of FEX's default: no b was drawn for an explainer given")

@@ -31,7 +31,7 @@ def main(_: list[str]) -> None:
         bind = predictors.from_checkpoint(predictor, config.predictor.fill, config.text.removal)
         predict = tasks.make_prediction(bind, predictor.params)
         task = evaluating.load_task(predictor, predict, config)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     if len(predictor.labels) != 2:
         sys.exit(f"error: expected a classifier of two classes, got {len(predictor.labels)}")
