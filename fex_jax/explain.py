@@ -73,14 +73,14 @@ def load(path: str | pathlib.Path) -> "Explainer | TextExplainer":
         )
     predictor = pretrained.load(str(export / "predictor"))
     backbone = _BACKBONES[description["policy"]](**description["backbone"])
+    init, _ = functional_policy(backbone, predictor.config.num_classes)
+    shapes = jax.eval_shape(init, jax.random.key(0))
     weights = export / "explainer.safetensors"
     if step is None and weights.is_file():
-        params = traverse_util.unflatten_dict(load_file(weights), sep="/")
+        params = _read_weights(weights, shapes)
     else:
         from fex_jax import checkpoint  # Orbax takes seconds to import; an export needs none
 
-        init, _ = functional_policy(backbone, predictor.config.num_classes)
-        shapes = jax.eval_shape(init, jax.random.key(0))
         params = checkpoint.restore_params(export.parent / "checkpoints", shapes, step)
     earlier = {"removal": "mask", "contrastive": False}  # of exports that do not say so yet
     description = earlier | description
@@ -88,6 +88,20 @@ def load(path: str | pathlib.Path) -> "Explainer | TextExplainer":
     kind, own = (TextExplainer, ("unit", "removal")) if is_text else (Explainer, ("fill",))
     settings = {name: description[name] for name in ("method", "budget", "contrastive", *own)}
     return kind(predictor, backbone, params, **settings)
+
+
+def _read_weights(path: pathlib.Path, shapes: Params) -> Params:
+    """The network's parameters; another network's are refused."""
+    tensors, wanted = load_file(path), traverse_util.flatten_dict(shapes, sep="/")
+    for name in sorted(tensors.keys() | wanted.keys()):
+        came, expected = (getattr(x.get(name), "shape", None) for x in (tensors, wanted))
+        if came != expected:
+            raise ValueError(
+                f"{path} is of another network: {name} is {came or 'not there'}, expected "
+                f"{expected or 'none'}; train the explainer again, or load it with the version "
+                "that wrote it"
+            )
+    return traverse_util.unflatten_dict(tensors, sep="/")
 
 
 def save_description(

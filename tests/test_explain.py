@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import load_file, save_file
 
 from fex_jax import explain, scenes
 from fex_jax.models.policy import functional_policy, make_backbone
@@ -214,12 +216,21 @@ def test_a_corrupt_file_is_named(explainer, tmp_path):
 
 
 def test_load_says_what_is_missing(tmp_path, export):
-    """Breaks if a wrong folder, or an export of another format, ends in a traceback."""
+    """Breaks if a wrong folder, an export of another format or network ends in a traceback."""
     with pytest.raises(FileNotFoundError, match="holds no explainer"):
         explain.load(tmp_path)
     assert explain.load(export.parent).grid == (4, 4)  # the run's folder works as well
     (tmp_path / "explainer.json").write_text('{"format": 99}')
     with pytest.raises(ValueError, match="format 99"):
+        explain.load(tmp_path)
+    shutil.copytree(export, tmp_path, dirs_exist_ok=True)
+    weights = load_file(tmp_path / "explainer.safetensors")
+    kernel = weights["heads/map_in/kernel"]
+    save_file(weights | {"heads/map_in/kernel": kernel[:-1]}, tmp_path / "explainer.safetensors")
+    with pytest.raises(ValueError, match=r"map_in/kernel is \(15, 16\), expected \(16, 16\)"):
+        explain.load(tmp_path)
+    save_file(weights | {"more": kernel}, tmp_path / "explainer.safetensors")
+    with pytest.raises(ValueError, match="more is .* expected none"):
         explain.load(tmp_path)
 
 

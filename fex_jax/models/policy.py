@@ -19,17 +19,18 @@ _CLASSES_AT_ONCE = 16  # maps held in memory together by the paper's KL term
 class Heads(nnx.Module):
     """Map head on feature tokens, value head on the pooled token; three linear layers each.
 
-    With `skip` the map head's last layer reads the token beside the hidden layer.
+    A map head that reads more than `width` numbers of a feature reads them again in its last layer,
+    beside the hidden one.
     """
 
-    def __init__(self, width: int, num_classes: int, *, skip: bool = False, rngs: nnx.Rngs):
+    def __init__(self, width: int, num_classes: int, read: int, *, rngs: nnx.Rngs):
         def linear(features: int, scale: float = 1.0, inputs: int = width) -> Linear:
             init = nnx.initializers.variance_scaling(scale, "fan_in", "truncated_normal")
             return Linear(inputs, features, kernel_init=init, rngs=rngs)
 
-        self.map_in, self.map_mid = linear(width), linear(width)
+        self.map_in, self.map_mid = linear(width, inputs=read), linear(width)
         # λ starts near 1/2: every mask is explored
-        self.map_out = linear(num_classes, 0.01, 2 * width if skip else width)
+        self.map_out = linear(num_classes, 0.01, width if read == width else width + read)
         self.value_in, self.value_mid = linear(width), linear(width)
         self.value_out = linear(num_classes, 0.01)
 
@@ -63,8 +64,9 @@ class Policy(nnx.Module):
             case UNetConfig():
                 self.backbone = UNet(backbone, dtype=dtype, rngs=rngs)
         # Tokens that a linear head classifies say linearly much of what a map must.
-        self.skip = isinstance(backbone, ViTConfig) and backbone.classifies_patches
-        self.heads = Heads(backbone.hidden_size, num_classes, skip=self.skip, rngs=rngs)
+        self.reads_more = isinstance(backbone, ViTConfig) and backbone.classifies_patches
+        width = backbone.hidden_size
+        self.heads = Heads(width, num_classes, 5 * width if self.reads_more else width, rngs=rngs)
         self.config = backbone
 
     def __call__(
@@ -106,16 +108,45 @@ class Policy(nnx.Module):
         self, inputs: jax.Array | TokenBatch
     ) -> tuple[jax.Array, jax.Array, jax.Array | None]:
         """What the map head's last layer reads [B, N, D], the pooled token [B, D], valid."""
-        tokens = self.backbone(inputs).astype(jnp.float32)
-        if isinstance(inputs, TokenBatch):
-            features, valid = _mean_of_features(tokens, inputs.features)
-        else:
-            features, valid = tokens[:, self.config.num_prefix_tokens :], None
+        tokens, features, valid = self._read(inputs)
         hidden = jax.nn.relu(self.heads.map_in(features))
         hidden = jax.nn.relu(self.heads.map_mid(hidden))
-        if self.skip:
-            hidden = jnp.concatenate([hidden, features], -1)  # [B, N, 2 D]
+        if self.reads_more:
+            hidden = jnp.concatenate([hidden, features], -1)  # [B, N, 6 D]
         return hidden, tokens[:, 0], valid
+
+    def _read(
+        self, inputs: jax.Array | TokenBatch
+    ) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+        """Tokens [B, T, D], what the map head reads of each feature [B, N, D or 5 D], valid."""
+        if self.reads_more:
+            return *self._read_more(inputs), None
+        tokens = self.backbone(inputs).astype(jnp.float32)
+        if isinstance(inputs, TokenBatch):
+            return tokens, *_mean_of_features(tokens, inputs.features)
+        return tokens, tokens[:, self.config.num_prefix_tokens :], None
+
+    def _read_more(self, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Tokens [B, T, D], and of each patch [B, N, 5 D]: its token, what the classifier's head
+        reads (CLS and the mean patch token), and its token at 1/2 and 3/4 of the depth, normalised.
+        """
+        inner = []  # what each block reads
+
+        def keep(name: str, value: jax.Array) -> jax.Array:
+            if name == "hidden":
+                inner.append(value)
+            return value
+
+        tokens = self.backbone(images, keep).astype(jnp.float32)
+        first, depth = self.config.num_prefix_tokens, self.config.num_layers
+        patches = tokens[:, first:]
+        earlier = [
+            jax.nn.standardize(inner[block][:, first:].astype(jnp.float32))
+            for block in (depth // 2, depth * 3 // 4)
+        ]
+        everywhere = jnp.concatenate([tokens[:, :1], patches.mean(1, keepdims=True)], -1)
+        everywhere = jnp.broadcast_to(everywhere, (*patches.shape[:2], everywhere.shape[-1]))
+        return tokens, jnp.concatenate([patches, everywhere, *earlier], -1)
 
     def _maps(self, hidden: jax.Array, targets: jax.Array) -> jax.Array:
         """[B, N, D] and [B, T] → z of the target classes only, [B, T, N]."""

@@ -207,7 +207,6 @@ class Block(nnx.Module):
             self.scale1 = self.scale2 = None
 
     def __call__(self, tokens: jax.Array, tap: Tap = no_tap) -> jax.Array:
-        tokens = tap("hidden", tokens)
         update = self.attention(tap("norm1", self.norm1(tokens)), tap)
         tokens = tokens + (self.scale1(update) if self.scale1 else update)
         update = self.mlp(self.norm2(tokens))
@@ -247,8 +246,8 @@ class ViT(nnx.Module):
     def __call__(self, images: jax.Array, tap: Tap = no_tap) -> jax.Array:
         run = nnx.remat(Block.__call__, static_argnums=2) if self.remat else Block.__call__
         tokens = self.embed(images)
-        for block in self.blocks:
-            tokens = run(block, tokens, tap)
+        for block in self.blocks:  # tapped out here, where `remat` lets values out
+            tokens = run(block, tap("hidden", tokens), tap)
         return tap("output", self.norm(tokens))
 
     def embed(self, images: jax.Array) -> jax.Array:

@@ -1,5 +1,7 @@
 """The explainer network: one map costs one column, whichever backbone."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -45,6 +47,29 @@ def test_one_map_and_the_class_means_equal_all_maps(backbone):
     by_hand = logits[:, 0] - jnp.einsum("bk,bkn->bn", p, maps)
     np.testing.assert_allclose(contrasted[:, 0], by_hand, rtol=1e-4, atol=1e-5)
     assert values.shape == (3, 2) and len(np.unique(values)) == 5  # the last class stands twice
+
+
+@pytest.mark.parametrize("remat", [False, True])
+def test_what_dinov2s_map_head_reads(remat):
+    """Breaks if a patch is read beside another image's or patch's tokens, or of other blocks, or if
+    recomputed blocks do not let them out."""
+    config = dataclasses.replace(DINOV2, num_layers=4)
+    init, bind = functional_policy(config, 7, remat=remat)
+    params = random_params(init)
+    policy, seen = bind(params), []
+    plain = functional_policy(config, 7)[1](params).backbone
+    tokens = plain(IMAGES, lambda name, x: (seen.append(x), x)[1] if name == "hidden" else x)
+    policy.heads.map_in = policy.heads.map_mid = lambda x: x[..., :16]
+    read = policy._hidden(IMAGES)[0][..., 16:]  # [3, 16, 5 · 16], beside the hidden layer
+    mean = tokens[:, 1:].mean(1)
+    for image, patch in [(0, 0), (1, 5), (2, 15)]:
+        earlier = [seen[block][image, 1 + patch] for block in (2, 3)]
+        earlier = [(x - x.mean()) / jnp.sqrt(x.var() + 1e-5) for x in earlier]
+        expected = [tokens[image, 1 + patch], tokens[image, 0], mean[image], *earlier]
+        np.testing.assert_allclose(read[image, patch], jnp.concatenate(expected), atol=1e-4)
+    targets = jnp.zeros((3, 1), int)
+    gradient = jax.jit(jax.grad(lambda params: bind(params).maps(IMAGES, targets).std()))(params)
+    assert float(jnp.abs(gradient["backbone"]["blocks"]["0"]["attention"]["query"]["kernel"]).max())
 
 
 def test_cost_hardly_depends_on_the_number_of_classes():
