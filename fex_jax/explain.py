@@ -25,9 +25,9 @@ from fex_jax import predictors, pretrained
 from fex_jax.answers import mirrored
 from fex_jax.attributions.kernel_shap import normalize
 from fex_jax.explain_text import TextExplainer
-from fex_jax.models import Params
+from fex_jax.models import Params, shapes
 from fex_jax.models.bert import BertConfig
-from fex_jax.models.policy import Backbone, functional_policy
+from fex_jax.models.policy import Backbone, Policy, functional_policy
 from fex_jax.models.unet import UNetConfig
 from fex_jax.models.vit import ViTConfig
 from fex_jax.refine import refine_scores
@@ -73,15 +73,15 @@ def load(path: str | pathlib.Path) -> "Explainer | TextExplainer":
         )
     predictor = pretrained.load(str(export / "predictor"))
     backbone = _BACKBONES[description["policy"]](**description["backbone"])
-    init, _ = functional_policy(backbone, predictor.config.num_classes)
-    shapes = jax.eval_shape(init, jax.random.key(0))
+    num_classes = predictor.config.num_classes
+    wanted = shapes(lambda rngs: Policy(backbone, num_classes, rngs=rngs))
     weights = export / "explainer.safetensors"
     if step is None and weights.is_file():
-        params = _read_weights(weights, shapes)
+        params = _read_weights(weights, wanted)
     else:
         from fex_jax import checkpoint  # Orbax takes seconds to import; an export needs none
 
-        params = checkpoint.restore_params(export.parent / "checkpoints", shapes, step)
+        params = checkpoint.restore_params(export.parent / "checkpoints", wanted, step)
     earlier = {"removal": "mask", "contrastive": False}  # of exports that do not say so yet
     description = earlier | description
     is_text = isinstance(predictor, pretrained.TextCheckpoint)
@@ -90,9 +90,9 @@ def load(path: str | pathlib.Path) -> "Explainer | TextExplainer":
     return kind(predictor, backbone, params, **settings)
 
 
-def _read_weights(path: pathlib.Path, shapes: Params) -> Params:
-    """The network's parameters; another network's are refused."""
-    tensors, wanted = load_file(path), traverse_util.flatten_dict(shapes, sep="/")
+def _read_weights(path: pathlib.Path, wanted: Params) -> Params:
+    """The parameters of the network whose shapes are `wanted`; another network's are refused."""
+    tensors, wanted = load_file(path), traverse_util.flatten_dict(wanted, sep="/")
     for name in sorted(tensors.keys() | wanted.keys()):
         came, expected = (getattr(x.get(name), "shape", None) for x in (tensors, wanted))
         if came != expected:
