@@ -222,10 +222,10 @@ def test_small_images_stay_sharp(tmp_path):
 
 def test_results_table_shows_missing_metrics(tmp_path):
     """Breaks if the columns shift when a method lacks a metric of another."""
-    results = {"FEX": {"AUC": "0.32"}, "RISE": {"AUC": "0.50", "mIoU": "0.30"}}
+    results = {"FEX": {"AUC": "0.32 ± 0.01"}, "RISE": {"AUC": "0.50", "mIoU": "0.30"}}
     page = write(tmp_path / "gallery.html", [item()], results=results)
     cells = re.findall(r"<td>(.*?)</td>", page)
-    assert cells == ["0.32", "–", "0.50", "0.30"]
+    assert cells == ["0.32 <small>± 0.01</small>", "–", "0.50", "0.30"]
 
 
 @pytest.mark.parametrize(
