@@ -30,6 +30,7 @@ from fex_jax.models.bert import BertConfig
 from fex_jax.models.policy import Backbone, Policy, functional_policy
 from fex_jax.models.unet import UNetConfig
 from fex_jax.models.vit import ViTConfig
+from fex_jax.pretrained.rules import differences
 from fex_jax.refine import refine_scores
 from fex_jax.targets import Target, class_numbers
 
@@ -92,15 +93,13 @@ def load(path: str | pathlib.Path) -> "Explainer | TextExplainer":
 
 def _read_weights(path: pathlib.Path, wanted: Params) -> Params:
     """The parameters of the network whose shapes are `wanted`; another network's are refused."""
-    tensors, wanted = load_file(path), traverse_util.flatten_dict(wanted, sep="/")
-    for name in sorted(tensors.keys() | wanted.keys()):
-        came, expected = (getattr(x.get(name), "shape", None) for x in (tensors, wanted))
-        if came != expected:
-            raise ValueError(
-                f"{path} is of another network: {name} is {came or 'not there'}, expected "
-                f"{expected or 'none'}; train the explainer again, or load it with the version "
-                "that wrote it"
-            )
+    tensors = load_file(path)
+    expected = {k: leaf.shape for k, leaf in traverse_util.flatten_dict(wanted, sep="/").items()}
+    if problems := differences(tensors, expected):
+        raise ValueError(
+            f"{path} is of another network: {'; '.join(problems)}. Train the explainer again, or "
+            "load it with the version that wrote it"
+        )
     return traverse_util.unflatten_dict(tensors, sep="/")
 
 

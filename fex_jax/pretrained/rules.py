@@ -68,7 +68,13 @@ def from_hf(
         expected[hf_name] = shape
         if hf_name in tensors and tensors[hf_name].shape == shape:
             params[name] = rule.from_hf(tensors[hf_name].astype(np.float32))
-    _check(tensors, expected, config.family, ignored, source)
+    if problems := differences(tensors, expected, ignored):
+        raise ValueError(
+            f"the tensors in {source} do not fit its config.json:\n  "
+            + "\n  ".join(problems)
+            + f"\nIs it one of {' or '.join(ARCHITECTURES[config.family])}, unmodified? If so, "
+            "load it with transformers and save it again with save_pretrained"
+        )
     return traverse_util.unflatten_dict(params, sep="/")
 
 
@@ -80,20 +86,17 @@ def _find(name: str, rules: Sequence[Rule], family: str) -> tuple[Rule, str]:
     raise ValueError(f"parameter {name!r} is not one of a {family} classifier")
 
 
-def _check(
-    tensors: dict[str, np.ndarray],
-    expected: dict[str, tuple[int, ...]],
-    family: str,
-    ignored: str,
-    source: Path,
-) -> None:
+def differences(
+    tensors: dict[str, np.ndarray], expected: dict[str, tuple[int, ...]], ignored: str = ""
+) -> list[str]:
+    """Tensors that are missing, misshapen, or extra and not `ignored`, a regex; a line a kind."""
     extra = [k for k in tensors if k not in expected and not re.fullmatch(ignored, k)]
     misshapen = [
         f"{k} is {list(tensors[k].shape)}, expected {list(shape)}"
         for k, shape in expected.items()
         if k in tensors and tensors[k].shape != shape
     ]
-    problems = [
+    return [
         f"{len(keys)} {kind}: " + "; ".join(keys[:5]) + ("; ..." if len(keys) > 5 else "")
         for kind, keys in (
             ("missing", [k for k in expected if k not in tensors]),
@@ -102,10 +105,3 @@ def _check(
         )
         if keys
     ]
-    if problems:
-        raise ValueError(
-            f"the tensors in {source} do not fit its config.json:\n  "
-            + "\n  ".join(problems)
-            + f"\nIs it one of {' or '.join(ARCHITECTURES[family])}, unmodified? If so, load it "
-            "with transformers and save it again with save_pretrained"
-        )
