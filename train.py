@@ -219,7 +219,11 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     # The policy, its optimiser and where their arrays live.
     backbone = make_backbone(config.policy, predictor.config)
     init, network = functional_policy(
-        backbone, predictor.config.num_classes, jnp.dtype(config.dtype), config.remat
+        backbone,
+        predictor.config.num_classes,
+        jnp.dtype(config.dtype),
+        config.remat,
+        config.map_head,
     )
     optimizer = make_optimizer(config, num_steps)
     frozen = jax.device_put(queried.params, sharding.split_parameters(queried.params, mesh))
@@ -249,6 +253,7 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
             budget=-objective.budget_range if draws_budget else None,
             # Of two classes one's map is the other's mirrored: a contrast would add but noise.
             contrastive=draws_budget and objective.learns_f and predictor.config.num_classes > 2,
+            map_head=config.map_head,
             fill=config.predictor.fill,
             unit=config.text.unit,
             removal=config.text.removal,

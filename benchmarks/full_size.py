@@ -44,7 +44,9 @@ def main(_: list[str]) -> None:
     labels = tuple(map(str, range(VIT_B16.num_classes)))
     predictor = pretrained.Checkpoint(VIT_B16, weights, labels, Preprocessing())
     backbone = make_backbone(config.policy, VIT_B16)
-    init, network = functional_policy(backbone, 1000, jnp.dtype(config.dtype), config.remat)
+    init, network = functional_policy(
+        backbone, 1000, jnp.dtype(config.dtype), config.remat, config.map_head
+    )
     optimizer = train.make_optimizer(config, num_steps=1000)
     state = jax.eval_shape(train.make_initial_state(config, init, optimizer), weights)
     images = jax.ShapeDtypeStruct((config.batch_size, 224, 224, 3), jnp.uint8)

@@ -49,8 +49,9 @@ def main(_: list[str]) -> None:
     methods = {}
     for name, kind in (("fex", "vit"), ("fex, U-Net", "unet")):
         backbone = make_backbone(kind, vit)
-        draw, _ = functional_policy(backbone, vit.num_classes)
-        explainer = explain.Explainer(predictor, backbone, draw(jax.random.key(1)))
+        head = config.map_head
+        draw, _ = functional_policy(backbone, vit.num_classes, map_head=head)
+        explainer = explain.Explainer(predictor, backbone, draw(jax.random.key(1)), map_head=head)
         methods[name] = evaluation.trained(explainer)
     options = config.attributions.to_dict()
     for name in _METHODS.value:

@@ -83,6 +83,8 @@ def get_config(preset: str = "contrast") -> ml_collections.ConfigDict:
     config.text.removal = "mask"  # a removed feature becomes [MASK]; or "delete" from attention
 
     config.policy = "vit"  # the predictor's architecture and weights; or "unet"
+    # What a ViT's map head reads of a patch: its "token", as published, or more, "wide".
+    config.map_head = "wide" if preset == "contrast" else "token"
 
     config.objective = ml_collections.ConfigDict(_PRESETS[preset])
     config.objective.num_updates = 4
@@ -123,6 +125,7 @@ def get_config(preset: str = "contrast") -> ml_collections.ConfigDict:
 def fastshap(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     """The same experiment with FastSHAP's objective; 12 queries an image, FEX's default has 11."""
     config.method = "fastshap"
+    config.map_head = "token"  # a wide one gives it worse maps: docs/details.md
     config.objective = ml_collections.ConfigDict()
     config.objective.targets = "sampled"  # argmax, sampled from f(x), or uniform
     config.objective.num_targets = 1  # as published; FEX's default has 10

@@ -27,7 +27,7 @@ from fex_jax.attributions.kernel_shap import normalize
 from fex_jax.explain_text import TextExplainer
 from fex_jax.models import Params, shapes
 from fex_jax.models.bert import BertConfig
-from fex_jax.models.policy import Backbone, Policy, functional_policy
+from fex_jax.models.policy import Backbone, MapHead, Policy, functional_policy
 from fex_jax.models.unet import UNetConfig
 from fex_jax.models.vit import ViTConfig
 from fex_jax.pretrained.rules import differences
@@ -75,7 +75,11 @@ def load(path: str | pathlib.Path) -> "Explainer | TextExplainer":
     predictor = pretrained.load(str(export / "predictor"))
     backbone = _BACKBONES[description["policy"]](**description["backbone"])
     num_classes = predictor.config.num_classes
-    wanted = shapes(lambda rngs: Policy(backbone, num_classes, rngs=rngs))
+    # Exports that do not say so yet have these.
+    earlier = {"removal": "mask", "contrastive": False, "map_head": "token"}
+    description = earlier | description
+    map_head = description["map_head"]
+    wanted = shapes(lambda rngs: Policy(backbone, num_classes, map_head=map_head, rngs=rngs))
     weights = export / "explainer.safetensors"
     if step is None and weights.is_file():
         params = _read_weights(weights, wanted)
@@ -83,10 +87,9 @@ def load(path: str | pathlib.Path) -> "Explainer | TextExplainer":
         from fex_jax import checkpoint  # Orbax takes seconds to import; an export needs none
 
         params = checkpoint.restore_params(export.parent / "checkpoints", wanted, step)
-    earlier = {"removal": "mask", "contrastive": False}  # of exports that do not say so yet
-    description = earlier | description
     is_text = isinstance(predictor, pretrained.TextCheckpoint)
-    kind, own = (TextExplainer, ("unit", "removal")) if is_text else (Explainer, ("fill",))
+    kind = TextExplainer if is_text else Explainer
+    own = ("unit", "removal") if is_text else ("fill", "map_head")
     settings = {name: description[name] for name in ("method", "budget", "contrastive", *own)}
     return kind(predictor, backbone, params, **settings)
 
@@ -111,6 +114,7 @@ def save_description(
     method: str = "fex",
     budget: float | None = None,
     contrastive: bool = False,
+    map_head: MapHead = "token",
     fill: float = 0.0,
     unit: str = "word",
     removal: str = "mask",
@@ -128,6 +132,7 @@ def save_description(
         "method": method,
         "budget": budget,
         "contrastive": contrastive,
+        "map_head": map_head,
         "fill": fill,
         "unit": unit,
         "removal": removal,
@@ -151,6 +156,7 @@ class Explainer:
     method: str = "fex"  # or "fastshap"
     budget: float | None = None  # mean logit of λ, where training drew it; None: the policy's own
     contrastive: bool = False  # a map says why its class and not another; see `Policy.maps`
+    map_head: MapHead = "token"
     fill: float = 0.0  # what a removed patch becomes
 
     @property
@@ -230,7 +236,8 @@ class Explainer:
 
     def maps(self, params: Params, pixels: jax.Array, classes: jax.Array) -> jax.Array:
         """The network alone, jittable: pixels in 0..255, classes [B, k] → scores [B, k, N]."""
-        _, network = functional_policy(self.backbone, self.predictor.config.num_classes)
+        num_classes = self.predictor.config.num_classes
+        _, network = functional_policy(self.backbone, num_classes, map_head=self.map_head)
         images = self.predictor.preprocessing.normalize(pixels)
         scores = network(params).maps(images, classes, contrastive=self.contrastive)
         if self.budget is not None:

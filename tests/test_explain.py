@@ -69,6 +69,16 @@ def test_a_contrasted_map_survives_the_export(export, predictor, tmp_path):
     np.testing.assert_allclose(explain.load(tmp_path)(PIXELS).logits, plain(PIXELS).logits)
 
 
+def test_a_wide_map_head_survives_the_export(predictor, tmp_path):
+    """Breaks if an export forgets what its map head reads, and no longer fits its weights."""
+    backbone = make_backbone("vit", predictor.config)
+    params = random_params(functional_policy(backbone, 10, map_head="wide")[0])
+    explain.save_description(tmp_path, predictor, backbone, budget=-3.0, map_head="wide")
+    explain.save_weights(tmp_path, params)
+    made = explain.Explainer(predictor, backbone, params, budget=-3.0, map_head="wide")
+    np.testing.assert_array_equal(explain.load(tmp_path)(PIXELS).logits, made(PIXELS).logits)
+
+
 def test_batch_size_does_not_matter_and_compiles_once(export):
     """Breaks if padding leaks into the maps, or a short batch compiles again."""
     explainer = explain.load(export)

@@ -246,6 +246,7 @@ def test_a_frozen_backbone_stays_the_predictors(predictor_directory, imagenet, t
     train.train(config, tmp_path)
     explainer = explain.load(tmp_path)
     assert (explainer.budget, explainer.contrastive) == (-3, True)
+    assert explainer.map_head == "wide"
     trained = explainer.params
     jax.tree.map(
         np.testing.assert_array_equal,

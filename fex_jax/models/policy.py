@@ -1,6 +1,7 @@
 """The explainer network g and its critic v on top of any backbone that yields tokens."""
 
 from collections.abc import Callable
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ from fex_jax.models.unet import UNet, UNetConfig
 from fex_jax.models.vit import Linear, ViT, ViTConfig
 
 Backbone = ViTConfig | UNetConfig | BertConfig
+MapHead = Literal["token", "wide"]
 _CLASSES_AT_ONCE = 16  # maps held in memory together by the paper's KL term
 
 
@@ -45,6 +47,9 @@ class Policy(nnx.Module):
     The last layer of the map head is linear, z_ik = w_k · h_i + b_k. So one class's map needs one
     column of w, and the mean map of all classes is w · mean_i h_i: no method but the paper's KL
     form ever computes all K maps, and K = 1000 costs what K = 10 does.
+
+    The map head reads of a feature its "token", as published, or, "wide", of a ViT's patch also
+    what says which class it is about and where; other backbones have no wide one.
     """
 
     def __init__(
@@ -52,10 +57,13 @@ class Policy(nnx.Module):
         backbone: Backbone,
         num_classes: int,
         *,
+        map_head: MapHead = "token",
         dtype: jnp.dtype = jnp.float32,
         remat: bool = False,
         rngs: nnx.Rngs,
     ):
+        if map_head not in get_args(MapHead):
+            raise ValueError(f"map_head {map_head!r} is unknown; choose token or wide")
         match backbone:
             case ViTConfig():
                 self.backbone = ViT(backbone, dtype=dtype, remat=remat, rngs=rngs)
@@ -63,8 +71,7 @@ class Policy(nnx.Module):
                 self.backbone = Bert(backbone, dtype=dtype, remat=remat, rngs=rngs)
             case UNetConfig():
                 self.backbone = UNet(backbone, dtype=dtype, rngs=rngs)
-        # Tokens that a linear head classifies say linearly much of what a map must.
-        self.reads_more = isinstance(backbone, ViTConfig) and backbone.classifies_patches
+        self.reads_more = map_head == "wide" and isinstance(backbone, ViTConfig)
         width = backbone.hidden_size
         self.heads = Heads(width, num_classes, 5 * width if self.reads_more else width, rngs=rngs)
         self.config = backbone
@@ -127,8 +134,8 @@ class Policy(nnx.Module):
         return tokens, tokens[:, self.config.num_prefix_tokens :], None
 
     def _read_more(self, images: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Tokens [B, T, D], and of each patch [B, N, 5 D]: its token, what the classifier's head
-        reads (CLS and the mean patch token), and its token at 1/2 and 3/4 of the depth, normalised.
+        """Tokens [B, T, D], and of each patch [B, N, 5 D]: its token, which class it is about (CLS
+        and the mean patch token), and where, its token at 1/2 and 3/4 of the depth, normalised.
         """
         inner = []  # what each block reads
 
@@ -193,8 +200,11 @@ def functional_policy(
     num_classes: int,
     dtype: jnp.dtype = jnp.float32,
     remat: bool = False,
+    map_head: MapHead = "token",
 ) -> tuple[Callable[[jax.Array], Params], Callable[[Params], Policy]]:
     """init(key) → params, and bind(params) → a `Policy` with them."""
     return functional(
-        lambda rngs: Policy(backbone, num_classes, dtype=dtype, remat=remat, rngs=rngs)
+        lambda rngs: Policy(
+            backbone, num_classes, map_head=map_head, dtype=dtype, remat=remat, rngs=rngs
+        )
     )

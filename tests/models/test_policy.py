@@ -21,17 +21,18 @@ UNET = UNetConfig(16, 4, hidden_size=16)
 IMAGES = np.random.default_rng(0).normal(size=(3, 16, 16, 3)).astype(np.float32)
 
 
-def build(backbone, num_classes=7):
-    init, bind = functional_policy(backbone, num_classes)
+def build(backbone, num_classes=7, map_head="token"):
+    init, bind = functional_policy(backbone, num_classes, map_head=map_head)
     return bind(random_params(init))
 
 
+@pytest.mark.parametrize("map_head", ["token", "wide"])
 @pytest.mark.parametrize(
     "backbone", [VIT, DEIT, DINOV2, UNET], ids=["vit", "deit", "dinov2", "unet"]
 )
-def test_one_map_and_the_class_means_equal_all_maps(backbone):
+def test_one_map_and_the_class_means_equal_all_maps(backbone, map_head):
     """Breaks if the short cuts through the linear last layer differ from computing every map."""
-    policy = build(backbone)
+    policy = build(backbone, map_head=map_head)
     targets = jnp.array([[2, 5], [0, 2], [6, 6]])
     every = jnp.broadcast_to(jnp.arange(7), (3, 7))
     maps = policy.maps(IMAGES, every)  # [3, 7, 16]
@@ -49,23 +50,28 @@ def test_one_map_and_the_class_means_equal_all_maps(backbone):
     assert values.shape == (3, 2) and len(np.unique(values)) == 5  # the last class stands twice
 
 
-@pytest.mark.parametrize("remat", [False, True])
-def test_what_dinov2s_map_head_reads(remat):
+@pytest.mark.parametrize(
+    "backbone, remat",
+    [(VIT, False), (DEIT, False), (DINOV2, False), (DINOV2, True)],
+    ids=["vit", "deit", "dinov2", "remat"],
+)
+def test_what_a_wide_map_head_reads(backbone, remat):
     """Breaks if a patch is read beside another image's or patch's tokens, or of other blocks, or if
     recomputed blocks do not let them out."""
-    config = dataclasses.replace(DINOV2, num_layers=4)
-    init, bind = functional_policy(config, 7, remat=remat)
+    config = dataclasses.replace(backbone, num_layers=4)
+    first = config.num_prefix_tokens
+    init, bind = functional_policy(config, 7, remat=remat, map_head="wide")
     params = random_params(init)
     policy, seen = bind(params), []
-    plain = functional_policy(config, 7)[1](params).backbone
+    plain = functional_policy(config, 7, map_head="wide")[1](params).backbone
     tokens = plain(IMAGES, lambda name, x: (seen.append(x), x)[1] if name == "hidden" else x)
     policy.heads.map_in = policy.heads.map_mid = lambda x: x[..., :16]
     read = policy._hidden(IMAGES)[0][..., 16:]  # [3, 16, 5 · 16], beside the hidden layer
-    mean = tokens[:, 1:].mean(1)
+    mean = tokens[:, first:].mean(1)
     for image, patch in [(0, 0), (1, 5), (2, 15)]:
-        earlier = [seen[block][image, 1 + patch] for block in (2, 3)]
+        earlier = [seen[block][image, first + patch] for block in (2, 3)]
         earlier = [(x - x.mean()) / jnp.sqrt(x.var() + 1e-5) for x in earlier]
-        expected = [tokens[image, 1 + patch], tokens[image, 0], mean[image], *earlier]
+        expected = [tokens[image, first + patch], tokens[image, 0], mean[image], *earlier]
         np.testing.assert_allclose(read[image, patch], jnp.concatenate(expected), atol=1e-4)
     targets = jnp.zeros((3, 1), int)
     gradient = jax.jit(jax.grad(lambda params: bind(params).maps(IMAGES, targets).std()))(params)
@@ -112,6 +118,8 @@ def test_make_backbone():
     assert make_backbone("unet", VIT).grid == VIT.grid
     with pytest.raises(ValueError, match="choose vit or unet"):
         make_backbone("resnet", VIT)
+    with pytest.raises(ValueError, match="choose token or wide"):
+        build(VIT, map_head="broad")
     bert = tiny_text.config()
     assert make_backbone("bert", bert) is bert
     with pytest.raises(ValueError, match="choose bert"):
