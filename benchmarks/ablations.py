@@ -44,6 +44,7 @@ CHOICES = {
     "4,800 scenes": "digit_scenes --config.data.limit=4800",
     "19,200 scenes": "digit_scenes --config.data.limit=19200",
     "argmax targets": "digit_scenes --config.objective.targets=argmax",
+    "patch's token": "digit_scenes --config.map_head=token",
     "U-Net": "digit_scenes --config.policy=unet",
     "learning rate / 4": "digit_scenes --config.optimizer.learning_rate=2.5e-4",
     "learning rate × 4": "digit_scenes --config.optimizer.learning_rate=4e-3",
@@ -86,6 +87,8 @@ def main(arguments: list[str]) -> None:
         for name in names
     }
     command = ["python", "benchmarks/ablations.py", *arguments[1:], f"--seeds={_SEEDS.value}"]
+    if _COMMON.value != _COMMON.default:
+        command.append(f"--common={_COMMON.value}")
     facts = {
         "Each": f"seeds {', '.join(map(str, range(_SEEDS.value)))}; {_COMMON.value}",
         "Scored on": f"{_IMAGES.value} validation inputs",

@@ -156,7 +156,7 @@ class Explainer:
     method: str = "fex"  # or "fastshap"
     budget: float | None = None  # mean logit of λ, where training drew it; None: the policy's own
     contrastive: bool = False  # a map says why its class and not another; see `Policy.maps`
-    map_head: MapHead = "token"
+    map_head: MapHead = "token"  # what it reads of a patch; see `Policy`
     fill: float = 0.0  # what a removed patch becomes
 
     @property
