@@ -144,10 +144,11 @@ def test_killed_runs_end_with_the_parameters_of_an_uninterrupted_one(
     # Other settings are refused, but for those that do not change the experiment.
     config = vit_imagenet.get_config()
     config.update_from_flattened_dict(overrides)
-    other = config.copy_and_resolve_references()
-    other.epochs = 4.0
-    with pytest.raises(ValueError, match="other settings of epochs"):
-        train.train(other, broken)
+    for setting, value in (("epochs", 4.0), ("map_head", "wide")):  # the latter: another network
+        other = config.copy_and_resolve_references()
+        other[setting] = value
+        with pytest.raises(ValueError, match=f"other settings of {setting}"):
+            train.train(other, broken)
 
     # The finished run is evaluated, and training it again changes nothing.
     evaluation = [*command("eval.py", broken), "--methods=random,rise", "--write_inputs"]
