@@ -239,10 +239,10 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     # Continue, or begin.
     workdir.mkdir(parents=True, exist_ok=True)
     manager = checkpoint.open_manager(workdir / "checkpoints", config.checkpoint.keep)
-    if manager.latest_step() is not None:  # first: another network's checkpoint does not even fit
+    if manager.latest_step() is not None:
         check_same_experiment(config, workdir / "config.json")
-    state = checkpoint.restore(manager, sharding.with_shardings(shapes, shardings))
-    if state is None:
+        state = checkpoint.restore(manager, sharding.with_shardings(shapes, shardings))
+    else:
         state = jax.jit(initial_state, out_shardings=shardings)(frozen)
         draws_budget = config.method == "fex" and objective.budget_range > 0
         explain.save_description(

@@ -46,10 +46,9 @@ def main(_: list[str]) -> None:
     bind = predictors.from_checkpoint(predictor)
     predict = tasks.make_prediction(bind, predictor.params)
 
-    methods = {}
+    methods, head = {}, config.map_head
     for name, kind in (("fex", "vit"), ("fex, U-Net", "unet")):
         backbone = make_backbone(kind, vit)
-        head = config.map_head
         draw, _ = functional_policy(backbone, vit.num_classes, map_head=head)
         explainer = explain.Explainer(predictor, backbone, draw(jax.random.key(1)), map_head=head)
         methods[name] = evaluation.trained(explainer)

@@ -51,11 +51,7 @@ def test_one_map_and_the_class_means_equal_all_maps(backbone, map_head):
     assert values.shape == (3, 2) and len(np.unique(values)) == 5  # the last class stands twice
 
 
-@pytest.mark.parametrize(
-    "backbone, remat",
-    [(DEIT, False), (DINOV2, True)],
-    ids=["deit", "remat"],
-)
+@pytest.mark.parametrize("backbone, remat", [(DEIT, False), (DINOV2, True)], ids=["deit", "remat"])
 def test_what_a_wide_map_head_reads(backbone, remat):
     """Breaks if a patch is read beside another image's or patch's tokens, or of other blocks, or if
     recomputed blocks do not let them out."""
