@@ -123,6 +123,7 @@ def evaluate(
         "batch_size": config.eval.batch_size,
         "seed": config.seed,
         "inputs": evaluation.digest(task.inputs),
+        "agreed": evaluation.digest(task.agreed),
         "predictor": evaluation.digest(predictor.params),
         "fill": config.predictor.fill,
         "removal": config.text.removal,
@@ -305,6 +306,9 @@ def main(_: list[str]) -> None:
         predict = tasks.make_prediction(bind, predictor.params)
         methods = choose_methods(flags.FLAGS.methods, explainers, bind, config, flags.FLAGS.refine)
         task = load_task(predictor, predict, config)
+        if len(task.pairs):
+            agreed = tasks.agreement(task, bind, predictor.params, config.eval.batch_size)
+            task = task._replace(agreed=agreed)
         output.mkdir(exist_ok=True)
         if flags.FLAGS.write_inputs:
             write_inputs(output / "inputs.npz", task)
@@ -327,7 +331,10 @@ def main(_: list[str]) -> None:
     if task.accuracy is not None:
         facts["Predictor's accuracy"] = f"{task.accuracy:.1%}"
     if len(task.pairs):
-        facts["Two-object scenes"] = f"{len(task.pairs)} show just the two most probable classes"
+        facts["Two-object scenes"] = (
+            f"{len(task.pairs)} show just the two most probable classes; in {task.agreed.sum()} f "
+            "itself finds each on its own object"
+        )
     facts["Versions"] = ", ".join(f"{name} {version(name)}" for name in packages)
     facts["Device"] = f"{jax.devices()[0].device_kind}, {platform.machine()}"
     results_json = {

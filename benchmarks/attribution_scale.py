@@ -47,6 +47,7 @@ def main(_: list[str]) -> None:
         sys.exit("error: expected runs of FEX's default: no b was drawn for an explainer given")
     if not len(task.pairs):
         sys.exit(f"error: {config.data.name} shows no two objects that are f's first two guesses")
+    task = task._replace(agreed=tasks.agreement(task, bind, predictor.params, size))
     scales = {
         "softmax z": jax.nn.softmax,
         **{f"λ, b = {b}": lambda z, b=b: jax.nn.sigmoid(z + b) for b in _SHIFTS},
@@ -69,7 +70,10 @@ def main(_: list[str]) -> None:
         one_right["λ_A − λ_B"].append(_one_right(lam - lam[:, ::-1], task))
     print(report.console({name: report.over_seeds(runs) for name, runs in found.items()}, {}))
     print(f"{config.data.name}, {task.size} {config.data.eval_split} scenes")
-    print(f"One map larger on its own object, {len(task.pairs)} scenes with two:")
+    print(
+        f"{len(task.pairs)} show f's first two guesses as objects; in {task.agreed.sum()} f finds "
+        "each class on its own object. How often one map is larger on its own:"
+    )
     for name, runs in one_right.items():
         spread = f" ± {np.std(runs, ddof=1):.3f}" if len(runs) > 1 else ""
         print(f"  {name:10} {np.mean(runs):.3f}{spread}")

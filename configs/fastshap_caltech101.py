@@ -11,4 +11,6 @@ from configs import common, dinov2_caltech101
 
 
 def get_config() -> ml_collections.ConfigDict:
-    return common.fastshap(dinov2_caltech101.get_config())
+    config = common.fastshap(dinov2_caltech101.get_config())
+    config.optimizer.learning_rate = 3e-4  # that of FEX is halved for its wider head
+    return config

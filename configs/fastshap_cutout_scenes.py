@@ -11,4 +11,6 @@ from configs import common, cutout_scenes
 
 
 def get_config() -> ml_collections.ConfigDict:
-    return common.fastshap(cutout_scenes.get_config())
+    config = common.fastshap(cutout_scenes.get_config())
+    config.optimizer.learning_rate = 3e-4  # that of FEX is halved for its wider head
+    return config

@@ -249,6 +249,8 @@ def _of_pairs(scores: np.ndarray, task: Task, logits: bool) -> dict[str, np.ndar
         scenes == 1 + classes[task.pairs][:, None, None] for classes in (task.targets, task.second)
     )
     found = {"class_specific": np.asarray(metrics.class_specificity(first, second, own, other))}
+    if task.agreed.any():
+        found["class_faithful"] = found["class_specific"][task.agreed]
     for name, metric in (("pointing", metrics.pointing_game), ("mass", metrics.attribution_mass)):
         both = metric(first, own, other), metric(second, other, own)
         found[name] = np.stack(both, -1).mean(-1)

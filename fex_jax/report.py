@@ -16,6 +16,7 @@ COLUMNS = {
     "map": ("mAP", True),
     "miou": ("mIoU", True),
     "class_specific": ("Both maps right", True),
+    "class_faithful": ("… where f agrees", True),
     "pointing": ("Pointing", True),
     "mass": ("Mass on own", True),
     "token_ap": ("Token AP", True),

@@ -8,10 +8,12 @@ from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
 from fex_jax import data, metrics, predictors, pretrained, text_data, tokens
+from fex_jax.answers import ask, log_odds
 
 Predictor = pretrained.Checkpoint | pretrained.TextCheckpoint
 Bind = Callable[[Any, Any], tuple[predictors.Model, Any]]  # `predictors.from_checkpoint`
@@ -40,6 +42,7 @@ class Task(NamedTuple):
     reference: np.ndarray  # [n] the class that counts as correct
     segmentation: np.ndarray | None = None  # [n, S, S] 0 or 1 + class of the object at each pixel
     pairs: np.ndarray = np.zeros(0, int)  # [P] scenes that show just the two most probable classes
+    agreed: np.ndarray = np.zeros(0, bool)  # [P] of them, where f finds each class on its object
     documents: list[Document] | None = None  # of texts
 
     @property
@@ -144,6 +147,33 @@ def _answers(
         "second": pair[:, -1],
         "reference": known if protocol.reference == "label" else pair[:, 0],
     }
+
+
+def agreement(task: Task, bind: Bind, params: Any, batch_size: int) -> np.ndarray:
+    """Of scenes with two objects, whether f itself finds each class on its own object: bool [P].
+
+    That is, c_y(m) = h(m⊙x) − h((1−m)⊙x), the score FEX maximises, with h the log-odds of f_y, is
+    larger of the patches of y's object than of the other's, for both classes y. A patch belongs to
+    the object that has most of its pixels. Where f takes a class from the other object, as a shirt
+    from a T-shirt, a map that prefers the class's own object is not faithful.
+    """
+    scenes, (rows, cols) = task.segmentation[task.pairs], task.grid
+    classes = np.stack([task.targets, task.second], 1)[task.pairs]
+    pixels = scenes[:, None] == 1 + classes[:, :, None, None]
+    cells = pixels.reshape(*classes.shape, rows, scenes.shape[1] // rows, cols, -1).sum((3, 5))
+    patches = (cells == cells.max(1, keepdims=True)) & (cells > 0)
+
+    @jax.jit
+    def own(params: Any, batch: Any, classes: jax.Array, patches: jax.Array) -> jax.Array:
+        model, inputs = bind(params, batch)
+        masks = jnp.moveaxis(patches.reshape(*classes.shape, -1), 1, 0)  # [2, B, N]
+        h = log_odds(ask(model.predict, model.mask, inputs, classes, jnp.stack([*masks, *~masks])))
+        contrast = h[:2] - h[2:]  # [objects, B, classes]
+        own_a = contrast[0, :, 0] > contrast[1, :, 0]
+        return own_a & (contrast[1, :, 1] > contrast[0, :, 1])
+
+    rows_of = jax.tree.map(lambda x: x[task.pairs], task.inputs), classes, patches
+    return in_batches(lambda part: own(params, *part), rows_of, batch_size, "two objects")
 
 
 def make_prediction(bind: Bind, params: Any) -> Predict:

@@ -44,6 +44,7 @@ def task(predictor, predict) -> tasks.Task:
         reference=pair[:, 0],
         segmentation=scenes,
         pairs=np.flatnonzero(tasks.both_shown(scenes, pair)),
+        agreed=np.array([False, True]),
     )
 
 
@@ -115,7 +116,8 @@ def test_statistics_reward_the_right_map(task, predictor, bind):
     pairs = np.stack([own[task.pairs], other], 1)
     found = evaluation.statistics(evaluation.Scores(own, pairs, {}), task, perturb, batch_size=4)
     assert found["positive_auc"].shape == (7,) and found["positive_correct"].shape == (7, 11)
-    np.testing.assert_array_equal(found["class_specific"], 1)
+    np.testing.assert_array_equal(found["class_specific"], [1, 1])
+    np.testing.assert_array_equal(found["class_faithful"], [1])
     np.testing.assert_array_equal(found["pointing"], 1)
     assert found["mass"].min() > 0.9
     swapped = evaluation.statistics(

@@ -1,9 +1,10 @@
 """What methods are compared on: classes, masks, and texts as the classifier sees them."""
 
+import jax
 import numpy as np
 import pytest
 
-from fex_jax import metrics, predictors, tasks, text_data
+from fex_jax import masking, metrics, predictors, tasks, text_data
 from tests import tiny_text
 
 
@@ -29,6 +30,46 @@ def test_both_shown():
     scenes = np.stack([pair, pair, single])
     shown = tasks.both_shown(scenes, np.array([[6, 2], [2, 5], [2, 6]]))
     np.testing.assert_array_equal(shown, [True, False, False])
+
+
+def test_agreement_is_whether_f_finds_each_class_on_its_own_object():
+    """Breaks if another object's patches are asked about, or one class's answer decides for both.
+
+    f's logit of class k is the sum of channel k, so what an object speaks for is drawn by hand.
+    """
+
+    def bind(params, images):
+        return (
+            predictors.Model(
+                predict=lambda x: jax.nn.softmax(x.sum((1, 2)) * params),
+                mask=lambda x, m: masking.patches(x, m.reshape(-1, 2, 2)),
+                grid=(2, 2),
+            ),
+            images,
+        )
+
+    scenes = np.zeros((4, 4, 4), np.uint8)
+    scenes[:, :2, :2], scenes[:, 2:, 2:] = 1, 2  # class 0 above, class 1 below
+    scenes[:, 1, 1] = 2  # a pixel of the other one's, of a patch that is mostly class 0's
+    images = np.zeros((4, 4, 4, 3), np.float32)
+    above, below = np.s_[:2, :2], np.s_[2:, 2:]
+    images[1][above][..., 0] = images[1][below][..., 1] = 1  # each for itself
+    images[2][above][..., 0] = images[2][above][..., 1] = 1  # the first speaks for both
+    images[3][above][..., 1] = images[3][below][..., 0] = 1  # each for the other
+    task = tasks.Task(
+        inputs=images,
+        grid=(2, 2),
+        labels=np.zeros(4, int),
+        names=("a", "b", "c"),
+        known=None,
+        accuracy=None,
+        targets=np.zeros(4, int),
+        second=np.ones(4, int),
+        reference=np.zeros(4, int),
+        segmentation=scenes,
+        pairs=np.array([1, 2, 3]),
+    )
+    np.testing.assert_array_equal(tasks.agreement(task, bind, 0.5, 2), [True, False, False])
 
 
 def test_texts_are_cut_as_the_classifier_sees_them(reviews):
