@@ -48,6 +48,7 @@ Explainer = explain.Explainer | explain.TextExplainer
 
 def load_task(
     predictor: tasks.Predictor,
+    bind: tasks.Bind,
     predict: tasks.Predict,
     config: ml_collections.ConfigDict,
 ) -> tasks.Task:
@@ -60,7 +61,7 @@ def load_task(
         options = {name: config.text[name] for name in ("max_length", "unit", "too_long")}
         return tasks.of_texts(predictor, predict, source, *common, **options)
     source = data.open_source(name, split, path, predictor.config.image_size)
-    return tasks.of_images(predictor, predict, source, *common)
+    return tasks.of_images(predictor, bind, predict, source, *common)
 
 
 def load_explainers(paths: Sequence[str | pathlib.Path]) -> list[Explainer]:
@@ -305,10 +306,7 @@ def main(_: list[str]) -> None:
         bind = predictors.from_checkpoint(predictor, config.predictor.fill, config.text.removal)
         predict = tasks.make_prediction(bind, predictor.params)
         methods = choose_methods(flags.FLAGS.methods, explainers, bind, config, flags.FLAGS.refine)
-        task = load_task(predictor, predict, config)
-        if len(task.pairs):
-            agreed = tasks.agreement(task, bind, predictor.params, config.eval.batch_size)
-            task = task._replace(agreed=agreed)
+        task = load_task(predictor, bind, predict, config)
         output.mkdir(exist_ok=True)
         if flags.FLAGS.write_inputs:
             write_inputs(output / "inputs.npz", task)

@@ -40,14 +40,13 @@ def main(_: list[str]) -> None:
         predictor = explainers[0].predictor
         bind = predictors.from_checkpoint(predictor, config.predictor.fill)
         predict = tasks.make_prediction(bind, predictor.params)
-        task = evaluating.load_task(predictor, predict, config)
+        task = evaluating.load_task(predictor, bind, predict, config)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     if any(explainer.budget is None for explainer in explainers):
         sys.exit("error: expected runs of FEX's default: no b was drawn for an explainer given")
     if not len(task.pairs):
         sys.exit(f"error: {config.data.name} shows no two objects that are f's first two guesses")
-    task = task._replace(agreed=tasks.agreement(task, bind, predictor.params, size))
     scales = {
         "softmax z": jax.nn.softmax,
         **{f"λ, b = {b}": lambda z, b=b: jax.nn.sigmoid(z + b) for b in _SHIFTS},

@@ -149,7 +149,7 @@ def main(_: list[str]) -> None:
     predictor = explainer.predictor
     bind = predictors.from_checkpoint(predictor, config.predictor.fill, config.text.removal)
     predict = tasks.make_prediction(bind, predictor.params)
-    task = evaluating.load_task(predictor, predict, config)
+    task = evaluating.load_task(predictor, bind, predict, config)
     trained = evaluation.trained(explainer)
     key = jax.random.key(0)
     maps = jax.jit(trained.scores)(trained.params, task.inputs, task.targets, key)

@@ -30,7 +30,7 @@ def main(_: list[str]) -> None:
         predictor = explainers[0].predictor
         bind = predictors.from_checkpoint(predictor, config.predictor.fill, config.text.removal)
         predict = tasks.make_prediction(bind, predictor.params)
-        task = evaluating.load_task(predictor, predict, config)
+        task = evaluating.load_task(predictor, bind, predict, config)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     if len(predictor.labels) != 2:

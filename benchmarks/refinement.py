@@ -42,7 +42,7 @@ def main(_: list[str]) -> None:
     predictor = explainer.predictor
     bind = predictors.from_checkpoint(predictor, config.predictor.fill, config.text.removal)
     predict = tasks.make_prediction(bind, predictor.params)
-    task = evaluating.load_task(predictor, predict, config)
+    task = evaluating.load_task(predictor, bind, predict, config)
     trained = evaluation.trained(explainer)
     methods = {trained.name: [trained]}  # a line of the plot each
     for count in _QUERIES:

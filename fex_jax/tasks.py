@@ -53,6 +53,7 @@ class Task(NamedTuple):
 
 def of_images(
     predictor: pretrained.Checkpoint,
+    bind: Bind,
     predict: Predict,
     source: data.Source,
     protocol: metrics.Protocol,
@@ -77,7 +78,10 @@ def of_images(
         answers["accuracy"] = float(right.mean())
         if predictor.config.num_classes > 1:
             answers["pairs"] = np.flatnonzero(both_shown(segmentation, pair))
-    return Task(grid=predictor.config.grid, segmentation=segmentation, **answers)
+    task = Task(grid=predictor.config.grid, segmentation=segmentation, **answers)
+    if len(task.pairs):
+        task = task._replace(agreed=agreement(task, bind, predictor.params, batch_size))
+    return task
 
 
 def of_texts(
@@ -157,23 +161,21 @@ def agreement(task: Task, bind: Bind, params: Any, batch_size: int) -> np.ndarra
     the object that has most of its pixels. Where f takes a class from the other object, as a shirt
     from a T-shirt, a map that prefers the class's own object is not faithful.
     """
-    scenes, (rows, cols) = task.segmentation[task.pairs], task.grid
-    classes = np.stack([task.targets, task.second], 1)[task.pairs]
-    pixels = scenes[:, None] == 1 + classes[:, :, None, None]
-    cells = pixels.reshape(*classes.shape, rows, scenes.shape[1] // rows, cols, -1).sum((3, 5))
-    patches = (cells == cells.max(1, keepdims=True)) & (cells > 0)
 
     @jax.jit
-    def own(params: Any, batch: Any, classes: jax.Array, patches: jax.Array) -> jax.Array:
+    def own(params: Any, batch: Any, classes: jax.Array, scenes: jax.Array) -> jax.Array:
         model, inputs = bind(params, batch)
-        masks = jnp.moveaxis(patches.reshape(*classes.shape, -1), 1, 0)  # [2, B, N]
+        shown = scenes[..., None] == 1 + classes.T[:, :, None, None, None]  # [2, B, S, S, 1]
+        pixels = jnp.stack([model.pool(mask.astype(int), inputs) for mask in shown])  # [2, B, N]
+        masks = (pixels > 0) & (pixels == pixels.max(0))
         h = log_odds(ask(model.predict, model.mask, inputs, classes, jnp.stack([*masks, *~masks])))
         contrast = h[:2] - h[2:]  # [objects, B, classes]
         own_a = contrast[0, :, 0] > contrast[1, :, 0]
         return own_a & (contrast[1, :, 1] > contrast[0, :, 1])
 
-    rows_of = jax.tree.map(lambda x: x[task.pairs], task.inputs), classes, patches
-    return in_batches(lambda part: own(params, *part), rows_of, batch_size, "two objects")
+    classes = np.stack([task.targets, task.second], 1)
+    both = (x[task.pairs] for x in (task.inputs, classes, task.segmentation))
+    return in_batches(lambda rows: own(params, *rows), tuple(both), batch_size, "two objects")
 
 
 def make_prediction(bind: Bind, params: Any) -> Predict:

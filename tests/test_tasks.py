@@ -44,6 +44,7 @@ def test_agreement_is_whether_f_finds_each_class_on_its_own_object():
                 predict=lambda x: jax.nn.softmax(x.sum((1, 2)) * params),
                 mask=lambda x, m: masking.patches(x, m.reshape(-1, 2, 2)),
                 grid=(2, 2),
+                pool=lambda x, _: x.reshape(len(x), 2, 2, 2, 2).sum((2, 4)).reshape(-1, 4),
             ),
             images,
         )
