@@ -5,6 +5,9 @@
     python train.py --config=configs/fashion_scenes.py --workdir=runs/fashion
     python eval.py --config=configs/fashion_scenes.py --workdir=runs/fashion
 
+The classifier names a garment in about 76 % of scenes, after 9,000 more steps in 83 %:
+docs/results/fashion_scenes.md.
+
 The garments come from Debian's package dataset-fashion-mnist where it is installed, or else TFDS
 downloads `fashion_mnist`; `--config.data.path` names another folder with the four IDX files.
 """
