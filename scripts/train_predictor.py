@@ -39,6 +39,9 @@ _LAYERS = flags.DEFINE_integer("layers", 4, "Blocks of a ViT from scratch.")
 _TEACHER = flags.DEFINE_string("teacher", None, "Classifier to imitate instead of the labels.")
 _STEPS = flags.DEFINE_integer("steps", 4000, "Optimiser steps.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 128, "Images per step.")
+_OPTIMIZER = flags.DEFINE_enum(
+    "optimizer", "adamw", ["adamw", "muon"], "Muon, at 1e-2, suits small ViTs: far fewer steps."
+)
 _LEARNING_RATE = flags.DEFINE_float("learning_rate", 1e-3, "Peak of a one-cycle cosine schedule.")
 _BACKBONE_SCALE = flags.DEFINE_float(
     "backbone_scale", 0.05, "Times the learning rate: that of a pretrained backbone."
@@ -102,9 +105,16 @@ def train_classifier() -> None:
     vit, preprocessing = checkpoint.config, checkpoint.preprocessing
     _, bind = functional(lambda rngs: ViTClassifier(vit, rngs=rngs))
     schedule = optax.cosine_onecycle_schedule(_STEPS.value, _LEARNING_RATE.value, 0.1)
+    steps = {
+        "adamw": optax.adamw(schedule, weight_decay=0.05),
+        # Matrices move by as much as AdamW would move them (arXiv 2502.16982), the rest by AdamW.
+        "muon": optax.contrib.muon(
+            schedule, weight_decay=0.05, adam_weight_decay=0.05, consistent_rms=0.2
+        ),
+    }
     optimizer = optax.chain(
         optax.clip_by_global_norm(1.0),
-        optax.adamw(schedule, weight_decay=0.05),
+        steps[_OPTIMIZER.value],
         updates.scale_backbone(_BACKBONE_SCALE.value if _BACKBONE.value else 1.0),
     )
 

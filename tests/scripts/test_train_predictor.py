@@ -27,10 +27,10 @@ def run(*arguments: str) -> subprocess.CompletedProcess:
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["--width=32", "--layers=1"],
+        ["--width=32", "--layers=1", "--optimizer=muon"],
         [f"--backbone={ROOT}/models/digits_vit", f"--teacher={ROOT}/models/digits_vit"],
     ],
-    ids=["from scratch", "a surrogate"],
+    ids=["from scratch, by Muon", "a surrogate"],
 )
 def test_a_classifier_is_trained_and_saved(tmp_path, arguments):
     """Breaks if the script, its saved directory, or a teacher's answers stop working."""
