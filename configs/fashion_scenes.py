@@ -1,12 +1,7 @@
 """FEX on scenes of Fashion-MNIST garments, 64 patches.
 
-    python scripts/train_predictor.py --config=configs/fashion_scenes.py \\
-        --backbone=models/digits_vit --backbone_scale=1 \\
-        --optimizer=muon --learning_rate=1e-2 --steps=12000
     python train.py --config=configs/fashion_scenes.py --workdir=runs/fashion
     python eval.py --config=configs/fashion_scenes.py --workdir=runs/fashion
-
-The classifier, half an hour on two cores, names a garment in 89 % of scenes.
 
 The garments come from Debian's package dataset-fashion-mnist where it is installed, or else TFDS
 downloads `fashion_mnist`; `--config.data.path` names another folder with the four IDX files.
@@ -20,5 +15,5 @@ from configs import digit_scenes
 def get_config(preset: str = "contrast") -> ml_collections.ConfigDict:
     config = digit_scenes.get_config(preset)
     config.data.name = "fashion_scenes"
-    config.predictor.path = "runs/fashion_predictor"
+    config.predictor.path = "models/fashion_vit"
     return config

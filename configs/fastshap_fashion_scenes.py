@@ -1,4 +1,4 @@
-"""FastSHAP on scenes of Fashion-MNIST garments; needs the classifier of fashion_scenes.py.
+"""FastSHAP on scenes of Fashion-MNIST garments.
 
     python train.py --config=configs/fastshap_fashion_scenes.py --workdir=runs/fastshap_fashion
     python eval.py --config=configs/fashion_scenes.py --workdir=runs/fashion \\

@@ -1,14 +1,16 @@
 """Scenes: deterministic, split by source object, with exact masks."""
 
 import gzip
+import pathlib
 import struct
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from fex_jax import scenes
+from fex_jax import pretrained, scenes
 
+ROOT = pathlib.Path(__file__).resolve().parent.parent
 LAYOUT = scenes.Layout()
 DIGITS = scenes.digits()
 
@@ -70,7 +72,8 @@ def test_fragments_never_cover_an_object():
 
 
 def test_fashion_mnist_from_idx_files(tmp_path):
-    """Breaks if the IDX header is misread or the parts are not joined."""
+    """Breaks if the IDX header is misread, the parts are not joined, or the classifier that comes
+    with the project counts the classes in another order."""
     rng = np.random.default_rng(0)
     images = {part: rng.integers(0, 256, (3, 28, 28), np.uint8) for part in ("train", "t10k")}
     for part, pixels in images.items():
@@ -83,6 +86,7 @@ def test_fashion_mnist_from_idx_files(tmp_path):
     objects = scenes.fashion_mnist(str(tmp_path))
     np.testing.assert_array_equal(objects.labels, [0, 5, 9, 0, 5, 9])
     np.testing.assert_allclose(objects.images[3:] * 255, images["t10k"], atol=1e-4)
+    assert objects.names == pretrained.load(str(ROOT / "models/fashion_vit")).labels
     with pytest.raises(FileNotFoundError, match="train-images"):
         scenes.fashion_mnist(str(tmp_path / "nowhere"))
 
