@@ -126,6 +126,11 @@ def open_inputs(
     return min(limit or source.size, source.size), stream
 
 
+def frozen_policy(network: Callable[[dict], Policy]) -> Callable[[dict], Policy]:
+    """The network without gradients of its backbone, and so without their backward pass."""
+    return lambda params: network(params | {"backbone": jax.lax.stop_gradient(params["backbone"])})
+
+
 def make_step(
     config: ml_collections.ConfigDict,
     predictor: Predictor,
@@ -137,12 +142,7 @@ def make_step(
     bind = predictors.from_checkpoint(
         predictor, config.predictor.fill, config.text.removal, jnp.dtype(config.dtype)
     )
-    frozen = backbone_scale(config) == 0
-
-    def policy(params: dict) -> Policy:
-        if frozen:  # no gradient, no backward pass
-            params = params | {"backbone": jax.lax.stop_gradient(params["backbone"])}
-        return network(params)
+    policy = frozen_policy(network) if backbone_scale(config) == 0 else network
 
     def step(state: updates.TrainState, predictor_params: dict, batch: Any, key: jax.Array):
         model, inputs = bind(predictor_params, batch)
