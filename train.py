@@ -126,8 +126,12 @@ def open_inputs(
     return min(limit or source.size, source.size), stream
 
 
-def frozen_policy(network: Callable[[dict], Policy]) -> Callable[[dict], Policy]:
-    """The network without gradients of its backbone, and so without their backward pass."""
+def learning_policy(
+    config: ml_collections.ConfigDict, network: Callable[[dict], Policy]
+) -> Callable[[dict], Policy]:
+    """The network; of a frozen backbone without gradients, and so without their backward pass."""
+    if backbone_scale(config) > 0:
+        return network
     return lambda params: network(params | {"backbone": jax.lax.stop_gradient(params["backbone"])})
 
 
@@ -142,7 +146,7 @@ def make_step(
     bind = predictors.from_checkpoint(
         predictor, config.predictor.fill, config.text.removal, jnp.dtype(config.dtype)
     )
-    policy = frozen_policy(network) if backbone_scale(config) == 0 else network
+    policy = learning_policy(config, network)
 
     def step(state: updates.TrainState, predictor_params: dict, batch: Any, key: jax.Array):
         model, inputs = bind(predictor_params, batch)

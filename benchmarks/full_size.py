@@ -56,7 +56,7 @@ def main(_: list[str]) -> None:
     image = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
     target = jax.ShapeDtypeStruct((1, config.objective.num_targets), jnp.int32)
 
-    policy = train.frozen_policy(network) if train.backbone_scale(config) == 0 else network
+    policy = train.learning_policy(config, network)
 
     def loss(params, x, y):  # as costly as the training loss, whose own terms are negligible
         logits, class_logits, values, _ = policy(params)(x, y, config.objective.kl)

@@ -20,7 +20,7 @@ def get_config(preset: str = "contrast") -> ml_collections.ConfigDict:
     config.policy = "bert"
     config.objective.num_passes = 1  # of two classes an answer is one number, soon overfitted
     config.batch_size = 256
-    config.optimizer.backbone_scale = 1.0
     config.optimizer.learning_rate = 5e-5
+    config.optimizer.backbone_scale = 1.0
     config.text.too_long = "cut"
     return config

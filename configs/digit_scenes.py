@@ -18,6 +18,6 @@ def get_config(preset: str = "contrast") -> ml_collections.ConfigDict:
     config.batch_size = 64
     config.data.augment = False
     config.predictor.path = "models/digits_vit"
-    config.optimizer.backbone_scale = 1.0  # scenes are plenty: a backbone that learns gains
     config.optimizer.learning_rate = 1e-3
+    config.optimizer.backbone_scale = 1.0  # scenes are plenty: a backbone that learns gains
     return config

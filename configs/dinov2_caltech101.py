@@ -21,8 +21,6 @@ def get_config(preset: str = "contrast") -> ml_collections.ConfigDict:
     config.predictor.path = "runs/dinov2_caltech101_predictor"
     config.batch_size = 32
     config.epochs = 2.0
-    config.optimizer.learning_rate = 1.5e-4
-    config.optimizer.backbone_scale = 0.0  # some thousand pictures teach it noise
     config.eval.num_images = 500
     config.eval.batch_size = 32
     return config

@@ -19,6 +19,6 @@ def get_config(preset: str = "contrast") -> ml_collections.ConfigDict:
     config.policy = "bert"
     config.objective.num_passes = 1  # of two classes an answer is one number, soon overfitted
     config.batch_size = 64
-    config.optimizer.backbone_scale = 1.0
     config.optimizer.learning_rate = 1e-3
+    config.optimizer.backbone_scale = 1.0
     return config
