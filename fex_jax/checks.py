@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import pathlib
 import reprlib
 from collections.abc import Callable, Mapping
@@ -84,6 +85,13 @@ def require(values: Mapping[str, Any], wanted: Mapping[str, Check], where: Any) 
             raise ValueError(
                 f"{where}: {name} is {reprlib.repr(values[name])}; expected {check.wanted}"
             )
+
+
+def printable(name: str | bytes | os.PathLike) -> str:
+    """A name as it may be shown: control characters and bytes that are no text are escaped."""
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode() for c in os.fsdecode(name)
+    )
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:

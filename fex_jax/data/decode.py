@@ -2,12 +2,13 @@
 
 import io
 import os
-from collections.abc import Sequence
 from typing import Any, BinaryIO
 
 import jax
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+
+from fex_jax.checks import printable
 
 Picture = str | os.PathLike | bytes | BinaryIO | Image.Image | np.ndarray | jax.Array
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
@@ -34,15 +35,20 @@ def decode(picture: Picture, where: str = "picture") -> np.ndarray:
     if isinstance(picture, Image.Image):
         return _from_pil(picture, where)
     if isinstance(picture, str | os.PathLike):
-        where = f"{where} ({os.fspath(picture)})"
-    elif isinstance(picture, bytes | bytearray | memoryview):
+        try:
+            # Not by its path: PIL would map some TIFF files into memory, and not turn them.
+            with open(picture, "rb") as file:
+                return decode(file, where)
+        except FileNotFoundError:
+            raise ValueError(f"{where}: there is no such file") from None
+        except OSError as error:
+            raise _unreadable(where, error) from error
+    if isinstance(picture, bytes | bytearray | memoryview):
         picture = io.BytesIO(picture)
     elif not hasattr(picture, "read"):
         return _from_array(picture, where)
     try:
         image = Image.open(picture)
-    except FileNotFoundError:
-        raise ValueError(f"{where}: there is no such file") from None
     except UnidentifiedImageError:
         raise ValueError(
             f"{where} cannot be read as an image: PIL knows no format that begins like this"
@@ -51,32 +57,6 @@ def decode(picture: Picture, where: str = "picture") -> np.ndarray:
         raise _unreadable(where, error) from error
     with image:
         return _from_pil(image, where)
-
-
-def as_list(pictures: Any) -> list[Picture]:
-    """One entry a picture, of one picture or many; a batch array is split along its first axis.
-
-    Raises:
-      ValueError: an array that is neither [H, W, 3] nor [B, H, W, 3], and nothing at all.
-    """
-    one = str | os.PathLike | bytes | bytearray | memoryview | Image.Image
-    if isinstance(pictures, one) or hasattr(pictures, "read"):
-        return [pictures]
-    if hasattr(pictures, "__array__"):
-        array = pictures if isinstance(pictures, np.ndarray) else np.asarray(pictures)
-        if array.ndim not in (3, 4):
-            raise ValueError(
-                f"an array of shape {array.shape} is no image: expected [H, W, 3] or [B, H, W, 3]"
-            )
-        pictures = array[None] if array.ndim == 3 else array
-    elif not isinstance(pictures, Sequence):
-        raise ValueError(
-            f"{type(pictures).__name__} is no picture: expected paths, bytes, binary files, PIL "
-            "images or arrays, one or a list"
-        )
-    if not len(pictures):
-        raise ValueError("there are no images to explain: the batch is empty")
-    return list(pictures)
 
 
 def _from_pil(image: Image.Image, where: str) -> np.ndarray:
@@ -148,5 +128,5 @@ def _eight_bits(values: np.ndarray, where: str) -> np.ndarray:
 
 
 def _unreadable(where: str, error: Exception) -> ValueError:
-    reason = " ".join(str(error).split()) or type(error).__name__
+    reason = printable(" ".join(str(error).split())) or type(error).__name__
     return ValueError(f"{where} cannot be read as an image: {reason}")

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from fex_jax import scenes
+from fex_jax.checks import printable
 from fex_jax.data import folders
 from fex_jax.data.decode import SUFFIXES, decode
 from fex_jax.data.streams import Source
@@ -94,7 +95,7 @@ def folder_source(directory: str, split: str, held_out: float = 0.2, seed: int =
     files, labels = np.array(files)[order], np.array(labels, np.int32)[order]
 
     def read(file: bytes) -> np.ndarray:
-        return decode(os.fsdecode(file), "image")
+        return decode(os.fsdecode(file), printable(file))
 
     def example(record: dict) -> dict:
         image = tf.numpy_function(read, [record["file"]], tf.uint8)
@@ -177,7 +178,7 @@ def tfds_source(name: str, split: str, data_dir: str | None = None) -> Source:
     ).map(lambda record: {name: record[name] for name in ("image", "label", "tfds_id")})
 
     def read(encoded: bytes, name: bytes) -> np.ndarray:
-        return decode(encoded, f"image {name.decode()}")
+        return decode(encoded, name.decode())
 
     def example(record: dict) -> dict:
         image = tf.numpy_function(read, [record["image"], record["tfds_id"]], tf.uint8)
