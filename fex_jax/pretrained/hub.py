@@ -2,6 +2,7 @@
 
 import collections
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -66,11 +67,13 @@ def locate(path_or_id: str) -> Path:
       ConnectionError: the hub has it not, or cannot be reached.
     """
     path_or_id = str(path_or_id)
-    path = Path(path_or_id).expanduser()
+    path = Path(os.path.expanduser(path_or_id))  # Path's own raises where there is no such user
     if path.is_dir():
         return path
     is_id = re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", path_or_id)
-    local = path.exists() or path.suffix in _FILE_SUFFIXES or Path(path.parts[0]).is_dir()
+    local = (
+        path.exists() or path.suffix in _FILE_SUFFIXES or Path(path_or_id.split("/")[0]).is_dir()
+    )
     if not is_id or local:
         reason = "a file" if path.exists() else "there is no such directory"
         if is_id and not path.exists():

@@ -83,6 +83,7 @@ def load(
 
     kernel = tensors.get("classifier.weight")
     fresh_head, num_classes = hub.choose_head(kernel, num_classes, hf_config, directory)
+    labels = hub.read_labels({} if fresh_head else hf_config, num_classes)
     stored = _config_from_hf(hf_config, num_classes, directory)
     config = dataclasses.replace(stored, image_size=preprocessing.image_size)
     if config.num_patches > _MAX_PATCHES:
@@ -103,7 +104,7 @@ def load(
     return Checkpoint(
         config=config,
         params=jax.tree.map(jnp.asarray, params),
-        labels=hub.read_labels({} if fresh_head else hf_config, config.num_classes),
+        labels=labels,
         preprocessing=preprocessing,
     )
 
