@@ -79,6 +79,7 @@ def load(
     tensors = _normalize_keys(hub.read_tensors(directory), family)
     preprocessing = _read_preprocessing(directory, family)
     if image_size is not None:
+        checks.require({"image_size": image_size}, {"image_size": _SIDE}, "pretrained.load")
         preprocessing = preprocessing.with_image_size(image_size)
 
     kernel = tensors.get("classifier.weight")

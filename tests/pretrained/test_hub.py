@@ -228,7 +228,8 @@ def test_paths_are_never_asked_of_the_hub(tmp_path, monkeypatch, vit):
     (tmp_path / "models").mkdir()
     (tmp_path / "file").write_text("")
     for path in ("./x", "../x", "/x", "~/x", "~x", "a/b/c", "a\\b", "C:\\x", "x/", "models/typo",
-                 "file", "weights.safetensors", "a/model.bin", "", ".", "a//b", "a b"):  # fmt: skip
+                 "file", "weights.safetensors", "a/model.bin", "", ".", "a//b", "a b", "x" * 5000,
+                 "a\0b"):  # fmt: skip
         with pytest.raises(
             (FileNotFoundError, ValueError), match="neither a directory|config.json"
         ):
