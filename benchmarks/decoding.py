@@ -10,6 +10,7 @@ docs/full_size.md has it for the paper's setting. Prints a Markdown table.
 """
 
 import io
+import math
 import pathlib
 import tempfile
 import time
@@ -56,15 +57,16 @@ def tensorflow_source(source: data.Source) -> data.Source:
     return source._replace(decode=example)
 
 
-def rate(stream: Iterator, images: int) -> float:
-    """Images a second of a stream whose items hold `images`, after two of them."""
+def rate(stream: Iterator, images: int) -> tuple[float, float]:
+    """Images a second of a stream whose items hold `images`, and the CPU milliseconds of each."""
     for _ in range(2):
         next(stream)
-    count, start = 0, time.perf_counter()
+    count, start, cpu = 0, time.perf_counter(), time.process_time()
     while time.perf_counter() - start < _SECONDS.value:
         next(stream)
         count += images
-    return count / (time.perf_counter() - start)
+    wall, cpu = time.perf_counter() - start, time.process_time() - cpu
+    return count / wall, 1000 * cpu / count
 
 
 def one_thread(root: pathlib.Path) -> Iterator[np.ndarray]:
@@ -83,19 +85,19 @@ def main(_: list[str]) -> None:
         source = data.folder_source(str(root), "all")
         preprocessing = Preprocessing()
         rows = [
-            (name, rate(data.train_stream(which, preprocessing, _BATCH, seed=0), _BATCH))
+            (name, *rate(data.train_stream(which, preprocessing, _BATCH, seed=0), _BATCH))
             for name, which in (
                 ("stream, `fex_jax.data.decode`", source),
                 ("stream, TensorFlow's decoder", tensorflow_source(source)),
             )
         ]
-        rows.append(("`decode` alone, one thread", rate(one_thread(root), 1)))
+        rows.append(("`decode` alone, one thread", *rate(one_thread(root), 1)))
     if _STEP.value:
-        rows.append(("needed by a training step", _STEP.value))
+        rows.append(("needed by a training step", _STEP.value, float("nan")))
     print(f"JPEG files of {_SIZE[0]} × {_SIZE[1]} pixels, {size / 1000:.0f} kB on average\n")
-    print("| | images/s |\n|---|---|")
-    for name, images in rows:
-        print(f"| {name} | {images:,.0f} |")
+    print("| | images/s | CPU ms an image |\n|---|---|---|")
+    for name, images, cpu in rows:
+        print(f"| {name} | {images:,.0f} | {'' if math.isnan(cpu) else f'{cpu:.1f}'} |")
 
 
 if __name__ == "__main__":
