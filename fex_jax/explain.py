@@ -50,7 +50,9 @@ def load(path: str | pathlib.Path) -> "Explainer | TextExplainer":
     """
     found = export.read(path)
     kind = TextExplainer if isinstance(found.predictor, pretrained.TextCheckpoint) else Explainer
-    return kind(found.predictor, found.backbone, found.params, **found.settings)
+    own = {f.name for f in dataclasses.fields(kind)}
+    settings = {name: value for name, value in found.settings.items() if name in own}
+    return kind(found.predictor, found.backbone, found.params, **settings)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
