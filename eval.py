@@ -34,9 +34,9 @@ from fex_jax import (
     predictors,
     pretrained,
     report,
-    tasks,
     text_data,
 )
+from fex_jax.evaluation import tasks
 
 _GALLERY_ITEMS = 16
 _GRID_ITEMS = 6

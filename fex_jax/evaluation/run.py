@@ -15,9 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from fex_jax import explain, metrics, pretrained
+from fex_jax.evaluation.tasks import Bind, Predict, Predictor, Task, in_batches, object_masks
 from fex_jax.models.unet import UNetConfig
 from fex_jax.refine import refine_scores
-from fex_jax.tasks import Bind, Predict, Predictor, Task, in_batches, object_masks
 
 
 @dataclasses.dataclass(frozen=True)
