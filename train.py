@@ -25,7 +25,7 @@ from tqdm import tqdm
 from fex_jax import (
     checkpoint,
     data,
-    explain,
+    export,
     fastshap,
     logs,
     ppo,
@@ -249,7 +249,7 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     else:
         state = jax.jit(initial_state, out_shardings=shardings)(frozen)
         draws_budget = config.method == "fex" and objective.budget_range > 0
-        explain.save_description(
+        export.save_description(
             workdir / "export",
             predictor,
             backbone,
@@ -301,7 +301,7 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
             break
     manager.close()  # waits until the last checkpoint is on disk
     checkpoint.exit_if_stopped(stopped, int(state.step))
-    explain.save_weights(workdir / "export", state.params)
+    export.save_weights(workdir / "export", state.params)
     print(
         f"wrote {workdir / 'export'}: open it with fex_jax.explain.load, or score it with eval.py"
     )

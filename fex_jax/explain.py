@@ -8,7 +8,6 @@ result.attributions[0]  # [rows, cols], in [0, 1]
 
 import dataclasses
 import functools
-import json
 import pathlib
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
@@ -16,27 +15,19 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import traverse_util
-from PIL import Image
-from safetensors.numpy import load_file, save_file
 from tqdm import tqdm
 
-from fex_jax import predictors, pretrained
+from fex_jax import export, pictures, predictors, pretrained
 from fex_jax.answers import mirrored
 from fex_jax.attributions.kernel_shap import normalize
 from fex_jax.explain_text import TextExplainer
-from fex_jax.models import Params, shapes
-from fex_jax.models.bert import BertConfig
-from fex_jax.models.policy import Backbone, MapHead, Policy, functional_policy
+from fex_jax.models import Params
+from fex_jax.models.policy import MapHead, functional_policy
 from fex_jax.models.unet import UNetConfig
 from fex_jax.models.vit import ViTConfig
-from fex_jax.pretrained.rules import differences
+from fex_jax.pictures import Picture
 from fex_jax.refine import refine_scores
 from fex_jax.targets import Target, class_numbers
-
-Picture = str | pathlib.Path | Image.Image | np.ndarray | jax.Array
-_FORMAT = 4
-_BACKBONES = {"vit": ViTConfig, "unet": UNetConfig, "bert": BertConfig}
 
 
 class Explanation(NamedTuple):
@@ -57,93 +48,9 @@ def load(path: str | pathlib.Path) -> "Explainer | TextExplainer":
     Raises:
       ValueError, FileNotFoundError: what is missing or does not fit.
     """
-    path = pathlib.Path(path).expanduser()
-    step = int(path.name) if path.parent.name == "checkpoints" and path.name.isdigit() else None
-    run = path.parent.parent if step is not None else path
-    export = run if (run / "explainer.json").is_file() else run / "export"
-    if not (export / "explainer.json").is_file():
-        raise FileNotFoundError(
-            f"{path} holds no explainer: expected an export (explainer.json, explainer.safetensors,"
-            " predictor/), or the --workdir of train.py"
-        )
-    description = json.loads((export / "explainer.json").read_text())
-    if description.get("format") != _FORMAT:
-        raise ValueError(
-            f"{export} has format {description.get('format')!r}; this version reads {_FORMAT}: "
-            "train the explainer again, or load it with the version that wrote it"
-        )
-    predictor = pretrained.load(str(export / "predictor"))
-    backbone = _BACKBONES[description["policy"]](**description["backbone"])
-    num_classes = predictor.config.num_classes
-    # Exports that do not say so yet have these.
-    earlier = {"removal": "mask", "contrastive": False, "map_head": "token"}
-    description = earlier | description
-    map_head = description["map_head"]
-    wanted = shapes(lambda rngs: Policy(backbone, num_classes, map_head=map_head, rngs=rngs))
-    weights = export / "explainer.safetensors"
-    if step is None and weights.is_file():
-        params = _read_weights(weights, wanted)
-    else:
-        from fex_jax import checkpoint  # Orbax takes seconds to import; an export needs none
-
-        params = checkpoint.restore_params(export.parent / "checkpoints", wanted, step)
-    is_text = isinstance(predictor, pretrained.TextCheckpoint)
-    kind = TextExplainer if is_text else Explainer
-    own = ("unit", "removal") if is_text else ("fill", "map_head")
-    settings = {name: description[name] for name in ("method", "budget", "contrastive", *own)}
-    return kind(predictor, backbone, params, **settings)
-
-
-def _read_weights(path: pathlib.Path, wanted: Params) -> Params:
-    """The parameters of the network whose shapes are `wanted`; another network's are refused."""
-    tensors = load_file(path)
-    expected = {k: leaf.shape for k, leaf in traverse_util.flatten_dict(wanted, sep="/").items()}
-    if problems := differences(tensors, expected):
-        raise ValueError(
-            f"{path} is of another network: {'; '.join(problems)}. Train the explainer again, or "
-            "load it with the version that wrote it"
-        )
-    return traverse_util.unflatten_dict(tensors, sep="/")
-
-
-def save_description(
-    directory: pathlib.Path,
-    predictor: pretrained.Checkpoint | pretrained.TextCheckpoint,
-    backbone: Backbone,
-    *,
-    method: str = "fex",
-    budget: float | None = None,
-    contrastive: bool = False,
-    map_head: MapHead = "token",
-    fill: float = 0.0,
-    unit: str = "word",
-    removal: str = "mask",
-) -> None:
-    """Writes all of an export but the explainer's weights, which training is yet to find."""
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / "explainer.safetensors").unlink(missing_ok=True)  # of an earlier run
-    pretrained.save(directory / "predictor", predictor)
-    description = {
-        "format": _FORMAT,
-        "policy": next(name for name, kind in _BACKBONES.items() if isinstance(backbone, kind)),
-        "backbone": {
-            f.name: getattr(backbone, f.name) for f in dataclasses.fields(backbone) if f.init
-        },
-        "method": method,
-        "budget": budget,
-        "contrastive": contrastive,
-        "map_head": map_head,
-        "fill": fill,
-        "unit": unit,
-        "removal": removal,
-    }
-    (directory / "explainer.json").write_text(json.dumps(description, indent=2) + "\n")
-
-
-def save_weights(directory: pathlib.Path, params: Params) -> None:
-    """Completes an export with the policy's parameters."""
-    tensors = traverse_util.flatten_dict(jax.tree.map(np.asarray, params), sep="/")
-    save_file(tensors, directory / "explainer.safetensors")
+    found = export.read(path)
+    kind = TextExplainer if isinstance(found.predictor, pretrained.TextCheckpoint) else Explainer
+    return kind(found.predictor, found.backbone, found.params, **found.settings)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -194,7 +101,7 @@ class Explainer:
         Raises:
           ValueError: names the first picture or class that cannot be used, and why.
         """
-        pictures = _as_list(images)
+        listed = pictures.as_list(images)
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; expected at least 1")
         if resolution not in ("patch", "pixel"):
@@ -207,12 +114,12 @@ class Explainer:
         labels = self.predictor.labels
         classes = None
         if targets is not None:
-            classes = class_numbers(targets, len(pictures), labels, "images")[:, None]
+            classes = class_numbers(targets, len(listed), labels, "images")[:, None]
         parts = []
-        starts = range(0, len(pictures), batch_size)
+        starts = range(0, len(listed), batch_size)
         for start in tqdm(starts, unit="batch", disable=not progress):
-            stop = min(start + batch_size, len(pictures))
-            batch = np.stack([self._prepare(pictures[i], i) for i in range(start, stop)])
+            stop = min(start + batch_size, len(listed))
+            batch = np.stack([self._prepare(listed[i], i) for i in range(start, stop)])
             given = None if classes is None else _pad(classes[start:stop], batch_size)
             part = self._compiled(
                 self.predictor.params,
@@ -250,26 +157,7 @@ class Explainer:
 
     def _prepare(self, picture: Picture, index: int) -> np.ndarray:
         """A picture as float32 [S, S, 3] in 0..255, before normalisation."""
-        where = f"image {index}"
-        if isinstance(picture, str | pathlib.Path):
-            where = f"image {index} ({picture})"
-            try:
-                with Image.open(picture) as file:
-                    picture = file.convert("RGB")
-            except FileNotFoundError:
-                raise ValueError(f"{where}: there is no such file") from None
-            except (OSError, SyntaxError, ValueError) as error:
-                raise ValueError(f"{where} cannot be read as an image: {error}") from error
-        preprocessing = self.predictor.preprocessing
-        if isinstance(picture, Image.Image):
-            return preprocessing.resize(picture).astype(np.float32)
-        pixels = _pixels(np.asarray(picture), where)
-        side = preprocessing.image_size
-        if pixels.shape[:2] == (side, side):
-            return pixels
-        return preprocessing.resize(Image.fromarray(np.round(pixels).astype(np.uint8))).astype(
-            np.float32
-        )
+        return pictures.prepare(picture, f"image {index}", self.predictor.preprocessing)
 
     @functools.cached_property
     def _compiled(self) -> Any:
@@ -308,42 +196,6 @@ class Explainer:
         """[..., rows, cols] → [..., S, S], bilinear."""
         side = self.predictor.preprocessing.image_size
         return np.asarray(jax.image.resize(maps, (*maps.shape[:-2], side, side), "bilinear"))
-
-
-def _as_list(images: Any) -> list[Picture]:
-    """One entry a picture; a batch array is split along its first axis."""
-    if isinstance(images, str | pathlib.Path | Image.Image):
-        return [images]
-    if isinstance(images, np.ndarray | jax.Array):
-        if images.ndim not in (3, 4):
-            raise ValueError(
-                f"an array of shape {images.shape} is no image: expected [H, W, 3] or [B, H, W, 3]"
-            )
-        images = np.asarray(images)
-        images = images[None] if images.ndim == 3 else images
-    pictures = list(images)
-    if not pictures:
-        raise ValueError("there are no images to explain: the batch is empty")
-    return pictures
-
-
-def _pixels(array: np.ndarray, where: str) -> np.ndarray:
-    """Checks one image [H, W, 3] of uint8 or of floats in [0, 1]; float32 in 0..255."""
-    if array.ndim != 3 or array.shape[-1] != 3 or 0 in array.shape:
-        raise ValueError(f"{where} has shape {array.shape}; expected [H, W, 3], channels last")
-    if array.dtype == np.uint8:
-        return array.astype(np.float32)
-    if not np.issubdtype(array.dtype, np.floating) and array.dtype != jnp.bfloat16:
-        raise ValueError(f"{where} has dtype {array.dtype}; expected uint8, or floats in [0, 1]")
-    array = array.astype(np.float32)
-    if not np.isfinite(array).all():
-        raise ValueError(f"{where} holds NaN or infinite values")
-    if array.min() < 0 or array.max() > 1:
-        raise ValueError(
-            f"{where} has floats from {array.min():.3g} to {array.max():.3g}; expected [0, 1]. "
-            "Normalisation is done here: pass pixels, uint8 or divided by 255"
-        )
-    return array * 255
 
 
 def _pad(array: np.ndarray, size: int) -> np.ndarray:
