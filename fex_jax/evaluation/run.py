@@ -58,7 +58,7 @@ def baseline(
     return Method(name, scores, params, dict(options))
 
 
-def trained(explainer: explain.Explainer | explain.TextExplainer) -> Method:
+def trained(explainer: explain.Explainer) -> Method:
     """A trained explainer, "fex" or "fastshap", "-unet" if it is one: a pass of its network."""
 
     def scores(params: Any, batch: Any, targets: jax.Array, key: jax.Array) -> jax.Array:
