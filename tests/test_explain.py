@@ -84,9 +84,9 @@ def test_batch_size_does_not_matter_and_compiles_once(export):
     """Breaks if padding leaks into the maps, or a short batch compiles again."""
     explainer = explain.load(export)
     whole = explainer(PIXELS, batch_size=2)
-    assert explainer._compiled._cache_size() == 1
+    assert explainer._programs[1]._cache_size() == 1
     single = np.concatenate([explainer(image, batch_size=2).logits for image in PIXELS])
-    assert explainer._compiled._cache_size() == 1
+    assert explainer._programs[1]._cache_size() == 1
     np.testing.assert_allclose(whole.logits, single, atol=1e-5)
 
 
