@@ -5,10 +5,10 @@ shapes, before anything is built of it.
 """
 
 import dataclasses
-import functools
 import json
 import pathlib
-from collections.abc import Callable, Collection
+import reprlib
+from collections.abc import Collection
 from typing import Any, NamedTuple, get_args
 
 import jax
@@ -16,7 +16,7 @@ import numpy as np
 from flax import traverse_util
 from safetensors.numpy import save_file
 
-from fex_jax import checks, escape, files, pretrained, tokens
+from fex_jax import checks, escape, pretrained, tokens
 from fex_jax.models import Params, shapes
 from fex_jax.models.bert import BertConfig
 from fex_jax.models.policy import Backbone, MapHead, Policy
@@ -26,46 +26,44 @@ from fex_jax.pretrained.rules import differences
 
 _FORMAT = 4
 _BACKBONES = {"vit": ViTConfig, "unet": UNetConfig, "bert": BertConfig}
-_REQUIRED = object()
 
-Check = Callable[[Any, str], Any]
-
-
-def _one_of(*choices: str) -> Check:
-    return functools.partial(checks.choice, choices=choices)
-
-
-def _optional_number(value: Any, name: str) -> float | None:
-    return None if value is None else checks.number(value, name, -1e3, 1e3)
-
-
-# The explainer's own fields: how each is checked, and what it is in exports that do not say.
-_SETTINGS: dict[str, tuple[Check, Any]] = {
-    "method": (_one_of("fex", "fastshap"), _REQUIRED),
-    "budget": (_optional_number, _REQUIRED),
-    "contrastive": (checks.boolean, False),
-    "map_head": (_one_of(*get_args(MapHead)), "token"),
-    "fill": (functools.partial(checks.number, least=-1e3, most=1e3), 0.0),
-    "unit": (_one_of(*get_args(tokens.Unit)), "word"),
-    "removal": (_one_of("mask", "delete"), "mask"),
+# The explainer's own fields: what they may be, and what they are in exports that do not say.
+_SETTINGS = {
+    "method": checks.one_of("fex", "fastshap"),
+    "budget": checks.either(checks.number(-1e3, 1e3), checks.nothing()),
+    "contrastive": checks.flag(),
+    "map_head": checks.one_of(*get_args(MapHead)),
+    "fill": checks.number(-1e3, 1e3),
+    "unit": checks.one_of(*get_args(tokens.Unit)),
+    "removal": checks.one_of("mask", "delete"),
 }
-# The largest backbone that is built: several times the largest of the field.
-_MOST = {
-    "image_size": 4096,
-    "patch_size": 4096,
-    "num_channels": 64,
-    "num_classes": 10**6,
-    "hidden_size": 2**14,
-    "num_layers": 256,
-    "num_heads": 256,
-    "mlp_dim": 2**17,
-    "depth": 8,
-    "vocab_size": 2 * 10**6,
-    "max_positions": 2**17,
-    "num_types": 64,
-    "pad_id": 2 * 10**6,
+_DEFAULTS = {"contrastive": False, "map_head": "token", "removal": "mask"}
+_FIELDS = _SETTINGS | {
+    "format": checks.one_of(_FORMAT),
+    "policy": checks.one_of(*_BACKBONES),
+    "backbone": checks.mapping(),
 }
-_MAY_BE_ZERO = ("depth", "num_types", "pad_id")
+# The smallest and the largest backbone that is built, several times the largest of the field.
+_SIZES = {
+    "family": checks.text(),
+    "image_size": checks.integer(1, 4096),
+    "patch_size": checks.integer(1, 4096),
+    "num_channels": checks.integer(1, 64),
+    "num_classes": checks.integer(1, 10**6),
+    "hidden_size": checks.integer(1, 2**14),
+    "num_layers": checks.integer(1, 256),
+    "num_heads": checks.integer(1, 256),
+    "mlp_dim": checks.integer(1, 2**17),
+    "layer_norm_eps": checks.number(0, 1),
+    "qkv_bias": checks.flag(),
+    "swiglu": checks.flag(),
+    "depth": checks.integer(0, 8),
+    "vocab_size": checks.integer(1, 2**24),
+    "max_positions": checks.integer(1, 2**17),
+    "num_types": checks.integer(0, 64),
+    "pad_id": checks.integer(0, 2**24),
+}
+_MAX_JSON = 2**20  # bytes
 
 
 class Export(NamedTuple):
@@ -88,10 +86,10 @@ def read(path: str | pathlib.Path) -> Export:
             f"{path} holds no explainer: expected an export (explainer.json, explainer.safetensors,"
             " predictor/), or the --workdir of train.py"
         )
-    backbone, settings = _read_description(files.inside(export, "explainer.json"))
-    weights = files.inside(export, "explainer.safetensors")
+    backbone, settings = _read_description(checks.file_inside(export, "explainer.json"))
+    weights = checks.file_inside(export, "explainer.safetensors")
     complete = step is None and weights.is_file()
-    stored = files.tensor_shapes(weights) if complete else None
+    stored = checks.tensor_shapes(weights) if complete else None
     if stored is not None:
         _check_depth(backbone, stored, weights)
     predictor = _read_predictor(export)
@@ -107,61 +105,47 @@ def read(path: str | pathlib.Path) -> Export:
         expected = {k: x.shape for k, x in traverse_util.flatten_dict(wanted, sep="/").items()}
         if problems := differences(stored, expected):
             raise _of_another_network(weights, escape.terminal("; ".join(problems)))
-        params = traverse_util.unflatten_dict(files.read_tensors(weights), sep="/")
+        tensors = checks.read_tensors(weights)
+        if broken := checks.not_finite_floats(tensors):
+            raise ValueError(f"{weights}: {'; '.join(broken[:5])}")
+        params = traverse_util.unflatten_dict(tensors, sep="/")
     return Export(predictor, backbone, params, settings)
 
 
 def _read_description(path: pathlib.Path) -> tuple[Backbone, dict[str, Any]]:
     """The backbone and the settings that an explainer.json names, each field checked."""
-    values = files.read_json(path)
-    if not isinstance(values.get("format"), int) or values["format"] != _FORMAT:
+    values = checks.read_json(path, _MAX_JSON)
+    if not _FIELDS["format"].fits(values.get("format")):
         raise ValueError(
-            f"{path.parent} has format {checks.shown(values.get('format'))}; this version reads "
+            f"{path.parent} has format {reprlib.repr(values.get('format'))}; this version reads "
             f"{_FORMAT}: train the explainer again, or load it with the version that wrote it"
         )
-    optional = {name: default for name, (_, default) in _SETTINGS.items() if default != _REQUIRED}
-    values = optional | values
-    try:
-        _check_names(values, ("format", "policy", "backbone", *_SETTINGS), "")
-        settings = {name: check(values[name], name) for name, (check, _) in _SETTINGS.items()}
-        checks.choice(values["policy"], "policy", _BACKBONES)
-        backbone = _backbone(_BACKBONES[values["policy"]], values["backbone"])
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
-    return backbone, settings
-
-
-def _backbone(kind: type[Backbone], values: Any) -> Backbone:
-    """A backbone's config of values that may be of any type."""
-    if not isinstance(values, dict):
-        raise ValueError(f"backbone is {checks.shown(values)}; expected an object {{…}}")
+    values = _DEFAULTS | values
+    _check_names(values, _FIELDS, (), path)
+    checks.require(values, _FIELDS, path)
+    kind = _BACKBONES[values["policy"]]
     fields = {field.name: field for field in dataclasses.fields(kind) if field.init}
-    defaults = {
-        name: field.default
-        for name, field in fields.items()
-        if field.default is not dataclasses.MISSING
-    }
-    values = defaults | values
-    _check_names(values, fields, "backbone.")
-    for name, field in fields.items():
-        if field.type is int:
-            least = 0 if name in _MAY_BE_ZERO else 1
-            checks.whole_number(values[name], f"backbone.{name}", least, _MOST[name])
-        elif field.type is bool:
-            checks.boolean(values[name], f"backbone.{name}")
-        elif field.type is float:
-            checks.number(values[name], f"backbone.{name}", 0, 1)
-        else:
-            checks.choice(values[name], f"backbone.{name}", get_args(field.type))
-    return kind(**values)
+    optional = [n for n, field in fields.items() if field.default is not dataclasses.MISSING]
+    where = f"{path}: backbone"
+    _check_names(values["backbone"], fields, optional, where)
+    checks.require(values["backbone"], _SIZES, where)
+    try:
+        backbone = kind(**values["backbone"])
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+    return backbone, {name: values[name] for name in _SETTINGS}
 
 
-def _check_names(values: dict[str, Any], known: Collection[str], prefix: str) -> None:
+def _check_names(
+    values: Collection[str], known: Collection[str], optional: Collection[str], where: Any
+) -> None:
     """Refuses fields that are missing or unknown."""
-    for name in sorted(set(known) - set(values)):
-        raise ValueError(f"{prefix}{name} is missing")
-    for name in sorted(set(values) - set(known)):
-        raise ValueError(f"{prefix}{checks.shown(name)} is unknown: a newer version wrote it")
+    for name in known:
+        if name not in values and name not in optional:
+            raise ValueError(f"{where}: {name} is missing")
+    for name in values:
+        if name not in known:
+            raise ValueError(f"{where}: {reprlib.repr(name)} is unknown to this version")
 
 
 def _check_depth(
@@ -182,7 +166,7 @@ def _of_another_network(path: pathlib.Path, reason: str) -> ValueError:
 
 
 def _read_predictor(export: pathlib.Path) -> pretrained.Checkpoint | pretrained.TextCheckpoint:
-    directory = files.inside(export, "predictor")
+    directory = checks.file_inside(export, "predictor")
     if not directory.is_dir():  # its name could be one of the hub's
         raise FileNotFoundError(f"{export} holds no predictor: {directory} is no folder")
     return pretrained.load(str(directory.absolute()))
@@ -225,9 +209,9 @@ def _read_checkpoint(directory: pathlib.Path, wanted: Params, step: int | None) 
     except Exception as error:  # what Orbax raises at a stranger's files is of many kinds
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ValueError(f"{directory} holds no checkpoint of this network: {reason}") from error
-    for name, value in traverse_util.flatten_dict(params, sep="/").items():
-        if not np.isfinite(value).all():
-            raise ValueError(f"{directory}: {name} holds NaN or infinite values")
+    flat = traverse_util.flatten_dict(jax.tree.map(np.asarray, params), sep="/")
+    if broken := checks.not_finite_floats(flat):
+        raise ValueError(f"{directory}: {'; '.join(broken[:5])}")
     return params
 
 
