@@ -102,6 +102,7 @@ def explain(
                 probabilities[i],
                 predictor.labels,
                 len(parts[i]),
+                additive=not explainer.logits,
             )
         )
     return explanations
