@@ -55,7 +55,7 @@ def load_task(
     """The config's evaluation split with the predictor's answers."""
     name, split, path = config.data.name, config.data.eval_split, config.data.path
     protocol = metrics.PROTOCOLS[config.eval.protocol]
-    common = protocol, config.eval.batch_size, config.eval.num_images
+    common = protocol, config.eval.batch_size, config.eval.num_images, config.eval.match_classes
     if isinstance(predictor, pretrained.TextCheckpoint):
         source = text_data.open_source(name, split, path, predictor.labels)
         options = {name: config.text[name] for name in ("max_length", "unit", "too_long")}

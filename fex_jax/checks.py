@@ -141,17 +141,24 @@ def read_tensors(path: pathlib.Path) -> dict[str, np.ndarray]:
     """All tensors of a safetensors file.
 
     Raises:
-      ValueError: it is damaged or another kind of file.
+      ValueError: it is damaged or another kind of file, or numpy has no such dtype.
     """
-    with _opened(path) as file:
-        return {name: file.get_tensor(name) for name in file.keys()}
+    try:
+        with _opened(path) as file:
+            return {name: file.get_tensor(name) for name in file.keys()}
+    except (OSError, SafetensorError, TypeError, AttributeError) as error:
+        raise _unreadable(path, error) from error
 
 
 def _opened(path: pathlib.Path) -> Any:
     try:
         return safe_open(path, framework="np")
     except (OSError, SafetensorError) as error:
-        raise ValueError(f"{path} cannot be read as safetensors, is it whole? ({error})") from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: pathlib.Path, error: Exception) -> ValueError:
+    return ValueError(f"{path} cannot be read as safetensors, is it whole? ({error})")
 
 
 def file_inside(directory: pathlib.Path, name: Any) -> pathlib.Path:

@@ -4,6 +4,7 @@ Shapes: n inputs, N features, P pairs of classes, T tokens.
 """
 
 import functools
+import logging
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
@@ -14,7 +15,9 @@ from tqdm import tqdm
 
 from fex_jax import data, metrics, predictors, pretrained, text_data, tokens
 from fex_jax.answers import ask, log_odds
+from fex_jax.targets import match_classes
 
+_log = logging.getLogger(__name__)
 Predictor = pretrained.Checkpoint | pretrained.TextCheckpoint
 Bind = Callable[[Any, Any], tuple[predictors.Model, Any]]  # `predictors.from_checkpoint`
 Predict = Callable[[Any], jax.Array]  # inputs of a task [B, ...] → f(x) [B, K]
@@ -59,8 +62,11 @@ def of_images(
     protocol: metrics.Protocol,
     batch_size: int,
     limit: int = 0,
+    classes_by: Literal["name", "position"] = "name",
 ) -> Task:
     """The first `limit` images of a source, all for 0, with the predictor's answers.
+
+    `classes_by` is how the data's classes are found among the predictor's: see `match_classes`.
 
     Raises:
       ValueError: a protocol that needs labels, and classes that are not the predictor's.
@@ -70,7 +76,8 @@ def of_images(
     batches = list(tqdm(stream, "images", -(-total // batch_size), leave=False))
     arrays = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
     images, labels, segmentation = arrays["image"], arrays["label"], arrays.get("segmentation")
-    answers = _answers(predictor, predict, images, labels, source.labels, protocol, batch_size)
+    classes = match_classes(source.labels, predictor.labels, classes_by)
+    answers = _answers(predict, images, labels, source.labels, classes, protocol, batch_size)
     pair = np.stack([answers["targets"], answers["second"]], 1)
     if segmentation is not None:
         # A scene's prediction is right if it names any of its objects.
@@ -91,6 +98,7 @@ def of_texts(
     protocol: metrics.Protocol,
     batch_size: int,
     limit: int = 0,
+    classes_by: Literal["name", "position"] = "name",
     *,
     max_length: int = 0,
     unit: tokens.Unit = "word",
@@ -118,26 +126,29 @@ def of_texts(
         marked = source.rationales and source.rationales[i][: len(text.split())]
         documents.append(Document(text, part.spans, marked))
     labels = source.labels[: len(texts)]
-    answers = _answers(predictor, predict, inputs, labels, source.names, protocol, batch_size)
+    classes = match_classes(source.names, predictor.labels, classes_by)
+    answers = _answers(predict, inputs, labels, source.names, classes, protocol, batch_size)
     return Task(grid=inputs.ids.shape[1:], documents=documents, **answers)
 
 
 def _answers(
-    predictor: Predictor,
     predict: Predict,
     inputs: Any,
     labels: np.ndarray,
     names: tuple[str, ...],
+    classes: np.ndarray | None,
     protocol: metrics.Protocol,
     batch_size: int,
 ) -> dict[str, Any]:
     """What a task of any kind holds."""
-    classes = match_classes(names, predictor.labels)
     if classes is None and protocol.reference == "label":
         raise ValueError(
-            f"protocol {protocol.name} needs labels, but the data's classes are not the "
-            "predictor's; use --config.eval.protocol=fex"
+            f"protocol {protocol.name} needs labels, but the data's classes have not the names of "
+            "the predictor's: rename them, use --config.eval.match_classes=position where they "
+            "have its order, or --config.eval.protocol=fex"
         )
+    if classes is None:
+        _log.warning("the data's classes have not the names of the predictor's: accuracy unknown")
     probabilities = in_batches(predict, inputs, batch_size, "predictions")
     pair = np.argsort(-probabilities, -1, kind="stable")[:, :2]
     known = None if classes is None else classes[labels]
@@ -202,16 +213,6 @@ def in_batches(call: Callable[..., Any], arrays: Any, batch_size: int, title: st
         found = call(jax.tree.map(lambda x, rows=rows: x[rows], arrays))
         parts.append(jax.tree.map(lambda x, kept=count - start: np.asarray(x)[:kept], found))
     return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
-
-
-def match_classes(names: tuple[str, ...], labels: tuple[str, ...]) -> np.ndarray | None:
-    """The predictor's class for each label of the data: the same name, or else the same number.
-
-    None where neither can be: other names, and not as many.
-    """
-    if set(names) <= set(labels):
-        return np.array([labels.index(name) for name in names])
-    return np.arange(len(names)) if len(names) == len(labels) else None
 
 
 def object_masks(segmentation: np.ndarray, classes: np.ndarray) -> np.ndarray:
