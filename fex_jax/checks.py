@@ -45,7 +45,7 @@ def flag() -> Check:
 
 def nothing() -> Check:
     """None, JSON's null."""
-    return Check("null", lambda x: x is None)
+    return Check("none", lambda x: x is None)
 
 
 def one_of(*values: Any) -> Check:

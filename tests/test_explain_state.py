@@ -3,6 +3,7 @@
 import concurrent.futures
 import contextlib
 import copy
+import multiprocessing
 import pickle
 import threading
 from collections.abc import Iterator
