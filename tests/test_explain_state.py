@@ -58,7 +58,6 @@ def test_copies_explain_alike_before_and_after_a_call(kind):
     copies = [pickle.loads(pickle.dumps(fresh)), copy.deepcopy(fresh)]
     expected = scores(fresh, things)
     copies += [pickle.loads(pickle.dumps(fresh)), copy.deepcopy(fresh), copy.copy(fresh)]
-    assert len(pickle.dumps(fresh)) == len(pickle.dumps(copies[0]))
     for other in copies[-3:]:
         np.testing.assert_array_equal(scores(other, things), expected)
     for other in copies[:2]:
