@@ -218,17 +218,16 @@ def test_targets(explainer, value, form):
     found = outcome(lambda: explainer(pixels, targets, batch_size=1))
     check(found, 1)
     if found is not None and targets is not None:
-        named = explainer.predictor.labels[found.targets[0]] if isinstance(value, str) else None
-        assert named == value or type(value) is not bool and int(value) == found.targets[0]
-        assert isinstance(value, str | int | np.integer)
+        (meant,) = np.asarray(value).ravel().tolist()
+        number = explainer.predictor.labels.index(meant) if isinstance(meant, str) else meant
+        assert type(number) is int and number == found.targets[0]
 
 
 OPTIONS = {
     "refine": {0, 8},
-    "batch_size": {1, 2},
+    "batch_size": {1},
     "top_k": {None, 1},
     "resolution": {"patch"},
-    "progress": set(),
 }
 
 
@@ -238,11 +237,12 @@ OPTIONS = {
 )
 def test_options(explainer, name, value):
     """Breaks if 8.0, "8" or True passes for a number, or a wrong option ends in JAX."""
-    if name in ("refine", "batch_size", "top_k") and type(value) is int and 2 < value < 65_000:
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if name != "resolution" and whole and 1 < value < 65_000 and (name, value) != ("refine", 8):
         return  # right, and each a program of its own
     options = {"batch_size": 1} | {name: value}
     found = outcome(lambda: explainer(np.zeros((64, 64, 3), np.uint8), **options))
-    if found is not None and name != "progress":
+    if found is not None:
         assert value in OPTIONS[name] and not isinstance(value, bool | float)
 
 
