@@ -1,8 +1,6 @@
-"""Checks of files from strangers, made before anything is built from them."""
+"""Checks at the public door: of files from strangers, before anything is built, and of options."""
 
 import json
-import math
-import os
 import pathlib
 import re
 import reprlib
@@ -11,6 +9,9 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from fex_jax import escape
 
 _MAX_JSON = 2**26  # bytes; the largest tokenizer.json in use has a quarter of that
 
@@ -23,21 +24,29 @@ class Check(NamedTuple):
 
 
 def integer(low: int, high: int) -> Check:
-    """An integer, and no bool, from `low` to `high`."""
-    return Check(f"an integer from {low} to {high}", lambda x: type(x) is int and low <= x <= high)
+    """An integer of Python's or NumPy's, and no bool, from `low` to `high`."""
+    return Check(
+        f"an integer from {low} to {high}",
+        lambda x: isinstance(x, int | np.integer) and type(x) is not bool and low <= x <= high,
+    )
 
 
 def number(low: float, high: float) -> Check:
     """A finite integer or float, from `low` to `high`."""
     return Check(
         f"a number from {low:g} to {high:g}",
-        lambda x: type(x) in (int, float) and math.isfinite(x) and low <= x <= high,
+        lambda x: type(x) in (int, float) and low <= x <= high,  # false for NaN,
     )
 
 
 def flag() -> Check:
     """True or false."""
     return Check("true or false", lambda x: type(x) is bool)
+
+
+def nothing() -> Check:
+    """None, JSON's null."""
+    return Check("none", lambda x: x is None)
 
 
 def one_of(*values: Any) -> Check:
@@ -88,29 +97,69 @@ def require(values: Mapping[str, Any], wanted: Mapping[str, Check], where: Any) 
             )
 
 
-def printable(name: str | bytes | os.PathLike) -> str:
-    """A name as it may be shown: control characters and bytes that are no text are escaped."""
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode() for c in os.fsdecode(name)
-    )
-
-
-def read_json(path: pathlib.Path) -> dict[str, Any]:
-    """The object in a JSON file.
+def read_json(path: pathlib.Path, most: int = _MAX_JSON) -> dict[str, Any]:
+    """The object in a JSON file of at most `most` bytes; NaN and Infinity are no JSON.
 
     Raises:
       ValueError: the file is too large, no JSON, or holds something else than an object.
     """
     try:
         size = path.stat().st_size
-        if size > _MAX_JSON:
-            raise ValueError(f"it has {size:,} bytes, more than {_MAX_JSON:,}")
-        values = json.loads(path.read_text(encoding="utf-8"))
+        if size > most:
+            raise ValueError(f"it has {size:,} bytes, more than {most:,}")
+        values = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
     except (OSError, ValueError, RecursionError) as error:  # JSON and Unicode errors are values'
         raise ValueError(f"{path} cannot be read as JSON: {error}") from error
     if not isinstance(values, dict):
         raise ValueError(f"{path} holds a JSON {type(values).__name__}; expected an object")
     return values
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number")
+
+
+def tensor_shapes(path: pathlib.Path) -> dict[str, jax.ShapeDtypeStruct]:
+    """What tensors a safetensors file holds; only its header is read.
+
+    Raises:
+      ValueError: it is damaged or another kind of file, or a tensor is no float32.
+    """
+    with _opened(path) as file:
+        slices = {name: file.get_slice(name) for name in file.keys()}
+        for name, tensor in slices.items():
+            if tensor.get_dtype() != "F32":
+                raise ValueError(
+                    f"{path}: {escape.terminal(name)} holds {tensor.get_dtype()}, expected F32"
+                )
+        return {
+            name: jax.ShapeDtypeStruct(tuple(tensor.get_shape()), np.float32)
+            for name, tensor in slices.items()
+        }
+
+
+def read_tensors(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """All tensors of a safetensors file.
+
+    Raises:
+      ValueError: it is damaged or another kind of file, or numpy has no such dtype.
+    """
+    try:
+        with _opened(path) as file:
+            return {name: file.get_tensor(name) for name in file.keys()}
+    except (OSError, SafetensorError, TypeError, AttributeError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _opened(path: pathlib.Path) -> Any:
+    try:
+        return safe_open(path, framework="np")
+    except (OSError, SafetensorError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: pathlib.Path, error: Exception) -> ValueError:
+    return ValueError(f"{path} cannot be read as safetensors, is it whole? ({error})")
 
 
 def file_inside(directory: pathlib.Path, name: Any) -> pathlib.Path:
@@ -127,9 +176,8 @@ def file_inside(directory: pathlib.Path, name: Any) -> pathlib.Path:
             f"{directory} names the file {reprlib.repr(name)}; expected a plain name inside it"
         )
     home = directory.resolve()
-    allowed = [home]
-    if home.parent.name == "snapshots":  # huggingface_hub links a snapshot's files to its blobs
-        allowed.append(home.parent.parent / "blobs")
+    # huggingface_hub links a snapshot's files to its blobs.
+    allowed = [home, *(p.parent / "blobs" for p in home.parents if p.name == "snapshots")]
     target = (directory / name).resolve()
     if not any(target.is_relative_to(place) for place in allowed):
         raise ValueError(f"{directory / name} links to {target}, outside its directory")

@@ -1,6 +1,7 @@
 """The classes to explain: those of a training batch, and those that people name."""
 
 import re
+import reprlib
 import unicodedata
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -8,6 +9,8 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from fex_jax import escape
 
 Target = int | str
 
@@ -42,7 +45,8 @@ def class_numbers(
       ValueError: names the first class that is not there or whose label several have, or how many
         came.
     """
-    single = isinstance(targets, str) or np.ndim(targets) == 0
+    listed = isinstance(targets, Sequence) and not isinstance(targets, str | bytes)
+    single = not listed and np.ndim(targets) == 0
     listed = [targets] * count if single else list(targets)
     if len(listed) != count:
         raise ValueError(f"{len(listed)} targets for {count} {what}; give one for each, or one")
@@ -59,16 +63,18 @@ def _class_number(target: Any, labels: tuple[str, ...]) -> int:
     if isinstance(target, str):
         found = named(target, labels)
         if not found:
-            shown = ", ".join(labels[:10])
+            shown = escape.terminal(", ".join(labels[:10]))
             shown += f", … ({len(labels)} in all)" if len(labels) > 10 else ""
-            raise ValueError(f"class {target!r} is unknown; classes: {shown}")
+            raise ValueError(f"class {reprlib.repr(target)} is unknown; classes: {shown}")
         if len(found) > 1:
             numbers = ", ".join(map(str, found))
-            raise ValueError(f"class {target!r} is ambiguous: give one of the numbers {numbers}")
+            raise ValueError(
+                f"class {reprlib.repr(target)} is ambiguous: give one of the numbers {numbers}"
+            )
         return found[0]
-    number = np.asarray(target)
+    number = np.asarray(None if isinstance(target, Sequence) else target)
     if number.shape or number.dtype.kind not in "iu" or np.ma.is_masked(target):
-        raise ValueError(f"target {target!r} is neither a class number nor a label")
+        raise ValueError(f"target {reprlib.repr(target)} is neither a class number nor a label")
     if not 0 <= int(number) < len(labels):
         raise ValueError(f"class {int(number)} is out of range; expected 0 to {len(labels) - 1}")
     return int(number)

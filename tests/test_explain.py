@@ -84,9 +84,9 @@ def test_batch_size_does_not_matter_and_compiles_once(export):
     """Breaks if padding leaks into the maps, or a short batch compiles again."""
     explainer = explain.load(export)
     whole = explainer(PIXELS, batch_size=2)
-    assert explainer._compiled._cache_size() == 1
+    assert explainer._programs[1]._cache_size() == 1
     single = np.concatenate([explainer(image, batch_size=2).logits for image in PIXELS])
-    assert explainer._compiled._cache_size() == 1
+    assert explainer._programs[1]._cache_size() == 1
     np.testing.assert_allclose(whole.logits, single, atol=1e-5)
 
 
@@ -204,10 +204,10 @@ def test_a_bad_picture_is_named(explainer, image, message):
         ({"targets": "dog"}, "class 'dog' is unknown; classes: class 0"),
         ({"targets": [1, 2]}, "2 targets for 5 images"),
         ({"targets": 1.5}, "neither a class number nor a label"),
-        ({"top_k": 11}, "top_k is 11; expected 1 to 10"),
+        ({"top_k": 11}, "top_k is 11; expected an integer from 1 to 10"),
         ({"top_k": 2, "targets": 1}, "no targets beside it"),
-        ({"resolution": "full"}, "expected 'patch' or 'pixel'"),
-        ({"batch_size": 0}, "expected at least 1"),
+        ({"resolution": "full"}, "expected one of 'patch', 'pixel'"),
+        ({"batch_size": 0}, "batch_size is 0; expected an integer from 1"),
         ({"refine": 7}, "refining takes 7 queries; expected an even number from 8 on"),
     ],
 )

@@ -2,13 +2,14 @@
 
 import io
 import os
+from collections.abc import Sequence
 from typing import Any, BinaryIO
 
 import jax
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from fex_jax.checks import printable
+from fex_jax import escape
 
 Picture = str | os.PathLike | bytes | BinaryIO | Image.Image | np.ndarray | jax.Array
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
@@ -33,6 +34,7 @@ def decode(picture: Picture, where: str = "picture") -> np.ndarray:
       ValueError: names the picture that cannot be read, and why.
     """
     if isinstance(picture, str | os.PathLike):
+        where = f"{where} ({escape.terminal(os.fsdecode(picture))})"
         if not os.path.isfile(picture):  # of a pipe or a device, reading might not end
             raise ValueError(f"{where}: there is no such file")
         try:
@@ -70,6 +72,32 @@ def _from_file(file: BinaryIO, where: str) -> np.ndarray:
     except Exception as error:  # as above, of what follows the header
         raise _unreadable(where, error) from error
     return _from_pil(image, where)
+
+
+def as_list(pictures: Any) -> list[Picture]:
+    """One entry a picture, of one picture or many; a batch array is split along its first axis.
+
+    Raises:
+      ValueError: an array that is neither [H, W, 3] nor [B, H, W, 3], and nothing at all.
+    """
+    one = str | os.PathLike | bytes | bytearray | memoryview | Image.Image
+    if isinstance(pictures, one) or hasattr(pictures, "read"):
+        return [pictures]
+    if hasattr(pictures, "__array__"):
+        array = _as_array(pictures, "the batch")
+        if array.ndim not in (3, 4):
+            raise ValueError(
+                f"an array of shape {array.shape} is no image: expected [H, W, 3] or [B, H, W, 3]"
+            )
+        pictures = array[None] if array.ndim == 3 else array
+    elif not isinstance(pictures, Sequence):
+        raise ValueError(
+            f"{type(pictures).__name__} is no picture: expected paths, bytes, binary files, PIL "
+            "images or arrays, one or a list"
+        )
+    if not len(pictures):
+        raise ValueError("there are no images to explain: the batch is empty")
+    return list(pictures)
 
 
 def _check_size(image: Image.Image, where: str) -> None:
@@ -120,7 +148,7 @@ def _from_array(picture: Any, where: str) -> np.ndarray:
         )
     if np.ma.is_masked(picture):
         raise ValueError(f"{where} is an array with masked values; choose them with .filled(value)")
-    array = np.asarray(picture)
+    array = _as_array(picture, where)
     if array.ndim != 3 or array.shape[-1] != 3 or 0 in array.shape:
         raise ValueError(f"{where} has shape {array.shape}; expected [H, W, 3], channels last")
     if array.dtype == np.uint8:
@@ -128,6 +156,14 @@ def _from_array(picture: Any, where: str) -> np.ndarray:
     if not jax.dtypes.issubdtype(array.dtype, np.floating):
         raise ValueError(f"{where} has dtype {array.dtype}; expected uint8, or floats in [0, 1]")
     return _eight_bits(array, where)
+
+
+def _as_array(picture: Any, where: str) -> np.ndarray:
+    """A NumPy array, masked if it was, of whatever gives one."""
+    try:
+        return picture if isinstance(picture, np.ndarray) else np.asarray(picture)
+    except Exception as error:  # as of a tensor of torch's that wants gradients
+        raise ValueError(f"{where} cannot be read as an array: {error}") from error
 
 
 def _eight_bits(values: np.ndarray, where: str) -> np.ndarray:
@@ -145,5 +181,5 @@ def _eight_bits(values: np.ndarray, where: str) -> np.ndarray:
 
 
 def _unreadable(where: str, error: Exception) -> ValueError:
-    reason = printable(" ".join(str(error).split())) or type(error).__name__
+    reason = escape.terminal(" ".join(str(error).split())) or type(error).__name__
     return ValueError(f"{where} cannot be read as an image: {reason}")

@@ -6,7 +6,7 @@ import os
 import pathlib
 from collections.abc import Collection, Iterator
 
-from fex_jax.checks import printable
+from fex_jax.escape import terminal
 from fex_jax.targets import fold
 
 _log = logging.getLogger(__name__)
@@ -94,4 +94,4 @@ def _summary(skipped: collections.Counter, empty: list[str]) -> str:
     if empty:
         text += f"; folders without a file to read: {', '.join(empty[:10])}"
         text += f", … ({len(empty)})" if len(empty) > 10 else ""
-    return printable(text)
+    return terminal(text)

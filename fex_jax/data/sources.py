@@ -7,7 +7,6 @@ import numpy as np
 import tensorflow as tf
 
 from fex_jax import scenes
-from fex_jax.checks import printable
 from fex_jax.data import folders
 from fex_jax.data.decode import SUFFIXES, decode
 from fex_jax.data.streams import Source
@@ -95,7 +94,7 @@ def folder_source(directory: str, split: str, held_out: float = 0.2, seed: int =
     files, labels = np.array(files)[order], np.array(labels, np.int32)[order]
 
     def read(file: bytes) -> np.ndarray:
-        return decode(os.fsdecode(file), printable(file))
+        return decode(os.fsdecode(file))
 
     def example(record: dict) -> dict:
         image = tf.numpy_function(read, [record["file"]], tf.uint8)

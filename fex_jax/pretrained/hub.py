@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from fex_jax import checks
@@ -149,13 +148,7 @@ def read_tensors(directory: Path) -> dict[str, np.ndarray]:
         )
     tensors = {}
     for path in paths:
-        try:
-            with safe_open(path, framework="np") as file:
-                tensors |= {key: file.get_tensor(key) for key in file.keys()}
-        except (OSError, SafetensorError, ValueError, TypeError, AttributeError) as error:
-            raise ValueError(
-                f"{path} cannot be read as safetensors, is it whole? ({error})"
-            ) from error
+        tensors |= checks.read_tensors(path)
     return tensors
 
 

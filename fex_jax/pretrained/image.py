@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, ClassVar, get_args
 
 import jax
 import jax.numpy as jnp
@@ -57,6 +57,7 @@ class Checkpoint:
     params: Params
     labels: tuple[str, ...]
     preprocessing: Preprocessing
+    modality: ClassVar[str] = "images"  # of `fex_jax.modalities`
 
     def __post_init__(self) -> None:
         if len(self.labels) != self.config.num_classes:
