@@ -96,7 +96,7 @@ class Explainer:
 
     @property
     def logits(self) -> bool:
-        """Whether maps are logits of λ, so that attributions are their sigmoids; else they are φ."""
+        """Whether maps are logits of λ, whose sigmoids are attributions; else they are φ."""
         return self.method == "fex"
 
     @functools.cached_property

@@ -10,8 +10,8 @@ import pytest
 import train
 from configs import bert_movies, common
 from fex_jax import explain, predictors, pretrained, tokens
-from fex_jax.text_explanation import TextExplanation
 from fex_jax.models.policy import functional_policy
+from fex_jax.text_explanation import TextExplanation
 from tests import tiny_text
 from tests.conftest import random_params
 

@@ -5,18 +5,22 @@ Shapes: n inputs, N features, P pairs of classes, T tokens.
 
 import functools
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from fex_jax import data, metrics, predictors, pretrained, text_data, tokens
+from fex_jax import metrics, pretrained, tokens
 from fex_jax.answers import ask, log_odds
+from fex_jax.predictors import Bind
+
+if TYPE_CHECKING:  # TensorFlow, which they import, takes seconds; not all data need it
+    from fex_jax import data, text_data
 
 Predictor = pretrained.Checkpoint | pretrained.TextCheckpoint
-Bind = Callable[[Any, Any], tuple[predictors.Model, Any]]  # `predictors.from_checkpoint`
+
 Predict = Callable[[Any], jax.Array]  # inputs of a task [B, ...] → f(x) [B, K]
 
 
@@ -31,9 +35,9 @@ class Document(NamedTuple):
 class Task(NamedTuple):
     """n inputs to explain, what f says of them, and what is known of them."""
 
-    inputs: Any  # images [n, S, S, 3] uint8, or a TokenBatch of n texts
+    inputs: Any  # pixels [n, S, S, 3] in 0..255, or a TokenBatch of n texts
     grid: tuple[int, ...]  # how the N features lie: (rows, columns) of patches, or (N,)
-    labels: np.ndarray  # [n] in the data's own numbers
+    labels: np.ndarray | None  # [n] in the data's own numbers; None: unknown
     names: tuple[str, ...]  # of the data's classes
     known: np.ndarray | None  # [n] the labels in the predictor's numbers; None: other classes
     accuracy: float | None  # of f; None where it cannot be known
@@ -50,12 +54,16 @@ class Task(NamedTuple):
         """n."""
         return len(self.targets)
 
+    def label(self, i: int) -> str:
+        """The name of an input's true class; empty if it is unknown."""
+        return "" if self.labels is None else self.names[self.labels[i]]
+
 
 def of_images(
     predictor: pretrained.Checkpoint,
     bind: Bind,
     predict: Predict,
-    source: data.Source,
+    source: "data.Source",
     protocol: metrics.Protocol,
     batch_size: int,
     limit: int = 0,
@@ -65,12 +73,30 @@ def of_images(
     Raises:
       ValueError: a protocol that needs labels, and classes that are not the predictor's.
     """
+    from fex_jax import data
+
     total = min(limit or source.size, source.size)
     stream = data.eval_stream(source, predictor.preprocessing, batch_size, limit=total)
     batches = list(tqdm(stream, "images", -(-total // batch_size), leave=False))
     arrays = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
-    images, labels, segmentation = arrays["image"], arrays["label"], arrays.get("segmentation")
-    answers = _answers(predictor, predict, images, labels, source.labels, protocol, batch_size)
+    images, labels = arrays["image"], arrays["label"]
+    known = images, labels, source.labels, arrays.get("segmentation")
+    return of_pixels(predictor, bind, predict, *known, protocol, batch_size)
+
+
+def of_pixels(
+    predictor: pretrained.Checkpoint,
+    bind: Bind,
+    predict: Predict,
+    images: np.ndarray,
+    labels: np.ndarray | None,
+    names: tuple[str, ...],
+    segmentation: np.ndarray | None,
+    protocol: metrics.Protocol,
+    batch_size: int,
+) -> Task:
+    """The same of preprocessed images [n, S, S, 3], their labels and where their objects are."""
+    answers = _answers(predictor, predict, images, labels, names, protocol, batch_size)
     pair = np.stack([answers["targets"], answers["second"]], 1)
     if segmentation is not None:
         # A scene's prediction is right if it names any of its objects.
@@ -87,7 +113,7 @@ def of_images(
 def of_texts(
     predictor: pretrained.TextCheckpoint,
     predict: Predict,
-    source: text_data.Source,
+    source: "text_data.Source",
     protocol: metrics.Protocol,
     batch_size: int,
     limit: int = 0,
@@ -103,6 +129,8 @@ def of_texts(
       unit: what a feature is.
       too_long: "refuse" longer texts, or "cut" them.
     """
+    from fex_jax import text_data
+
     window = predictor.config.max_length
     inputs, texts = text_data.one_batch(
         source,
@@ -117,7 +145,7 @@ def of_texts(
         text = source.texts[i][: part.spans[-1, 1]]
         marked = source.rationales and source.rationales[i][: len(text.split())]
         documents.append(Document(text, part.spans, marked))
-    labels = source.labels[: len(texts)]
+    labels = None if source.labels is None else source.labels[: len(texts)]
     answers = _answers(predictor, predict, inputs, labels, source.names, protocol, batch_size)
     return Task(grid=inputs.ids.shape[1:], documents=documents, **answers)
 
@@ -126,18 +154,16 @@ def _answers(
     predictor: Predictor,
     predict: Predict,
     inputs: Any,
-    labels: np.ndarray,
+    labels: np.ndarray | None,
     names: tuple[str, ...],
     protocol: metrics.Protocol,
     batch_size: int,
 ) -> dict[str, Any]:
     """What a task of any kind holds."""
-    classes = match_classes(names, predictor.labels)
+    classes = None if labels is None else match_classes(names, predictor.labels)
     if classes is None and protocol.reference == "label":
-        raise ValueError(
-            f"protocol {protocol.name} needs labels, but the data's classes are not the "
-            "predictor's; use --config.eval.protocol=fex"
-        )
+        why = "there are none" if labels is None else "the data's classes are not the predictor's"
+        raise ValueError(f"protocol {protocol.name} needs labels, but {why}; use protocol fex")
     probabilities = in_batches(predict, inputs, batch_size, "predictions")
     pair = np.argsort(-probabilities, -1, kind="stable")[:, :2]
     known = None if classes is None else classes[labels]

@@ -1,6 +1,6 @@
 """Explaining images: pictures of all kinds in, maps out."""
 
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import jax
 import numpy as np
