@@ -10,7 +10,7 @@ def open_log(workdir: pathlib.Path, start: int) -> Callable[[dict[str, float]], 
 
     Metrics must hold "step". Lines of steps after `start`, which will run again, are dropped.
     """
-    import tensorflow as tf  # after distrax, which train.py imports first; see data.py
+    import tensorflow as tf
 
     path = workdir / "metrics.jsonl"
     old = path.read_text().splitlines() if path.exists() else []

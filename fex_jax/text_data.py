@@ -12,7 +12,6 @@ import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
-import distrax  # noqa: F401  TensorFlow Probability, below it, only loads before TensorFlow
 import numpy as np
 import tensorflow as tf
 

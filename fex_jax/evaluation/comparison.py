@@ -32,6 +32,7 @@ def evaluate(
     unit: tokens.Unit | None = None,
     max_length: int = 0,
     too_long: Literal["refuse", "cut"] = "refuse",
+    classes_by: tasks.By = "name",
     write_inputs: bool = False,
 ) -> Table:
     """Scores methods on the same inputs: what their maps are worth, and what they cost.
@@ -60,6 +61,8 @@ def evaluate(
         those of the explainers, or else 0, "mask" and "word".
       max_length, too_long: of texts: tokens, 0 for the classifier's window, and whether to "refuse"
         longer ones or "cut" them.
+      classes_by: "name" or "position": how the classes of data that have their own are found among
+        the predictor's.
       write_inputs: write inputs.npz to `workdir`, for methods from elsewhere.
 
     Raises:
@@ -87,7 +90,7 @@ def evaluate(
     check_rows(rows, external)
     protocol = metrics.PROTOCOLS[protocol]
     perturb = measure.make_perturbation(predictor, bind, protocol)
-    reading = inputs.Reading(protocol, batch_size, limit, unit, max_length, too_long)
+    reading = inputs.Reading(protocol, batch_size, limit, unit, max_length, too_long, classes_by)
 
     task = inputs.open_task(predictor, bind, predict, data, labels, reading)
     output = None if workdir is None else pathlib.Path(workdir)

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from fex_jax import explain, metrics, pictures, tokens
+from fex_jax import explain, metrics, tokens
+from fex_jax.data import decode, folders
 from fex_jax.evaluation import tasks
+from fex_jax.modalities import images, texts
 from fex_jax.predictors import Bind
 from fex_jax.targets import class_numbers
-
-_ENDINGS = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
 
 class Reading(NamedTuple):
@@ -25,6 +25,7 @@ class Reading(NamedTuple):
     unit: tokens.Unit  # of texts: what a feature is
     max_length: int  # of texts, in tokens; 0: the classifier's window
     too_long: str  # of texts beyond it: "refuse" or "cut"
+    classes_by: tasks.By = "name"  # how the data's classes are found among the predictor's
 
 
 def open_task(
@@ -44,29 +45,26 @@ def open_task(
         return data
     if isinstance(data, Callable):
         data = data()
-    common = reading.protocol, reading.batch_size
+    common, by = (reading.protocol, reading.batch_size), reading.classes_by
     if predictor.modality == "texts":
         options = {name: getattr(reading, name) for name in ("max_length", "unit", "too_long")}
         source = _texts(predictor, data, labels)
-        return tasks.of_texts(predictor, predict, source, *common, reading.limit, **options)
+        return tasks.of_texts(predictor, predict, source, *common, reading.limit, by, **options)
     if hasattr(data, "records"):
         _no_labels(labels)
-        return tasks.of_images(predictor, bind, predict, data, *common, reading.limit)
+        return tasks.of_images(predictor, bind, predict, data, *common, reading.limit, by)
     names = predictor.labels
     if isinstance(data, str | pathlib.Path):
         files, numbers, names = _folder(pathlib.Path(data).expanduser(), labels, names)
     else:
-        files, numbers = pictures.as_list(data), _numbers(labels, _count(data), names, "images")
+        files = decode.as_list(data)
+        numbers = _numbers(labels, len(files), names, "images")
     if reading.limit:
         files = files[: reading.limit]
         numbers = None if numbers is None else numbers[: reading.limit]
-    pixels = np.stack(
-        [
-            _smallest(pictures.prepare(file, f"image {i}", predictor.preprocessing))
-            for i, file in enumerate(tqdm(files, "images", leave=False))
-        ]
-    )
-    return tasks.of_pixels(predictor, bind, predict, pixels, numbers, names, None, *common)
+    bar = enumerate(tqdm(files, "images", leave=False))
+    pixels = np.stack([images.prepare(predictor, file, i).astype(np.uint8) for i, file in bar])
+    return tasks.of_pixels(predictor, bind, predict, pixels, numbers, names, None, *common, by)
 
 
 def open_source(predictor: tasks.Predictor, config: Any) -> Any:
@@ -87,16 +85,11 @@ def load_task(explainer: explain.Explainer, config: Any) -> tuple[Bind, tasks.Pr
     predict = tasks.make_prediction(explainer.bind, predictor.params)
     protocol = metrics.PROTOCOLS[config.eval.protocol]
     text = explainer.unit, config.text.max_length, config.text.too_long
-    reading = Reading(protocol, config.eval.batch_size, config.eval.num_images, *text)
+    size, limit = config.eval.batch_size, config.eval.num_images
+    reading = Reading(protocol, size, limit, *text, config.eval.match_classes)
     source = open_source(predictor, config)
     task = open_task(predictor, explainer.bind, predict, source, None, reading)
     return explainer.bind, predict, task
-
-
-def _smallest(pixels: np.ndarray) -> np.ndarray:
-    """Pixels in 0..255, as bytes where they are whole: a quarter of the memory."""
-    whole = pixels.astype(np.uint8)
-    return whole if (whole == pixels).all() else pixels
 
 
 def _texts(predictor: tasks.Predictor, data: Any, labels: Any) -> Any:
@@ -109,9 +102,7 @@ def _texts(predictor: tasks.Predictor, data: Any, labels: Any) -> Any:
 
         _no_labels(labels)
         return text_data.texts_source(str(data), "all", predictor.labels)
-    listed = list(data)
-    if not listed:
-        raise ValueError("there are no texts to score on: the list is empty")
+    listed = texts.as_list(data)
     numbers = _numbers(labels, len(listed), predictor.labels, "texts")
     return SimpleNamespace(
         texts=listed, labels=numbers, names=predictor.labels, rationales=None, size=len(listed)
@@ -121,38 +112,32 @@ def _texts(predictor: tasks.Predictor, data: Any, labels: Any) -> Any:
 def _folder(
     root: pathlib.Path, labels: Any, names: tuple[str, ...]
 ) -> tuple[list[pathlib.Path], np.ndarray | None, tuple[str, ...]]:
-    """Files below a folder in a fixed random order; labelled if all are in class folders."""
+    """Pictures of a folder in a fixed random order; labelled if they are in class folders.
+
+    Labels that are given are of the files of a folder without class folders, as they are sorted.
+    """
     if not root.is_dir():
         raise ValueError(f"{root} is no folder: expected one of images, or the images themselves")
-    found = sorted(
+    files = sorted(
         path
-        for path in root.rglob("*")
-        if path.suffix.lower() in _ENDINGS and not _is_hidden(path.relative_to(root))
+        for path in root.iterdir()
+        if path.suffix.lower() in decode.SUFFIXES and not path.name.startswith(".")
     )
-    if not found:
-        raise ValueError(f"{root} holds no images: expected {', '.join(sorted(_ENDINGS))}")
-    order = np.random.default_rng(0).permutation(len(found))
-    files = [found[i] for i in order]
-    if labels is not None:
-        numbers = _numbers(labels, len(found), names, "images")  # of the files as they are sorted
-        return files, numbers[order], names
-    classes = sorted({path.relative_to(root).parts[0] for path in found})
-    if any(path.parent == root for path in found):
-        return files, None, names
-    numbers = np.array([classes.index(path.relative_to(root).parts[0]) for path in files])
-    return files, numbers, tuple(classes)
-
-
-def _is_hidden(path: pathlib.Path) -> bool:
-    return any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
+    if files:
+        numbers = _numbers(labels, len(files), names, "images")
+    else:
+        _no_labels(labels)
+        classes = folders.class_files(root, decode.SUFFIXES)
+        names = tuple(classes)
+        files = [file for listed in classes.values() for file in listed]
+        sizes = [len(listed) for listed in classes.values()]
+        numbers = np.repeat(np.arange(len(sizes)), sizes)
+    order = np.random.default_rng(0).permutation(len(files))
+    return [files[i] for i in order], None if numbers is None else numbers[order], names
 
 
 def _numbers(labels: Any, count: int, names: tuple[str, ...], what: str) -> np.ndarray | None:
     return None if labels is None else class_numbers(labels, count, names, what)
-
-
-def _count(images: Any) -> int:
-    return len(pictures.as_list(images))
 
 
 def _no_labels(labels: Any) -> None:
