@@ -18,6 +18,10 @@ from fex_jax.evaluation.run import Method, Scores
 from fex_jax.evaluation.tasks import Task
 
 Result = tuple[Scores, dict[str, np.ndarray]]  # a method's scores and its statistics
+# What a file raises that was cut, flipped, or is something else.
+_DAMAGE = (
+    OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 _NAME = re.compile(r"\w[\w.+-]{0,79}")
 
 
@@ -70,7 +74,7 @@ def load(path: pathlib.Path, key: str) -> Result | None:
                 return None
             arrays = {name: file[name] for name in file}
         scores = Scores(arrays["scores"], arrays.get("pairs"), json.loads(str(arrays["cost"])))
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    except _DAMAGE as error:
         warnings.warn(f"{path} is damaged ({error}): it is computed again", stacklevel=2)
         return None
     prefix = "statistics/"

@@ -51,7 +51,7 @@ def changed(value):
         case tuple() | list() if hasattr(value[0], "_replace"):
             return [value[0]._replace(rationale=~value[0].rationale), *value[1:]]
         case tuple():
-            return (*value[:-1], value[0])
+            return (*value, value[0])
         case str():
             return value + "x"
         case bool():
@@ -90,7 +90,8 @@ def test_every_field_of_an_explainer_counts(predictor):
         "map_head": "wide",
     }
     for field in dataclasses.fields(explainer):
-        value = special.get(field.name, changed(getattr(explainer, field.name)))
+        name = field.name
+        value = special[name] if name in special else changed(getattr(explainer, name))
         other = dataclasses.replace(explainer, **{field.name: value})
         assert cache.key("", evaluation.trained(other)) != whole, field.name
 

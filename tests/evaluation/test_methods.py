@@ -31,23 +31,24 @@ def choose(names, explainers, predictor, options=None, refine=0) -> list[evaluat
 
 def test_explainers_of_one_predictor_are_scored_together(predictor, tmp_path):
     """Breaks if maps about one classifier, or with other removal, are scored on another."""
-    init, _ = functional_policy(predictor.config, 10)
+    params = random_params(functional_policy(predictor.config, 10)[0])
     shifted = jax.tree.map(lambda x: x + 1, predictor.params)
-    renamed = tuple(f"other {i}" for i in range(10))
-    for name, changes, fill in (
-        ("a", {}, 0.0), ("b", {}, 0.0), ("c", {"params": shifted}, 0.0),
-        ("d", {"labels": renamed}, 0.0), ("e", {}, 1.0),
-    ):  # fmt: skip
-        own = dataclasses.replace(predictor, **changes)
-        save_description(tmp_path / name, own, predictor.config, budget=-3.0, fill=fill)
-        save_weights(tmp_path / name, random_params(init))
-    a, b, c, d, e = (tmp_path / name for name in "abcde")
+    for name, weights in (("a", predictor.params), ("b", predictor.params), ("c", shifted)):
+        own = dataclasses.replace(predictor, params=weights)
+        save_description(tmp_path / name, own, predictor.config, budget=-3.0)
+        save_weights(tmp_path / name, params)
+    a, b, c = (tmp_path / name for name in "abc")
     assert len(evaluation.load_explainers([a, b])) == 2
-    for other in (c, d):
-        with pytest.raises(ValueError, match=f"{other.name} explains another predictor than .*a"):
-            evaluation.load_explainers([a, b, other])
-    with pytest.raises(ValueError, match=r"e was trained with fill=1.0, but .*a with 0.0"):
-        evaluation.load_explainers([a, e])
+    with pytest.raises(ValueError, match="c explains another predictor than .*a"):
+        evaluation.load_explainers([a, b, c])
+    first = explain.Explainer(predictor, predictor.config, params)
+    renamed = dataclasses.replace(predictor, labels=tuple(f"other {i}" for i in range(10)))
+    other = dataclasses.replace(first, predictor=renamed)
+    with pytest.raises(ValueError, match="b explains another predictor than a"):
+        methods.check_comparable([first, other], ["a", "b"])
+    filled = dataclasses.replace(first, fill=1.0)
+    with pytest.raises(ValueError, match=r"b was trained with fill=1.0, but a with 0.0"):
+        methods.check_comparable([first, filled], ["a", "b"])
 
 
 def test_methods_are_chosen_by_name(predictor, explainer):
