@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from tqdm import tqdm
 
-from fex_jax import explain, metrics, predictors, pretrained, tokens
+from fex_jax import explain, metrics, modalities, predictors, pretrained, tokens
 from fex_jax.evaluation import cache, fingerprint, gallery, inputs, measure, run, tasks
 from fex_jax.evaluation.methods import Given, check_comparable, check_rows, choose
 from fex_jax.evaluation.table import Table, describe
@@ -22,7 +22,7 @@ def evaluate(
     workdir: str | pathlib.Path | None = None,
     protocol: str = "fex",
     limit: int = 0,
-    batch_size: int = 128,
+    batch_size: int | None = None,
     seed: int = 0,
     options: Mapping[str, Mapping[str, Any]] | None = None,
     refine: int = 0,
@@ -52,7 +52,8 @@ def evaluate(
         caller may `Table.write`. None: nothing is written.
       protocol: "fex", "chefer" or "authors".
       limit: the first so many inputs; 0: all.
-      batch_size: inputs at a time.
+      batch_size: inputs at a time; None: as many as an explainer takes by default. Maps of batches
+        of another size differ by rounding.
       seed: of what methods draw.
       options: method → its options.
       refine: also score the explainers refined by so many queries; 0: not.
@@ -74,6 +75,7 @@ def evaluate(
     if protocol not in metrics.PROTOCOLS:
         known = ", ".join(metrics.PROTOCOLS)
         raise ValueError(f"protocol {protocol!r} is unknown; choose one of {known}")
+    batch_size = modalities.of(predictor).BATCH_SIZE if batch_size is None else batch_size
     if batch_size < 1 or limit < 0:
         raise ValueError(f"batch_size={batch_size}, limit={limit}: expected at least 1 and 0")
     if write_inputs and workdir is None:

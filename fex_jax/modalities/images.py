@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from fex_jax.explain import Explainer
     from fex_jax.pretrained import Checkpoint
 
+BATCH_SIZE = 64  # images that are explained at a time, by default
+
 
 class Explanation(NamedTuple):
     """Attributions of B images; with `top_k`, attributions and targets have an axis [B, k, …]."""
@@ -36,7 +38,7 @@ def explain(
     top_k: int | None = None,
     resolution: Literal["patch", "pixel"] = "patch",
     refine: int = 0,
-    batch_size: int = 64,
+    batch_size: int = BATCH_SIZE,
     progress: bool = False,
 ) -> Explanation:
     """Explains any number of images.

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from fex_jax.explain import Explainer
 
+BATCH_SIZE = 32  # windows that are explained at a time, by default
 _OVERLAP = 64  # tokens that two windows of a long text share
 
 
@@ -29,7 +30,7 @@ def explain(
     targets: "Target | Sequence[Target] | None" = None,
     *,
     refine: int = 0,
-    batch_size: int = 32,
+    batch_size: int = BATCH_SIZE,
     progress: bool = False,
 ) -> list[TextExplanation]:
     """Explains any number of texts of any length.
