@@ -112,28 +112,26 @@ def _texts(predictor: tasks.Predictor, data: Any, labels: Any) -> Any:
 def _folder(
     root: pathlib.Path, labels: Any, names: tuple[str, ...]
 ) -> tuple[list[pathlib.Path], np.ndarray | None, tuple[str, ...]]:
-    """Pictures of a folder in a fixed random order; labelled if they are in class folders.
+    """Pictures of a folder in a fixed random order; labelled if all are in class folders.
 
-    Labels that are given are of the files of a folder without class folders, as they are sorted.
+    Labels that are given are of the pictures in the order of their paths.
     """
     if not root.is_dir():
         raise ValueError(f"{root} is no folder: expected one of images, or the images themselves")
-    files = sorted(
-        path
-        for path in root.iterdir()
-        if path.suffix.lower() in decode.SUFFIXES and not path.name.startswith(".")
-    )
-    if files:
-        numbers = _numbers(labels, len(files), names, "images")
-    else:
-        _no_labels(labels)
+    files = sorted(path for path in root.rglob("*") if _is_picture(path.relative_to(root)))
+    numbers = _numbers(labels, len(files), names, "images")
+    if numbers is None and not any(path.parent == root for path in files):
         classes = folders.class_files(root, decode.SUFFIXES)
         names = tuple(classes)
         files = [file for listed in classes.values() for file in listed]
-        sizes = [len(listed) for listed in classes.values()]
-        numbers = np.repeat(np.arange(len(sizes)), sizes)
+        numbers = np.repeat(np.arange(len(classes)), list(map(len, classes.values())))
     order = np.random.default_rng(0).permutation(len(files))
     return [files[i] for i in order], None if numbers is None else numbers[order], names
+
+
+def _is_picture(path: pathlib.Path) -> bool:
+    hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
+    return path.suffix.lower() in decode.SUFFIXES and not hidden
 
 
 def _numbers(labels: Any, count: int, names: tuple[str, ...], what: str) -> np.ndarray | None:

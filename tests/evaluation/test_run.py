@@ -134,7 +134,9 @@ def test_tables_score_what_explain_returns_of_texts(method, num_classes, refine,
 
 def test_draws_do_not_depend_on_the_batch(task, predictor, bind, predict):
     """Breaks if every batch has a key of its own, so that numbers change with the batches."""
-    method = evaluation.baseline("random", attributions.METHODS["random"], {}, bind, {})
+    method = evaluation.baseline(
+        "random", attributions.METHODS["random"], {}, bind, predictor.params
+    )
     scores, again, other = (
         evaluation.attribute(method, predict, task, 7, seed=seed) for seed in (0, 0, 1)
     )
