@@ -86,7 +86,7 @@ def main(_: list[str]) -> None:
             scores=named_paths(given.scores),
             max_length=config.text.max_length,
             too_long=config.text.too_long,
-            classes_by=config.eval.match_classes,
+            classes_by=config.eval.get("match_classes", "name"),
             write_inputs=given.write_inputs,
         )
     except (ValueError, OSError) as error:

@@ -154,13 +154,21 @@ def _of_names(code: types.CodeType, around: dict, seen: set[int]) -> Iterable[by
         if isinstance(value, types.ModuleType):
             if not _is_library(value) and id(value) not in seen:
                 seen.add(id(value))
-                yield from _of_source(value, seen)
+                yield from _of_module(value)
         else:
             yield _frame("global", name.encode())
             yield from _parts(value, seen)
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
             yield from _of_names(constant, around, seen)
+
+
+def _of_module(module: types.ModuleType) -> Iterable[bytes]:
+    """The files of a module of one's own; of a package all, whichever a function reaches for."""
+    path = pathlib.Path(getattr(module, "__file__", None))  # a TypeError if there is none
+    files = sorted(path.parent.rglob("*.py")) if path.name == "__init__.py" else [path]
+    for file in files:
+        yield _frame("file", file.read_bytes())
 
 
 def _of_source(thing: Any, seen: set[int]) -> Iterable[bytes]:
