@@ -56,7 +56,7 @@ _FASTSHAP = {
     "num_targets": 1,  # as published; FEX's default has 10
     "efficiency": "normalize",  # or "penalty", with its weight:
     "gap_coef": 0.1,
-    "num_masks": 10,  # coalitions, in complementary pairs: 12 queries an image, FEX's default has 11
+    "num_masks": 10,  # coalitions in complementary pairs; with two more, 12 queries an image
     "num_updates": 4,
     "num_passes": 1,
 }
