@@ -34,16 +34,16 @@ from fex_jax import (
     predictors,
     pretrained,
     report,
-    tasks,
     text_data,
 )
+from fex_jax.evaluation import tasks
 
 _GALLERY_ITEMS = 16
 _GRID_ITEMS = 6
 _TOP_WORDS = 10
 
 
-Explainer = explain.Explainer | explain.TextExplainer
+Explainer = explain.Explainer
 
 
 def load_task(
@@ -221,7 +221,7 @@ def gallery_items(
 
 
 def text_items(
-    explainer: explain.TextExplainer, task: tasks.Task, results: dict[str, list]
+    explainer: explain.Explainer, task: tasks.Task, results: dict[str, list]
 ) -> list[plotting.TextItem]:
     """The first texts with their two most probable classes, and every method's highest words."""
     documents = task.documents[:_GALLERY_ITEMS]

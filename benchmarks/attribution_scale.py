@@ -22,7 +22,8 @@ from ml_collections import config_flags
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 import eval as evaluating  # noqa: E402
-from fex_jax import evaluation, metrics, predictors, report, tasks  # noqa: E402
+from fex_jax import evaluation, metrics, predictors, report  # noqa: E402
+from fex_jax.evaluation import tasks  # noqa: E402
 
 _SHIFTS = (-4, -3, -2, -1, 0)  # b
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Scenes of configs/.")

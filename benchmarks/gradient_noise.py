@@ -22,9 +22,10 @@ from tqdm import tqdm
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 import eval as evaluating  # noqa: E402
-from fex_jax import evaluation, explain, ppo, predictors, tasks  # noqa: E402
+from fex_jax import evaluation, explain, ppo, predictors  # noqa: E402
 from fex_jax.answers import log_odds  # noqa: E402
 from fex_jax.attributions.queries import target_probabilities  # noqa: E402
+from fex_jax.evaluation import tasks  # noqa: E402
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "An experiment of configs/.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "The folder that train.py wrote.")

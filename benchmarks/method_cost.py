@@ -20,7 +20,8 @@ from tqdm import tqdm
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from benchmarks.full_size import VIT_B16  # noqa: E402
-from fex_jax import attributions, evaluation, explain, predictors, pretrained, tasks  # noqa: E402
+from fex_jax import attributions, evaluation, explain, predictors, pretrained  # noqa: E402
+from fex_jax.evaluation import tasks  # noqa: E402
 from fex_jax.models import functional  # noqa: E402
 from fex_jax.models.policy import functional_policy, make_backbone  # noqa: E402
 from fex_jax.models.vit import ViTClassifier  # noqa: E402

@@ -16,7 +16,8 @@ from ml_collections import config_flags
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 import eval as evaluating  # noqa: E402
-from fex_jax import attributions, evaluation, metrics, predictors, tasks  # noqa: E402
+from fex_jax import attributions, evaluation, metrics, predictors  # noqa: E402
+from fex_jax.evaluation import tasks  # noqa: E402
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "An experiment of two classes.")
 _WORKDIR = flags.DEFINE_list("workdir", None, "Folders that train.py wrote, with FEX's default.")

@@ -25,8 +25,8 @@ from fex_jax import (  # noqa: E402
     plotting,
     predictors,
     report,
-    tasks,
 )
+from fex_jax.evaluation import tasks  # noqa: E402
 
 _QUERIES = (10, 20, 50, 100, 200)
 _PANELS = ("positive_auc", "negative_auc")

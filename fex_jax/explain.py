@@ -1,55 +1,42 @@
-"""Explanations from a trained explainer: one forward pass for each batch of images.
+"""Explanations from a trained explainer: one forward pass for each batch of images or texts.
 
 from fex_jax import explain
 explainer = explain.load("runs/digits")
 result = explainer(["cat.jpg", "dog.jpg"])
 result.attributions[0]  # [rows, cols], in [0, 1]
+
+explainer = explain.load("runs/movies")
+for explanation in explainer(["a dull plot, a great cast"]):
+    print(explanation)
 """
 
 import dataclasses
 import functools
-import json
 import pathlib
-from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import traverse_util
-from PIL import Image
-from safetensors.numpy import load_file, save_file
-from tqdm import tqdm
 
-from fex_jax import predictors, pretrained
+from fex_jax import export, modalities, predictors, pretrained, tokens
 from fex_jax.answers import mirrored
 from fex_jax.attributions.kernel_shap import normalize
-from fex_jax.explain_text import TextExplainer
-from fex_jax.models import Params, shapes
-from fex_jax.models.bert import BertConfig
-from fex_jax.models.policy import Backbone, MapHead, Policy, functional_policy
+from fex_jax.modalities.images import Explanation
+from fex_jax.models import Params
+from fex_jax.models.policy import Backbone, MapHead, functional_policy
 from fex_jax.models.unet import UNetConfig
-from fex_jax.models.vit import ViTConfig
-from fex_jax.pretrained.rules import differences
-from fex_jax.refine import refine_scores
-from fex_jax.targets import Target, class_numbers
+from fex_jax.pictures import Picture
+from fex_jax.predictors import Bind
+from fex_jax.refine import BUDGET_RANGE, refine_scores
+from fex_jax.text_explanation import TextExplanation
 
-Picture = str | pathlib.Path | Image.Image | np.ndarray | jax.Array
-_FORMAT = 4
-_BACKBONES = {"vit": ViTConfig, "unet": UNetConfig, "bert": BertConfig}
+Predictor = pretrained.Checkpoint | pretrained.TextCheckpoint
 
-
-class Explanation(NamedTuple):
-    """Attributions of B images; with `top_k`, attributions and targets have an axis [B, k, …]."""
-
-    attributions: np.ndarray  # [B, rows, cols], or [B, H, W]: FEX's λ in [0, 1], FastSHAP's φ
-    logits: np.ndarray  # [B, rows, cols] of λ, additive as scores of LIME are; or φ
-    targets: np.ndarray  # [B] the explained classes
-    probabilities: np.ndarray  # [B, K] f(x)
-    labels: tuple[str, ...]  # names of the K classes
+__all__ = ["Explainer", "Explanation", "Predictor", "TextExplanation", "load"]
 
 
-def load(path: str | pathlib.Path) -> "Explainer | TextExplainer":
+def load(path: str | pathlib.Path) -> "Explainer":
     """Opens an export, a training run's folder, or one checkpoint `<run>/checkpoints/<step>`.
 
     A run that has not finished is opened at its newest checkpoint.
@@ -57,295 +44,169 @@ def load(path: str | pathlib.Path) -> "Explainer | TextExplainer":
     Raises:
       ValueError, FileNotFoundError: what is missing or does not fit.
     """
-    path = pathlib.Path(path).expanduser()
-    step = int(path.name) if path.parent.name == "checkpoints" and path.name.isdigit() else None
-    run = path.parent.parent if step is not None else path
-    export = run if (run / "explainer.json").is_file() else run / "export"
-    if not (export / "explainer.json").is_file():
-        raise FileNotFoundError(
-            f"{path} holds no explainer: expected an export (explainer.json, explainer.safetensors,"
-            " predictor/), or the --workdir of train.py"
-        )
-    description = json.loads((export / "explainer.json").read_text())
-    if description.get("format") != _FORMAT:
-        raise ValueError(
-            f"{export} has format {description.get('format')!r}; this version reads {_FORMAT}: "
-            "train the explainer again, or load it with the version that wrote it"
-        )
-    predictor = pretrained.load(str(export / "predictor"))
-    backbone = _BACKBONES[description["policy"]](**description["backbone"])
-    num_classes = predictor.config.num_classes
-    # Exports that do not say so yet have these.
-    earlier = {"removal": "mask", "contrastive": False, "map_head": "token"}
-    description = earlier | description
-    map_head = description["map_head"]
-    wanted = shapes(lambda rngs: Policy(backbone, num_classes, map_head=map_head, rngs=rngs))
-    weights = export / "explainer.safetensors"
-    if step is None and weights.is_file():
-        params = _read_weights(weights, wanted)
-    else:
-        from fex_jax import checkpoint  # Orbax takes seconds to import; an export needs none
-
-        params = checkpoint.restore_params(export.parent / "checkpoints", wanted, step)
-    is_text = isinstance(predictor, pretrained.TextCheckpoint)
-    kind = TextExplainer if is_text else Explainer
-    own = ("unit", "removal") if is_text else ("fill", "map_head")
-    settings = {name: description[name] for name in ("method", "budget", "contrastive", *own)}
-    return kind(predictor, backbone, params, **settings)
-
-
-def _read_weights(path: pathlib.Path, wanted: Params) -> Params:
-    """The parameters of the network whose shapes are `wanted`; another network's are refused."""
-    tensors = load_file(path)
-    expected = {k: leaf.shape for k, leaf in traverse_util.flatten_dict(wanted, sep="/").items()}
-    if problems := differences(tensors, expected):
-        raise ValueError(
-            f"{path} is of another network: {'; '.join(problems)}. Train the explainer again, or "
-            "load it with the version that wrote it"
-        )
-    return traverse_util.unflatten_dict(tensors, sep="/")
-
-
-def save_description(
-    directory: pathlib.Path,
-    predictor: pretrained.Checkpoint | pretrained.TextCheckpoint,
-    backbone: Backbone,
-    *,
-    method: str = "fex",
-    budget: float | None = None,
-    contrastive: bool = False,
-    map_head: MapHead = "token",
-    fill: float = 0.0,
-    unit: str = "word",
-    removal: str = "mask",
-) -> None:
-    """Writes all of an export but the explainer's weights, which training is yet to find."""
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / "explainer.safetensors").unlink(missing_ok=True)  # of an earlier run
-    pretrained.save(directory / "predictor", predictor)
-    description = {
-        "format": _FORMAT,
-        "policy": next(name for name, kind in _BACKBONES.items() if isinstance(backbone, kind)),
-        "backbone": {
-            f.name: getattr(backbone, f.name) for f in dataclasses.fields(backbone) if f.init
-        },
-        "method": method,
-        "budget": budget,
-        "contrastive": contrastive,
-        "map_head": map_head,
-        "fill": fill,
-        "unit": unit,
-        "removal": removal,
-    }
-    (directory / "explainer.json").write_text(json.dumps(description, indent=2) + "\n")
-
-
-def save_weights(directory: pathlib.Path, params: Params) -> None:
-    """Completes an export with the policy's parameters."""
-    tensors = traverse_util.flatten_dict(jax.tree.map(np.asarray, params), sep="/")
-    save_file(tensors, directory / "explainer.safetensors")
+    found = export.read(path)
+    return Explainer(found.predictor, found.backbone, found.params, **found.settings)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Explainer:
-    """A trained explainer with the predictor it explains; `load` opens one."""
+    """A trained explainer with the predictor it explains; `load` opens one.
 
-    predictor: pretrained.Checkpoint
-    backbone: ViTConfig | UNetConfig
+    The predictor's modality (`fex_jax.modalities`) turns what is to be explained into batches and
+    maps into explanations. All maps come from `attribute`, of what `explain`s and of tables alike.
+    """
+
+    predictor: Predictor
+    backbone: Backbone
     params: Params
     method: str = "fex"  # or "fastshap"
     budget: float | None = None  # mean logit of λ, where training drew it; None: the policy's own
     contrastive: bool = False  # a map says why its class and not another; see `Policy.maps`
     map_head: MapHead = "token"  # what it reads of a patch; see `Policy`
     fill: float = 0.0  # what a removed patch becomes
+    unit: tokens.Unit = "word"  # what a feature of a text is
+    removal: str = "mask"  # what becomes of a removed feature's tokens; or "delete"
+
+    def __call__(self, *inputs: Any, **options: Any) -> Any:
+        """Explains any number of images or texts: explainer(images, targets, refine=100).
+
+        What may come, the options and the result are those of `modalities.images.explain` or
+        `modalities.texts.explain`: first the `images` or `texts`; then `targets`, the classes to
+        explain as numbers or labels, by default the predicted ones; `refine`, queries that improve
+        each map; `batch_size`; `progress`; of images also `top_k` and `resolution`.
+
+        Raises:
+          ValueError: names the first input or class that cannot be used, and why.
+        """
+        return modalities.of(self.predictor).explain(self, *inputs, **options)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The fields: compiled programs are of one process."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+    @property
+    def name(self) -> str:
+        """What a table calls it: its method, and "-unet" if its network is one."""
+        return self.method + ("-unet" if isinstance(self.backbone, UNetConfig) else "")
 
     @property
     def grid(self) -> tuple[int, int]:
-        """Rows and columns of an attribution map."""
+        """Rows and columns of an attribution map of an image."""
         return self.backbone.grid
 
-    def __call__(
-        self,
-        images: Picture | Sequence[Picture],
-        targets: Target | Sequence[Target] | np.ndarray | None = None,
-        *,
-        top_k: int | None = None,
-        resolution: Literal["patch", "pixel"] = "patch",
-        refine: int = 0,
-        batch_size: int = 64,
-        progress: bool = False,
-    ) -> Explanation:
-        """Explains any number of images.
+    @property
+    def logits(self) -> bool:
+        """Whether maps are logits of λ, so that attributions are their sigmoids; else they are φ."""
+        return self.method == "fex"
+
+    @functools.cached_property
+    def bind(self) -> Bind:
+        """bind(predictor's parameters, batch) → (`predictors.Model`, its inputs)."""
+        return predictors.from_checkpoint(self.predictor, self.fill, self.removal)
+
+    def answers(self, batch: Any) -> jax.Array:
+        """f(x) of a batch, [B, K]; compiled once for each shape."""
+        return self._programs[0](self.predictor.params, _as_floats(batch))
+
+    def attribute(
+        self, batch: Any, classes: Any, answers: Any = None, *, refine: int = 0
+    ) -> jax.Array:
+        """Maps of a batch and its classes [B, k] → [B, k, N]; compiled once for each shape.
 
         Args:
-          images: one picture or many, as file paths, PIL images, or arrays [H, W, 3] or
-            [B, H, W, 3] of uint8 or of floats in [0, 1]. Pictures are resized and cropped as the
-            predictor's preprocessing says; arrays of exactly its input size are taken as they are.
-          targets: the class to explain, for all or for each image, as a number or a label; by
-            default the predicted one.
-          top_k: explain the k most probable classes of each image instead.
-          resolution: "patch" for the policy's grid, "pixel" for maps upsampled bilinearly to the
-            predictor's input size.
-          refine: queries to the predictor about each map, that improve it: an even number; 0 for
-            the explainer's own. See `fex_jax.refine`.
-          batch_size: images at a time; every batch is padded to it, so XLA compiles once.
-          progress: show a bar.
-
-        Raises:
-          ValueError: names the first picture or class that cannot be used, and why.
+          batch: as `Model`'s bind takes it: pixels [B, S, S, 3] in 0..255, or a `TokenBatch`.
+          classes: to explain.
+          answers: f(x) [B, K]; None: asked for where a map depends on it.
+          refine: queries about each map; 0: none.
         """
-        pictures = _as_list(images)
-        if batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size}; expected at least 1")
-        if resolution not in ("patch", "pixel"):
-            raise ValueError(f"resolution is {resolution!r}; expected 'patch' or 'pixel'")
-        num_classes = self.predictor.config.num_classes
-        if top_k is not None and (targets is not None or not 1 <= top_k <= num_classes):
-            raise ValueError(
-                f"top_k is {top_k}; expected 1 to {num_classes}, and no targets beside it"
-            )
-        labels = self.predictor.labels
-        classes = None
-        if targets is not None:
-            classes = class_numbers(targets, len(pictures), labels, "images")[:, None]
-        parts = []
-        starts = range(0, len(pictures), batch_size)
-        for start in tqdm(starts, unit="batch", disable=not progress):
-            stop = min(start + batch_size, len(pictures))
-            batch = np.stack([self._prepare(pictures[i], i) for i in range(start, stop)])
-            given = None if classes is None else _pad(classes[start:stop], batch_size)
-            part = self._compiled(
-                self.predictor.params,
-                self.params,
-                _pad(batch, batch_size),
-                given,
-                top_k or 1,
-                refine,
-            )
-            parts.append(jax.tree.map(lambda x, n=stop - start: np.asarray(x)[:n], part))
-        logits, chosen, probabilities = (
-            np.concatenate(arrays) for arrays in zip(*parts, strict=True)
+        batch = _as_floats(batch)
+        if not self._needs_answers:
+            answers = None  # one program for all callers, and so the same bits
+        elif answers is None:
+            answers = self.answers(batch)
+        return self._programs[1](
+            self.predictor.params, self.params, batch, classes, answers, refine=refine
         )
-        logits = logits.reshape(*logits.shape[:2], *self.grid)
-        if top_k is None:
-            logits, chosen = logits[:, 0], chosen[:, 0]
-        attributions = np.asarray(jax.nn.sigmoid(logits)) if self.method == "fex" else logits
-        if resolution == "pixel":
-            attributions = self._upsample(attributions)
-        return Explanation(attributions, logits, chosen, probabilities, labels)
 
-    def maps(self, params: Params, pixels: jax.Array, classes: jax.Array) -> jax.Array:
-        """The network alone, jittable: pixels in 0..255, classes [B, k] → scores [B, k, N]."""
-        num_classes = self.predictor.config.num_classes
-        _, network = functional_policy(self.backbone, num_classes, map_head=self.map_head)
-        images = self.predictor.preprocessing.normalize(pixels)
-        scores = network(params).maps(images, classes, contrastive=self.contrastive)
-        if self.budget is not None:
-            scores = scores - scores.mean(-1, keepdims=True) + self.budget
-        return scores
+    def memory(self, batch: Any, classes: Any, *, refine: int = 0) -> Any:
+        """XLA's account of what `attribute` takes of memory; None where it gives none."""
+        batch = _as_floats(batch)
+        answers = self.answers(batch) if self._needs_answers else None
+        arguments = self.predictor.params, self.params, batch, classes, answers
+        return self._programs[1].lower(*arguments, refine=refine).compile().memory_analysis()
 
     def picture(self, picture: Picture) -> np.ndarray:
         """What the predictor sees of a picture, uint8 [S, S, 3]: what maps should be laid over."""
-        return np.rint(self._prepare(picture, 0)).astype(np.uint8)
+        return np.rint(modalities.of(self.predictor).prepare(self, picture, 0)).astype(np.uint8)
 
-    def _prepare(self, picture: Picture, index: int) -> np.ndarray:
-        """A picture as float32 [S, S, 3] in 0..255, before normalisation."""
-        where = f"image {index}"
-        if isinstance(picture, str | pathlib.Path):
-            where = f"image {index} ({picture})"
-            try:
-                with Image.open(picture) as file:
-                    picture = file.convert("RGB")
-            except FileNotFoundError:
-                raise ValueError(f"{where}: there is no such file") from None
-            except (OSError, SyntaxError, ValueError) as error:
-                raise ValueError(f"{where} cannot be read as an image: {error}") from error
-        preprocessing = self.predictor.preprocessing
-        if isinstance(picture, Image.Image):
-            return preprocessing.resize(picture).astype(np.float32)
-        pixels = _pixels(np.asarray(picture), where)
-        side = preprocessing.image_size
-        if pixels.shape[:2] == (side, side):
-            return pixels
-        return preprocessing.resize(Image.fromarray(np.round(pixels).astype(np.uint8))).astype(
-            np.float32
+    def maps(self, params: Params, batch: Any, classes: jax.Array) -> jax.Array:
+        """The network alone, jittable: a batch and classes [B, k] → scores [B, k, N].
+
+        They are 0 for features that an input does not have.
+        """
+        model, inputs = self.bind(self.predictor.params, batch)
+        _, network = functional_policy(
+            self.backbone, len(self.predictor.labels), map_head=self.map_head
         )
+        scores = network(params).maps(inputs, classes, contrastive=self.contrastive)
+        valid = model.features(inputs)[:, None]
+        if self.budget is not None:
+            scores = scores - scores.mean(-1, keepdims=True, where=valid) + self.budget
+        return jnp.where(valid, scores, 0)
+
+    def scores(
+        self,
+        predictor_params: Params,
+        params: Params,
+        batch: Any,
+        classes: jax.Array,
+        answers: jax.Array | None,
+        *,
+        refine: int = 0,
+    ) -> jax.Array:
+        """What `attribute` computes, as a pure function of arrays: [B, k, N]."""
+        model, inputs = self.bind(predictor_params, batch)
+        valid = model.features(inputs)[:, None]  # [B, 1, N]
+        learned = answers.argmax(-1, keepdims=True) if self._mirrors else classes
+        scores = self.maps(params, batch, learned)
+        if refine:
+            ask = functools.partial(
+                refine_scores, model, inputs, key=jax.random.key(0), num_queries=refine,
+                logits=self.logits, budget_range=-self.budget if self.budget else BUDGET_RANGE,
+            )  # fmt: skip
+            scores = jnp.stack(
+                [ask(learned[:, i], scores[:, i]) for i in range(learned.shape[1])], 1
+            )
+        if self._mirrors:
+            same = (learned == classes)[..., None]  # [B, k, 1]
+            scores = jnp.where(same, scores, jnp.where(valid, mirrored(scores, self.budget), 0))
+        if not self.logits:  # attributions add up to f(x) − f(∅)
+            gain = answers - model.predict(model.blank(inputs))
+            scores = normalize(scores, jnp.take_along_axis(gain, classes, -1), valid)
+        return scores
+
+    @property
+    def _mirrors(self) -> bool:
+        """Whether the map of one of two classes is the other's, mirrored; see `mirrored`."""
+        return self.budget is not None and len(self.predictor.labels) == 2
+
+    @property
+    def _needs_answers(self) -> bool:
+        return self._mirrors or not self.logits
 
     @functools.cached_property
-    def _compiled(self) -> Any:
-        """(both networks' parameters, pixels, classes, k, refine) → logits, classes, f(x)."""
-        bind = predictors.from_checkpoint(self.predictor, self.fill)
+    def _programs(self) -> tuple[Any, Any]:
+        """`answers` and `scores`, jitted."""
 
-        @functools.partial(jax.jit, static_argnums=(4, 5))
-        def run(predictor_params, params, pixels, classes, k, refine):
-            model, inputs = bind(predictor_params, pixels)
-            probabilities = model.predict(inputs)
-            if classes is None:
-                classes = jax.lax.top_k(probabilities, k)[1]  # [B, k]
-            learned = classes
-            if self.budget is not None and len(self.predictor.labels) == 2:
-                learned = probabilities.argmax(-1, keepdims=True)  # [B, 1]
-            logits = self.maps(params, pixels, learned)
-            if refine:
-                options = {"num_queries": refine, "logits": self.method == "fex"}
-                maps = [
-                    refine_scores(model, inputs, *of_class, jax.random.key(0), **options)
-                    for of_class in zip(learned.T, jnp.swapaxes(logits, 0, 1), strict=True)
-                ]
-                logits = jnp.stack(maps, 1)
-            if learned is not classes:
-                same = (learned == classes)[..., None]  # [B, k, 1]
-                logits = jnp.where(same, logits, mirrored(logits, self.budget))
-            if self.method == "fastshap":  # attributions add up to f(x) − f(∅)
-                gain = probabilities - model.predict(model.blank(inputs[:1]))
-                total = jnp.take_along_axis(gain, classes, -1)
-                logits = normalize(logits, total, model.features(inputs)[:, None])
-            return logits, classes, probabilities
+        def answers(predictor_params: Params, batch: Any) -> jax.Array:
+            model, inputs = self.bind(predictor_params, batch)
+            return model.predict(inputs)
 
-        return run
-
-    def _upsample(self, maps: np.ndarray) -> np.ndarray:
-        """[..., rows, cols] → [..., S, S], bilinear."""
-        side = self.predictor.preprocessing.image_size
-        return np.asarray(jax.image.resize(maps, (*maps.shape[:-2], side, side), "bilinear"))
+        return jax.jit(answers), jax.jit(self.scores, static_argnames="refine")
 
 
-def _as_list(images: Any) -> list[Picture]:
-    """One entry a picture; a batch array is split along its first axis."""
-    if isinstance(images, str | pathlib.Path | Image.Image):
-        return [images]
-    if isinstance(images, np.ndarray | jax.Array):
-        if images.ndim not in (3, 4):
-            raise ValueError(
-                f"an array of shape {images.shape} is no image: expected [H, W, 3] or [B, H, W, 3]"
-            )
-        images = np.asarray(images)
-        images = images[None] if images.ndim == 3 else images
-    pictures = list(images)
-    if not pictures:
-        raise ValueError("there are no images to explain: the batch is empty")
-    return pictures
-
-
-def _pixels(array: np.ndarray, where: str) -> np.ndarray:
-    """Checks one image [H, W, 3] of uint8 or of floats in [0, 1]; float32 in 0..255."""
-    if array.ndim != 3 or array.shape[-1] != 3 or 0 in array.shape:
-        raise ValueError(f"{where} has shape {array.shape}; expected [H, W, 3], channels last")
-    if array.dtype == np.uint8:
-        return array.astype(np.float32)
-    if not np.issubdtype(array.dtype, np.floating) and array.dtype != jnp.bfloat16:
-        raise ValueError(f"{where} has dtype {array.dtype}; expected uint8, or floats in [0, 1]")
-    array = array.astype(np.float32)
-    if not np.isfinite(array).all():
-        raise ValueError(f"{where} holds NaN or infinite values")
-    if array.min() < 0 or array.max() > 1:
-        raise ValueError(
-            f"{where} has floats from {array.min():.3g} to {array.max():.3g}; expected [0, 1]. "
-            "Normalisation is done here: pass pixels, uint8 or divided by 255"
-        )
-    return array * 255
-
-
-def _pad(array: np.ndarray, size: int) -> np.ndarray:
-    """Repeats the last entry so that every batch has the same shape."""
-    return np.concatenate([array, np.repeat(array[-1:], size - len(array), 0)])
+def _as_floats(batch: Any) -> Any:
+    """Pixels as float32, as `explain` has them: whole numbers need no program of their own."""
+    if getattr(batch, "dtype", None) == np.uint8:
+        return np.asarray(batch, np.float32)
+    return batch

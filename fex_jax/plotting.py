@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from fex_jax.explain_text import TextExplanation
+from fex_jax.text_explanation import TextExplanation
 
 # Okabe and Ito's palette for colour-blind readers; a grey replaces its yellow, too pale on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#7F7F7F")

@@ -14,6 +14,7 @@ from fex_jax.models.bert import BertClassifier, BertConfig, TokenBatch
 from fex_jax.models.vit import ViTClassifier, ViTConfig
 
 Inputs = Any  # an array [B, ...], or a pytree of them
+Bind = Callable[[Params, Any], tuple["Model", Inputs]]  # `from_checkpoint`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,7 +127,7 @@ def from_checkpoint(
     fill: float = 0.0,
     removal: str = "mask",
     dtype: jnp.dtype = jnp.float32,
-) -> Callable[[Params, Any], tuple[Model, Inputs]]:
+) -> Bind:
     """bind(params, batch) → a checkpoint's classifier as a `Model`, and what it takes for a batch.
 
     Args:
@@ -149,4 +150,4 @@ def from_checkpoint(
         mask_id = predictor.tokenizer.mask_id if removal == "mask" else None
         return bert(predictor.config, params, batch.ids.shape[-1], mask_id, dtype), batch
 
-    return texts if isinstance(predictor.config, BertConfig) else images
+    return {"images": images, "texts": texts}[predictor.modality]

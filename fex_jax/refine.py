@@ -12,7 +12,7 @@ from fex_jax.attributions.queries import target_probabilities
 from fex_jax.predictors import Inputs, Model
 
 LEAST_QUERIES = 8
-_BUDGET_RANGE = 3.0  # of logits, as in training: 5 % to 95 % of the features are kept
+BUDGET_RANGE = 3.0  # of logits, where training drew none: 5 % to 95 % of the features are kept
 _RATIOS = np.logspace(-4, 1, 26)  # τ²/σ² tried
 
 
@@ -25,6 +25,7 @@ def refine_scores(
     *,
     num_queries: int,
     logits: bool = False,
+    budget_range: float = BUDGET_RANGE,
     chunk: int | None = None,
 ) -> jax.Array:
     """Weights w of c(m) = Σ_i (2m_i − 1) w_i + ε, where before any query w ~ N(βs + γ, τ²).
@@ -44,6 +45,7 @@ def refine_scores(
       key: of the masks.
       num_queries: even, at least `LEAST_QUERIES`; one pair is the whole input and nothing of it.
       logits: s are logits of λ, and so is what is returned: w with their mean and spread.
+      budget_range: masks keep σ(±`budget_range`) of the features, as those of training did.
       chunk: masked inputs in memory together.
 
     Returns:
@@ -60,7 +62,7 @@ def refine_scores(
     mean, spread = _moments(scores, valid)
     scores = _standardize(scores, valid)
     count = num_queries // 2 - 1
-    budgets = _BUDGET_RANGE * (2 * (jnp.arange(count) + 0.5) / count - 1)
+    budgets = budget_range * (2 * (jnp.arange(count) + 0.5) / count - 1)
     noise = jax.random.uniform(key, (count, 1, scores.shape[-1]))
     masks = noise < jax.nn.sigmoid(scores + budgets[:, None, None])
     masks = jnp.concatenate([jnp.ones_like(masks[:1]), masks]) & valid  # [M, B, N]

@@ -14,7 +14,8 @@ import pytest
 import eval as evaluation
 import train
 from configs import common, digit_scenes
-from fex_jax import attributions, explain, predictors, pretrained
+from fex_jax import attributions, predictors, pretrained
+from fex_jax.export import save_description, save_weights
 from fex_jax.models.policy import functional_policy
 from tests import tiny_text
 from tests.conftest import random_params
@@ -37,8 +38,8 @@ def test_explainers_of_one_predictor_are_scored_together(predictor, tmp_path):
     shifted = jax.tree.map(lambda x: x + 1, predictor.params)
     for name, params in (("a", predictor.params), ("b", predictor.params), ("c", shifted)):
         own = dataclasses.replace(predictor, params=params)
-        explain.save_description(tmp_path / name, own, predictor.config, budget=-3.0)
-        explain.save_weights(tmp_path / name, random_params(init))
+        save_description(tmp_path / name, own, predictor.config, budget=-3.0)
+        save_weights(tmp_path / name, random_params(init))
     a, b, c = (tmp_path / name for name in "abc")
     assert len(evaluation.load_explainers([a, b])) == 2
     with pytest.raises(ValueError, match="c explains another predictor than .*a"):

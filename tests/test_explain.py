@@ -15,6 +15,7 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 from fex_jax import explain, scenes
+from fex_jax.export import save_description, save_weights
 from fex_jax.models.policy import functional_policy, make_backbone
 from tests.conftest import random_checkpoint, random_params
 
@@ -28,8 +29,8 @@ def export(predictor, tmp_path_factory):
     directory = tmp_path_factory.mktemp("run") / "export"
     backbone = make_backbone("vit", predictor.config)
     init, _ = functional_policy(backbone, 10)
-    explain.save_description(directory, predictor, backbone, budget=-3.0)
-    explain.save_weights(directory, random_params(init))
+    save_description(directory, predictor, backbone, budget=-3.0)
+    save_weights(directory, random_params(init))
     return directory
 
 
@@ -58,8 +59,8 @@ def test_a_contrasted_map_survives_the_export(export, predictor, tmp_path):
     plain = explain.load(export)
     assert not plain.contrastive
     contrasted = dataclasses.replace(plain, contrastive=True)
-    explain.save_description(tmp_path, predictor, plain.backbone, budget=-3.0, contrastive=True)
-    explain.save_weights(tmp_path, plain.params)
+    save_description(tmp_path, predictor, plain.backbone, budget=-3.0, contrastive=True)
+    save_weights(tmp_path, plain.params)
     found = explain.load(tmp_path)(PIXELS).logits
     np.testing.assert_allclose(found, contrasted(PIXELS).logits, atol=1e-6)
     assert np.abs(found - plain(PIXELS).logits).max() > 0.01
@@ -73,8 +74,8 @@ def test_a_wide_map_head_survives_the_export(predictor, tmp_path):
     """Breaks if an export forgets what its map head reads, and no longer fits its weights."""
     backbone = make_backbone("vit", predictor.config)
     params = random_params(functional_policy(backbone, 10, map_head="wide")[0])
-    explain.save_description(tmp_path, predictor, backbone, budget=-3.0, map_head="wide")
-    explain.save_weights(tmp_path, params)
+    save_description(tmp_path, predictor, backbone, budget=-3.0, map_head="wide")
+    save_weights(tmp_path, params)
     made = explain.Explainer(predictor, backbone, params, budget=-3.0, map_head="wide")
     np.testing.assert_array_equal(explain.load(tmp_path)(PIXELS).logits, made(PIXELS).logits)
 
@@ -83,9 +84,9 @@ def test_batch_size_does_not_matter_and_compiles_once(export):
     """Breaks if padding leaks into the maps, or a short batch compiles again."""
     explainer = explain.load(export)
     whole = explainer(PIXELS, batch_size=2)
-    assert explainer._compiled._cache_size() == 1
+    assert explainer._programs[1]._cache_size() == 1
     single = np.concatenate([explainer(image, batch_size=2).logits for image in PIXELS])
-    assert explainer._compiled._cache_size() == 1
+    assert explainer._programs[1]._cache_size() == 1
     np.testing.assert_allclose(whole.logits, single, atol=1e-5)
 
 
@@ -260,8 +261,8 @@ def test_unet_export_round_trip(predictor, tmp_path):
     backbone = dataclasses.replace(make_backbone("unet", predictor.config), hidden_size=16)
     init, bind = functional_policy(backbone, 10)
     params = random_params(init)
-    explain.save_description(tmp_path, predictor, backbone, budget=None)
-    explain.save_weights(tmp_path, params)
+    save_description(tmp_path, predictor, backbone, budget=None)
+    save_weights(tmp_path, params)
     result = explain.load(tmp_path)(PIXELS, targets=2)
     images, targets = predictor.preprocessing.normalize(PIXELS), jnp.full((5, 1), 2)
     expected = jax.jit(lambda params: bind(params).maps(images, targets))(params)

@@ -10,7 +10,7 @@ import pytest
 import train
 from configs import bert_movies, common
 from fex_jax import explain, predictors, pretrained, tokens
-from fex_jax.explain_text import TextExplainer, TextExplanation
+from fex_jax.text_explanation import TextExplanation
 from fex_jax.models.policy import functional_policy
 from tests import tiny_text
 from tests.conftest import random_params
@@ -19,10 +19,10 @@ TEXTS = ["a funny film , very good !", "dull plot .", "The movie was not bad"]
 
 
 @pytest.fixture(scope="module")
-def explainer() -> TextExplainer:
+def explainer() -> explain.Explainer:
     predictor = tiny_text.checkpoint()
     init, _ = functional_policy(predictor.config, 2)
-    return TextExplainer(predictor, predictor.config, random_params(init), budget=-3.0)
+    return explain.Explainer(predictor, predictor.config, random_params(init), budget=-3.0)
 
 
 def test_words_are_the_texts_own(explainer):

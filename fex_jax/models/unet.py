@@ -8,6 +8,8 @@ from flax import nnx
 
 from fex_jax.models.vit import Linear
 
+_GROUPS = 8  # of channels that are normalised together
+
 
 @dataclasses.dataclass(frozen=True)
 class UNetConfig:
@@ -25,6 +27,8 @@ class UNetConfig:
             raise ValueError(
                 f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}"
             )
+        if self.hidden_size % _GROUPS:
+            raise ValueError(f"hidden_size {self.hidden_size} is not a multiple of {_GROUPS}")
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -55,8 +59,8 @@ class _Block(nnx.Module):
     def __init__(self, inputs: int, outputs: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.first = Convolution(inputs, outputs, (3, 3), dtype=dtype, rngs=rngs)
         self.second = Convolution(outputs, outputs, (3, 3), dtype=dtype, rngs=rngs)
-        self.norm_first = nnx.GroupNorm(outputs, num_groups=8, rngs=rngs)
-        self.norm_second = nnx.GroupNorm(outputs, num_groups=8, rngs=rngs)
+        self.norm_first = nnx.GroupNorm(outputs, num_groups=_GROUPS, rngs=rngs)
+        self.norm_second = nnx.GroupNorm(outputs, num_groups=_GROUPS, rngs=rngs)
         self.skip = Convolution(inputs, outputs, (1, 1), dtype=dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:

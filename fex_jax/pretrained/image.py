@@ -3,7 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, ClassVar, get_args
 
 import jax
 import jax.numpy as jnp
@@ -42,6 +42,7 @@ class Checkpoint:
     params: Params
     labels: tuple[str, ...]
     preprocessing: Preprocessing
+    modality: ClassVar[str] = "images"  # of `fex_jax.modalities`
 
     def __post_init__(self) -> None:
         if len(self.labels) != self.config.num_classes:

@@ -3,7 +3,7 @@
 import dataclasses
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -59,6 +59,7 @@ class TextCheckpoint:
     params: Params
     labels: tuple[str, ...]
     tokenizer: tokens.Tokenizer
+    modality: ClassVar[str] = "texts"  # of `fex_jax.modalities`
 
     def __post_init__(self) -> None:
         if len(self.labels) != self.config.num_classes:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from fex_jax import checkpoint, data, explain, fastshap, logs, ppo, pretrained, sharding, text_data
+from fex_jax import checkpoint, data, export, fastshap, logs, ppo, pretrained, sharding, text_data
 from fex_jax.models.policy import functional_policy, make_backbone
 from fex_jax.training import loop, run
 from fex_jax.training import step as steps
@@ -85,19 +85,19 @@ def train(
             "surrogate": run.predictor_digest(queried) if config.predictor.surrogate else None,
             "data": run.data_identity(source, predictor),
         }
-        export = workdir / "export"
+        exported = workdir / "export"
         if manager.latest_step() is not None:
             check_same_run(config, identity, workdir, finished=manager.latest_step() == num_steps)
             state = checkpoint.restore(manager, sharding.with_shardings(shapes, shardings))
-        elif (export / "explainer.safetensors").is_file():
+        elif (exported / "explainer.safetensors").is_file():
             raise ValueError(
-                f"{export} holds a finished explainer, but its checkpoints are gone: training "
+                f"{exported} holds a finished explainer, but its checkpoints are gone: training "
                 "would begin anew and overwrite it. Choose another --workdir, or move it away"
             )
         else:
             state = jax.jit(initial_state, out_shardings=shardings)(frozen)
-        if not (export / "explainer.json").is_file() or state.step == 0:
-            save_description(config, objective, predictor, backbone, export)
+        if not (exported / "explainer.json").is_file() or state.step == 0:
+            save_description(config, objective, predictor, backbone, exported)
         run.write_json(workdir / "config.json", config.to_dict())
         rates = learning_rates(workdir / "run.json", int(state.step), config)
         run.write_json(workdir / "run.json", identity | {"learning_rates": rates})
@@ -117,8 +117,8 @@ def train(
             log_every=config.log_every,
             checkpoint_every=config.checkpoint.every,
         )
-        explain.save_weights(export, state.params)
-    print(f"wrote {export}: open it with fex_jax.load, or score it with eval.py")
+        export.save_weights(exported, state.params)
+    print(f"wrote {exported}: open it with fex_jax.load, or score it with eval.py")
 
 
 def load_queried(config: ml_collections.ConfigDict, predictor: Predictor) -> Predictor:
@@ -195,12 +195,12 @@ def save_description(
     objective: ppo.Objective | fastshap.Objective,
     predictor: Predictor,
     backbone: Any,
-    export: pathlib.Path,
+    directory: pathlib.Path,
 ) -> None:
     """All of the export but the explainer's weights, so that an unfinished run can be opened."""
     draws_budget = config.method == "fex" and objective.budget_range > 0
-    explain.save_description(
-        export,
+    export.save_description(
+        directory,
         predictor,
         backbone,
         method=config.method,

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fex_jax import attributions, evaluation, explain, metrics, predictors, tasks
+from fex_jax import attributions, evaluation, explain, metrics, predictors
+from fex_jax.evaluation import tasks
 from fex_jax.models import Params
 from fex_jax.models.policy import functional_policy
 from tests.conftest import random_params

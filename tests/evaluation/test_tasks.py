@@ -4,7 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from fex_jax import masking, metrics, predictors, tasks, text_data
+from fex_jax import masking, metrics, predictors, text_data
+from fex_jax.evaluation import tasks
 from tests import tiny_text
 
 

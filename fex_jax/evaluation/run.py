@@ -15,9 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from fex_jax import explain, metrics, pretrained
+from fex_jax.evaluation.tasks import Bind, Predict, Predictor, Task, in_batches, object_masks
 from fex_jax.models.unet import UNetConfig
 from fex_jax.refine import refine_scores
-from fex_jax.tasks import Bind, Predict, Predictor, Task, in_batches, object_masks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +58,7 @@ def baseline(
     return Method(name, scores, params, dict(options))
 
 
-def trained(explainer: explain.Explainer | explain.TextExplainer) -> Method:
+def trained(explainer: explain.Explainer) -> Method:
     """A trained explainer, "fex" or "fastshap", "-unet" if it is one: a pass of its network."""
 
     def scores(params: Any, batch: Any, targets: jax.Array, key: jax.Array) -> jax.Array:

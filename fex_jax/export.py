@@ -1,0 +1,255 @@
+"""Explainers on disk: a folder with explainer.json, explainer.safetensors and predictor/.
+
+What is opened may come from strangers. Every field is checked, alone and against the tensors'
+shapes, before anything is built of it.
+"""
+
+import dataclasses
+import json
+import pathlib
+import reprlib
+from collections.abc import Collection
+from typing import Any, NamedTuple, get_args
+
+import jax
+import numpy as np
+from flax import traverse_util
+from safetensors.numpy import save_file
+
+from fex_jax import checks, escape, pretrained, tokens
+from fex_jax.models import Params, shapes
+from fex_jax.models.bert import BertConfig
+from fex_jax.models.policy import Backbone, MapHead, Policy
+from fex_jax.models.unet import UNetConfig
+from fex_jax.models.vit import ViTConfig
+from fex_jax.pretrained.rules import differences
+
+_FORMAT = 4
+_BACKBONES = {"vit": ViTConfig, "unet": UNetConfig, "bert": BertConfig}
+
+# The explainer's own fields: what they may be, and what they are in exports that do not say.
+_SETTINGS = {
+    "method": checks.one_of("fex", "fastshap"),
+    "budget": checks.either(checks.number(-1e3, 1e3), checks.nothing()),
+    "contrastive": checks.flag(),
+    "map_head": checks.one_of(*get_args(MapHead)),
+    "fill": checks.number(-1e3, 1e3),
+    "unit": checks.one_of(*get_args(tokens.Unit)),
+    "removal": checks.one_of("mask", "delete"),
+}
+_DEFAULTS = {"contrastive": False, "map_head": "token", "removal": "mask"}
+_FIELDS = _SETTINGS | {
+    "format": checks.one_of(_FORMAT),
+    "policy": checks.one_of(*_BACKBONES),
+    "backbone": checks.mapping(),
+}
+# The smallest and the largest backbone that is built, several times the largest of the field.
+_SIZES = {
+    "family": checks.text(),
+    "image_size": checks.integer(1, 4096),
+    "patch_size": checks.integer(1, 4096),
+    "num_channels": checks.integer(1, 64),
+    "num_classes": checks.integer(1, 10**6),
+    "hidden_size": checks.integer(1, 2**14),
+    "num_layers": checks.integer(1, 256),
+    "num_heads": checks.integer(1, 256),
+    "mlp_dim": checks.integer(1, 2**17),
+    "layer_norm_eps": checks.number(0, 1),
+    "qkv_bias": checks.flag(),
+    "swiglu": checks.flag(),
+    "depth": checks.integer(0, 8),
+    "vocab_size": checks.integer(1, 2**24),
+    "max_positions": checks.integer(1, 2**17),
+    "num_types": checks.integer(0, 64),
+    "pad_id": checks.integer(0, 2**24),
+}
+_MAX_JSON = 2**20  # bytes
+
+
+class Export(NamedTuple):
+    """What a folder holds."""
+
+    predictor: pretrained.Checkpoint | pretrained.TextCheckpoint
+    backbone: Backbone
+    params: Params
+    settings: dict[str, Any]  # the explainer's other fields
+
+
+def read(path: str | pathlib.Path) -> Export:
+    """Opens an export, a training run's folder, or one checkpoint; see `explain.load`."""
+    path = pathlib.Path(path).expanduser()
+    step = int(path.name) if path.parent.name == "checkpoints" and path.name.isdigit() else None
+    run = path.parent.parent if step is not None else path
+    export = run if (run / "explainer.json").is_file() else run / "export"
+    if not (export / "explainer.json").is_file():
+        raise FileNotFoundError(
+            f"{path} holds no explainer: expected an export (explainer.json, explainer.safetensors,"
+            " predictor/), or the --workdir of train.py"
+        )
+    backbone, settings = _read_description(checks.file_inside(export, "explainer.json"))
+    weights = checks.file_inside(export, "explainer.safetensors")
+    complete = step is None and weights.is_file()
+    stored = checks.tensor_shapes(weights) if complete else None
+    if stored is not None:
+        _check_depth(backbone, stored, weights)
+    predictor = _read_predictor(export)
+    _check_fits(backbone, predictor, export)
+    wanted = shapes(
+        lambda rngs: Policy(
+            backbone, predictor.config.num_classes, map_head=settings["map_head"], rngs=rngs
+        )
+    )
+    if stored is None:
+        params = _read_checkpoint(export.parent / "checkpoints", wanted, step)
+    else:
+        expected = {k: x.shape for k, x in traverse_util.flatten_dict(wanted, sep="/").items()}
+        if problems := differences(stored, expected):
+            raise _of_another_network(weights, escape.terminal("; ".join(problems)))
+        tensors = checks.read_tensors(weights)
+        if broken := checks.not_finite_floats(tensors):
+            raise ValueError(f"{weights}: {'; '.join(broken[:5])}")
+        params = traverse_util.unflatten_dict(tensors, sep="/")
+    return Export(predictor, backbone, params, settings)
+
+
+def _read_description(path: pathlib.Path) -> tuple[Backbone, dict[str, Any]]:
+    """The backbone and the settings that an explainer.json names, each field checked."""
+    values = checks.read_json(path, _MAX_JSON)
+    if not _FIELDS["format"].fits(values.get("format")):
+        raise ValueError(
+            f"{path.parent} has format {reprlib.repr(values.get('format'))}; this version reads "
+            f"{_FORMAT}: train the explainer again, or load it with the version that wrote it"
+        )
+    values = _DEFAULTS | values
+    _check_names(values, _FIELDS, (), path)
+    checks.require(values, _FIELDS, path)
+    kind = _BACKBONES[values["policy"]]
+    fields = {field.name: field for field in dataclasses.fields(kind) if field.init}
+    optional = [n for n, field in fields.items() if field.default is not dataclasses.MISSING]
+    where = f"{path}: backbone"
+    _check_names(values["backbone"], fields, optional, where)
+    checks.require(values["backbone"], _SIZES, where)
+    try:
+        backbone = kind(**values["backbone"])
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+    return backbone, {name: values[name] for name in _SETTINGS}
+
+
+def _check_names(
+    values: Collection[str], known: Collection[str], optional: Collection[str], where: Any
+) -> None:
+    """Refuses fields that are missing or unknown."""
+    for name in known:
+        if name not in values and name not in optional:
+            raise ValueError(f"{where}: {name} is missing")
+    for name in values:
+        if name not in known:
+            raise ValueError(f"{where}: {reprlib.repr(name)} is unknown to this version")
+
+
+def _check_depth(
+    backbone: Backbone, stored: dict[str, jax.ShapeDtypeStruct], path: pathlib.Path
+) -> None:
+    """Refuses another number of layers than the file holds, which would take long to build."""
+    blocks = {name.split("/")[2] for name in stored if name.startswith("backbone/blocks/")}
+    layers = getattr(backbone, "num_layers", 0)
+    if layers != len(blocks):
+        raise _of_another_network(path, f"it holds {len(blocks)} blocks, expected {layers}")
+
+
+def _of_another_network(path: pathlib.Path, reason: str) -> ValueError:
+    return ValueError(
+        f"{path} is of another network: {reason}. Train the explainer again, or load it with the "
+        "version that wrote it"
+    )
+
+
+def _read_predictor(export: pathlib.Path) -> pretrained.Checkpoint | pretrained.TextCheckpoint:
+    directory = checks.file_inside(export, "predictor")
+    if not directory.is_dir():  # its name could be one of the hub's
+        raise FileNotFoundError(f"{export} holds no predictor: {directory} is no folder")
+    return pretrained.load(str(directory.absolute()))
+
+
+def _check_fits(
+    backbone: Backbone,
+    predictor: pretrained.Checkpoint | pretrained.TextCheckpoint,
+    export: pathlib.Path,
+) -> None:
+    """Refuses a policy that reads other inputs than the predictor, or has other features."""
+    own = predictor.config
+    if isinstance(backbone, type(own)):  # a policy of the predictor's own architecture
+        names = [field.name for field in dataclasses.fields(own)]
+    elif isinstance(backbone, UNetConfig) and isinstance(own, ViTConfig):
+        names = ["image_size", "patch_size", "num_channels"]
+    else:
+        raise ValueError(
+            f"{export}: its policy is a {type(backbone).__name__} and its predictor a "
+            f"{type(own).__name__}: one reads texts, the other images"
+        )
+    for name in names:
+        ours, theirs = getattr(backbone, name), getattr(own, name)
+        if ours != theirs:
+            raise ValueError(
+                f"{export}: {name} of its policy is {ours} and of its predictor {theirs}: they do "
+                "not belong together"
+            )
+
+
+def _read_checkpoint(directory: pathlib.Path, wanted: Params, step: int | None) -> Params:
+    if not directory.is_dir():
+        raise FileNotFoundError(
+            f"{directory.parent} holds no weights: neither explainer.safetensors nor {directory}"
+        )
+    from fex_jax import checkpoint  # Orbax takes seconds to import; an export needs none
+
+    try:
+        params = checkpoint.restore_params(directory, wanted, step)
+    except Exception as error:  # what Orbax raises at a stranger's files is of many kinds
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ValueError(f"{directory} holds no checkpoint of this network: {reason}") from error
+    flat = traverse_util.flatten_dict(jax.tree.map(np.asarray, params), sep="/")
+    if broken := checks.not_finite_floats(flat):
+        raise ValueError(f"{directory}: {'; '.join(broken[:5])}")
+    return params
+
+
+def save_description(
+    directory: pathlib.Path,
+    predictor: pretrained.Checkpoint | pretrained.TextCheckpoint,
+    backbone: Backbone,
+    *,
+    method: str = "fex",
+    budget: float | None = None,
+    contrastive: bool = False,
+    map_head: MapHead = "token",
+    fill: float = 0.0,
+    unit: str = "word",
+    removal: str = "mask",
+) -> None:
+    """Writes all of an export but the explainer's weights, which training is yet to find."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "explainer.safetensors").unlink(missing_ok=True)  # of an earlier run
+    pretrained.save(directory / "predictor", predictor)
+    description = {
+        "format": _FORMAT,
+        "policy": next(name for name, kind in _BACKBONES.items() if isinstance(backbone, kind)),
+        "backbone": {
+            f.name: getattr(backbone, f.name) for f in dataclasses.fields(backbone) if f.init
+        },
+        "method": method,
+        "budget": budget,
+        "contrastive": contrastive,
+        "map_head": map_head,
+        "fill": fill,
+        "unit": unit,
+        "removal": removal,
+    }
+    (directory / "explainer.json").write_text(json.dumps(description, indent=2) + "\n")
+
+
+def save_weights(directory: pathlib.Path, params: Params) -> None:
+    """Completes an export with the policy's parameters."""
+    tensors = traverse_util.flatten_dict(jax.tree.map(np.asarray, params), sep="/")
+    save_file(tensors, directory / "explainer.safetensors")

@@ -1,0 +1,134 @@
+"""Explaining texts: strings of any length in, words with scores out.
+
+A text longer than the model's window is read in overlapping windows; windows are explained in
+batches of one of a few lengths.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+from tqdm import tqdm
+
+from fex_jax import tokens
+from fex_jax.models.bert import TokenBatch
+from fex_jax.targets import Target, class_numbers
+from fex_jax.text_explanation import TextExplanation
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fex_jax.explain import Explainer
+
+_OVERLAP = 64  # tokens that two windows of a long text share
+
+
+def explain(
+    explainer: "Explainer",
+    texts: "str | Sequence[str]",
+    targets: "Target | Sequence[Target] | None" = None,
+    *,
+    refine: int = 0,
+    batch_size: int = 32,
+    progress: bool = False,
+) -> list[TextExplanation]:
+    """Explains any number of texts of any length.
+
+    Of a text that is read in several windows, its probabilities and the score of a word in several
+    of them (of FEX: the logit of λ) are means over them.
+
+    Args:
+      explainer: of a predictor of texts.
+      texts: one string or many.
+      targets: the class to explain, for all or for each text, as a number or a label; by
+        default the predicted one.
+      refine: queries to the predictor about each window, that improve its scores: an even
+        number; 0 for the explainer's own. See `fex_jax.refine`.
+      batch_size: windows at a time; every batch is padded to it, so that XLA compiles once for
+        each of a few lengths.
+      progress: show a bar.
+
+    Raises:
+      ValueError: names the first text or class that cannot be used, and why.
+    """
+    listed = [texts] if isinstance(texts, str) else list(texts)
+    if not listed:
+        raise ValueError("there are no texts to explain: the batch is empty")
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; expected at least 1")
+    predictor = explainer.predictor
+    split = predictor.tokenizer(listed, explainer.unit)
+    size = predictor.config.max_length
+    parts = [tokens.windows(text, size, min(_OVERLAP, size // 4)) for text in split]
+    ends = np.cumsum([0, *map(len, parts)])  # windows ends[i] to ends[i + 1] are of text i
+    windows = [part for group in parts for _, part in group]
+    counts = np.array([len(window.ids) + 2 for window in windows])
+    groups = list(batches(counts, size, batch_size))
+
+    def collate(rows: np.ndarray, length: int) -> TokenBatch:
+        return tokens.collate([windows[row] for row in rows], length, predictor.tokenizer)
+
+    answers = np.zeros((len(windows), len(predictor.labels)), np.float32)
+    for rows, kept, length in tqdm(groups, "predictions", unit="batch", disable=not progress):
+        answers[rows[:kept]] = np.asarray(explainer.answers(collate(rows, length)))[:kept]
+    probabilities = np.stack([answers[a:b].mean(0) for a, b in zip(ends, ends[1:], strict=False)])
+    if targets is None:
+        classes = probabilities.argmax(-1)
+    else:
+        classes = class_numbers(targets, len(listed), predictor.labels, "texts")
+    asked = classes[np.repeat(np.arange(len(listed)), np.diff(ends))][:, None]  # [windows, 1]
+    scores = np.zeros((len(windows), size), np.float32)
+    for rows, kept, length in tqdm(groups, "explanations", unit="batch", disable=not progress):
+        found = explainer.attribute(
+            collate(rows, length), asked[rows], answers[rows], refine=refine
+        )
+        scores[rows[:kept], :length] = np.asarray(found)[:kept, 0]
+
+    explanations = []
+    for i, text in enumerate(split):
+        total, count = np.zeros((2, len(text.spans)))
+        for (first, part), values in zip(parts[i], scores[ends[i] : ends[i + 1]], strict=True):
+            features = slice(first, first + len(part.spans))
+            total[features] += values[: len(part.spans)]
+            count[features] += 1
+        mean = total / count
+        mean = 1 / (1 + np.exp(-mean)) if explainer.logits else mean
+        explanations.append(
+            TextExplanation(
+                listed[i],
+                text.spans,
+                mean,
+                int(classes[i]),
+                probabilities[i],
+                predictor.labels,
+                len(parts[i]),
+            )
+        )
+    return explanations
+
+
+def batches(
+    counts: np.ndarray, max_length: int, batch_size: int
+) -> Iterator[tuple[np.ndarray, int, int]]:
+    """Rows of one bucket at a time: of texts of `counts` tokens, CLS and SEP included.
+
+    Yields:
+      Rows [batch_size], repeated where there are fewer; how many of them are no repetitions; and
+      the length of the batch.
+    """
+    lengths = np.array([tokens.bucket(int(count), max_length) for count in counts])
+    for length in np.unique(lengths):
+        members = np.flatnonzero(lengths == length)
+        for start in range(0, len(members), batch_size):
+            rows = members[start : start + batch_size]
+            yield np.resize(rows, batch_size), len(rows), int(length)
+
+
+def at_length(batch: TokenBatch, length: int, pad_id: int) -> TokenBatch:
+    """The same texts with less or more padding: [B, T] → [B, `length`], which holds them all."""
+
+    def resize(array: np.ndarray, padding: int) -> np.ndarray:
+        missing = max(0, length - array.shape[-1])
+        return np.pad(array, ((0, 0), (0, missing)), constant_values=padding)[:, :length]
+
+    return TokenBatch(*map(resize, batch, (pad_id, False, -1)))
