@@ -27,7 +27,7 @@ from fex_jax import data, masking, predictors, pretrained, updates  # noqa: E402
 from fex_jax.models import functional  # noqa: E402
 from fex_jax.models.vit import ViTClassifier, ViTConfig  # noqa: E402
 from fex_jax.preprocessing import Preprocessing  # noqa: E402
-from fex_jax.training import classifier, run  # noqa: E402
+from fex_jax.training import classifier, identity  # noqa: E402
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "An experiment of configs/.")
 _OUTPUT = flags.DEFINE_string("output", None, "Directory to write; default config.predictor.path.")
@@ -166,7 +166,7 @@ def train_classifier() -> None:
             yield images, targets
 
     settings = {f.name: f.value for f in flags.FLAGS.get_key_flags_for_module(sys.argv[0])}
-    settings |= {"config": config.to_dict(), "data": run.data_identity(train, checkpoint)}
+    settings |= {"config": config.to_dict(), "data": identity.of_data(train, checkpoint)}
     classifier.fit(
         pathlib.Path(output),
         checkpoint.params,

@@ -25,7 +25,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from fex_jax import masking, pretrained, text_data, tokens  # noqa: E402
 from fex_jax.models import functional  # noqa: E402
 from fex_jax.models.bert import BertClassifier, BertConfig, TokenBatch  # noqa: E402
-from fex_jax.training import classifier, run  # noqa: E402
+from fex_jax.training import classifier, identity  # noqa: E402
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "An experiment of configs/.")
 _OUTPUT = flags.DEFINE_string("output", None, "Directory to write; default config.predictor.path.")
@@ -132,7 +132,7 @@ def train_classifier() -> None:
         )
 
     settings = {f.name: f.value for f in flags.FLAGS.get_key_flags_for_module(sys.argv[0])}
-    settings |= {"config": config.to_dict(), "data": run.data_identity(train, checkpoint)}
+    settings |= {"config": config.to_dict(), "data": identity.of_data(train, checkpoint)}
     classifier.fit(
         pathlib.Path(output),
         checkpoint.params,

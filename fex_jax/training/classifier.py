@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from fex_jax import checkpoint
-from fex_jax.training import loop, run
+from fex_jax.training import identity, loop, run
 from fex_jax.updates import Metrics, TrainState
 
 _LOG_EVERY = 50
@@ -52,7 +52,7 @@ def fit(
     directory = output / "checkpoints"
     with run.lock(directory):
         described = directory / "settings.json"
-        settings = settings | {"backbone": run.digest(params)}
+        settings = settings | {"backbone": identity.digest(params)}
         if described.is_file():
             run.check_same(described, settings, may_change="learning_rate")
         run.write_json(described, settings)

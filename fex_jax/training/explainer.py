@@ -11,7 +11,7 @@ import ml_collections
 
 from fex_jax import checkpoint, data, export, fastshap, logs, ppo, pretrained, sharding, text_data
 from fex_jax.models.policy import functional_policy, make_backbone
-from fex_jax.training import loop, run
+from fex_jax.training import identity, loop, run
 from fex_jax.training import step as steps
 
 Predictor = pretrained.Checkpoint | pretrained.TextCheckpoint
@@ -80,14 +80,14 @@ def train(
     with run.lock(workdir):
         # Continue, or begin.
         manager = checkpoint.open_manager(workdir / "checkpoints", config.checkpoint.keep)
-        identity = {
-            "predictor": run.predictor_digest(predictor),
-            "surrogate": run.predictor_digest(queried) if config.predictor.surrogate else None,
-            "data": run.data_identity(source, predictor),
+        identities = {
+            "predictor": identity.of_predictor(predictor),
+            "surrogate": identity.of_predictor(queried) if config.predictor.surrogate else None,
+            "data": identity.of_data(source, predictor),
         }
         exported = workdir / "export"
         if manager.latest_step() is not None:
-            check_same_run(config, identity, workdir, finished=manager.latest_step() == num_steps)
+            check_same_run(config, identities, workdir, finished=manager.latest_step() == num_steps)
             state = checkpoint.restore(manager, sharding.with_shardings(shapes, shardings))
         elif (exported / "explainer.safetensors").is_file():
             raise ValueError(
@@ -100,7 +100,7 @@ def train(
             save_description(config, objective, predictor, backbone, exported)
         run.write_json(workdir / "config.json", config.to_dict())
         rates = learning_rates(workdir / "run.json", int(state.step), config)
-        run.write_json(workdir / "run.json", identity | {"learning_rates": rates})
+        run.write_json(workdir / "run.json", identities | {"learning_rates": rates})
         print(f"{workdir}: steps {state.step} to {num_steps} of {batch_size} inputs, {backbone}")
 
         # Step after step.
@@ -170,7 +170,7 @@ def open_stream(
 
 
 def check_same_run(
-    config: ml_collections.ConfigDict, identity: dict, workdir: pathlib.Path, finished: bool
+    config: ml_collections.ConfigDict, identities: dict, workdir: pathlib.Path, finished: bool
 ) -> None:
     """Refuses to continue with other settings, another predictor, surrogate or other data."""
     run.check_same(
@@ -179,7 +179,7 @@ def check_same_run(
         _FREE,
         may_change=None if finished else _LEARNING_RATE,
     )
-    run.check_same(workdir / "run.json", identity, ("learning_rates.",))
+    run.check_same(workdir / "run.json", identities, ("learning_rates.",))
 
 
 def learning_rates(path: pathlib.Path, step: int, config: ml_collections.ConfigDict) -> dict:
