@@ -4,7 +4,6 @@ A checkpoint holds a checksum of each array beside it. What is read is compared 
 a damaged checkpoint is named and the one before it is used.
 """
 
-import gc
 import os
 import pathlib
 import shutil
@@ -125,10 +124,7 @@ def _newest_whole(
             return step, _read(manager, step, items), damaged
         except Exception as error:  # what Orbax raises at a damaged file is of many kinds
             damaged[step] = str(error).strip().split("\n")[0][:100] or type(error).__name__
-        # Readers that Orbax has left waiting report their own errors when they are collected.
-        hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
-        gc.collect()
-        sys.unraisablehook = hook
+            _ignore_orphans()
     if not steps:
         return None
     raise ValueError(
@@ -149,6 +145,18 @@ def _read(manager: ocp.CheckpointManager, step: int, items: dict[str, Any]) -> d
     if not finite:
         raise ValueError("its arrays are not finite")
     return restored
+
+
+def _ignore_orphans() -> None:
+    """Readers that Orbax leaves behind at a damaged file would report it again, at any time."""
+    before = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        code = getattr(unraisable.object, "cr_code", None)
+        if code is None or "orbax" not in code.co_filename:
+            before(unraisable)
+
+    sys.unraisablehook = hook
 
 
 @jax.jit

@@ -1,5 +1,6 @@
 """Fitting a classifier by gradient steps, for the scripts that train predictors."""
 
+import math
 import pathlib
 import shutil
 from collections.abc import Callable, Iterator
@@ -43,8 +44,8 @@ def fit(
       settings: what a run must share with the one it continues, but for its learning_rate; for
         JSON.
       accuracy: (params, share of the features that is removed) → held-out accuracy.
-      save: writes the classifier, as `accuracy` is reported: every `report_every` steps, a multiple
-        of 50, and at the end.
+      save: writes the classifier, as `accuracy` is reported: every `report_every` steps and at
+        the end.
 
     Raises:
       ValueError: checkpoints of other settings, or a run under way in another process.
@@ -85,6 +86,7 @@ def fit(
 
         loop.train(
             step, state, batches, num_steps, manager, report,
-            batch_size=batch_size, log_every=_LOG_EVERY, checkpoint_every=checkpoint_every,
+            batch_size=batch_size, log_every=math.gcd(report_every, _LOG_EVERY),
+            checkpoint_every=checkpoint_every,
         )  # fmt: skip
         shutil.rmtree(directory)
