@@ -50,7 +50,7 @@ def fit(
         interruption. None: a temporary folder, which is removed at the end.
       preset: the objective: "contrast", "authors" or "paper" of FEX, or "fastshap".
       epochs, batch_size: None: chosen from the number of items and the device.
-      limit: items to use; None: all (of an iterator, 100,000).
+      limit: items to use; None: all, of an iterator 10,000 pictures or 100,000 texts.
       column: of a table; by default "image" or "text", or the only one.
       seed: of the explainer's first parameters, and of what training draws.
       settings: others of `fex_jax.settings`, by dotted names: {"optimizer.learning_rate": 5e-5}.

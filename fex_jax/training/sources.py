@@ -23,11 +23,16 @@ Source = data.Source | text_data.Source
 
 _IMAGE_SUFFIXES = set(".jpg .jpeg .jfif .png .bmp .gif .webp .tif .tiff".split())
 _TEXT_FILES = ".csv, .tsv, .jsonl, .parquet or .txt (a text a line)"
-_TEXT_COLUMNS = ("text", "sentence", "review", "content", "document")
-_IMAGE_COLUMNS = ("image", "img", "picture", "pixels")
+# Names that a column of texts or of images has where none is given.
+_COLUMNS = {
+    text_data.Source: ("text", "sentence", "review", "content", "document"),
+    data.Source: ("image", "img", "picture", "pixels"),
+}
 _CHECKED = 20_000  # files that are opened before training starts
-_FROM_ITERATORS = 100_000  # items that are taken of an iterator without a limit
-_SHRUNK_TO = 2  # times the predictor's input: the shortest side of an iterator's pictures
+# Items that are taken of an iterator without a limit, and the shortest side of its pictures in
+# sides of the predictor's input: at 224 pixels some 4 GiB.
+_FROM_ITERATORS = {text_data.Source: 100_000, data.Source: 10_000}
+_SHRUNK_TO = 1.5
 
 
 def open_data(
@@ -51,8 +56,10 @@ def open_data(
         if not isinstance(given, kind):
             raise ValueError("the data is a source of images or texts, the predictor takes others")
         return (split(given, limit)[0] if limit and limit < given.size else given), ""
+    if (names := _columns(given)) is not None:
+        given = _column(given, _choose(names, column, _COLUMNS[kind]))
     if isinstance(given, Iterator):
-        given = itertools.islice(given, limit or _FROM_ITERATORS)
+        given = itertools.islice(given, limit or _FROM_ITERATORS[kind])
         if kind is data.Source:
             side = _SHRUNK_TO * predictor.preprocessing.image_size
             given = [_shrink(decode(x, f"image {i}"), side) for i, x in enumerate(given)]
@@ -60,7 +67,7 @@ def open_data(
     if kind is text_data.Source:
         items = _texts(given, column, skipped)
     else:
-        items = _images(given, column, skipped)
+        items = _images(given, skipped)
     words = f"; skipped {skipped.total()}: " if skipped else ""
     words += ", ".join(f"{count} {reason}" for reason, count in skipped.most_common(10))
     if not len(items):
@@ -95,29 +102,11 @@ def split(source: Source, count: int) -> tuple[Source, Source]:
 # ---------------------------------------------------------------- images
 
 
-class _Column(Sequence):
-    """A column of a table whose cells are read when they are asked for."""
-
-    def __init__(self, cell: Callable[[int], Any], size: int):
-        self._cell, self._size = cell, size
-
-    def __getitem__(self, i: int) -> Any:
-        return self._cell(int(i))
-
-    def __len__(self) -> int:
-        return self._size
-
-
-def _images(given: Any, column: str | None, skipped: collections.Counter) -> Sequence:
+def _images(given: Any, skipped: collections.Counter) -> Sequence:
     """Pictures, or files of pictures that open."""
     if isinstance(given, str | os.PathLike):
         given = _walk(pathlib.Path(given).expanduser(), _IMAGE_SUFFIXES, "images", skipped)
-    elif (names := _columns(given)) is not None:
-        name = _choose(names, column, _IMAGE_COLUMNS, "images")
-        if hasattr(given, "iloc"):  # pandas
-            given = list(given[name])
-        else:
-            given = _Column(lambda i, rows=given: rows[i][name], len(given))
+    if isinstance(given, _Column):
         return given
     if hasattr(given, "ndim"):
         if given.ndim != 4:
@@ -199,7 +188,7 @@ def _opens(file: str | os.PathLike) -> bool:
     return True
 
 
-def _shrink(pixels: np.ndarray, side: int) -> np.ndarray:
+def _shrink(pixels: np.ndarray, side: float) -> np.ndarray:
     """A picture whose shortest side is at most `side`: what an iterator yields stays in memory."""
     ratio = side / min(pixels.shape[:2])
     if ratio >= 1:
@@ -215,8 +204,6 @@ def _texts(given: Any, column: str | None, skipped: collections.Counter) -> list
     """The texts that are not blank."""
     if isinstance(given, str | os.PathLike):
         found = _read_texts(pathlib.Path(given).expanduser(), column, skipped)
-    elif (names := _columns(given)) is not None:
-        found = list(given[_choose(names, column, _TEXT_COLUMNS, "texts")])
     elif isinstance(given, Iterable):
         found = [_read(x) if isinstance(x, os.PathLike) else x for x in given]
     else:
@@ -253,7 +240,7 @@ def _read_texts(path: pathlib.Path, column: str | None, skipped: collections.Cou
             table = parquet.read_table(path)
         except OSError as error:  # as Arrow's own errors are
             raise ValueError(f"{path} cannot be read as Parquet: {error}") from None
-        return table[_choose(table.column_names, column, _TEXT_COLUMNS, "texts")].to_pylist()
+        return table[_choose(table.column_names, column, _COLUMNS[text_data.Source])].to_pylist()
     if suffix in (".jsonl", ".ndjson"):
         rows = list(_json_rows(path))
         names = list(dict.fromkeys(name for row in rows for name in row))
@@ -264,7 +251,7 @@ def _read_texts(path: pathlib.Path, column: str | None, skipped: collections.Cou
         rows, names = list(reader), list(reader.fieldnames or ())
     else:
         raise ValueError(f"{path} is no file of texts: expected {_TEXT_FILES}, or a folder of .txt")
-    name = _choose(names, column, _TEXT_COLUMNS, "texts", str(path))
+    name = _choose(names, column, _COLUMNS[text_data.Source], str(path))
     return [row.get(name) for row in rows]
 
 
@@ -292,6 +279,19 @@ def _read(path: str | os.PathLike) -> str:
 # ---------------------------------------------------------------- both
 
 
+class _Column(Sequence):
+    """A column of a table whose cells are read when they are asked for."""
+
+    def __init__(self, cell: Callable[[int], Any], size: int):
+        self._cell, self._size = cell, size
+
+    def __getitem__(self, i: int) -> Any:
+        return self._cell(int(i))
+
+    def __len__(self) -> int:
+        return self._size
+
+
 def _columns(given: Any) -> list[str] | None:
     """The columns of a `datasets.Dataset` or a pandas DataFrame; None: it is no table."""
     if isinstance(given, dict):
@@ -302,12 +302,16 @@ def _columns(given: Any) -> list[str] | None:
     return None if names is None else list(names)
 
 
+def _column(table: Any, name: str) -> Sequence | Iterator:
+    if hasattr(table, "iloc"):
+        return list(table[name])
+    if hasattr(table, "__len__"):
+        return _Column(lambda i: table[i][name], len(table))
+    return (row[name] for row in table)  # a data set that is streamed
+
+
 def _choose(
-    names: Sequence[str],
-    column: str | None,
-    known: Sequence[str],
-    what: str,
-    where: str = "the data",
+    names: Sequence[str], column: str | None, known: Sequence[str], where: str = "the data"
 ) -> str:
     likely = [name for name in known if name in names] + list(names) * (len(names) == 1)
     chosen = column if column is not None else next(iter(likely), None)
@@ -315,7 +319,7 @@ def _choose(
         asked = f" but no {column!r}" if column is not None else ""
         raise ValueError(
             f"{where} has the columns {', '.join(map(str, names)) or 'of nothing'}{asked}: name "
-            f"that of the {what} with column="
+            "the one to train on with column="
         )
     return chosen
 
