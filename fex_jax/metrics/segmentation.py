@@ -63,7 +63,8 @@ def is_flat(maps: Array, axis: tuple[int, ...] | None = None) -> Array:
       maps: [..., rows, cols].
       axis: the axes of one map; all if None.
     """
-    return maps.max(axis) - maps.min(axis) <= ROUNDING * abs(maps).max(axis)
+    half = maps.max(axis) / 2 - maps.min(axis) / 2  # a whole span may overflow
+    return half <= ROUNDING / 2 * abs(maps).max(axis)
 
 
 @jax.jit
@@ -200,7 +201,7 @@ def attribution_mass(maps: jax.Array, own: jax.Array, other: jax.Array) -> jax.A
 def _scaled(maps: jax.Array, size: tuple[int, int]) -> jax.Array:
     """Maps [B, rows, cols] as pixels [B, H, W] in [0, 1]; 1/2 everywhere of a flat one."""
     flat = is_flat(maps, (1, 2))[:, None, None]
-    maps = maps / 2  # so that no span of finite values overflows
+    maps = maps / 16  # no span of finite values overflows then, nor is its inverse subnormal
     # The least is taken off first: upsampling rounds in proportion to what it is given.
     pixels = upsample(maps - maps.min(axis=(1, 2), keepdims=True), size)
     low = pixels.min(axis=(1, 2), keepdims=True)
