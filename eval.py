@@ -167,6 +167,7 @@ def summarise(results: dict[str, list]) -> dict[str, dict]:
             for name, runs in results.items()
             if runs[0][0].cost
         },
+        "empty_map": report.empty_map([found for runs in results.values() for _, found in runs]),
     }
 
 

@@ -1,6 +1,6 @@
 """Tables of results: what `eval.py` prints, writes as Markdown, and shows in the gallery."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -28,10 +28,14 @@ COLUMNS = {
     "sufficiency": ("Sufficiency", False),
 }
 COST = {
-    "predictions": "Predictions",
+    "predictions": "Price, measured",
     "seconds_per_1000": "Seconds / 1000",
     "peak_bytes": "Peak MiB a batch",
 }
+PRICE = (
+    "Price: the time of an explanation divided by the time of one prediction of the classifier, "
+    "both warm, on the same batch, in turns."
+)
 
 
 def insertion_f1(classes: np.ndarray) -> metrics.TokenF1:
@@ -58,7 +62,8 @@ _POOLED = {
     },
 }
 
-Interval = dict[str, float]  # mean, low, high; "seeds" where there are several
+# mean, low, high; "seeds" where there are several, or "spread", their standard deviation.
+Interval = dict[str, float]
 
 
 def summarise(values: Mapping[str, np.ndarray]) -> dict[str, Interval]:
@@ -72,6 +77,18 @@ def summarise(values: Mapping[str, np.ndarray]) -> dict[str, Interval]:
         for name in COLUMNS
         if name in intervals
     }
+
+
+def empty_map(runs: Sequence[Mapping[str, np.ndarray]]) -> dict[str, float]:
+    """What a map that says nothing scores on the same images, if `runs` hold segmentations.
+
+    Beside pixel accuracy it is the number to beat: the share of pixels that show no object.
+    """
+    for values in runs:
+        if "segmentation" in values:
+            empty = metrics.of_empty_map(values["segmentation"])
+            return {name: float(f(empty)) for name, f in _POOLED["segmentation"].items()}
+    return {}
 
 
 def by_top(results: Mapping[str, Sequence[tuple]]) -> dict[str, dict[str, np.ndarray]]:
@@ -104,7 +121,9 @@ def over_seeds(runs: Sequence[dict[str, Interval]]) -> dict[str, Interval]:
 
 def cell(interval: Interval) -> str:
     """ "mean ± standard deviation over seeds", or "± half of the interval" of a single run."""
-    if "seeds" in interval:
+    if "spread" in interval:
+        spread = interval["spread"]
+    elif "seeds" in interval:
         spread = float(np.std(interval["seeds"], ddof=1))
     else:
         spread = (interval["high"] - interval["low"]) / 2
@@ -137,54 +156,87 @@ def best(methods: Mapping[str, dict[str, Interval]]) -> dict[str, set[str]]:
     return found
 
 
-def markdown(results: dict, facts: Mapping[str, str]) -> str:
+def markdown(results: Mapping, facts: Mapping[str, str]) -> str:
     """results.json for people: facts, quality with the best in bold, efficiency."""
-    methods = results["methods"]
-    winners = best(methods)
     lines = [f"- {name}: {text}" for name, text in facts.items()]
-    lines += [""] + _table(
-        "Method",
-        [heading(name) for name in winners],
-        {
-            method: [
-                ("**{}**" if method in winners[name] else "{}").format(cell(values[name]))
-                if name in values
-                else "–"
-                for name in winners
-            ]
-            for method, values in methods.items()
-        },
-    )
+    lines += ["", *table(results)]
     if results.get("efficiency"):
-        lines += [
-            "",
-            "Cost of explaining, warm, beside the predictor's own forward pass on the same inputs "
-            "in the same run:",
-            "",
-            *_table(
-                "Method",
-                list(COST.values()),
-                {method: cost_cells(cost) for method, cost in results["efficiency"].items()},
-            ),
-        ]
+        lines += ["", PRICE, ""]
+        lines += rows_table(
+            "Method",
+            list(COST.values()),
+            {method: cost_cells(cost) for method, cost in results["efficiency"].items()},
+        )
     return "\n".join(lines) + "\n"
 
 
+def table(
+    results: Mapping,
+    methods: Sequence[str] = (),
+    columns: Sequence[str] = (),
+    names: Callable[[str], str] = str,
+) -> list[str]:
+    """Lines of a Markdown table of results.json, the best of each column in bold.
+
+    Args:
+      results: its "methods", "efficiency" and, where images have masks, "empty_map".
+      methods: the rows, in this order, "empty_map" among them or not; all if empty.
+      columns: keys of `COLUMNS`, or "price"; all metrics there are if empty.
+      names: a method's name for people.
+
+    Raises:
+      ValueError: a row or a column that `results` do not hold.
+    """
+    intervals, empty = results["methods"], results.get("empty_map", {})
+    prices = {name: cost_cells(c)[0] for name, c in results.get("efficiency", {}).items()}
+    methods = methods or [*intervals, *(["empty_map"] if empty else [])]
+    known = [*intervals, "empty_map"]
+    if unknown := [name for name in methods if name not in known]:
+        raise ValueError(f"no row {unknown[0]!r}; there are {', '.join(known)}")
+    methods = [name for name in methods if name in intervals or empty]
+    shown = {name: intervals[name] for name in methods if name in intervals}
+    there = ["price", *(n for n in COLUMNS if any(n in m for m in intervals.values()))]
+    columns = columns or there[1:]
+    if unknown := [name for name in columns if name not in there]:
+        raise ValueError(f"no column {unknown[0]!r}; there are {', '.join(there)}")
+    winners = best(shown)
+
+    def content(method: str, column: str) -> str:
+        if column == "price":
+            return prices.get(method, "–")
+        if method == "empty_map":
+            return f"{empty[column]:.3f}" if column in empty else "–"
+        if column not in shown[method]:
+            return "–"
+        return ("**{}**" if method in winners[column] else "{}").format(cell(shown[method][column]))
+
+    return rows_table(
+        "Method",
+        ["Price" if name == "price" else heading(name) for name in columns],
+        {
+            "an empty map" if method == "empty_map" else names(method): [
+                content(method, column) for column in columns
+            ]
+            for method in methods
+        },
+    )
+
+
 def console(methods: Mapping[str, dict[str, Interval]], costs: Mapping[str, dict]) -> str:
-    """The quality table for a terminal, with the price of an explanation in predictions."""
+    """The quality table for a terminal, with the price of an explanation."""
     rows = quality(methods)
     headings = list(dict.fromkeys(name for row in rows.values() for name in row))
-    table = [["method", *headings, "cost"]]
+    lines = [["method", *headings, "price"]]
     for name, row in rows.items():
-        cost = cost_cells(costs[name])[0] if name in costs else "–"
-        table.append([name, *(row.get(h, "–") for h in headings), cost])
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        price = cost_cells(costs[name])[0] if name in costs else "–"
+        lines.append([name, *(row.get(h, "–") for h in headings), price])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(
             cell.ljust(width) if i == 0 else cell.rjust(width)
             for i, (cell, width) in enumerate(zip(line, widths, strict=True))
         )
-        for line in table
+        for line in lines
     )
 
 
@@ -199,7 +251,8 @@ def cost_cells(cost: Mapping[str, float]) -> list[str]:
     ]
 
 
-def _table(first: str, headings: Sequence[str], rows: Mapping[str, Sequence[str]]) -> list[str]:
+def rows_table(first: str, headings: Sequence[str], rows: Mapping[str, Sequence[str]]) -> list[str]:
+    """Lines of a Markdown table: a name and its cells a row."""
     return [
         f"| {first} | {' | '.join(headings)} |",
         "|---|" + "---|" * len(headings),

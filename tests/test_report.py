@@ -1,6 +1,7 @@
 """Tables from per-image statistics."""
 
 import numpy as np
+import pytest
 
 from fex_jax import report
 
@@ -48,6 +49,41 @@ def test_markdown_marks_the_best_of_each_column():
     assert second[2].startswith("**1.250 ± ") and not first[2].startswith("**")
     assert second[4] == "–" and len(second) == len(head)
     assert lines[-1] == "| a | 1.02× | 0.50 | 2 |"
+
+
+def test_an_empty_map_is_a_row_beside_pixel_accuracy():
+    """Breaks if it is worked out from another method's hits, or counts as the best of a column.
+
+    Ten pixels of two images show the object in the first, fifty of ninety in the second.
+    """
+    values = {"segmentation": np.array([[8, 0, 0, 2, 1.0], [0, 50, 40, 0, 0.0]])}
+    empty = report.empty_map([{}, values])
+    np.testing.assert_allclose(list(empty.values()), [52 / 100, 0.5, (0 + 52 / 100) / 2])
+    assert report.empty_map([{}]) == {}
+    results = {"methods": {"a": run()}, "empty_map": empty}
+    head, _, first, last = report.table(results, columns=["pixel_accuracy", "insertion"])
+    assert last == "| an empty map | 0.520 | – |" and first.startswith("| a | **0.100 ± ")
+
+
+def test_a_table_shows_what_was_asked_for():
+    """Breaks if rows or columns are reordered, or an unknown one is left out in silence."""
+    results = {
+        "methods": {"a": run(), "b": run(0.5)},
+        "efficiency": {"b": {"predictions": 7.04, "seconds_per_1000": 1.0, "peak_bytes": 1.0}},
+    }
+    lines = report.table(results, ["b", "empty_map", "a"], ["price", "insertion"], str.upper)
+    assert lines[0] == "| Method | Price | Insertion ↑ |"
+    assert [line.split(" | ")[0] for line in lines[2:]] == ["| B", "| A"]
+    assert lines[2].split(" | ")[1] == "7.04×" and lines[3].split(" | ")[1] == "–"
+    with pytest.raises(ValueError, match="no row 'c'; there are a, b, empty_map"):
+        report.table(results, ["c"])
+    with pytest.raises(ValueError, match="no column 'deletion'; there are price, positive_auc"):
+        report.table(results, columns=["deletion"])
+
+
+def test_a_recorded_spread_is_shown():
+    """Breaks if a standard deviation whose seeds are not kept is shown as half an interval."""
+    assert report.cell({"mean": 0.5, "spread": 0.25}) == "0.500 ± 0.250"
 
 
 def test_console_shows_every_method():
