@@ -5,8 +5,8 @@
 
 Arguments are names of `CHOICES`, or a file of configs/ without its suffix and flags for it; none
 means all of `CHOICES`. Flags of all choices go to `--common`. Writes results and a picture to
-docs/results under the name `--table`, and makes the documents anew. Interrupted, the same command continues; choices may be
-measured by several commands at once, and collected by one more.
+docs/results under the name `--table`, and makes the documents anew. Interrupted, the same command
+continues; choices may be measured by several commands at once, and collected by one more.
 """
 
 import json
