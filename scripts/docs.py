@@ -70,7 +70,7 @@ def fill(text: str, results: pathlib.Path) -> str:
       ValueError: a part asks for a file, a row, a column or an option that does not exist.
     """
     return _PART.sub(
-        lambda part: part[1] + _content(part[2], part[3], part[4], results) + "\n" + part[6],
+        lambda part: f"{part[1]}\n{_content(part[2], part[3], part[4], results)}\n\n{part[6]}",
         text,
     )
 
@@ -96,7 +96,7 @@ def _content(kind: str, name: str, options: str, results: pathlib.Path) -> str:
 
 def _page(found: Mapping, name: str, results: pathlib.Path) -> str:
     """A page's command, what its numbers are, which rows are newer, tables, pictures."""
-    blocks = [f"    {found['command']}", found["note"]]
+    blocks = ["Made by", f"    {found['command']}", found["note"]]
     for made, methods in _newer(found).items():
         blocks.append(f"{', '.join(f'`{m}`' for m in methods)}: made anew {made}.")
     blocks.append(report.markdown(found, found["facts"]).strip())
@@ -104,7 +104,7 @@ def _page(found: Mapping, name: str, results: pathlib.Path) -> str:
         blocks.append("\n".join(f"- {key}: `{text}`" for key, text in found["choices"].items()))
     pictures = [kind for kind in _PICTURES if (results / f"{name}_{kind}.png").is_file()]
     blocks += [f"![{kind}]({name}_{kind}.png)" for kind in pictures]
-    return "\n\n".join(["", *blocks, ""])
+    return "\n\n".join(blocks)
 
 
 def _newer(found: Mapping) -> dict[str, list[str]]:

@@ -43,9 +43,9 @@ def test_parts_are_filled_and_then_pass_the_check(root, capsys):
     assert (root / "README.md").read_text() == PAGE  # a check writes nothing
     assert run(root) == 0 and run(root, "--check") == 0
     lines = (root / "README.md").read_text().splitlines()
-    assert lines[3] == "| Method | Price | Positive AUC ↓ |"
-    assert lines[5] == "| LIME | – | 0.500 ± 0.100 |"
-    assert lines[6] == "| FEX | 1.08× | **0.067 ± 0.010** |"
+    assert lines[4] == "| Method | Price | Positive AUC ↓ |"
+    assert lines[6] == "| LIME | – | 0.500 ± 0.100 |"
+    assert lines[7] == "| FEX | 1.08× | **0.067 ± 0.010** |"
 
 
 def test_a_number_changed_by_hand_fails_the_check(root, capsys):
@@ -107,6 +107,18 @@ def test_the_notebook_may_hold_numbers(root):
     run(root)
     (root / "docs" / "notebook.md").write_text("2026-11-28: .067 positive AUC.\n")
     assert run(root, "--check") == 0
+
+
+def test_readme_explains_in_five_lines(monkeypatch, capsys):
+    """Breaks if the first Python lines that a reader copies do not run as printed.
+
+    The picture shows a 6 and an 8, drawn by `scenes.draw(..., seed=0, index=4)`.
+    """
+    monkeypatch.chdir(docs.ROOT)
+    lines = docs.ROOT.joinpath("README.md").read_text().partition("```python\n")[2]
+    exec(lines.partition("```")[0], {})
+    printed = capsys.readouterr().out.splitlines()
+    assert [line for line in printed if "[" not in line] == ["6", "8"]
 
 
 def test_documents_are_true_to_their_results():
