@@ -146,11 +146,13 @@ def heading(name: str) -> str:
 
 
 def best(methods: Mapping[str, dict[str, Interval]]) -> dict[str, set[str]]:
-    """Metric → the methods whose mean, as it is printed, is the best."""
+    """Metric → the methods whose mean, as it is printed, is the best; none if most lack it."""
     found = {}
     for name, (_, more) in COLUMNS.items():
         means = {m: round(v[name]["mean"], 3) for m, v in methods.items() if name in v}
-        if means:
+        if means and 2 * len(means) < len(methods):
+            found[name] = set()
+        elif means:
             top = max(means.values()) if more else min(means.values())
             found[name] = {method for method, mean in means.items() if mean == top}
     return found

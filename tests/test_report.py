@@ -81,6 +81,14 @@ def test_a_table_shows_what_was_asked_for():
         report.table(results, columns=["deletion"])
 
 
+def test_a_column_that_most_rows_lack_has_no_best():
+    """Breaks if rows merged later are bold for want of others in a column of their own."""
+    methods = {"a": {"map": {"mean": 0.5}}, "b": {}, "c": {}}
+    assert report.best(methods) == {"map": set()}
+    del methods["c"]
+    assert report.best(methods) == {"map": {"a"}}
+
+
 def test_a_recorded_spread_is_shown():
     """Breaks if a standard deviation whose seeds are not kept is shown as half an interval."""
     assert report.cell({"mean": 0.5, "spread": 0.25}) == "0.500 ± 0.250"
