@@ -26,6 +26,10 @@ import sys
 from absl import app, flags
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from fex_jax import report  # noqa: E402
+
 RESULTS = ROOT / "docs" / "results"
 
 # Configurations whose FastSHAP twin has another name than fastshap_<name>.
@@ -37,10 +41,10 @@ _METHODS = flags.DEFINE_string("methods", "all", "As in eval.py.")
 _REFINE = flags.DEFINE_integer("refine", 0, "As in eval.py.")
 _MERGE = flags.DEFINE_bool("merge", False, "Only replace the rows of --methods.")
 _EXPLAINER = flags.DEFINE_string(
-    "explainer", None, "With --merge: any explainer of the classifier; seed 0's if not given."
+    "explainer",
+    None,
+    "With --merge: any explainer of the classifier, a few batches of training do; or seed 0's.",
 )
-# What two runs must share for their rows to stand in one table.
-_TASK = "protocol", "num_inputs", "num_pairs", "accuracy"
 
 
 def run(script: str, *arguments: str) -> None:
@@ -63,29 +67,6 @@ def train_all(name: str, workdir: pathlib.Path, passed: list[str]) -> list[str]:
                 *own,
             )
     return folders
-
-
-def merge(published: dict, new: dict, methods: list[str], made: dict[str, str]) -> dict:
-    """The published results with the rows of `methods` replaced, and how these were made.
-
-    Raises:
-      ValueError: the two were not measured on the same task, or a row is missing.
-    """
-    for field in _TASK:
-        if published[field] != new[field]:
-            raise ValueError(
-                f"{field} is {new[field]} here and {published[field]} in the published results: "
-                "rows of one table need the same classifier, data and protocol"
-            )
-    if missing := [name for name in methods if name not in new["methods"]]:
-        raise ValueError(f"no row {missing[0]!r} was made; --methods names what to replace")
-    merged = dict(published)
-    for part in ("methods", "efficiency"):
-        rows = {name: new[part][name] for name in methods if name in new[part]}
-        merged[part] = published.get(part, {}) | rows
-    merged["made"] = published.get("made", {}) | dict.fromkeys(methods, made)
-    merged["empty_map"] = new.get("empty_map") or published.get("empty_map", {})
-    return merged
 
 
 def main(arguments: list[str]) -> None:
@@ -121,7 +102,7 @@ def main(arguments: list[str]) -> None:
         made = {"date": date, "command": command, "versions": results["facts"]["Versions"]}
         try:
             published = json.loads(path.read_text())
-            results = merge(published, results, _METHODS.value.split(","), made)
+            results = report.merge(published, results, _METHODS.value.split(","), made)
         except ValueError as error:
             sys.exit(f"error: {error}")
     else:

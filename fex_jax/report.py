@@ -65,6 +65,9 @@ _POOLED = {
 # mean, low, high; "seeds" where there are several, or "spread", their standard deviation.
 Interval = dict[str, float]
 
+# What two runs must share for their rows to stand in one table.
+_TASK = "protocol", "num_inputs", "num_pairs", "accuracy"
+
 
 def summarise(values: Mapping[str, np.ndarray]) -> dict[str, Interval]:
     """Mean and 95 % bootstrap interval over inputs of every metric that `values` hold."""
@@ -156,6 +159,31 @@ def best(methods: Mapping[str, dict[str, Interval]]) -> dict[str, set[str]]:
             top = max(means.values()) if more else min(means.values())
             found[name] = {method for method, mean in means.items() if mean == top}
     return found
+
+
+def merge(
+    published: Mapping, new: Mapping, methods: Sequence[str], made: Mapping[str, str]
+) -> dict:
+    """Published results.json with the rows of `methods` replaced, and how these were made.
+
+    Raises:
+      ValueError: the two were not measured on the same task, or a row is missing.
+    """
+    for field in _TASK:
+        if published[field] != new[field]:
+            raise ValueError(
+                f"{field} is {new[field]} here and {published[field]} in the published results: "
+                "rows of one table need the same classifier, data and protocol"
+            )
+    if missing := [name for name in methods if name not in new["methods"]]:
+        raise ValueError(f"no row {missing[0]!r} was made; --methods names what to replace")
+    merged = dict(published)
+    for part in ("methods", "efficiency"):
+        rows = {name: new[part][name] for name in methods if name in new[part]}
+        merged[part] = published.get(part, {}) | rows
+    merged["made"] = published.get("made", {}) | dict.fromkeys(methods, made)
+    merged["empty_map"] = new.get("empty_map") or published.get("empty_map", {})
+    return merged
 
 
 def markdown(results: Mapping, facts: Mapping[str, str]) -> str:
