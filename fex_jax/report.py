@@ -85,7 +85,7 @@ def summarise(values: Mapping[str, np.ndarray]) -> dict[str, Interval]:
 def empty_map(runs: Sequence[Mapping[str, np.ndarray]]) -> dict[str, float]:
     """What a map that says nothing scores on the same images, if `runs` hold segmentations.
 
-    Beside pixel accuracy it is the number to beat: the share of pixels that show no object.
+    Its pixel accuracy is the share of pixels that show no object: much, where objects are small.
     """
     for values in runs:
         if "segmentation" in values:
