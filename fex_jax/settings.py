@@ -106,13 +106,13 @@ def default(preset: str = "contrast") -> ml_collections.ConfigDict:
 
     config.policy = "vit"  # the predictor's architecture and weights; or "unet"
     # What a ViT's map head reads of a patch: its "token", as published, or more, "wide". A wide one
-    # gives FastSHAP worse maps: docs/details.md.
+    # gives FastSHAP worse maps: docs/notebook.md.
     config.map_head = "wide" if preset == "contrast" else "token"
 
     config.objective = ml_collections.ConfigDict(PRESETS[preset])
 
     config.optimizer = ml_collections.ConfigDict()
-    # What works on digits, garments and photographs alike: docs/details.md, "One optimiser".
+    # What works on digits, garments and photographs alike: docs/notebook.md, "One optimiser".
     config.optimizer.learning_rate = 1.5e-4
     config.optimizer.backbone_scale = 0.0  # of that, for the predictor's backbone; 0 freezes it
     config.optimizer.warmup_fraction = 0.05  # of the run; then a cosine to zero
