@@ -30,7 +30,7 @@ def test_texts_from_training_to_the_gallery(reviews, tmp_path):
     changes = {
         "data.name": "eraser", "data.path": reviews, "data.train_split": "test", "batch_size": 4,
         "predictor.path": str(tmp_path / "predictor"), "policy": "bert", "text.too_long": "cut",
-        "eval.batch_size": 4, "attributions.lime.num_queries": 4,
+        "eval.batch_size": 4, "eval.match_classes": "position", "attributions.lime.num_queries": 4,
     }  # fmt: skip
     for each in (config, fastshap):
         each.update_from_flattened_dict(changes)

@@ -69,7 +69,7 @@ def locate(path_or_id: str) -> Path:
     path = os.path.expanduser(path_or_id)  # unlike pathlib's, os.path's functions never raise
     if os.path.isdir(path):
         return Path(path)
-    is_id = re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", path_or_id)
+    is_id = re.fullmatch(r"[\w-][\w.-]{0,95}(/[\w-][\w.-]{0,95})?", path_or_id)
     exists = os.path.exists(path)
     is_file = exists or os.path.splitext(path)[1] in _FILE_SUFFIXES
     local = is_file or os.path.isdir(path_or_id.split("/")[0])
