@@ -44,7 +44,8 @@ def smooth_rise(
 
     A mask is a grid of `cells` x `cells` Bernoulli(p) values, upsampled bilinearly to one cell more
     than the image and cropped at a random offset; a pixel under mask value m becomes
-    m x + (1 − m) fill. The saliency of a pixel is Σ_m f_y(m⊙x) m / (K p).
+    m x + (1 − m) fill. The saliency of a pixel is Σ_m f_y(m⊙x) m / (K p). Beyond the outermost
+    cells' centres their values are repeated; the authors' skimage mirrors the grid there.
 
     Raises:
       ValueError: features that do not lie in rows and columns.
