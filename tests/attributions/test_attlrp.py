@@ -173,6 +173,17 @@ def slow_attlrp(config, params, one, target):
     return rolled[0]
 
 
+def slow_words(config, params, texts, row, target):
+    """Of one text of a batch: what CLS reads of each of its features, [N]."""
+    real = texts.attention[row]
+    of_tokens = slow_attlrp(config, params, texts.ids[row, real], target)
+    scores = np.zeros(len(real))
+    for feature, score in zip(texts.features[row, real], of_tokens, strict=True):
+        if feature >= 0:
+            scores[feature] += score
+    return scores
+
+
 def first_tokens(config, backbone, one):
     """The first block's input, of one image or of one text's ids."""
     if config.family in TEXT_FAMILIES:
@@ -303,12 +314,7 @@ def test_equals_slow_computation_of_texts_without_padding(family):
     model, config, params, texts = classifier(family)
     scores = np.asarray(jax.jit(lambda x, y: attlrp(model, x, y, KEY))(texts, targets()))
     for row, (actual, target) in enumerate(zip(scores, targets(), strict=True)):
-        real = texts.attention[row]
-        of_tokens = slow_attlrp(config, params, texts.ids[row, real], target)
-        expected = np.zeros(7)
-        for feature, score in zip(texts.features[row, real], of_tokens, strict=True):
-            if feature >= 0:
-                expected[feature] += score
+        expected = slow_words(config, params, texts, row, target)
         np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-6 * expected.max())
         assert not actual[3:].any() and (actual[:3] > 0).any()
 
