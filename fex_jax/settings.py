@@ -14,6 +14,7 @@ _PAPER = {
     "budget_range": 0.0,
     "baseline": "value",  # v_y(x), Eq. 18
     "advantage": "paper",  # divided by T
+    "entropy": "paper",  # H(q) of all features together, Eq. 23
     "kl": "paper",  # D(softmax(mean log λ) ‖ f), Eq. 24
     "num_masks": 5,
     "num_passes": 1,
@@ -29,10 +30,11 @@ _AUTHORS = {
     "budget_range": 0.0,
     "baseline": "value",
     "advantage": "authors",
+    "entropy": "authors",  # mean H of a feature, H(q) / N
     "kl": "authors",  # D(f ‖ softmax(mean z))
     "num_masks": 5,
     "num_passes": 1,
-    "entropy_coef": 1e-5,
+    "entropy_coef": 1e-4,
     "value_coef": 0.5,
 }
 _CONTRAST = {
@@ -44,6 +46,7 @@ _CONTRAST = {
     "budget_range": 3.0,
     "baseline": "leave_one_out",
     "advantage": "normalized",
+    "entropy": "paper",
     "kl": "authors",
     "num_masks": 10,  # a query each, as everywhere
     "num_passes": 3,
