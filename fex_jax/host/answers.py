@@ -11,6 +11,12 @@ class HostError(RuntimeError):
     """A black box that cannot be asked, or whose answer cannot be used; says why in a sentence."""
 
 
+def brief(error: BaseException) -> str:
+    """An exception on one line."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}"[:400]
+
+
 def check(
     answer: Any, rows: int, classes: int, output: Output, logits: bool, tolerance: float, name: str
 ) -> np.ndarray:

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from fex_jax.host.answers import HostError
+from fex_jax.host.answers import HostError, brief
 from fex_jax.host.predictor import HostPredictor, Input, host
 
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -119,19 +119,21 @@ def http(
             line = client.HTTPSConnection(parts.hostname, port, timeout=timeout)
         else:
             line = client.HTTPConnection(parts.hostname, port, timeout=timeout)
-        late = threading.Event()
+        late, connected = threading.Event(), []  # the line forgets its socket before it is read
 
         def hang_up() -> None:
             # A server that sends a byte now and then would outlast the socket's own timeout.
             late.set()
-            if line.sock is not None:
-                _shut(line.sock)
+            for sock in connected or [line.sock]:
+                if sock is not None:
+                    _shut(sock)
 
         clock = threading.Timer(timeout, hang_up)
         clock.daemon = True
         clock.start()
         try:
             line.connect()
+            connected.append(line.sock)
             if late.is_set():
                 raise TimeoutError
             line.request("POST", path, body, sent)
@@ -142,7 +144,7 @@ def http(
         except (OSError, client.HTTPException, zlib.error) as error:
             if late.is_set() or isinstance(error, TimeoutError):
                 raise _Passing(f"no whole answer within {timeout:g} s") from error
-            raise _Passing(f"{type(error).__name__}: {error}") from error
+            raise _Passing(brief(error)) from error
         except _Passing as error:
             if late.is_set():
                 raise _Passing(f"no whole answer within {timeout:g} s") from error

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from fex_jax.host.answers import HostError, Output, check
+from fex_jax.host.answers import HostError, Output, brief, check
 
 Batch = np.ndarray | list[str]
 _SAME = 0.01  # answers that differ by less, absolutely or relatively, are the same to rounding
@@ -155,8 +155,7 @@ class HostPredictor:
                 raise
             except Exception as error:
                 raise HostError(
-                    f"{self.name} failed when asked about {asked} inputs: "
-                    f"{type(error).__name__}: {error}"
+                    f"{self.name} failed when asked about {asked} inputs: {brief(error)}"
                 ) from error
             # Inside: a callee may answer in a buffer that its next call overwrites.
             return check(
