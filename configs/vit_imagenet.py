@@ -1,12 +1,14 @@
 """The paper's image experiment: ViT-B/16, ImageNet, batch 256, five masks an image, one epoch.
 
     python train.py --config=configs/vit_imagenet.py --workdir=runs/imagenet
-    python eval.py --config=configs/vit_imagenet.py --workdir=runs/imagenet
+    python eval.py --config=configs/vit_imagenet.py --workdir=runs/imagenet \
+        --config.eval.match_classes=position
 
 FEX-50k is `--config.data.limit=50000`. TFDS wants the two ImageNet archives in its manual folder;
-`--config.data.path` is its data_dir. The objective is that of the authors' code; `:contrast` after
-the config's name keeps the whole ranking at the price of five more queries an image. Four updates
-of 64 images instead of the authors' five, which do not divide 256.
+`--config.data.path` is its data_dir. It names classes by WordNet numbers, in the predictor's order.
+The objective is that of the authors' code; `:contrast` after the config's name keeps the whole
+ranking at the price of five more queries an image. Four updates of 64 images instead of the
+authors' five, which do not divide 256.
 Cost a batch and memory: docs/full_size.md. The paper reports .322 positive and .730 negative AUC.
 """
 

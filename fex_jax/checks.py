@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import reprlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -45,7 +46,7 @@ def flag() -> Check:
 
 def nothing() -> Check:
     """None, JSON's null."""
-    return Check("null", lambda x: x is None)
+    return Check("none", lambda x: x is None)
 
 
 def one_of(*values: Any) -> Check:
@@ -141,17 +142,24 @@ def read_tensors(path: pathlib.Path) -> dict[str, np.ndarray]:
     """All tensors of a safetensors file.
 
     Raises:
-      ValueError: it is damaged or another kind of file.
+      ValueError: it is damaged or another kind of file, or numpy has no such dtype.
     """
-    with _opened(path) as file:
-        return {name: file.get_tensor(name) for name in file.keys()}
+    try:
+        with _opened(path) as file:
+            return {name: file.get_tensor(name) for name in file.keys()}
+    except (OSError, SafetensorError, TypeError, AttributeError) as error:
+        raise _unreadable(path, error) from error
 
 
 def _opened(path: pathlib.Path) -> Any:
     try:
         return safe_open(path, framework="np")
     except (OSError, SafetensorError) as error:
-        raise ValueError(f"{path} cannot be read as safetensors, is it whole? ({error})") from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: pathlib.Path, error: Exception) -> ValueError:
+    return ValueError(f"{path} cannot be read as safetensors, is it whole? ({error})")
 
 
 def file_inside(directory: pathlib.Path, name: Any) -> pathlib.Path:
@@ -160,7 +168,10 @@ def file_inside(directory: pathlib.Path, name: Any) -> pathlib.Path:
     Raises:
       ValueError: the name is a path, or leads elsewhere.
     """
-    if not isinstance(name, str) or not name or pathlib.PurePath(name).name != name or "\\" in name:
+    plain = (
+        isinstance(name, str) and name not in ("", ".", "..") and not re.search(r"[/\\\0]", name)
+    )
+    if not plain:
         raise ValueError(
             f"{directory} names the file {reprlib.repr(name)}; expected a plain name inside it"
         )

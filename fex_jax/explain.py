@@ -22,11 +22,11 @@ import numpy as np
 from fex_jax import export, modalities, predictors, pretrained, tokens
 from fex_jax.answers import mirrored
 from fex_jax.attributions.kernel_shap import normalize
+from fex_jax.data.decode import Picture
 from fex_jax.modalities.images import Explanation
 from fex_jax.models import Params
 from fex_jax.models.policy import Backbone, MapHead, functional_policy
 from fex_jax.models.unet import UNetConfig
-from fex_jax.pictures import Picture
 from fex_jax.predictors import Bind
 from fex_jax.refine import BUDGET_RANGE, refine_scores
 from fex_jax.text_explanation import TextExplanation
@@ -96,7 +96,7 @@ class Explainer:
 
     @property
     def logits(self) -> bool:
-        """Whether maps are logits of λ, so that attributions are their sigmoids; else they are φ."""
+        """Whether maps are logits of λ, so that attributions are their sigmoids; else φ."""
         return self.method == "fex"
 
     @functools.cached_property
@@ -137,7 +137,9 @@ class Explainer:
 
     def picture(self, picture: Picture) -> np.ndarray:
         """What the predictor sees of a picture, uint8 [S, S, 3]: what maps should be laid over."""
-        return np.rint(modalities.of(self.predictor).prepare(self, picture, 0)).astype(np.uint8)
+        return np.rint(modalities.of(self.predictor).prepare(self.predictor, picture, 0)).astype(
+            np.uint8
+        )
 
     def maps(self, params: Params, batch: Any, classes: jax.Array) -> jax.Array:
         """The network alone, jittable: a batch and classes [B, k] → scores [B, k, N].
@@ -194,9 +196,13 @@ class Explainer:
     def _needs_answers(self) -> bool:
         return self._mirrors or not self.logits
 
-    @functools.cached_property
+    @property
     def _programs(self) -> tuple[Any, Any]:
-        """`answers` and `scores`, jitted."""
+        """`answers` and `scores`, jitted; threads that call at once share them."""
+        # setdefault is atomic, and jitting costs nothing before the first call.
+        return self.__dict__.get("_jitted") or self.__dict__.setdefault("_jitted", self._jit())
+
+    def _jit(self) -> tuple[Any, Any]:
 
         def answers(predictor_params: Params, batch: Any) -> jax.Array:
             model, inputs = self.bind(predictor_params, batch)

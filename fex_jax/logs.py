@@ -12,7 +12,7 @@ def open_log(workdir: pathlib.Path, start: int) -> Callable[[dict[str, float]], 
     Metrics must hold "step". Lines of steps after `start`, which will run again, are dropped, and
     so is a line that a full disk or a kill has torn; the file has one line a step.
     """
-    import tensorflow as tf  # after distrax, which the objectives import first; see data.py
+    import tensorflow as tf
 
     path = workdir / "metrics.jsonl"
     kept = read(path)

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from fex_jax import escape
+from fex_jax.display import is_flat
 from fex_jax.text_explanation import TextExplanation
 
 # Okabe and Ito's palette for colour-blind readers; a grey replaces its yellow, too pale on white.
@@ -95,9 +97,10 @@ def _rgb(image: np.ndarray) -> np.ndarray:
         return image
     if not np.issubdtype(image.dtype, np.floating):
         raise ValueError(f"image must be uint8 or float, got {image.dtype}")
-    if not (image.min() >= 0 and image.max() <= 1):  # also false for NaN
+    levels = np.rint(255 * image)  # to eight bits: values a rounding outside [0, 1] are inside
+    if not (levels.min() >= 0 and levels.max() <= 255):  # also false for NaN
         raise ValueError(f"a float image must be in [0, 1], got {image.min()} to {image.max()}")
-    return np.rint(255 * image).astype(np.uint8)
+    return levels.astype(np.uint8)
 
 
 def _scaled(attribution: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -107,14 +110,14 @@ def _scaled(attribution: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         raise ValueError(f"attribution must be [h, w], got shape {attribution.shape}")
     if not np.isfinite(attribution).all():
         raise ValueError("attribution must be finite, got NaN or infinity")
-    least, most = attribution.min(), attribution.max()
-    if least == most:
+    if is_flat(attribution):
         return np.zeros(size, np.float32)
+    least, most = attribution.min(), attribution.max()
     pixels = Image.fromarray(attribution).resize(size[::-1], Image.Resampling.BICUBIC)
     pixels = np.clip(pixels, least, most)  # cubic interpolation overshoots
     # Clips lone pixels, but not a lone patch: one of 14 x 14 covers 0.5 % of the image.
     low, high = np.percentile(pixels, [0.1, 99.9])
-    if low == high:
+    if is_flat((low, high)):
         low, high = least, most
     return np.clip((pixels - low) / (high - low), 0, 1)
 
@@ -195,13 +198,13 @@ def _line_panels(
         raise ValueError("methods must name at least one method")
     figure = Figure(figsize=(1 + 4 * len(panels), 4.6), layout="constrained")
     figure.get_layout_engine().set(wspace=0.06)
-    figure.suptitle(title, fontweight="bold")
+    figure.suptitle(escape.plot(title), fontweight="bold")
     grid = figure.subplots(1, len(panels), sharey=shared)
     for axes, (heading, lines) in zip(np.atleast_1d(grid), panels.items(), strict=True):
         for index, (name, line) in enumerate(lines.items()):
             axes.plot(
                 *line,
-                label=name,
+                label=escape.plot(name),
                 color=COLOURS[index % len(COLOURS)],
                 # A second round of the same colours is told apart by its dashes.
                 linestyle="-" if index < len(COLOURS) else "--",
@@ -209,12 +212,12 @@ def _line_panels(
                 markersize=4,
                 clip_on=False,
             )
-        axes.set_title(heading, fontsize=10)
+        axes.set_title(escape.plot(heading), fontsize=10)
         axes.set_xlabel(xlabel)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(color="0.9")
         axes.set_axisbelow(True)
-    figure.axes[0].set_ylabel(ylabel)
+    figure.axes[0].set_ylabel(escape.plot(ylabel))
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", frameon=False)
     return figure
@@ -248,12 +251,12 @@ def dots(path: str | Path, panels: Mapping[str, Mapping[str, np.ndarray]]) -> No
         for row, values in enumerate(runs.values()):
             axes.plot(values, np.full(len(values), row), "o", color=COLOURS[0], markersize=3.5)
             axes.plot(np.mean(values), row, "|", color=COLOURS[1], markersize=11)
-        axes.set_title(heading, fontsize=10)
+        axes.set_title(escape.plot(heading), fontsize=10)
         axes.tick_params(labelsize=8)
         axes.spines[["top", "right"]].set_visible(False)
         axes.set_axisbelow(True)
         axes.grid(axis="y", color="0.93")
-    grid[0, 0].set_yticks(range(len(choices)), choices)
+    grid[0, 0].set_yticks(range(len(choices)), map(escape.plot, choices))
     grid[0, 0].invert_yaxis()
     figure.savefig(path, format="png", dpi=160)
 
@@ -279,14 +282,14 @@ def comparison(
     grid = figure.subplots(len(images), columns, squeeze=False)
     for row, (image, label, axes) in enumerate(zip(images, labels, grid, strict=True)):
         axes[0].imshow(image)
-        axes[0].set_ylabel(label, fontsize=9)
+        axes[0].set_ylabel(escape.plot(label), fontsize=9)
         for cell, attributions in zip(axes[1:], maps.values(), strict=True):
             cell.imshow(overlay(image, attributions[row]))
         for cell in axes:
             cell.set(xticks=[], yticks=[])
             cell.spines[:].set_visible(False)
     for cell, name in zip(grid[0], ("input", *maps), strict=True):
-        cell.set_title(name.replace("_", "\n", 1), fontsize=8)
+        cell.set_title(escape.plot(name).replace("_", "\n", 1), fontsize=8)
     figure.savefig(path, format="png", dpi=100)
 
 
@@ -322,6 +325,8 @@ def gallery(
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
+        # Beside markup, which autoescaping takes care of, what steers; a macro's output is safe.
+        finalize=lambda value: value if hasattr(value, "__html__") else escape.terminal(value),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -363,6 +368,8 @@ def _card(item: GalleryItem) -> dict:
 
 def _text_card(item: TextItem) -> dict:
     """The same of one text."""
+    if not item.explanations:
+        raise ValueError("an item needs at least one class")
     first = item.explanations[0]
     return {
         "label": item.label,

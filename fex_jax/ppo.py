@@ -17,12 +17,12 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
-import distrax
 import jax
 import jax.numpy as jnp
 import optax
 
 from fex_jax.answers import ask, log_odds
+from fex_jax.distributions import distrax
 from fex_jax.targets import choose_classes
 from fex_jax.updates import Metrics, TrainState, update
 

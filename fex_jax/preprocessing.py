@@ -9,6 +9,10 @@ import jax
 import numpy as np
 from PIL import Image
 
+from fex_jax import checks
+from fex_jax.data.decode import MAX_PIXELS
+
+MAX_SIDE = 4096  # pixels, of what a model is fed
 Images = TypeVar("Images", np.ndarray, jax.Array)
 
 # What each processor class does where the file leaves a key out, as older files do.
@@ -33,6 +37,20 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
         "image_mean": (0.48145466, 0.4578275, 0.40821073),
         "image_std": (0.26862954, 0.26130258, 0.27577711),
     },
+}
+_SIDE = checks.integer(1, MAX_SIDE)
+_SIZE = checks.either(_SIDE, checks.several(_SIDE, 2))
+_SIZE = _SIZE._replace(wanted=f"height and width, or only shortest_edge: {_SIDE.wanted}")
+_CHECKS = {
+    "image_processor_type": checks.text(),
+    "do_resize": checks.flag(),
+    "resample": checks.one_of(*(int(method) for method in Image.Resampling)),
+    "do_center_crop": checks.flag(),
+    "do_rescale": checks.flag(),
+    "rescale_factor": checks.number(1e-6, 1e6),
+    "do_normalize": checks.flag(),
+    "image_mean": checks.several(checks.number(-1e6, 1e6), 3),
+    "image_std": checks.several(checks.number(1e-6, 1e6), 3),
 }
 
 
@@ -67,6 +85,12 @@ class Preprocessing:
                 "preprocessing resizes the shortest edge without a centre crop, so its output is "
                 "not square; set do_center_crop and crop_size, or an exact size"
             )
+        resized = (self.size,) if isinstance(self.size, int) else self.size
+        for side in (*resized, *self.crop_size):
+            if not 1 <= side <= MAX_SIDE:
+                raise ValueError(
+                    f"preprocessing gives images a side of {side} px; expected 1 to {MAX_SIDE} px"
+                )
         if final[0] != final[1]:
             raise ValueError(f"only square model inputs are supported, got (height, width) {final}")
 
@@ -74,20 +98,23 @@ class Preprocessing:
     def from_dict(cls, values: dict[str, Any], processor: str = "ViT") -> "Preprocessing":
         """Reads a `preprocessor_config.json`; `processor` is for files that name no class."""
         named = values.get("image_processor_type", values.get("feature_extractor_type", processor))
+        checks.require({"image_processor_type": named}, _CHECKS, "preprocessor_config.json")
         processor = re.sub(r"(ImageProcessor|FeatureExtractor)(Fast|Pil)?$", "", named)
         if processor not in _DEFAULTS:
             raise ValueError(
                 f"image processor {named!r} is not supported; supported: "
                 + ", ".join(f"{name}ImageProcessor" for name in _DEFAULTS)
             )
-        values = _DEFAULTS[processor] | {k: v for k, v in values.items() if v is not None}
+        given = {name: value for name, value in values.items() if value is not None}
+        checks.require(given, _CHECKS, "preprocessor_config.json")
+        values = _DEFAULTS[processor] | given
         return cls(
             processor=processor,
             do_resize=values.get("do_resize", True),
-            size=_size(values["size"], square=processor != "Bit"),
+            size=_size(values["size"], "size", square=processor != "Bit"),
             resample=int(values["resample"]),
             do_center_crop=values.get("do_center_crop", False),
-            crop_size=_size(values.get("crop_size", 224), square=True),
+            crop_size=_size(values.get("crop_size", 224), "crop_size", square=True),
             do_rescale=values.get("do_rescale", True),
             rescale_factor=values.get("rescale_factor", 1 / 255),
             do_normalize=values.get("do_normalize", True),
@@ -128,11 +155,21 @@ class Preprocessing:
         resized = scale(self.size) if isinstance(self.size, int) else tuple(map(scale, self.size))
         return dataclasses.replace(self, size=resized, crop_size=(size, size))
 
-    def resize(self, image: Image.Image) -> np.ndarray:
-        """Resizes and crops to uint8 [S, S, 3], S = `image_size`; converts to RGB."""
+    def resize(self, image: Image.Image, where: str = "image") -> np.ndarray:
+        """Resizes and crops to uint8 [S, S, 3], S = `image_size`; converts to RGB.
+
+        Raises:
+          ValueError: an image so long that its shortest edge cannot have the size wanted; the
+            message calls it `where`.
+        """
         image = image.convert("RGB")
         if self.do_resize:
             height, width = self._resized(image.height, image.width)
+            if height * width > MAX_PIXELS:
+                raise ValueError(
+                    f"{where} of {image.width} × {image.height} pixels would be resized to "
+                    f"{width} × {height}, more than {MAX_PIXELS:,} pixels: crop it first"
+                )
             image = image.resize((width, height), self.resample)
         pixels = np.asarray(image)  # [H, W, 3]
         return _center_crop(pixels, *self.crop_size) if self.do_center_crop else pixels
@@ -160,17 +197,17 @@ class Preprocessing:
         return (longest, self.size) if width <= height else (self.size, longest)
 
 
-def _size(value: int | list[int] | dict[str, int], *, square: bool) -> int | tuple[int, int]:
+def _size(value: Any, name: str, *, square: bool) -> int | tuple[int, int]:
     """Reads a size; a bare int, as older files have it, is a square or a shortest edge."""
-    if isinstance(value, int):
-        return (value, value) if square else value
-    if isinstance(value, list | tuple):
-        return tuple(value)
-    if set(value) == {"shortest_edge"}:
-        return value["shortest_edge"]
-    if set(value) == {"height", "width"}:
-        return value["height"], value["width"]
-    raise ValueError(f"size must have height and width, or only shortest_edge, got {value}")
+    found = value
+    if isinstance(value, dict) and set(value) == {"shortest_edge"} and name == "size":
+        found, square = value["shortest_edge"], False
+    elif isinstance(value, dict) and set(value) == {"height", "width"}:
+        found = value["height"], value["width"]
+    checks.require({name: found}, {name: _SIZE}, "preprocessor_config.json")
+    if isinstance(found, int):
+        return (found, found) if square else found
+    return tuple(found)
 
 
 def _height_width(size: tuple[int, int]) -> dict[str, int]:

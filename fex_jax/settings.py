@@ -130,6 +130,7 @@ def default(preset: str = "contrast") -> ml_collections.ConfigDict:
     config.eval.num_images = 1000  # 0 = the whole split
     config.eval.batch_size = 128
     config.eval.protocol = "fex"  # fex, chefer or authors
+    config.eval.match_classes = "name"  # the data's to the predictor's; or "position"
 
     # Options of the methods that eval.py compares with; their defaults are in the functions.
     config.attributions = ml_collections.ConfigDict()

@@ -1,18 +1,25 @@
 """A text's explanation, for a terminal and as HTML."""
 
 import dataclasses
-import html
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 
+from fex_jax import escape
+from fex_jax.display import is_flat
+
 _PLAIN = "\x1b[0m"
 _STRONG, _VERY_STRONG = 0.4, 0.8  # strengths from which on a word is marked without colour
+_NOTHING = 1e-6  # φ, a difference of probabilities, that is rounding
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TextExplanation:
-    """Why a text was given a class."""
+    """Why a text was given a class.
+
+    Features that share a character, as the tokens of an emoji's bytes do, are shown as one word,
+    with the largest of their λ or the sum of their φ. Blanks are no words.
+    """
 
     text: str
     spans: np.ndarray  # [n, 2] where each feature begins and ends in the text
@@ -21,6 +28,7 @@ class TextExplanation:
     probabilities: np.ndarray  # [K] f(x); of a long text, the mean over its windows
     labels: tuple[str, ...]  # names of the K classes
     num_windows: int  # parts the text was read in
+    additive: bool = False  # scores are φ, and not λ
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -29,45 +37,85 @@ class TextExplanation:
 
     def __str__(self) -> str:
         """For a terminal: the strongest words in *stars* and **double stars**, and in colour."""
-        marks = ["", "*", "**"]
-        codes = ["", "\x1b[33m", "\x1b[1;31m"]
-        strengths = self._strengths()
-        level = (strengths >= _STRONG).astype(int) + (strengths >= _VERY_STRONG)
-        parts = [
-            f"{codes[k]}{marks[k]}{word}{marks[k]}{codes[k] and _PLAIN}"
-            for k, word in zip(level, self.words, strict=True)
-        ]
-        return f"{self._headline()}\n{self._between(parts, lambda gap: gap)}"
+
+        def show(word: str, _: float, strength: float) -> str:
+            level = int(strength >= _STRONG) + int(strength >= _VERY_STRONG)
+            mark, code = "*" * level, ("", "\x1b[33m", "\x1b[1;31m")[level]
+            return f"{code}{mark}{escape.terminal(word)}{mark}{code and _PLAIN}"
+
+        return f"{escape.terminal(self._headline())}\n{self._render(show, escape.terminal)}"
 
     def to_html(self) -> str:
         """A paragraph for any browser, its words shaded and underlined by their score."""
-        parts = []
-        for word, score, strength in zip(self.words, self.scores, self._strengths(), strict=True):
+
+        def show(word: str, score: float, strength: float) -> str:
             weight = "bold" if strength >= _VERY_STRONG else "normal"
             line = f"border-bottom:{3 * strength:.1f}px solid #c04f00" if strength > 0.1 else ""
-            parts.append(
+            return (
                 f'<span title="{score:.3f}" style="'
                 f"background:rgba(240,140,40,{0.7 * strength:.2f});"
-                f'font-weight:{weight};{line}">{html.escape(word)}</span>'
+                f'font-weight:{weight};{line}">{escape.html(word)}</span>'
             )
-        return (
-            f"<p><strong>{html.escape(self._headline())}</strong><br>"
-            f"{self._between(parts, html.escape)}</p>"
-        )
 
-    def _strengths(self) -> np.ndarray:
-        """How far each score is above the text's median, 1 for the highest: [n] in [0, 1]."""
-        above = np.maximum(self.scores - np.median(self.scores), 0)
-        return above / max(above.max(), 1e-9)
+        return (
+            f"<p><strong>{escape.html(self._headline())}</strong><br>"
+            f"{self._render(show, escape.html)}</p>"
+        )
 
     def _headline(self) -> str:
         label, probability = self.labels[self.target], self.probabilities[self.target]
         return f"{label} ({probability:.0%})"
 
-    def _between(self, parts: list[str], escape: Any) -> str:
-        """The features with the text between them."""
+    def _render(
+        self, show: Callable[[str, float, float], str], between: Callable[[str], str]
+    ) -> str:
+        """The whole text: words by show(word, score, strength), the rest by `between`."""
+        spans, scores = self._shown()
         found, position = [], 0
-        for part, (start, stop) in zip(parts, self.spans, strict=True):
-            found += [escape(self.text[position:start]), part]
+        for (start, stop), score, strength in zip(
+            spans, scores, strengths(scores, self.additive), strict=True
+        ):
+            found += [
+                between(self.text[position:start]),
+                show(self.text[start:stop], score, strength),
+            ]
             position = stop
-        return "".join([*found, escape(self.text[position:])])
+        return "".join([*found, between(self.text[position:])])
+
+    def _shown(self) -> tuple[list[tuple[int, int]], np.ndarray]:
+        """Spans and scores of what is shown as a word: no blanks, no character twice."""
+        spans: list[tuple[int, int]] = []
+        groups: list[list[float]] = []
+        for index in np.argsort(self.spans[:, 0], kind="stable"):
+            start, stop = map(int, self.spans[index])
+            if not self.text[start:stop].strip():
+                continue
+            if spans and start < spans[-1][1]:
+                spans[-1] = spans[-1][0], max(stop, spans[-1][1])
+                groups[-1].append(self.scores[index])
+            else:
+                spans.append((start, stop))
+                groups.append([self.scores[index]])
+        merge = np.sum if self.additive else np.max
+        return spans, np.array([merge(group) for group in groups])
+
+
+def strengths(scores: np.ndarray, additive: bool) -> np.ndarray:
+    """How strongly words are marked, [n] → [n] in [0, 1].
+
+    φ: its positive part over the largest. λ: how far it is above the text's median, over that of
+    the highest word; or, if that is more, how far it is above 1/2, over 1/2. Where the median is
+    the highest, the least takes its place. A text's only word has 1.
+    """
+    if not len(scores):
+        return np.zeros(0)
+    if additive:
+        return np.maximum(scores, 0) / max(scores.max(), _NOTHING)
+    if len(scores) == 1:
+        return np.ones(1)
+    absolute = np.maximum(2 * scores - 1, 0)
+    if is_flat(scores):
+        return absolute
+    highest, median = scores.max(), np.median(scores)
+    reference = scores.min() if is_flat([highest, median]) else median
+    return np.maximum(absolute, np.maximum(scores - reference, 0) / (highest - reference))

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import tokenizers
 
+from fex_jax import checks
 from fex_jax.models.bert import TokenBatch
 
 Unit = Literal["token", "word"]
@@ -121,27 +122,30 @@ def load(directory: str | pathlib.Path) -> Tokenizer:
     """Opens the tokenizer of a Hugging Face directory.
 
     Raises:
-      ValueError: files or special tokens that are missing.
+      ValueError: files or special tokens that are missing or cannot be read.
     """
     directory = pathlib.Path(directory)
-    path = directory / "tokenizer.json"
+    path = checks.file_inside(directory, "tokenizer.json")
     if not path.is_file():
         raise ValueError(
             f"{directory} has no tokenizer.json: make it once with transformers, "
             "AutoTokenizer.from_pretrained(directory).save_pretrained(directory)"
         )
-    backend = tokenizers.Tokenizer.from_file(str(path))
+    try:
+        backend = tokenizers.Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises no narrower class
+        raise ValueError(f"{path} cannot be read as a tokenizer: {error}") from error
     backend.no_truncation()
     backend.no_padding()
     settings: dict[str, Any] = {}
     for name in ("special_tokens_map.json", "tokenizer_config.json"):
-        if (directory / name).is_file():
-            settings |= json.loads((directory / name).read_text(encoding="utf-8"))
+        if checks.file_inside(directory, name).is_file():
+            settings |= checks.read_json(directory / name)
     ids = {}
     for name, usual in _SPECIAL.items():
         token = settings.get(name, usual)
-        token = token["content"] if isinstance(token, dict) else token
-        candidates = (token,) if isinstance(token, str) else token or ()
+        token = token.get("content") if isinstance(token, dict) else token
+        candidates = token if token is usual else (token,) if isinstance(token, str) else ()
         found = [backend.token_to_id(t) for t in candidates if backend.token_to_id(t) is not None]
         if not found:
             raise ValueError(

@@ -8,7 +8,6 @@ from collections.abc import Callable
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
-import distrax  # noqa: E402, F401  TensorFlow Probability only loads before TensorFlow
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402

@@ -204,10 +204,10 @@ def test_a_bad_picture_is_named(explainer, image, message):
         ({"targets": "dog"}, "class 'dog' is unknown; classes: class 0"),
         ({"targets": [1, 2]}, "2 targets for 5 images"),
         ({"targets": 1.5}, "neither a class number nor a label"),
-        ({"top_k": 11}, "top_k is 11; expected 1 to 10"),
+        ({"top_k": 11}, "top_k is 11; expected an integer from 1 to 10"),
         ({"top_k": 2, "targets": 1}, "no targets beside it"),
-        ({"resolution": "full"}, "expected 'patch' or 'pixel'"),
-        ({"batch_size": 0}, "expected at least 1"),
+        ({"resolution": "full"}, "expected one of 'patch', 'pixel'"),
+        ({"batch_size": 0}, "batch_size is 0; expected an integer from 1"),
         ({"refine": 7}, "refining takes 7 queries; expected an even number from 8 on"),
     ],
 )

@@ -128,28 +128,6 @@ def test_refining_asks_the_classifier(explainer):
         np.testing.assert_allclose(alone, after.scores, rtol=0, atol=0.05 * spread)
 
 
-@pytest.fixture
-def explanation() -> TextExplanation:
-    text = "<b>dull & good"
-    spans = np.array([[3, 7], [8, 9], [10, 14]])
-    scores, probabilities = np.array([0.2, 0.5, 0.9]), np.array([0.3, 0.7])
-    return TextExplanation(text, spans, scores, 1, probabilities, ("bad", "good"), 1)
-
-
-def test_a_terminal_shows_the_strongest_words_without_colour_too(explanation):
-    """Breaks if marks depend on colour alone, or the text between words is lost."""
-    shown = str(explanation)
-    assert "**good**" in shown and "*dull*" not in shown and "<b>dull & " in shown
-    assert shown.startswith("good (70%)")
-
-
-def test_html_is_escaped(explanation):
-    """Breaks if a text can put markup into a page, or the strongest word is not the strongest."""
-    page = explanation.to_html()
-    assert "&lt;b&gt;" in page and "<b>" not in page and "&amp;" in page
-    assert page.count("font-weight:bold") == 1 and "bold;border" in page.split("good</span>")[0]
-
-
 def train_on_texts(config, tmp_path):
     """The explainer of three steps, and the lines of its log."""
     pretrained.save(tmp_path / "predictor", tiny_text.checkpoint())

@@ -100,6 +100,36 @@ def test_lone_pixel_does_not_hide_the_rest_but_lone_patch_counts():
     assert np.ptp(heat[150:].astype(int), axis=-1).max() < 10  # grey
 
 
+def test_a_map_flat_but_for_rounding_is_drawn_flat(tmp_path):
+    """Breaks if float32 noise around a constant is drawn in full colour, in any picture."""
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    flat = np.full((8, 8), 0.5, np.float32)
+    noise = np.where(np.arange(64).reshape(8, 8) % 3, flat, np.nextafter(flat, np.float32(1)))
+    np.testing.assert_array_equal(overlay(image, noise), overlay(image, flat))
+    for name, attribution in (("flat", flat), ("noise", noise)):
+        comparison(tmp_path / f"{name}.png", image[None], ["a"], {"m": attribution[None]})
+        write(tmp_path / f"{name}.html", [item(classes=(ClassMap("cat", 0.9, attribution),))])
+    assert (tmp_path / "flat.png").read_bytes() == (tmp_path / "noise.png").read_bytes()
+    assert (tmp_path / "flat.html").read_bytes() == (tmp_path / "noise.html").read_bytes()
+
+
+def test_an_image_a_rounding_above_one_is_drawn():
+    """Breaks if resizing in floats, which overshoots by a rounding, makes an image unfit."""
+    image = np.random.default_rng(0).random((16, 16, 3))
+    image[0, 0], image[0, 1] = 1, 0
+    beyond = image + np.where(image > 0.5, 1e-6, -1e-6)
+    np.testing.assert_array_equal(overlay(image, peak()), overlay(beyond, peak()))
+
+
+def test_labels_are_no_formulas(tmp_path):
+    """Breaks if dollar signs of a label start matplotlib's formulas, which may be no formula."""
+    evil = r"$5 \\frac$ \x1b\x00"
+    image = np.zeros((1, 16, 16, 3), np.uint8)
+    comparison(tmp_path / "maps.png", image, [evil], {evil: peak()[None]})
+    curves(tmp_path / "curves.png", {evil: FRACTIONS}, FRACTIONS, title=evil, ylabel=evil)
+    dots(tmp_path / "dots.png", {evil: {evil: np.ones(2)}})
+
+
 def test_float_and_uint8_images_agree():
     """Breaks if one of the two forms is scaled twice."""
     image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
@@ -176,6 +206,15 @@ def test_gallery_escapes_every_text(tmp_path):
     assert not {"b", "script"} & {tag for tag, _ in page.tags}
     assert page.text.count(evil) >= 8
     assert any(attrs.get("alt") == f"Input image, {evil}" for _, attrs in page.tags)
+
+
+def test_gallery_shows_control_characters_as_text(tmp_path):
+    """Breaks if a label's control characters or half a surrogate pair reach the page."""
+    evil = "a\x1b[2J\x00\u202eb\ud800"
+    shown = {evil: evil}
+    page = write(tmp_path / "g.html", [item(evil)], title=evil, facts=shown, results={evil: shown})
+    assert not set(page) & set("\x1b\x00\u202e\ud800")
+    assert page.count(r"a\x1b[2J\x00\u202eb\ud800") >= 8
 
 
 def test_gallery_needs_no_other_file(tmp_path):

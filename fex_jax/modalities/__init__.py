@@ -9,6 +9,11 @@ import importlib
 from types import ModuleType
 from typing import Any
 
+from fex_jax import checks
+
+# What all modalities' `explain` takes.
+OPTIONS = {"refine": checks.integer(0, 2**14), "batch_size": checks.integer(1, 2**16)}
+
 
 def of(predictor: Any) -> ModuleType:
     """The module of what a predictor takes."""

@@ -1,18 +1,23 @@
 """Explaining images: pictures of all kinds in, maps out."""
 
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import jax
 import numpy as np
+from PIL import Image
 from tqdm import tqdm
 
-from fex_jax import pictures
+from fex_jax import checks, modalities
+from fex_jax.data import decode
 from fex_jax.targets import Target, class_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fex_jax.explain import Explainer
+    from fex_jax.pretrained import Checkpoint
+
+BATCH_SIZE = 64  # images that are explained at a time, by default
 
 
 class Explanation(NamedTuple):
@@ -27,22 +32,23 @@ class Explanation(NamedTuple):
 
 def explain(
     explainer: "Explainer",
-    images: "pictures.Picture | Sequence[pictures.Picture]",
+    images: "decode.Picture | Sequence[decode.Picture]",
     targets: "Target | Sequence[Target] | np.ndarray | None" = None,
     *,
     top_k: int | None = None,
     resolution: Literal["patch", "pixel"] = "patch",
     refine: int = 0,
-    batch_size: int = 64,
+    batch_size: int = BATCH_SIZE,
     progress: bool = False,
 ) -> Explanation:
     """Explains any number of images.
 
     Args:
       explainer: of a predictor of images.
-      images: one picture or many, as file paths, PIL images, or arrays [H, W, 3] or
-        [B, H, W, 3] of uint8 or of floats in [0, 1]. Pictures are resized and cropped as the
-        predictor's preprocessing says; arrays of exactly its input size are taken as they are.
+      images: one picture or many, as file paths, files or their content, PIL images, or arrays
+        [H, W, 3] or [B, H, W, 3] of uint8 or of floats in [0, 1], rounded to 8 bits. Pictures
+        are resized and cropped as the predictor's preprocessing says; arrays of exactly its input
+        size are taken as they are.
       targets: the class to explain, for all or for each image, as a number or a label; by
         default the predicted one.
       top_k: explain the k most probable classes of each image instead.
@@ -56,14 +62,16 @@ def explain(
     Raises:
       ValueError: names the first picture or class that cannot be used, and why.
     """
-    listed = pictures.as_list(images)
-    if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}; expected at least 1")
-    if resolution not in ("patch", "pixel"):
-        raise ValueError(f"resolution is {resolution!r}; expected 'patch' or 'pixel'")
+    listed = decode.as_list(images)
     labels = explainer.predictor.labels
-    if top_k is not None and (targets is not None or not 1 <= top_k <= len(labels)):
-        raise ValueError(f"top_k is {top_k}; expected 1 to {len(labels)}, and no targets beside it")
+    given = {"refine": refine, "batch_size": batch_size, "resolution": resolution, "top_k": top_k}
+    own = {
+        "resolution": checks.one_of("patch", "pixel"),
+        "top_k": checks.either(checks.integer(1, len(labels)), checks.nothing()),
+    }
+    checks.require(given, modalities.OPTIONS | own, "explain")
+    if None not in (top_k, targets):
+        raise ValueError(f"explain: top_k is {top_k}; expected no targets beside it")
     given = None
     if targets is not None:
         given = class_numbers(targets, len(listed), labels, "images")[:, None]
@@ -71,7 +79,7 @@ def explain(
     starts = range(0, len(listed), batch_size)
     for start in tqdm(starts, unit="batch", disable=not progress):
         stop = min(start + batch_size, len(listed))
-        batch = np.stack([prepare(explainer, listed[i], i) for i in range(start, stop)])
+        batch = np.stack([prepare(explainer.predictor, listed[i], i) for i in range(start, stop)])
         batch = _pad(batch, batch_size)
         answers = explainer.answers(batch)
         if given is None:
@@ -93,9 +101,13 @@ def explain(
     return Explanation(attributions, logits, chosen, probabilities, labels)
 
 
-def prepare(explainer: "Explainer", picture: pictures.Picture, index: int) -> np.ndarray:
+def prepare(predictor: "Checkpoint", picture: decode.Picture, index: int) -> np.ndarray:
     """A picture as float32 [S, S, 3] in 0..255, before normalisation."""
-    return pictures.prepare(picture, f"image {index}", explainer.predictor.preprocessing)
+    where, preprocessing = f"image {index}", predictor.preprocessing
+    pixels = decode.decode(picture, where)
+    if not hasattr(picture, "__array__") or pixels.shape[:2] != 2 * (preprocessing.image_size,):
+        pixels = preprocessing.resize(Image.fromarray(pixels), where)
+    return pixels.astype(np.float32)
 
 
 def _pad(array: np.ndarray, size: int) -> np.ndarray:

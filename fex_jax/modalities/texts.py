@@ -4,13 +4,13 @@ A text longer than the model's window is read in overlapping windows; windows ar
 batches of one of a few lengths.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm import tqdm
 
-from fex_jax import tokens
+from fex_jax import checks, modalities, tokens
 from fex_jax.models.bert import TokenBatch
 from fex_jax.targets import Target, class_numbers
 from fex_jax.text_explanation import TextExplanation
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from fex_jax.explain import Explainer
 
+BATCH_SIZE = 32  # windows that are explained at a time, by default
 _OVERLAP = 64  # tokens that two windows of a long text share
 
 
@@ -29,7 +30,7 @@ def explain(
     targets: "Target | Sequence[Target] | None" = None,
     *,
     refine: int = 0,
-    batch_size: int = 32,
+    batch_size: int = BATCH_SIZE,
     progress: bool = False,
 ) -> list[TextExplanation]:
     """Explains any number of texts of any length.
@@ -51,15 +52,12 @@ def explain(
     Raises:
       ValueError: names the first text or class that cannot be used, and why.
     """
-    listed = [texts] if isinstance(texts, str) else list(texts)
-    if not listed:
-        raise ValueError("there are no texts to explain: the batch is empty")
-    if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}; expected at least 1")
+    listed = as_list(texts)
+    checks.require({"refine": refine, "batch_size": batch_size}, modalities.OPTIONS, "explain")
     predictor = explainer.predictor
     split = predictor.tokenizer(listed, explainer.unit)
     size = predictor.config.max_length
-    parts = [tokens.windows(text, size, min(_OVERLAP, size // 4)) for text in split]
+    parts = [_windows(text, size, i) for i, text in enumerate(split)]
     ends = np.cumsum([0, *map(len, parts)])  # windows ends[i] to ends[i + 1] are of text i
     windows = [part for group in parts for _, part in group]
     counts = np.array([len(window.ids) + 2 for window in windows])
@@ -102,9 +100,34 @@ def explain(
                 probabilities[i],
                 predictor.labels,
                 len(parts[i]),
+                additive=not explainer.logits,
             )
         )
     return explanations
+
+
+def as_list(texts: "str | Iterable[str]") -> list[str]:
+    """One entry a text; the tokenizer looks at each."""
+    if isinstance(texts, str):
+        return [texts]
+    try:
+        listed = None if isinstance(texts, bytes | bytearray | Mapping) else list(texts)
+    except TypeError:
+        listed = None
+    if listed is None:
+        raise ValueError(
+            f"{type(texts).__name__} is no text: expected one string or a list of strings"
+        )
+    if not listed:
+        raise ValueError("there are no texts to explain: the batch is empty")
+    return listed
+
+
+def _windows(text: tokens.Text, size: int, index: int) -> list[tuple[int, tokens.Text]]:
+    try:
+        return tokens.windows(text, size, min(_OVERLAP, size // 4))
+    except ValueError as error:
+        raise ValueError(f"text {index}: {error}") from None
 
 
 def batches(

@@ -1,13 +1,16 @@
 """Hugging Face directories: finding, reading and writing their files."""
 
+import collections
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import safe_open
 from safetensors.numpy import save_file
+
+from fex_jax import checks
 
 _FILES = (
     "config.json",
@@ -36,22 +39,57 @@ ARCHITECTURES = {
     ),
     "roberta": ("RobertaForSequenceClassification", "RobertaModel", "RobertaForMaskedLM"),
 }
+_FILE_SUFFIXES = {".safetensors", ".json", ".bin", ".pt", ".pth", ".h5", ".ckpt", ".msgpack"}
+_SINGLE_LABEL = "single_label_classification"
+_OTHER_HEAD = (
+    "Explain a classifier with a softmax head instead, or pass num_classes to train a fresh one"
+)
+_ANY_FAMILY = {
+    "model_type": checks.text(),
+    "architectures": checks.several(checks.text()),
+    "problem_type": checks.one_of(_SINGLE_LABEL, "multi_label_classification", "regression"),
+    "num_labels": checks.integer(1, 1_000_000),
+    "id2label": checks.mapping(),
+    "hidden_act": checks.text(),
+    "layer_norm_eps": checks.number(0, 1),
+}
 
 
 def locate(path_or_id: str) -> Path:
-    """The local directory, downloaded from the hub where it is an id."""
+    """The local directory, downloaded from the hub where it is an id.
+
+    What looks like a path is never asked of the hub: one that begins with ".", "/" or "~", has a
+    backslash, a second slash or the ending of a file, or begins with a folder that is here.
+
+    Raises:
+      FileNotFoundError: no directory, and no hub id.
+      ConnectionError: the hub has it not, or cannot be reached.
+    """
     path_or_id = str(path_or_id)
-    if Path(path_or_id).is_dir():
-        return Path(path_or_id)
-    if not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", path_or_id):
-        raise FileNotFoundError(f"{path_or_id} is neither a directory nor a Hugging Face hub id")
+    path = os.path.expanduser(path_or_id)  # unlike pathlib's, os.path's functions never raise
+    if os.path.isdir(path):
+        return Path(path)
+    is_id = re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", path_or_id)
+    exists = os.path.exists(path)
+    is_file = exists or os.path.splitext(path)[1] in _FILE_SUFFIXES
+    local = is_file or os.path.isdir(path_or_id.split("/")[0])
+    if not is_id or local:
+        reason = "a file" if exists else "there is no such directory"
+        if is_id and not exists:
+            reason += (
+                "; if the hub has a model of this name, run "
+                f"`hf download {path_or_id} --local-dir DIR` and load DIR"
+            )
+        raise FileNotFoundError(
+            f"{path_or_id!r} is neither a directory nor a Hugging Face hub id: {reason}"
+        )
     # Slow to import, and local directories do not need it.
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
         return Path(snapshot_download(path_or_id, allow_patterns=list(_FILES)))
-    except (OSError, HfHubHTTPError) as error:
+    except (OSError, HfHubHTTPError, HFValidationError) as error:
         raise ConnectionError(
             f"{path_or_id!r} is no local directory and could not be downloaded from the Hugging "
             f"Face hub ({type(error).__name__}). Check the spelling and the connection, or run "
@@ -60,14 +98,19 @@ def locate(path_or_id: str) -> Path:
 
 
 def read_config(directory: Path) -> dict[str, Any]:
-    """config.json, of an architecture that is supported."""
-    path = directory / "config.json"
+    """config.json without its nulls, of an architecture that is supported.
+
+    Raises:
+      ValueError: the file or what it says of the architecture.
+    """
+    path = checks.file_inside(directory, "config.json")
     if not path.exists():
         raise ValueError(
             f"{directory} has no config.json: not a Hugging Face model directory, or an incomplete "
             "one; models are saved with save_pretrained(directory)"
         )
-    config = json.loads(path.read_text())
+    config = {name: value for name, value in checks.read_json(path).items() if value is not None}
+    checks.require(config, _ANY_FAMILY, path)
     family = config.get("model_type")
     if family not in ARCHITECTURES:
         supported = ", ".join(ARCHITECTURES)
@@ -83,13 +126,20 @@ def read_config(directory: Path) -> dict[str, Any]:
 
 
 def read_tensors(directory: Path) -> dict[str, np.ndarray]:
-    """All tensors of a directory's safetensors files, sharded or not."""
-    index = directory / "model.safetensors.index.json"
-    single = directory / "model.safetensors"
+    """All tensors of a directory's safetensors files, sharded or not.
+
+    Raises:
+      ValueError: a file that is missing, damaged, or not in the directory.
+    """
+    index = checks.file_inside(directory, "model.safetensors.index.json")
+    single = checks.file_inside(directory, "model.safetensors")
     if index.exists():
-        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        shards = checks.read_json(index).get("weight_map")
+        if not isinstance(shards, dict) or not shards:
+            raise ValueError(f"{index} has no weight_map of tensors to files")
+        paths = [checks.file_inside(directory, name) for name in dict.fromkeys(shards.values())]
     elif single.exists():
-        names = [single.name]
+        paths = [single]
     else:
         pickled = " (only pickled weights)" if any(directory.glob("*.bin")) else ""
         raise ValueError(
@@ -97,45 +147,113 @@ def read_tensors(directory: Path) -> dict[str, np.ndarray]:
             "model.save_pretrained(directory, safe_serialization=True)"
         )
     tensors = {}
-    for name in names:
-        with safe_open(directory / name, framework="np") as file:
-            tensors |= {key: file.get_tensor(key) for key in file.keys()}
+    for path in paths:
+        tensors |= checks.read_tensors(path)
     return tensors
 
 
+def check_sizes(
+    tensors: dict[str, np.ndarray], num_layers: int, width: int, norm: str, source: Path
+) -> None:
+    """Compares config.json with the tensors before anything of its sizes is built.
+
+    Args:
+      tensors: under their Hugging Face names.
+      num_layers: how many config.json says.
+      width: the hidden size that it says.
+      norm: name of a LayerNorm's weight [hidden size].
+      source: the directory, for errors.
+
+    Raises:
+      ValueError: the tensors have another number of layers, or another width.
+    """
+    stored = {match[1] for name in tensors if (match := re.search(r"\.layer\.(\d+)\.", name))}
+    if len(stored) != num_layers:
+        raise ValueError(
+            f"config.json in {source} says {num_layers} layers, but its tensors have {len(stored)}"
+        )
+    if norm not in tensors:
+        raise ValueError(f"{source} has no tensor {norm}: is it of the model_type in config.json?")
+    if tensors[norm].shape != (width,):
+        raise ValueError(
+            f"config.json in {source} says a hidden size of {width}, but the tensor {norm} is "
+            f"{list(tensors[norm].shape)}"
+        )
+
+
 def choose_head(
-    kernel: np.ndarray | None, num_classes: int | None, directory: Path
+    kernel: np.ndarray | None, num_classes: int | None, config: dict[str, Any], directory: Path
 ) -> tuple[bool, int]:
     """Whether a classifier gets a fresh head, and its number of classes.
 
     Args:
       kernel: [K, ...] the stored head's last kernel, None for a bare backbone.
       num_classes: how many are wanted; None: as many as are stored.
+      config: config.json.
+      directory: for errors.
 
     Raises:
-      ValueError: a bare backbone, and no number of classes.
+      ValueError: a bare backbone, and no number of classes; a stored head that is not read by a
+        softmax over its outputs.
     """
-    if kernel is None and num_classes is None:
+    if num_classes is not None and (type(num_classes) is not int or num_classes < 2):
+        raise ValueError(f"num_classes is {num_classes!r}; expected an integer of at least 2")
+    stored = None if kernel is None else kernel.shape[0] if kernel.ndim else 0
+    if stored is None and num_classes is None:
         raise ValueError(
             f"{directory} holds a backbone without a classifier: pass num_classes to attach a "
             "fresh classification head"
         )
-    fresh = kernel is None or num_classes not in (None, len(kernel))
-    return fresh, num_classes if fresh else len(kernel)
+    if stored is None or num_classes not in (None, stored):
+        return True, num_classes
+    problem = config.get("problem_type", _SINGLE_LABEL)
+    if problem != _SINGLE_LABEL:
+        raise ValueError(
+            f"problem_type {problem!r} is not supported, only {_SINGLE_LABEL!r}: {directory} holds "
+            f"a head that is not read by a softmax. {_OTHER_HEAD}"
+        )
+    said = config.get("num_labels", stored)
+    if 1 in (stored, said):
+        raise ValueError(
+            f"num_labels 1 is not supported: the head in {directory} has one output, a regression "
+            f"or a score, and a softmax over it is always 1. {_OTHER_HEAD}"
+        )
+    if said != stored:
+        raise ValueError(
+            f"config.json in {directory} says num_labels {said}, but its head has {stored} outputs"
+        )
+    return False, stored
 
 
 def read_labels(config: dict[str, Any], num_classes: int) -> tuple[str, ...]:
-    """Class names by index; transformers' own placeholders where the file has none."""
+    """Class names by number; transformers' own placeholders where the file has none.
+
+    id2label alone is read: two classes of one name have one key in label2id.
+
+    Raises:
+      ValueError: id2label does not name each class once.
+    """
     names = config.get("id2label") or {str(i): f"LABEL_{i}" for i in range(num_classes)}
-    return tuple(names[key] for key in sorted(names, key=int))
+    if len(names) != num_classes:
+        raise ValueError(f"config.json: id2label has {len(names)} labels for {num_classes} classes")
+    numbers = [str(i) for i in range(num_classes)]
+    if set(names) != set(numbers) or not all(isinstance(name, str) for name in names.values()):
+        raise ValueError(
+            f"config.json: id2label must name classes 0 to {num_classes - 1}, each by a string"
+        )
+    return tuple(names[number] for number in numbers)
 
 
 def label_config(labels: tuple[str, ...]) -> dict[str, Any]:
-    """Class names as config.json holds them."""
-    return {
-        "id2label": {str(i): label for i, label in enumerate(labels)},
-        "label2id": {label: i for i, label in enumerate(labels)},
-    }
+    """Class names as config.json holds them; in label2id, equal ones are told apart by number."""
+    counts = collections.Counter(labels)
+    numbers: dict[str, int] = {}
+    for i, label in enumerate(labels):
+        key = label if counts[label] == 1 else f"{label} ({i})"
+        while key in numbers or (key != label and key in counts):
+            key += f" ({i})"
+        numbers[key] = i
+    return {"id2label": {str(i): label for i, label in enumerate(labels)}, "label2id": numbers}
 
 
 def write(directory: str | Path, config: dict[str, Any], tensors: dict[str, np.ndarray]) -> Path:

@@ -1,7 +1,6 @@
 """Image classifiers in Hugging Face directories: ViT, DeiT and DINOv2."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any, ClassVar, get_args
 
@@ -10,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from fex_jax import checks
 from fex_jax.models import Params, shapes
 from fex_jax.models.vit import Family, ViTClassifier, ViTConfig, head
-from fex_jax.preprocessing import Preprocessing
+from fex_jax.preprocessing import MAX_SIDE, Preprocessing
 from fex_jax.pretrained import hub, rules
 
 FAMILIES = get_args(Family)
@@ -31,6 +31,21 @@ _FAMILY_DEFAULTS = {
     "vit": {"patch_size": 16, "intermediate_size": 3072, "layer_norm_eps": 1e-12},
     "deit": {"patch_size": 16, "intermediate_size": 3072, "layer_norm_eps": 1e-12},
     "dinov2": {"patch_size": 14, "mlp_ratio": 4, "layer_norm_eps": 1e-6, "use_swiglu_ffn": False},
+}
+_MAX_PATCHES = 2**16  # 256 × 256: attention is quadratic in them
+_SIDE = checks.integer(1, MAX_SIDE)
+_SIDES = checks.either(_SIDE, checks.several(_SIDE, 2))
+_CONFIG_CHECKS = {
+    "image_size": _SIDES,
+    "patch_size": _SIDES,
+    "num_channels": checks.one_of(3),
+    "hidden_size": checks.integer(1, 2**15),
+    "num_hidden_layers": checks.integer(1, 1000),
+    "num_attention_heads": checks.integer(1, 1024),
+    "intermediate_size": checks.integer(1, 2**18),
+    "mlp_ratio": checks.number(1, 64),
+    "qkv_bias": checks.flag(),
+    "use_swiglu_ffn": checks.flag(),
 }
 
 
@@ -65,24 +80,33 @@ def load(
     tensors = _normalize_keys(hub.read_tensors(directory), family)
     preprocessing = _read_preprocessing(directory, family)
     if image_size is not None:
+        checks.require({"image_size": image_size}, {"image_size": _SIDE}, "pretrained.load")
         preprocessing = preprocessing.with_image_size(image_size)
 
     kernel = tensors.get("classifier.weight")
-    fresh_head, num_classes = hub.choose_head(kernel, num_classes, directory)
-    stored = _config_from_hf(hf_config, num_classes)
+    fresh_head, num_classes = hub.choose_head(kernel, num_classes, hf_config, directory)
+    labels = hub.read_labels({} if fresh_head else hf_config, num_classes)
+    stored = _config_from_hf(hf_config, num_classes, directory)
+    config = dataclasses.replace(stored, image_size=preprocessing.image_size)
+    if config.num_patches > _MAX_PATCHES:
+        raise ValueError(
+            f"{directory}: images of {config.image_size} px in patches of {config.patch_size} are "
+            f"{config.num_patches:,} patches; at most {_MAX_PATCHES:,} are supported"
+        )
+    norm = f"{family}.layernorm.weight"
+    hub.check_sizes(tensors, stored.num_layers, stored.hidden_size, norm, directory)
     if fresh_head:
         tensors |= _fresh_head(stored)
 
     template = shapes(lambda rngs: ViTClassifier(stored, rngs=rngs))
     params = rules.from_hf(tensors, template, _rules(stored), stored, _IGNORED[family], directory)
-    config = dataclasses.replace(stored, image_size=preprocessing.image_size)
     params["backbone"]["position_embedding"] = _resize_positions(
         params["backbone"]["position_embedding"], stored, config
     )
     return Checkpoint(
         config=config,
         params=jax.tree.map(jnp.asarray, params),
-        labels=hub.read_labels({} if fresh_head else hf_config, config.num_classes),
+        labels=labels,
         preprocessing=preprocessing,
     )
 
@@ -211,9 +235,10 @@ def _cubic(x: np.ndarray, a: float = -0.75) -> np.ndarray:
 # --- config.json -------------------------------------------------------------------------------
 
 
-def _config_from_hf(hf_config: dict[str, Any], num_classes: int) -> ViTConfig:
+def _config_from_hf(hf_config: dict[str, Any], num_classes: int, source: Path) -> ViTConfig:
     family = hf_config["model_type"]
     values = _CONFIG_DEFAULTS | _FAMILY_DEFAULTS[family] | hf_config
+    checks.require(values, _CONFIG_CHECKS, source / "config.json")
     if values["hidden_act"] != "gelu":
         raise ValueError(f"hidden_act {values['hidden_act']!r} is not supported, only 'gelu'")
     mlp_dim = (
@@ -272,11 +297,11 @@ def _side(value: int | list[int]) -> int:
 
 
 def _read_preprocessing(directory: Path, family: str) -> Preprocessing:
-    path = directory / "preprocessor_config.json"
+    path = checks.file_inside(directory, "preprocessor_config.json")
     if not path.exists():
         raise ValueError(
             f"{directory} has no preprocessor_config.json, so the model's input size and "
             "normalisation are unknown; save the image processor there with "
             "save_pretrained(directory)"
         )
-    return Preprocessing.from_dict(json.loads(path.read_text()), _PROCESSORS[family])
+    return Preprocessing.from_dict(checks.read_json(path), _PROCESSORS[family])

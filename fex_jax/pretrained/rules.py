@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from flax import traverse_util
 
+from fex_jax import escape
+from fex_jax.checks import not_finite_floats
 from fex_jax.models import Params
 from fex_jax.pretrained.hub import ARCHITECTURES
 
@@ -58,15 +60,17 @@ def from_hf(
     """Parameters shaped like `template`.
 
     Raises:
-      ValueError: lists tensors that are missing, misshapen, or extra and not `ignored`, a regex.
+      ValueError: lists tensors that are missing, misshapen, or extra and not `ignored`, a regex,
+        and those that do not hold finite floats.
     """
-    params, expected = {}, {}
+    params, expected, used = {}, {}, {}
     for name, leaf in traverse_util.flatten_dict(template, sep="/").items():
         rule, hf_name = _find(name, rules, config.family)
         # A broadcast zero has the layout without the memory.
         shape = rule.to_hf(np.broadcast_to(np.float32(0), leaf.shape), config).shape
         expected[hf_name] = shape
         if hf_name in tensors and tensors[hf_name].shape == shape:
+            used[hf_name] = tensors[hf_name]
             params[name] = rule.from_hf(tensors[hf_name].astype(np.float32))
     if problems := differences(tensors, expected, ignored):
         raise ValueError(
@@ -75,6 +79,9 @@ def from_hf(
             + f"\nIs it one of {' or '.join(ARCHITECTURES[config.family])}, unmodified? If so, "
             "load it with transformers and save it again with save_pretrained"
         )
+    if broken := not_finite_floats(used):
+        more = f"; … ({len(broken)} in all)" if len(broken) > 5 else ""
+        raise ValueError(f"{source}: {'; '.join(broken[:5])}{more}")
     return traverse_util.unflatten_dict(params, sep="/")
 
 
@@ -97,7 +104,7 @@ def differences(
         if k in tensors and tensors[k].shape != shape
     ]
     return [
-        f"{len(keys)} {kind}: " + "; ".join(keys[:5]) + ("; ..." if len(keys) > 5 else "")
+        escape.terminal(f"{len(keys)} {kind}: {'; '.join(keys[:5])}{'; ...' * (len(keys) > 5)}")
         for kind, keys in (
             ("missing", [k for k in expected if k not in tensors]),
             ("extra", extra),

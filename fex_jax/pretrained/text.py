@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from fex_jax import tokens
+from fex_jax import checks, tokens
 from fex_jax.models import Params, shapes
 from fex_jax.models.bert import BertClassifier, BertConfig, Head
 from fex_jax.pretrained import hub, rules
@@ -49,6 +49,23 @@ _CONFIG_NAMES = {
     "intermediate_size": "hidden_dim",
     "hidden_act": "activation",
 }
+_SIZES = {
+    "hidden_size": checks.integer(1, 2**15),
+    "num_hidden_layers": checks.integer(1, 1000),
+    "num_attention_heads": checks.integer(1, 1024),
+    "intermediate_size": checks.integer(1, 2**18),
+    "hidden_act": checks.text(),
+}
+_CONFIG_CHECKS = {
+    "vocab_size": checks.integer(1, 2**24),
+    "max_position_embeddings": checks.integer(1, 2**20),
+    "type_vocab_size": checks.integer(1, 1024),
+    "pad_token_id": checks.integer(0, 2**24),
+    "is_decoder": checks.flag(),
+    "position_embedding_type": checks.text(),
+    **_SIZES,
+    **{hf_name: _SIZES[name] for name, hf_name in _CONFIG_NAMES.items()},
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,8 +101,12 @@ def load(
     tensors = _normalize_keys(hub.read_tensors(directory), family)
     kernel_name = "classifier.out_proj.weight" if family == "roberta" else "classifier.weight"
     kernel = tensors.get(kernel_name)
-    fresh_head, num_classes = hub.choose_head(kernel, num_classes, directory)
-    config = _config_from_hf(hf_config, num_classes)
+    fresh_head, num_classes = hub.choose_head(kernel, num_classes, hf_config, directory)
+    labels = hub.read_labels({} if fresh_head else hf_config, num_classes)
+    tokenizer = tokens.load(directory)
+    config = _config_from_hf(hf_config, num_classes, directory)
+    norm = f"{family}.embeddings.LayerNorm.weight"
+    hub.check_sizes(tensors, config.num_layers, config.hidden_size, norm, directory)
     if fresh_head:
         for name in (kernel_name, kernel_name.replace("weight", "bias")):
             tensors.pop(name, None)
@@ -96,8 +117,8 @@ def load(
     return TextCheckpoint(
         config=config,
         params=jax.tree.map(jnp.asarray, params),
-        labels=hub.read_labels({} if fresh_head else hf_config, config.num_classes),
-        tokenizer=tokens.load(directory),
+        labels=labels,
+        tokenizer=tokenizer,
     )
 
 
@@ -189,16 +210,16 @@ def _fresh_head(config: BertConfig) -> dict[str, np.ndarray]:
 # --- config.json -------------------------------------------------------------------------------
 
 
-def _config_from_hf(hf_config: dict[str, Any], num_classes: int) -> BertConfig:
+def _config_from_hf(hf_config: dict[str, Any], num_classes: int, source: Path) -> BertConfig:
     family = hf_config["model_type"]
     values = _CONFIG_DEFAULTS[family] | hf_config
+    checks.require(values, _CONFIG_CHECKS, source / "config.json")
     if family == "distilbert":
         values |= {name: values[hf_name] for name, hf_name in _CONFIG_NAMES.items()}
         values |= {"type_vocab_size": 0, "layer_norm_eps": 1e-12}  # DistilBERT has no choice
     for name, wanted in (
         ("hidden_act", "gelu"),
         ("position_embedding_type", "absolute"),
-        ("problem_type", "single_label_classification"),
         ("is_decoder", False),
     ):
         if values.get(name) not in (wanted, None):

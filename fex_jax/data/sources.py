@@ -1,0 +1,191 @@
+"""What a config names, as a `Source`: drawn scenes, folders of class folders, TFDS sets, masks."""
+
+import os
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from fex_jax import scenes
+from fex_jax.data import folders
+from fex_jax.data.decode import SUFFIXES, decode
+from fex_jax.data.streams import Source
+
+_SHUFFLE_BUFFER = 8192  # encoded images of a TFDS set held in memory while shuffling
+
+
+def open_source(name: str, split: str, path: str | None, image_size: int) -> Source:
+    """The data set that a config names.
+
+    Args:
+      name: digit_scenes, fashion_scenes, cutout_scenes, folder, imagenet_segmentation, or the name
+        of a TFDS image classification set.
+      split: train, validation or test for scenes; train, test or all for a folder; else TFDS's.
+      path: the folder of class folders, of Fashion-MNIST's IDX files, of cut-outs and backgrounds,
+        or TFDS's data_dir; the file gtsegs_ijcv.mat for imagenet_segmentation.
+      image_size: side of drawn scenes in pixels.
+    """
+    match name:
+        case "digit_scenes":
+            return scene_source(scenes.digits(), scenes.Layout(image_size), split)
+        case "fashion_scenes":
+            return scene_source(scenes.fashion_mnist(path), scenes.Layout(image_size), split)
+        case "cutout_scenes":
+            layout = scenes.Layout(
+                image_size,
+                large=(round(0.42 * image_size), round(0.58 * image_size)),
+                small=(round(0.3 * image_size), round(0.4 * image_size)),
+                fragments=(1, 4),
+            )
+            return scene_source(scenes.cutouts(path or "", image_size), layout, split)
+        case "folder":
+            return folder_source(path or "", split)
+        case "imagenet_segmentation":
+            return imagenet_segmentation_source(path or "")
+        case _:
+            return tfds_source(name, split, path)
+
+
+def scene_source(
+    objects: scenes.Objects, layout: scenes.Layout, split: str, size: int = 1_000_000
+) -> Source:
+    """`size` scenes of one split; the splits share neither objects nor seeds."""
+    chosen = scenes.split_objects(objects, split)
+    seed = list(scenes.SPLITS).index(split)
+    side = layout.image_size
+
+    def draw(index: np.ndarray) -> tuple[np.ndarray, np.int32, np.ndarray]:
+        scene = scenes.draw(chosen, layout, seed, int(index))
+        return scene.image, np.int32(scene.label), scene.segmentation
+
+    def decode(record: dict) -> dict:
+        image, label, segmentation = tf.numpy_function(
+            draw, [record["index"]], (tf.uint8, tf.int32, tf.uint8)
+        )
+        return {
+            "image": tf.ensure_shape(image, (side, side, 3)),
+            "label": tf.ensure_shape(label, ()),
+            "segmentation": tf.ensure_shape(segmentation, (side, side)),
+        }
+
+    records = tf.data.Dataset.range(size).map(lambda index: {"index": index})
+    return Source(records, decode, size, 1, objects.names)  # scenes are in random order already
+
+
+def folder_source(directory: str, split: str, held_out: float = 0.2, seed: int = 0) -> Source:
+    """Images of a folder of class folders; a fixed random part of each class is held out.
+
+    Splits: "train", "test" (`held_out` of each class) and "all". `folders.class_files` says what
+    counts as a class and as an image.
+    """
+    if split not in ("train", "test", "all"):
+        raise ValueError(f"split {split!r} is unknown; a folder has train, test and all")
+    classes = folders.class_files(directory, SUFFIXES)
+    files, labels = [], []
+    for label, images in enumerate(classes.values()):
+        order = np.random.default_rng((seed, label)).permutation(len(images))
+        test = round(held_out * len(images))
+        picked = {"test": order[:test], "train": order[test:], "all": order}[split]
+        files += [os.fsencode(images[i]) for i in picked]
+        labels += [label] * len(picked)
+    if not files:
+        raise ValueError(f"{directory} holds too few images for a {split} split: use all")
+    order = np.random.default_rng(seed).permutation(len(files))
+    files, labels = np.array(files)[order], np.array(labels, np.int32)[order]
+
+    def read(file: bytes) -> np.ndarray:
+        return decode(os.fsdecode(file))
+
+    def example(record: dict) -> dict:
+        image = tf.numpy_function(read, [record["file"]], tf.uint8)
+        return {
+            "image": tf.ensure_shape(image, (None, None, 3)),
+            "label": record["label"],
+            "where": record["file"],
+        }
+
+    records = tf.data.Dataset.from_tensor_slices({"file": files, "label": labels})
+    return Source(records, example, len(files), len(files), tuple(classes))
+
+
+def imagenet_segmentation_source(path: str) -> Source:
+    """The images of gtsegs_ijcv.mat with the masks of their objects (Guillaumin et al. 2014).
+
+    The file is HDF5: /value/img holds references to images (C, W, H), /value/gt references to
+    references to masks (W, H). It is for evaluation: the classes of the objects are not in it.
+    """
+    import h5py
+
+    try:
+        with h5py.File(path) as file:
+            size = file["/value/img"].shape[0]
+    except (OSError, KeyError, ValueError) as error:
+        raise ValueError(
+            f"{path!r} is no gtsegs_ijcv.mat: {error}. Name the file with --config.data.path"
+        ) from error
+
+    def read(index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        with h5py.File(path) as file:
+            image = file[file["/value/img"][index, 0]][()]
+            mask = file[file[file["/value/gt"][index, 0]][0, 0]][()]
+        # The class is unknown: the highest number stands for "an object".
+        return image.transpose(2, 1, 0), np.where(mask.T > 0, np.uint8(255), np.uint8(0))
+
+    def decode(record: dict) -> dict:
+        image, segmentation = tf.numpy_function(read, [record["index"]], (tf.uint8, tf.uint8))
+        return {
+            "image": tf.ensure_shape(image, (None, None, 3)),
+            "label": tf.zeros((), tf.int32),
+            "segmentation": tf.ensure_shape(segmentation, (None, None)),
+        }
+
+    records = tf.data.Dataset.range(size).map(lambda index: {"index": index})
+    return Source(records, decode, size, size, ("object",))
+
+
+def prepare_tfds(name: str, data_dir: str | None, own: str) -> Any:
+    """The builder of a TFDS set, prepared first if it is not there yet.
+
+    Where it cannot be, the error tells how to use data of one's own: `own`, in the config's flags.
+    """
+    import tensorflow_datasets as tfds
+
+    try:
+        builder = tfds.builder(name, data_dir=data_dir)
+        builder.download_and_prepare()
+    except Exception as error:
+        raise ValueError(
+            f"TFDS could not prepare {name!r} in {data_dir or 'its default folder'}: {error}\n"
+            f"Name another folder with --config.data.path, or use data of your own with {own}"
+        ) from error
+    return builder
+
+
+def tfds_source(name: str, split: str, data_dir: str | None = None) -> Source:
+    """One split of a TFDS image classification set; it is prepared first if it is not there yet."""
+    import tensorflow_datasets as tfds
+
+    own = "--config.data.name=folder --config.data.path=DIRECTORY"
+    builder = prepare_tfds(name, data_dir, own)
+    features = builder.info.features
+    if not {"image", "label"} <= set(features):
+        raise ValueError(f"TFDS set {name!r} has {sorted(features)}; expected image and label")
+    records = builder.as_dataset(
+        split=split,
+        decoders={"image": tfds.decode.SkipDecoding()},
+        read_config=tfds.ReadConfig(try_autocache=False, add_tfds_id=True),
+    ).map(lambda record: {name: record[name] for name in ("image", "label", "tfds_id")})
+
+    def read(encoded: bytes, name: bytes) -> np.ndarray:
+        return decode(encoded, name.decode())
+
+    def example(record: dict) -> dict:
+        image = tf.numpy_function(read, [record["image"], record["tfds_id"]], tf.uint8)
+        return {
+            "image": tf.ensure_shape(image, (None, None, 3)),
+            "label": tf.cast(record["label"], tf.int32),
+            "where": record["tfds_id"],
+        }
+
+    size = builder.info.splits[split].num_examples
+    return Source(records, example, size, _SHUFFLE_BUFFER, tuple(features["label"].names))

@@ -1,0 +1,137 @@
+"""Streams of uint8 images through tf.data.
+
+A `Source` is a tf.data set of cheap records and a function that turns a record into an example.
+Streams shuffle, split between processes and skip records, and only then decode: resuming in the
+middle of an epoch costs no decoding and every run sees the same examples in the same order.
+"""
+
+import dataclasses
+import os
+import re
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from fex_jax.escape import terminal
+from fex_jax.preprocessing import Preprocessing
+
+Batch = dict[str, np.ndarray]  # "image" [B, S, S, 3] uint8, "label" [B], maybe "segmentation"
+
+
+class Source(NamedTuple):
+    """Records to stream."""
+
+    records: tf.data.Dataset  # one epoch, in an order whose every prefix is a fair sample
+    # record → {"image": uint8 [h, w, 3], "label", maybe "segmentation" and "where", its name}
+    decode: Callable[[dict], dict]
+    size: int
+    shuffle_buffer: int  # records held in memory while shuffling
+    labels: tuple[str, ...]
+
+
+def train_stream(
+    source: Source,
+    preprocessing: Preprocessing,
+    batch_size: int,
+    *,
+    seed: int,
+    start: int = 0,
+    limit: int | None = None,
+    augment: bool = True,
+    process: tuple[int, int] = (0, 1),
+) -> Iterator[Batch]:
+    """Endless shuffled batches, from batch number `start` on.
+
+    Args:
+      batch_size: examples per batch of this process.
+      limit: use only the first so many records of the source.
+      augment: random resized crop and flip, instead of the predictor's resizing; not for scenes.
+      process: index and count; every process gets its own part of each batch.
+    """
+    dataset = source.records.take(limit) if limit else source.records
+    buffer = min(limit or source.size, source.shuffle_buffer)
+    index, count = process
+    dataset = dataset.shuffle(buffer, seed=seed, reshuffle_each_iteration=True).repeat()
+    dataset = dataset.shard(count, index).skip(start * batch_size)
+    dataset = dataset.enumerate(start * batch_size)
+
+    def example(position: tf.Tensor, record: dict) -> dict:
+        decoded = source.decode(record)
+        if not augment:
+            return _resize(decoded, preprocessing)
+        noise = tf.stack([tf.cast(seed, tf.int64), position * count + index])
+        decoded["image"] = _random_crop(decoded["image"], preprocessing, noise)
+        decoded.pop("where", None)
+        return decoded
+
+    dataset = dataset.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return _numpy(dataset.batch(batch_size, drop_remainder=True).prefetch(2))
+
+
+def eval_stream(
+    source: Source,
+    preprocessing: Preprocessing,
+    batch_size: int,
+    *,
+    limit: int | None = None,
+) -> Iterator[Batch]:
+    """The first `limit` records once, resized as the predictor wants; the last batch is short."""
+    dataset = source.records.take(limit) if limit else source.records
+
+    def example(record: dict) -> dict:
+        return _resize(source.decode(record), preprocessing)
+
+    dataset = dataset.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return _numpy(dataset.batch(batch_size).prefetch(2))
+
+
+def _resize(decoded: dict, preprocessing: Preprocessing) -> dict:
+    """An example at the predictor's input size, without its name."""
+    side = preprocessing.image_size
+    nearest = dataclasses.replace(preprocessing, resample=Image.Resampling.NEAREST)
+
+    def resize(image: np.ndarray, where: bytes) -> np.ndarray:
+        return preprocessing.resize(Image.fromarray(image), terminal(os.fsdecode(where)))
+
+    def resize_mask(mask: np.ndarray) -> np.ndarray:
+        return nearest.resize(Image.fromarray(mask))[..., 0]
+
+    where = decoded.pop("where", "image")
+    if decoded["image"].shape.is_fully_defined():  # scenes are drawn at their final size
+        return decoded
+    image = tf.numpy_function(resize, [decoded["image"], where], tf.uint8)
+    decoded["image"] = tf.ensure_shape(image, (side, side, 3))
+    if "segmentation" in decoded:
+        mask = tf.numpy_function(resize_mask, [decoded["segmentation"]], tf.uint8)
+        decoded["segmentation"] = tf.ensure_shape(mask, (side, side))
+    return decoded
+
+
+def _random_crop(image: tf.Tensor, preprocessing: Preprocessing, noise: tf.Tensor) -> tf.Tensor:
+    """A random area of 8 to 100 % at aspect 3/4 to 4/3, resized, flipped half of the time."""
+    begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
+        tf.shape(image),
+        bounding_boxes=tf.constant([[[0.0, 0.0, 1.0, 1.0]]]),
+        seed=noise,
+        area_range=(0.08, 1.0),
+        aspect_ratio_range=(3 / 4, 4 / 3),
+        use_image_if_no_bounding_boxes=True,
+    )
+    crop = tf.slice(image, begin, size)
+    side = preprocessing.image_size
+    crop = tf.image.resize(crop, (side, side), method="bicubic", antialias=True)
+    crop = tf.image.stateless_random_flip_left_right(crop, seed=noise + 1)
+    return tf.saturate_cast(tf.round(crop), tf.uint8)
+
+
+def _numpy(dataset: tf.data.Dataset) -> Iterator[Batch]:
+    """Batches as numpy arrays; what is wrong with an example is a ValueError."""
+    try:
+        yield from dataset.as_numpy_iterator()
+    except tf.errors.OpError as error:
+        # Of an exception in Python, TensorFlow hands on the class, the text and a traceback.
+        raised = re.search(r"\w+Error: (.*?)\nTraceback", error.message, re.DOTALL)
+        raise ValueError(raised[1] if raised else error.message) from error
