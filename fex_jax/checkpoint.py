@@ -153,7 +153,8 @@ def _ignore_orphans() -> None:
 
     def hook(unraisable: Any) -> None:
         code = getattr(unraisable.object, "cr_code", None)
-        if code is None or "orbax" not in code.co_filename:
+        is_reader = code is not None and "orbax" in code.co_filename
+        if not is_reader and str(unraisable.exc_value) != "Event loop is closed":
             before(unraisable)
 
     sys.unraisablehook = hook

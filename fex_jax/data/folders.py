@@ -35,7 +35,7 @@ def class_files(
         elif not entry.is_dir():
             skipped["beside the class folders"] += 1
         else:
-            files = list(_walk(entry, skipped))
+            files = list(walk(entry, skipped))
             found[entry.name] = sorted(f for f in files if f.suffix.lower() in suffixes)
             others = (f.suffix.lower() for f in files if f.suffix.lower() not in suffixes)
             skipped.update(suffix or "without an ending" for suffix in others)
@@ -58,7 +58,7 @@ def class_files(
     return found
 
 
-def _walk(folder: pathlib.Path, skipped: collections.Counter) -> Iterator[pathlib.Path]:
+def walk(folder: pathlib.Path, skipped: collections.Counter) -> Iterator[pathlib.Path]:
     """All files below a folder that are not hidden."""
 
     def fail(error: OSError) -> None:

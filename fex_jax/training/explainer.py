@@ -17,8 +17,9 @@ from fex_jax.training import step as steps
 Predictor = pretrained.Checkpoint | pretrained.TextCheckpoint
 Source = data.Source | text_data.Source
 
-# Settings that may differ when a run continues, and the one that is said when it does.
-_FREE = ("eval.", "attributions.", "checkpoint.", "mesh.", "log_every")
+# Settings that may differ when a run continues, and the one that is said when it does. Of the
+# predictor the digest counts, wherever it lies.
+_FREE = ("eval.", "attributions.", "checkpoint.", "mesh.", "log_every", "predictor.path")
 _LEARNING_RATE = "optimizer.learning_rate"
 
 

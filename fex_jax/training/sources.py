@@ -6,22 +6,24 @@ import csv
 import io
 import itertools
 import json
+import math
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image, ImageOps
+from PIL import Image
 from tqdm import tqdm
 
 from fex_jax import data, pretrained, text_data
+from fex_jax.data import folders
+from fex_jax.data.decode import MAX_PIXELS, SUFFIXES, decode
 
 Predictor = pretrained.Checkpoint | pretrained.TextCheckpoint
 Source = data.Source | text_data.Source
 
-_IMAGE_SUFFIXES = set(".jpg .jpeg .jfif .png .bmp .gif .webp .tif .tiff".split())
 _TEXT_FILES = ".csv, .tsv, .jsonl, .parquet or .txt (a text a line)"
 # Names that a column of texts or of images has where none is given.
 _COLUMNS = {
@@ -62,7 +64,7 @@ def open_data(
         given = itertools.islice(given, limit or _FROM_ITERATORS[kind])
         if kind is data.Source:
             side = _SHRUNK_TO * predictor.preprocessing.image_size
-            given = [_shrink(decode(x, f"image {i}"), side) for i, x in enumerate(given)]
+            given = [_shrink(_decode(x, f"image {i}"), side) for i, x in enumerate(given)]
     skipped: collections.Counter = collections.Counter()
     if kind is text_data.Source:
         items = _texts(given, column, skipped)
@@ -105,7 +107,7 @@ def split(source: Source, count: int) -> tuple[Source, Source]:
 def _images(given: Any, skipped: collections.Counter) -> Sequence:
     """Pictures, or files of pictures that open."""
     if isinstance(given, str | os.PathLike):
-        given = _walk(pathlib.Path(given).expanduser(), _IMAGE_SUFFIXES, "images", skipped)
+        given = _walk(pathlib.Path(given).expanduser(), SUFFIXES, "images", skipped)
     if isinstance(given, _Column):
         return given
     if hasattr(given, "ndim"):
@@ -132,48 +134,25 @@ def _images(given: Any, skipped: collections.Counter) -> Sequence:
     return items
 
 
-def decode(picture: Any, where: str) -> np.ndarray:
-    """Pixels of a picture, uint8 [H, W, 3]; `where` is what errors call it."""
+def _decode(picture: Any, where: str) -> np.ndarray:
     if isinstance(picture, dict):  # an image of `datasets` that is not decoded
         picture = picture.get("bytes") or picture.get("path")
-    if isinstance(picture, bytes):
-        picture = io.BytesIO(picture)
-    if isinstance(picture, str | os.PathLike | io.BytesIO):
-        try:
-            with Image.open(picture) as file:
-                return np.asarray(ImageOps.exif_transpose(file).convert("RGB"))
-        except Exception as error:  # PIL's readers raise anything at a damaged file
-            raise ValueError(f"{where} cannot be read as an image: {error}") from error
-    if isinstance(picture, Image.Image):
-        return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
-    pixels = np.asarray(picture)
-    if pixels.ndim != 3 or pixels.shape[-1] != 3 or 0 in pixels.shape:
-        raise ValueError(f"{where} has shape {pixels.shape}; expected [H, W, 3], channels last")
-    if pixels.dtype == np.uint8:
-        return pixels
-    if pixels.dtype.kind != "f" or not (0 <= pixels.min() and pixels.max() <= 1):
-        raise ValueError(
-            f"{where} has {pixels.dtype} from {pixels.min()} to {pixels.max()}; expected uint8, or "
-            "floats in [0, 1]"
-        )
-    return np.rint(pixels * 255).astype(np.uint8)
+    return decode(picture, where)
 
 
 def _image_source(items: Sequence, order: np.ndarray, labels: tuple[str, ...]) -> data.Source:
-    def name(i: int) -> str:
-        is_file = not isinstance(items, _Column) and isinstance(items[i], str | os.PathLike)
-        return f"image {i} ({os.fspath(items[i])})" if is_file else f"image {i}"
-
     def read(i: np.ndarray) -> np.ndarray:
-        return decode(items[int(i)], name(int(i)))
+        return _decode(items[int(i)], f"image {i}")
 
     def example(record: dict) -> dict:
         image = tf.numpy_function(read, [record["index"]], tf.uint8)
         return {"image": tf.ensure_shape(image, (None, None, 3)), "label": tf.zeros((), tf.int32)}
 
-    records = tf.data.Dataset.from_tensor_slices(
-        {"index": order, "file": np.array([os.fsencode(name(i)) for i in order])}
-    )
+    files = [b""] * len(order)
+    if isinstance(items, list):
+        paths = (items[i] if isinstance(items[i], str | os.PathLike) else "" for i in order)
+        files = [os.fsencode(path) for path in paths]
+    records = tf.data.Dataset.from_tensor_slices({"index": order, "file": np.array(files)})
     return data.Source(records, example, len(order), len(order), labels)
 
 
@@ -181,9 +160,11 @@ def _opens(file: str | os.PathLike) -> bool:
     """Whether a file is a whole picture; JPEGs are decoded at an eighth of their size."""
     try:
         with Image.open(file) as image:
+            if math.prod(image.size) > MAX_PIXELS:
+                return False
             image.draft("RGB", (64, 64))
             image.load()
-    except Exception:  # as in `decode`
+    except Exception:  # PIL's readers raise anything at a damaged file
         return False
     return True
 
@@ -325,23 +306,17 @@ def _choose(
 
 
 def _walk(
-    root: pathlib.Path, suffixes: set[str], what: str, skipped: collections.Counter
+    root: pathlib.Path, suffixes: Collection[str], what: str, skipped: collections.Counter
 ) -> list[pathlib.Path]:
     """All files below a folder with one of the endings, sorted; hidden ones are passed over."""
     if not root.is_dir():
         kind = "a file" if root.exists() else "not there"
         raise ValueError(f"{root} is {kind}; expected a folder of {what}")
     found = []
-    for place, folders, files in os.walk(root):
-        folders[:] = [name for name in folders if not _is_hidden(name)]
-        for file in files:
-            suffix = pathlib.Path(file).suffix.lower()
-            if suffix in suffixes and not _is_hidden(file):
-                found.append(pathlib.Path(place, file))
-            else:
-                skipped["hidden" if _is_hidden(file) else suffix or "without an ending"] += 1
+    for file in folders.walk(root, skipped):
+        suffix = file.suffix.lower()
+        if suffix in suffixes:
+            found.append(file)
+        else:
+            skipped[suffix or "without an ending"] += 1
     return sorted(found)
-
-
-def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or name == "__MACOSX"

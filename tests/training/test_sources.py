@@ -101,8 +101,8 @@ def test_a_folder_needs_no_classes(predictor, folder):
     assert source.size == 6
     whole = {PICTURES[i].tobytes() for i in range(5)}  # a GIF has 256 colours
     assert whole < pictures(source, predictor)
-    assert skipped.startswith("; skipped 2: ")
-    assert "1 .md" in skipped and "torn.png" in skipped
+    assert skipped.startswith("; skipped 4: ")
+    assert "2 hidden" in skipped and "1 .md" in skipped and "torn.png" in skipped
     files = sorted(folder.rglob("*.png"))
     assert sources.open_data(predictor, files)[0].size == 4  # two of the four below are hidden
 
