@@ -31,8 +31,8 @@ CHOICES = {
     "one class an answer": "digit_scenes --config.objective.num_targets=1",
     "clipped surrogate": "digit_scenes --config.objective.surrogate=clipped "
     "--config.objective.num_targets=1 --config.objective.entropy_coef=0.6",
-    "FastSHAP": "fastshap_digit_scenes",
-    "FastSHAP, ten classes": "fastshap_digit_scenes --config.objective.num_targets=10",
+    "FastSHAP": "digit_scenes:fastshap",
+    "FastSHAP, ten classes": "digit_scenes:fastshap --config.objective.num_targets=10",
     "one pass": "digit_scenes --config.objective.num_passes=1",
     "six passes": "digit_scenes --config.objective.num_passes=6",
     "α = 0.2": "digit_scenes --config.objective.temperature=0.2",

@@ -21,8 +21,7 @@ from ml_collections import config_flags
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
-import eval as evaluating  # noqa: E402
-from fex_jax import evaluation, metrics, predictors, report  # noqa: E402
+from fex_jax import evaluation, metrics, report  # noqa: E402
 from fex_jax.evaluation import tasks  # noqa: E402
 
 _SHIFTS = (-4, -3, -2, -1, 0)  # b
@@ -36,12 +35,9 @@ def main(_: list[str]) -> None:
     try:
         explainers = [
             dataclasses.replace(explainer, contrastive=explainer.contrastive and _CONTRASTIVE.value)
-            for explainer in evaluating.load_explainers(_WORKDIR.value)
+            for explainer in evaluation.load_explainers(_WORKDIR.value)
         ]
-        predictor = explainers[0].predictor
-        bind = predictors.from_checkpoint(predictor, config.predictor.fill)
-        predict = tasks.make_prediction(bind, predictor.params)
-        task = evaluating.load_task(predictor, bind, predict, config)
+        _, predict, task = evaluation.load_task(explainers[0], config)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     if any(explainer.budget is None for explainer in explainers):

@@ -21,12 +21,12 @@ from ml_collections import config_flags
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
-import train  # noqa: E402
 from fex_jax import predictors, pretrained  # noqa: E402
 from fex_jax.models import functional, shapes  # noqa: E402
 from fex_jax.models.policy import functional_policy, make_backbone  # noqa: E402
 from fex_jax.models.vit import ViTClassifier, ViTConfig  # noqa: E402
 from fex_jax.preprocessing import Preprocessing  # noqa: E402
+from fex_jax.training import step as training  # noqa: E402
 
 _STEPS = flags.DEFINE_integer("steps", 0, "Steps to run and time; 0: only compile.")
 VIT_B16 = ViTConfig("vit", 224, 16, 1000, 768, 12, 12, 3072, layer_norm_eps=1e-12)
@@ -47,16 +47,16 @@ def main(_: list[str]) -> None:
     init, network = functional_policy(
         backbone, 1000, jnp.dtype(config.dtype), config.remat, config.map_head
     )
-    optimizer = train.make_optimizer(config, num_steps=1000)
-    state = jax.eval_shape(train.make_initial_state(config, init, optimizer), weights)
+    optimizer = training.make_optimizer(config, num_steps=1000)
+    state = jax.eval_shape(training.make_initial_state(config, init, optimizer), weights)
     images = jax.ShapeDtypeStruct((config.batch_size, 224, 224, 3), jnp.uint8)
     key = jax.eval_shape(functools.partial(jax.random.key, 0))
 
-    step = train.make_step(config, predictor, network, optimizer)
+    step = training.make_step(config, predictor, network, optimizer)
     image = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
     target = jax.ShapeDtypeStruct((1, config.objective.num_targets), jnp.int32)
 
-    policy = train.learning_policy(config, network)
+    policy = training.learning_policy(config, network)
 
     def loss(params, x, y):  # as costly as the training loss, whose own terms are negligible
         logits, class_logits, values, _ = policy(params)(x, y, config.objective.kl)
@@ -87,7 +87,7 @@ def main(_: list[str]) -> None:
     if _STEPS.value:
         init_predictor, _ = functional(lambda rngs: ViTClassifier(VIT_B16, rngs=rngs))
         frozen = init_predictor(jax.random.key(1))
-        state = jax.jit(train.make_initial_state(config, init, optimizer))(frozen)
+        state = jax.jit(training.make_initial_state(config, init, optimizer))(frozen)
         pictures = jax.random.randint(jax.random.key(2), images.shape, 0, 256).astype(jnp.uint8)
         seconds = []
         for _ in range(_STEPS.value + 1):

@@ -21,11 +21,9 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
-import eval as evaluating  # noqa: E402
-from fex_jax import evaluation, explain, ppo, predictors  # noqa: E402
+from fex_jax import evaluation, explain, ppo  # noqa: E402
 from fex_jax.answers import log_odds  # noqa: E402
 from fex_jax.attributions.queries import target_probabilities  # noqa: E402
-from fex_jax.evaluation import tasks  # noqa: E402
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "An experiment of configs/.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "The folder that train.py wrote.")
@@ -147,14 +145,9 @@ def main(_: list[str]) -> None:
     config = _CONFIG.value
     config.data.eval_split, config.eval.num_images = "validation", _INPUTS.value
     explainer = explain.load(_WORKDIR.value)
-    predictor = explainer.predictor
-    bind = predictors.from_checkpoint(predictor, config.predictor.fill, config.text.removal)
-    predict = tasks.make_prediction(bind, predictor.params)
-    task = evaluating.load_task(predictor, bind, predict, config)
-    trained = evaluation.trained(explainer)
-    key = jax.random.key(0)
-    maps = jax.jit(trained.scores)(trained.params, task.inputs, task.targets, key)
-    model, inputs = bind(predictor.params, task.inputs)
+    bind, _, task = evaluation.load_task(explainer, config)
+    maps = explainer.attribute(task.inputs, task.targets[:, None])[:, 0]
+    model, inputs = bind(explainer.predictor.params, task.inputs)
     ask = jax.jit(lambda masks: log_odds(target_probabilities(model, inputs, task.targets, masks)))
 
     for name, logits in (("untrained", jnp.zeros_like(maps)), ("trained", maps)):

@@ -7,7 +7,7 @@ n queries, all on the same inputs. Writes refinement.md and .png to `--output`; 
 same command continues.
 """
 
-import dataclasses
+import functools
 import pathlib
 import sys
 
@@ -17,16 +17,13 @@ from ml_collections import config_flags
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
-import eval as evaluating  # noqa: E402
 from fex_jax import (  # noqa: E402
     attributions,
     evaluation,
     explain,
     plotting,
-    predictors,
     report,
 )
-from fex_jax.evaluation import tasks  # noqa: E402
 
 _QUERIES = (10, 20, 50, 100, 200)
 _PANELS = ("positive_auc", "negative_auc")
@@ -36,37 +33,44 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "The folder that train.py wrote.
 _OUTPUT = flags.DEFINE_string("output", "runs/refinement", "Folder of the table and the plot.")
 
 
+def with_queries(name: str, count: int) -> functools.partial:
+    """A method at so many queries, named "rise+100"."""
+    method = functools.partial(attributions.METHODS[name], num_queries=count)
+    method.__name__ = f"{name}+{count}"
+    return method
+
+
 def main(_: list[str]) -> None:
     config, output = _CONFIG.value, pathlib.Path(_OUTPUT.value)
     explainer = explain.load(_WORKDIR.value)
-    predictor = explainer.predictor
-    bind = predictors.from_checkpoint(predictor, config.predictor.fill, config.text.removal)
-    predict = tasks.make_prediction(bind, predictor.params)
-    task = evaluating.load_task(predictor, bind, predict, config)
-    trained = evaluation.trained(explainer)
-    methods = {trained.name: [trained]}  # a line of the plot each
+    _, _, task = evaluation.load_task(explainer, config)
+    trained = explainer.name
+    lines = {trained: [trained]}  # of the plot, a row of the table a point
+    found = {}
     for count in _QUERIES:
-        refined = evaluation.refined(trained, count, bind, predictor.params)
-        methods.setdefault(f"{trained.name}, refined", []).append(refined)
-        for name in ("rise", "kernel_shap"):
-            method = evaluation.baseline(
-                name, attributions.METHODS[name], {"num_queries": count}, bind, predictor.params
-            )
-            method = dataclasses.replace(method, name=f"{name}+{count}")
-            methods.setdefault(name, []).append(method)
-    output.mkdir(parents=True, exist_ok=True)
-    listed = [method for line in methods.values() for method in line]
-    results = evaluating.evaluate(listed, {}, predictor, bind, predict, task, config, output)
-    found = evaluating.summarise(results)["methods"]
+        table = evaluation.evaluate(
+            [explainer, *(with_queries(name, count) for name in ("rise", "kernel_shap"))],
+            explainer.predictor,
+            task,
+            workdir=output,
+            protocol=config.eval.protocol,
+            batch_size=config.eval.batch_size,
+            seed=config.seed,
+            refine=count,
+        )
+        found |= table.methods
+        for name in (trained, "rise", "kernel_shap"):
+            line = f"{name}, refined" if name == trained else name
+            lines.setdefault(line, []).append(f"{name}+{count}")
     facts = {"Data": f"{config.data.name}, {task.size} {config.data.eval_split} inputs"}
     (output / "refinement.md").write_text(report.markdown({"methods": found}, facts))
     print(report.console(found, {}))
 
     figure = Figure(figsize=(9, 4), layout="constrained")
     for axes, metric in zip(figure.subplots(1, len(_PANELS)), _PANELS, strict=True):
-        for index, (name, line) in enumerate(methods.items()):
-            style = {"color": plotting.COLOURS[index], "label": name}
-            values = [found[method.name][metric]["mean"] for method in line]
+        for index, (label, line) in enumerate(lines.items()):
+            style = {"color": plotting.COLOURS[index], "label": label}
+            values = [found[name][metric]["mean"] for name in line]
             if len(line) == 1:
                 axes.axhline(*values, linestyle="--", **style)
             else:

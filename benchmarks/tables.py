@@ -2,8 +2,8 @@
 
     python benchmarks/tables.py --name=digit_scenes --workdir=runs/tables
 
-trains both explainers of `configs/<name>.py` and `configs/fastshap_<name>.py` under each seed and
-scores them with `eval.py --methods=all`. Further flags go to train.py and eval.py:
+trains both explainers of `configs/<name>.py`, FEX and `:fastshap`, under each seed and scores them
+with `eval.py --methods=all`. Further flags go to train.py and eval.py:
 `--config.data.limit=6400`. Interrupted, the same command continues. Writes
 `docs/results/<name>.md`, `.json` and the plots; what is written by hand above the page's command
 stays.
@@ -20,8 +20,6 @@ from absl import app, flags
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
-# Configurations whose FastSHAP twin has another name than fastshap_<name>.
-_TWINS = {"dinov2_caltech101": "fastshap_caltech101"}
 _COMMAND = "    python benchmarks/tables.py"
 _NAME = flags.DEFINE_string("name", "digit_scenes", "A file of configs/ without its suffix.")
 _WORKDIR = flags.DEFINE_string("workdir", "runs/tables", "Folder of the runs of all seeds.")
@@ -36,14 +34,13 @@ def run(script: str, *arguments: str) -> None:
 
 def main(arguments: list[str]) -> None:
     name, workdir, passed = _NAME.value, pathlib.Path(_WORKDIR.value), arguments[1:]
-    configs = {"fex": name, "fastshap": _TWINS.get(name, f"fastshap_{name}")}
     folders = []
-    for method, config in configs.items():
+    for method, preset in (("fex", ""), ("fastshap", ":fastshap")):
         for seed in range(_SEEDS.value):
             folders.append(str(workdir / f"{name}_{method}{seed}"))
             run(
                 "train.py",
-                f"--config=configs/{config}.py",
+                f"--config=configs/{name}.py{preset}",
                 f"--workdir={folders[-1]}",
                 f"--config.seed={seed}",
                 *(

@@ -137,7 +137,9 @@ class Explainer:
 
     def picture(self, picture: Picture) -> np.ndarray:
         """What the predictor sees of a picture, uint8 [S, S, 3]: what maps should be laid over."""
-        return np.rint(modalities.of(self.predictor).prepare(self, picture, 0)).astype(np.uint8)
+        return np.rint(modalities.of(self.predictor).prepare(self.predictor, picture, 0)).astype(
+            np.uint8
+        )
 
     def maps(self, params: Params, batch: Any, classes: jax.Array) -> jax.Array:
         """The network alone, jittable: a batch and classes [B, k] → scores [B, k, N].

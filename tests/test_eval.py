@@ -1,87 +1,42 @@
-"""How eval.py chooses methods, and the way from texts to their gallery."""
+"""eval.py as users run it: the way from texts to their gallery, and what it refuses."""
 
-import dataclasses
 import json
 import os
 import pathlib
 import subprocess
 import sys
+from types import SimpleNamespace
 
-import jax
 import numpy as np
 import pytest
 
-import eval as evaluation
-import train
+import eval as script
 from configs import common, digit_scenes
-from fex_jax import attributions, predictors, pretrained
+from fex_jax import pretrained
+from fex_jax.evaluation import fingerprint
 from fex_jax.export import save_description, save_weights
 from fex_jax.models.policy import functional_policy
+from fex_jax.training.explainer import train
 from tests import tiny_text
 from tests.conftest import random_params
 
 ROOT = pathlib.Path(__file__).parent.parent
 
 
-class Loaded:
-    """What choosing methods asks of an explainer."""
-
-    def __init__(self, predictor):
-        self.predictor, self.backbone = predictor, predictor.config
-        self.method, self.budget, self.params = "fex", -3.0, predictor.params
-        self.contrastive = True
-
-
-def test_explainers_of_one_predictor_are_scored_together(predictor, tmp_path):
-    """Breaks if maps about one classifier are scored on another."""
-    init, _ = functional_policy(predictor.config, 10)
-    shifted = jax.tree.map(lambda x: x + 1, predictor.params)
-    for name, params in (("a", predictor.params), ("b", predictor.params), ("c", shifted)):
-        own = dataclasses.replace(predictor, params=params)
-        save_description(tmp_path / name, own, predictor.config, budget=-3.0)
-        save_weights(tmp_path / name, random_params(init))
-    a, b, c = (tmp_path / name for name in "abc")
-    assert len(evaluation.load_explainers([a, b])) == 2
-    with pytest.raises(ValueError, match="c explains another predictor than .*a"):
-        evaluation.load_explainers([a, b, c])
-
-
-def test_methods_are_chosen_by_name(predictor):
-    """Breaks if "all" leaves a method out, options are lost, or a typo passes."""
-    config, bind = digit_scenes.get_config(), predictors.from_checkpoint(predictor)
-    chosen = evaluation.choose_methods(["all"], [Loaded(predictor)], bind, config)
-    every = [name for name in attributions.METHODS if name != "greedy"]
-    assert [method.name for method in chosen] == ["fex", *every]
-    options = {method.name: method.settings for method in chosen}
-    assert options["rise"] == {"num_queries": 100}
-    chosen = evaluation.choose_methods(["all", "greedy"], [Loaded(predictor)], bind, config)
-    assert [method.name for method in chosen] == ["fex", *every, "greedy"]
-    with pytest.raises(ValueError, match="method 'rises' is unknown; choose all, or some of rand"):
-        evaluation.choose_methods(["rises"], [Loaded(predictor)], bind, config)
-
-
-def test_texts_are_explained_by_all_methods_but_those_of_pictures():
-    """Breaks if "all" stops at a method that texts have no pixels for."""
-    explainer = Loaded(tiny_text.checkpoint())
-    bind = predictors.from_checkpoint(explainer.predictor)
-    chosen = evaluation.choose_methods(["all"], [explainer], bind, common.get_config())
-    left_out = attributions.IMAGES_ONLY | attributions.NOT_IN_ALL
-    assert {m.name for m in chosen} == {"fex", *attributions.METHODS} - left_out
-
-
 def test_texts_from_training_to_the_gallery(reviews, tmp_path):
     """Breaks if texts cannot be trained on, scored by all kinds of methods, drawn or shown."""
     pretrained.save(tmp_path / "predictor", tiny_text.checkpoint())
-    config = common.get_config()
+    config, fastshap = common.get_config(), common.get_config("fastshap")
     changes = {
         "data.name": "eraser", "data.path": reviews, "data.train_split": "test", "batch_size": 4,
         "predictor.path": str(tmp_path / "predictor"), "policy": "bert", "text.too_long": "cut",
         "eval.batch_size": 4, "attributions.lime.num_queries": 4,
     }  # fmt: skip
-    config.update_from_flattened_dict(changes)
+    for each in (config, fastshap):
+        each.update_from_flattened_dict(changes)
     runs = tmp_path / "fex", tmp_path / "fastshap"
-    train.train(config, runs[0])
-    train.train(common.fastshap(config.copy_and_resolve_references()), runs[1])
+    train(config, runs[0])
+    train(fastshap, runs[1])
     np.save(tmp_path / "mine.npy", np.random.default_rng(0).normal(size=(6, 32)))
     command = [
         sys.executable, str(ROOT / "eval.py"), f"--config={ROOT}/configs/common.py",
@@ -95,6 +50,8 @@ def test_texts_from_training_to_the_gallery(reviews, tmp_path):
     found = json.loads((runs[0] / "eval" / "results.json").read_text())
     trained = ["fex", "fastshap", "fex+8", "fastshap+8"]
     assert list(found["methods"]) == [*trained, "lime", "gradcam_norm1", "mine"]
+    loaded = f"{runs[0]}/export/predictor, {fingerprint.of(tiny_text.checkpoint())}"
+    assert found["facts"]["Predictor"] == loaded
     of_texts = ("token_f1_micro", "insertion_f1_macro", "comprehensiveness", "sufficiency")
     for metrics in found["methods"].values():
         assert all(np.isfinite(metrics[name]["mean"]) for name in of_texts)
@@ -103,3 +60,53 @@ def test_texts_from_training_to_the_gallery(reviews, tmp_path):
     assert "Strongest words" in page and ">dull</span>" in page
     with np.load(runs[0] / "eval" / "inputs.npz") as inputs:
         assert inputs["texts"][0] and inputs["ids"].shape == (6, 32)
+
+
+@pytest.fixture(scope="module")
+def run(predictor, tmp_path_factory) -> pathlib.Path:
+    """An untrained explainer where train.py would leave it."""
+    directory = tmp_path_factory.mktemp("run")
+    save_description(directory / "export", predictor, predictor.config, budget=-3.0)
+    save_weights(directory / "export", random_params(functional_policy(predictor.config, 10)[0]))
+    (directory / "config.json").write_text(json.dumps(common.get_config().to_dict()))
+    return directory
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        ({"methods": ["no.such:method"]}, "error: there is no method no.such:method"),
+        ({"scores": ["rise=mine.npy"]}, "error: 'rise' is a method's name"),
+        ({"scores": ["mine"]}, "error: --scores=mine is not NAME=FILE.npy"),
+        ({"scores": ["a=b.npy", "a=c.npy"]}, "error: --scores names 'a' twice"),
+        ({"scores": ["../a=b.npy"]}, "error: '../a' cannot name a row"),
+        ({"trained": ["nowhere"]}, "error: nowhere holds no explainer"),
+    ],
+)
+def test_wrong_flags_end_in_one_line(run, given, message, monkeypatch):
+    """Breaks if a wrong flag ends in a traceback, or is ignored."""
+    usual = {"config": None, "workdir": str(run), "methods": ["random"], "trained": []}
+    usual |= {"scores": [], "refine": 0, "write_inputs": False}
+    monkeypatch.setattr(script.flags, "FLAGS", SimpleNamespace(**usual | given))
+    with pytest.raises(SystemExit, match=message):
+        script.main([])
+
+
+def test_a_typo_is_answered_before_tensorflow(run):
+    """Breaks if a misspelt method is found after seconds of imports, or by a traceback."""
+    code = (
+        "import runpy, sys; sys.argv[0] = 'eval.py'\n"
+        "try:\n    runpy.run_path('eval.py', run_name='__main__')\n"
+        "finally:\n    assert 'tensorflow' not in sys.modules\n"
+    )
+    command = [sys.executable, "-c", code, f"--workdir={run}", "--methods=rises"]
+    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT)
+    assert result.returncode == 1
+    last = result.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: method 'rises' is unknown; choose all"), result.stderr[-2000:]
+
+
+def test_it_stays_a_thin_skin():
+    """Breaks if work moves from the library into the script."""
+    assert len((ROOT / "eval.py").read_text().splitlines()) <= 120

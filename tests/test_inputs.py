@@ -30,7 +30,7 @@ class Path(os.PathLike):
 
 
 def test_every_form_of_a_picture_is_the_same_picture(explainer, tmp_path):
-    """Breaks if a file, its content, a path or an array of another kind reads otherwise."""
+    """Breaks if a file's content, an open file, a path or another array reads otherwise."""
     path = tmp_path / "image.png"
     Image.fromarray(PIXELS).save(path)
     frozen = PIXELS.copy()

@@ -6,20 +6,24 @@ Shapes: n inputs, N features, P pairs of classes, T tokens.
 import functools
 import logging
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from fex_jax import data, metrics, predictors, pretrained, text_data, tokens
+from fex_jax import metrics, pretrained, tokens
 from fex_jax.answers import ask, log_odds
+from fex_jax.predictors import Bind
 from fex_jax.targets import match_classes
+
+if TYPE_CHECKING:  # TensorFlow, which they import, takes seconds; not all data need it
+    from fex_jax import data, text_data
 
 _log = logging.getLogger(__name__)
 Predictor = pretrained.Checkpoint | pretrained.TextCheckpoint
-Bind = Callable[[Any, Any], tuple[predictors.Model, Any]]  # `predictors.from_checkpoint`
+By = Literal["name", "position"]  # how the data's classes are found among the predictor's
 Predict = Callable[[Any], jax.Array]  # inputs of a task [B, ...] → f(x) [B, K]
 
 
@@ -34,9 +38,9 @@ class Document(NamedTuple):
 class Task(NamedTuple):
     """n inputs to explain, what f says of them, and what is known of them."""
 
-    inputs: Any  # images [n, S, S, 3] uint8, or a TokenBatch of n texts
+    inputs: Any  # pixels [n, S, S, 3] in 0..255, or a TokenBatch of n texts
     grid: tuple[int, ...]  # how the N features lie: (rows, columns) of patches, or (N,)
-    labels: np.ndarray  # [n] in the data's own numbers
+    labels: np.ndarray | None  # [n] in the data's own numbers; None: unknown
     names: tuple[str, ...]  # of the data's classes
     known: np.ndarray | None  # [n] the labels in the predictor's numbers; None: other classes
     accuracy: float | None  # of f; None where it cannot be known
@@ -53,16 +57,20 @@ class Task(NamedTuple):
         """n."""
         return len(self.targets)
 
+    def label(self, i: int) -> str:
+        """The name of an input's true class; empty if it is unknown."""
+        return "" if self.labels is None else self.names[self.labels[i]]
+
 
 def of_images(
     predictor: pretrained.Checkpoint,
     bind: Bind,
     predict: Predict,
-    source: data.Source,
+    source: "data.Source",
     protocol: metrics.Protocol,
     batch_size: int,
     limit: int = 0,
-    classes_by: Literal["name", "position"] = "name",
+    classes_by: By = "name",
 ) -> Task:
     """The first `limit` images of a source, all for 0, with the predictor's answers.
 
@@ -71,13 +79,32 @@ def of_images(
     Raises:
       ValueError: a protocol that needs labels, and classes that are not the predictor's.
     """
+    from fex_jax import data
+
     total = min(limit or source.size, source.size)
     stream = data.eval_stream(source, predictor.preprocessing, batch_size, limit=total)
     batches = list(tqdm(stream, "images", -(-total // batch_size), leave=False))
     arrays = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
-    images, labels, segmentation = arrays["image"], arrays["label"], arrays.get("segmentation")
-    classes = match_classes(source.labels, predictor.labels, classes_by)
-    answers = _answers(predict, images, labels, source.labels, classes, protocol, batch_size)
+    images, labels = arrays["image"], arrays["label"]
+    known = images, labels, source.labels, arrays.get("segmentation")
+    return of_pixels(predictor, bind, predict, *known, protocol, batch_size, classes_by)
+
+
+def of_pixels(
+    predictor: pretrained.Checkpoint,
+    bind: Bind,
+    predict: Predict,
+    images: np.ndarray,
+    labels: np.ndarray | None,
+    names: tuple[str, ...],
+    segmentation: np.ndarray | None,
+    protocol: metrics.Protocol,
+    batch_size: int,
+    classes_by: By = "name",
+) -> Task:
+    """The same of preprocessed images [n, S, S, 3], their labels and where their objects are."""
+    classes = None if labels is None else match_classes(names, predictor.labels, classes_by)
+    answers = _answers(predict, images, labels, names, classes, protocol, batch_size)
     pair = np.stack([answers["targets"], answers["second"]], 1)
     if segmentation is not None:
         # A scene's prediction is right if it names any of its objects.
@@ -94,11 +121,11 @@ def of_images(
 def of_texts(
     predictor: pretrained.TextCheckpoint,
     predict: Predict,
-    source: text_data.Source,
+    source: "text_data.Source",
     protocol: metrics.Protocol,
     batch_size: int,
     limit: int = 0,
-    classes_by: Literal["name", "position"] = "name",
+    classes_by: By = "name",
     *,
     max_length: int = 0,
     unit: tokens.Unit = "word",
@@ -111,6 +138,8 @@ def of_texts(
       unit: what a feature is.
       too_long: "refuse" longer texts, or "cut" them.
     """
+    from fex_jax import text_data
+
     window = predictor.config.max_length
     inputs, texts = text_data.one_batch(
         source,
@@ -125,29 +154,32 @@ def of_texts(
         text = source.texts[i][: part.spans[-1, 1]]
         marked = source.rationales and source.rationales[i][: len(text.split())]
         documents.append(Document(text, part.spans, marked))
-    labels = source.labels[: len(texts)]
-    classes = match_classes(source.names, predictor.labels, classes_by)
-    answers = _answers(predict, inputs, labels, source.names, classes, protocol, batch_size)
+    labels = None if source.labels is None else source.labels[: len(texts)]
+    names = source.names
+    classes = None if labels is None else match_classes(names, predictor.labels, classes_by)
+    answers = _answers(predict, inputs, labels, names, classes, protocol, batch_size)
     return Task(grid=inputs.ids.shape[1:], documents=documents, **answers)
 
 
 def _answers(
     predict: Predict,
     inputs: Any,
-    labels: np.ndarray,
+    labels: np.ndarray | None,
     names: tuple[str, ...],
     classes: np.ndarray | None,
     protocol: metrics.Protocol,
     batch_size: int,
 ) -> dict[str, Any]:
     """What a task of any kind holds."""
-    if classes is None and protocol.reference == "label":
-        raise ValueError(
-            f"protocol {protocol.name} needs labels, but the data's classes have not the names of "
-            "the predictor's: rename them, use --config.eval.match_classes=position where they "
-            "have its order, or --config.eval.protocol=fex"
-        )
-    if classes is None:
+    if labels is None and protocol.reference == "label":
+        raise ValueError(f"protocol {protocol.name} needs labels, but there are none; use fex")
+    if labels is not None and classes is None:
+        if protocol.reference == "label":
+            raise ValueError(
+                f"protocol {protocol.name} needs labels, but the data's classes have not the names "
+                "of the predictor's: rename them, use --config.eval.match_classes=position where "
+                "they have its order, or --config.eval.protocol=fex"
+            )
         _log.warning("the data's classes have not the names of the predictor's: accuracy unknown")
     probabilities = in_batches(predict, inputs, batch_size, "predictions")
     pair = np.argsort(-probabilities, -1, kind="stable")[:, :2]

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fex_jax.explain import Explainer
+    from fex_jax.pretrained import Checkpoint
+
+BATCH_SIZE = 64  # images that are explained at a time, by default
 
 
 class Explanation(NamedTuple):
@@ -35,7 +38,7 @@ def explain(
     top_k: int | None = None,
     resolution: Literal["patch", "pixel"] = "patch",
     refine: int = 0,
-    batch_size: int = 64,
+    batch_size: int = BATCH_SIZE,
     progress: bool = False,
 ) -> Explanation:
     """Explains any number of images.
@@ -76,7 +79,7 @@ def explain(
     starts = range(0, len(listed), batch_size)
     for start in tqdm(starts, unit="batch", disable=not progress):
         stop = min(start + batch_size, len(listed))
-        batch = np.stack([prepare(explainer, listed[i], i) for i in range(start, stop)])
+        batch = np.stack([prepare(explainer.predictor, listed[i], i) for i in range(start, stop)])
         batch = _pad(batch, batch_size)
         answers = explainer.answers(batch)
         if given is None:
@@ -98,9 +101,9 @@ def explain(
     return Explanation(attributions, logits, chosen, probabilities, labels)
 
 
-def prepare(explainer: "Explainer", picture: decode.Picture, index: int) -> np.ndarray:
+def prepare(predictor: "Checkpoint", picture: decode.Picture, index: int) -> np.ndarray:
     """A picture as float32 [S, S, 3] in 0..255, before normalisation."""
-    where, preprocessing = f"image {index}", explainer.predictor.preprocessing
+    where, preprocessing = f"image {index}", predictor.preprocessing
     pixels = decode.decode(picture, where)
     if not hasattr(picture, "__array__") or pixels.shape[:2] != 2 * (preprocessing.image_size,):
         pixels = preprocessing.resize(Image.fromarray(pixels), where)

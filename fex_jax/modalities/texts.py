@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from fex_jax.explain import Explainer
 
+BATCH_SIZE = 32  # windows that are explained at a time, by default
 _OVERLAP = 64  # tokens that two windows of a long text share
 
 
@@ -29,7 +30,7 @@ def explain(
     targets: "Target | Sequence[Target] | None" = None,
     *,
     refine: int = 0,
-    batch_size: int = 32,
+    batch_size: int = BATCH_SIZE,
     progress: bool = False,
 ) -> list[TextExplanation]:
     """Explains any number of texts of any length.
@@ -51,7 +52,7 @@ def explain(
     Raises:
       ValueError: names the first text or class that cannot be used, and why.
     """
-    listed = _as_list(texts)
+    listed = as_list(texts)
     checks.require({"refine": refine, "batch_size": batch_size}, modalities.OPTIONS, "explain")
     predictor = explainer.predictor
     split = predictor.tokenizer(listed, explainer.unit)
@@ -105,7 +106,7 @@ def explain(
     return explanations
 
 
-def _as_list(texts: "str | Iterable[str]") -> list[str]:
+def as_list(texts: "str | Iterable[str]") -> list[str]:
     """One entry a text; the tokenizer looks at each."""
     if isinstance(texts, str):
         return [texts]

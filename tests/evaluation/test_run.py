@@ -1,35 +1,26 @@
-"""Methods run on a task: batches, seeds, files, and scores from elsewhere."""
+"""Methods run on a task: one way to a map, batches, seeds, and scores from elsewhere."""
 
 import dataclasses
+from types import SimpleNamespace
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fex_jax import attributions, evaluation, explain, metrics, predictors
+from fex_jax import attributions, evaluation, explain, metrics, predictors, pretrained
 from fex_jax.evaluation import tasks
-from fex_jax.models import Params
-from fex_jax.models.policy import functional_policy
-from tests.conftest import random_params
+from fex_jax.models import shapes
+from fex_jax.models.bert import BertClassifier
+from fex_jax.models.policy import functional_policy, make_backbone
+from tests import tiny_text
+from tests.conftest import random_checkpoint, random_like, random_params
 
 
-@pytest.fixture(scope="module")
-def bind(predictor) -> tasks.Bind:
-    return predictors.from_checkpoint(predictor)
-
-
-@pytest.fixture(scope="module")
-def predict(predictor, bind) -> tasks.Predict:
-    return tasks.make_prediction(bind, predictor.params)
-
-
-@pytest.fixture(scope="module")
-def task(predictor, predict) -> tasks.Task:
-    """Seven images, two of them scenes of two objects."""
+def a_task(predictor: pretrained.Checkpoint) -> tasks.Task:
+    """Seven images, two of them scenes of the two most probable classes."""
     images = np.random.default_rng(0).integers(0, 256, (7, 32, 32, 3), np.uint8)
-    probabilities = predict(images)
-    pair = np.argsort(-probabilities, -1)[:, :2]
+    predict = tasks.make_prediction(predictors.from_checkpoint(predictor), predictor.params)
+    pair = np.argsort(-predict(images), -1)[:, :2]
     scenes = np.zeros((7, 32, 32), np.uint8)
     scenes[:, 4:12, 4:12] = 1 + pair[:, 0, None, None]
     scenes[[2, 5], 20:30, 20:30] = 1 + pair[[2, 5], 1, None, None]
@@ -50,9 +41,18 @@ def task(predictor, predict) -> tasks.Task:
 
 
 @pytest.fixture(scope="module")
-def explainer(predictor) -> explain.Explainer:
-    init, _ = functional_policy(predictor.config, 10)
-    return explain.Explainer(predictor, predictor.config, random_params(init), budget=-3.0)
+def bind(predictor):
+    return predictors.from_checkpoint(predictor)
+
+
+@pytest.fixture(scope="module")
+def predict(predictor, bind) -> tasks.Predict:
+    return tasks.make_prediction(bind, predictor.params)
+
+
+@pytest.fixture(scope="module")
+def task(predictor) -> tasks.Task:
+    return a_task(predictor)
 
 
 def test_pairs_are_the_scenes_of_the_two_first_guesses(task):
@@ -60,15 +60,94 @@ def test_pairs_are_the_scenes_of_the_two_first_guesses(task):
     np.testing.assert_array_equal(task.pairs, [2, 5])
 
 
-def test_a_trained_explainer_scores_as_explain_does(task, predict, explainer):
-    """Breaks if batches are mixed up, padding stays, or the second class gets the first's map."""
-    method = evaluation.trained(explainer)
-    scores = evaluation.attribute(method, predict, task, batch_size=4, seed=0)
-    expected = explainer(task.inputs, top_k=2).logits.reshape(7, 2, 16)
-    np.testing.assert_allclose(scores.targets, expected[:, 0], atol=1e-4)
-    np.testing.assert_allclose(scores.pairs, expected[task.pairs], atol=1e-4)
-    assert method.name == "fex" and scores.cost["predictions"] > 0
-    assert scores.cost["peak_bytes"] > 0
+CASES = {
+    "fex": {"budget": -3.0},
+    "two classes, contrastive, refined": {"budget": -2.0, "num_classes": 2, "contrastive": True},
+    "fastshap": {"method": "fastshap"},
+    "unet": {"kind": "unet"},
+}
+
+
+@pytest.mark.parametrize(
+    "name, refine, batch_size",
+    [
+        ("fex", 0, 1),
+        ("fex", 0, 7),
+        ("two classes, contrastive, refined", 8, 7),
+        ("fastshap", 0, 7),
+        ("unet", 0, 7),
+    ],
+)
+def test_tables_score_what_explain_returns(name, refine, batch_size):
+    """Breaks if a row is of another map than users get, in a single bit.
+
+    So with mirrored maps of two classes, φ that add up and refined maps, of the first class and of
+    the second, which is scored in pairs alone.
+    """
+    case = dict(CASES[name])
+    predictor = random_checkpoint(num_classes=case.pop("num_classes", 10))
+    backbone = make_backbone(case.pop("kind", "vit"), predictor.config)
+    backbone = dataclasses.replace(backbone, hidden_size=16)
+    params = random_params(functional_policy(backbone, len(predictor.labels))[0])
+    explainer = explain.Explainer(predictor, backbone, params, **case)
+    method, task = evaluation.trained(explainer, refine), a_task(predictor)
+    predict = tasks.make_prediction(explainer.bind, predictor.params)
+    found = evaluation.attribute(method, predict, task, batch_size, seed=3)
+    second = (task.second[task.pairs], task.inputs[task.pairs], found.pairs[:, 1])
+    for classes, images, scores in ((task.targets, task.inputs, found.targets), second):
+        given = explainer(images, targets=classes, refine=refine, batch_size=batch_size)
+        np.testing.assert_array_equal(scores, given.logits.reshape(-1, 16))
+        assert np.ptp(scores, axis=-1).min() > 0
+    assert method.name == explainer.name + (f"+{refine}" if refine else "")
+    assert found.cost["predictions"] > 0 and found.cost["peak_bytes"] > 0
+
+
+@pytest.mark.parametrize(
+    "method, num_classes, refine, batch_size", [("fex", 2, 8, 7), ("fastshap", 3, 0, 1)]
+)
+def test_tables_score_what_explain_returns_of_texts(method, num_classes, refine, batch_size):
+    """Breaks if texts in one window are scored at other lengths than `explain` reads them at."""
+    architecture = dataclasses.replace(tiny_text.config(num_classes=num_classes), max_positions=64)
+    weights = random_like(shapes(lambda rngs: BertClassifier(architecture, rngs=rngs)))
+    labels = tuple(map(str, range(num_classes)))
+    predictor = pretrained.TextCheckpoint(architecture, weights, labels, tiny_text.tokenizer())
+    params = random_params(functional_policy(architecture, num_classes)[0])
+    budget = -3.0 if method == "fex" else None
+    explainer = explain.Explainer(predictor, architecture, params, method=method, budget=budget)
+    texts = ["a funny film", "dull , " * 18 + "plot", "not bad !", "very " * 40 + "good", "bad"]
+    source = SimpleNamespace(texts=texts, labels=None, names=labels, rationales=None)
+    predict = tasks.make_prediction(explainer.bind, predictor.params)
+    task = tasks.of_texts(predictor, predict, source, metrics.FEX, 2)
+    assert task.inputs.ids.shape == (5, 64)  # as the longest needs; three are read in 32
+    row = evaluation.trained(explainer, refine)
+    for classes in (task.targets, task.second):
+        asked = task._replace(targets=classes)
+        found = evaluation.attribute(row, predict, asked, batch_size, seed=0).targets
+        explained = explainer(texts, classes, refine=refine, batch_size=batch_size)
+        for scores, explanation in zip(found, explained, strict=True):
+            size = len(explanation.scores)
+            own = scores[:size].astype(np.float64)
+            expected = 1 / (1 + np.exp(-own)) if method == "fex" else own
+            np.testing.assert_array_equal(explanation.scores, expected)
+            assert not scores[size:].any() and (size == 1 or np.ptp(own) > 0)
+
+
+def test_draws_do_not_depend_on_the_batch(task, predictor, bind, predict):
+    """Breaks if every batch has a key of its own, so that numbers change with the batches."""
+    method = evaluation.baseline(
+        "random", attributions.METHODS["random"], {}, bind, predictor.params
+    )
+    scores, again, other = (
+        evaluation.attribute(method, predict, task, 7, seed=seed) for seed in (0, 0, 1)
+    )
+    np.testing.assert_array_equal(scores.targets, again.targets)
+    assert not np.array_equal(scores.targets, other.targets)
+    assert not np.array_equal(scores.pairs[:, 0], scores.pairs[:, 1])
+    longer = task._replace(
+        inputs=np.concatenate([task.inputs] * 2), targets=np.tile(task.targets, 2)
+    )
+    twice = evaluation.attribute(method, predict, longer, 7, seed=0).targets
+    np.testing.assert_array_equal(twice[:7], scores.targets)
 
 
 def test_a_new_method_is_one_function(task, predictor, bind, predict):
@@ -85,7 +164,37 @@ def test_a_new_method_is_one_function(task, predictor, bind, predict):
     inputs = np.asarray(predictor.preprocessing.normalize(task.inputs))
     cells = (inputs**2).reshape(7, 4, 8, 4, 8, 3).sum((2, 4, 5)).reshape(7, 16)
     np.testing.assert_allclose(scores.targets, cells, rtol=1e-4)
-    assert method.settings == {"power": 2}
+    assert method.settings == {"function": brightness, "options": {"power": 2}}
+
+
+def test_a_method_may_compute_with_numpy(task, predictor, bind, predict):
+    """Breaks if a function that JAX cannot trace is no method, or maps need another shape."""
+
+    def edges(model, inputs, targets, key):
+        pixels = np.asarray(inputs).reshape(len(inputs), 4, 8, 4, 8, 3)
+        return pixels.std((2, 4, 5))  # [B, rows, cols]
+
+    method = evaluation.baseline("edges", edges, {}, bind, predictor.params)
+    scores = evaluation.attribute(method, predict, task, 3, seed=0)
+    inputs = np.asarray(predictor.preprocessing.normalize(task.inputs))
+    expected = inputs.reshape(7, 4, 8, 4, 8, 3).std((2, 4, 5)).reshape(7, 16)
+    np.testing.assert_allclose(scores.targets, expected, rtol=1e-4)
+
+
+def test_wrong_methods_are_named(task, predictor, bind, predict):
+    """Breaks if a wrong signature, option, shape or value ends deep inside, or is scored."""
+    rise = attributions.METHODS["rise"]
+    with pytest.raises(ValueError, match="rise: .*querys.*this one takes num_queries"):
+        evaluation.baseline("rise", rise, {"querys": 3}, bind, predictor.params)
+    with pytest.raises(ValueError, match=r"a method is \(model, inputs, targets, key"):
+        evaluation.baseline("mine", lambda model, inputs: 0, {}, bind, predictor.params)
+    for value, message in (
+        (jnp.zeros((3, 5)), r"mine gave scores of shape \(3, 5\); expected \(batch, 16\)"),
+        (jnp.full((3, 16), jnp.nan), "mine gave NaN"),
+    ):
+        mine = evaluation.baseline("mine", lambda *_, v=value: v, {}, bind, predictor.params)
+        with pytest.raises(ValueError, match=message):
+            evaluation.attribute(mine, predict, task, 3, seed=0)
 
 
 @pytest.mark.parametrize("name", list(attributions.METHODS))
@@ -132,19 +241,6 @@ def test_statistics_reward_the_right_map(task, predictor, bind):
     np.testing.assert_allclose(found["segmentation"], expected, rtol=1e-6)
 
 
-def test_finished_methods_are_kept_for_the_same_settings(tmp_path):
-    """Breaks if an interrupted comparison starts anew, or takes results of another experiment."""
-    scores = evaluation.Scores(np.ones((3, 4)), np.zeros((1, 2, 4)), {"predictions": 1.5})
-    path = tmp_path / "methods" / "rise.npz"
-    assert evaluation.load(path, {}) is None
-    evaluation.save(path, {"images": "abc"}, scores, {"mass": np.array([0.5])})
-    again, found = evaluation.load(path, {"images": "abc"})
-    np.testing.assert_array_equal(again.targets, scores.targets)
-    np.testing.assert_array_equal(again.pairs, scores.pairs)
-    assert again.cost == scores.cost and found["mass"] == 0.5
-    assert evaluation.load(path, {"images": "other"}) is None
-
-
 def test_scores_from_elsewhere(task, tmp_path):
     """Breaks if an array of another size or with NaN is scored as if it fitted."""
     array = np.random.default_rng(0).normal(size=(7, 4, 4))
@@ -160,17 +256,10 @@ def test_scores_from_elsewhere(task, tmp_path):
         evaluation.external(tmp_path / "nan.npy", task)
 
 
-def test_digest_tells_weights_apart(predictor):
-    """Breaks if results of other weights are taken for these."""
-    changed: Params = jax.tree.map(lambda x: x, predictor.params)
-    changed["head"]["bias"] = changed["head"]["bias"].at[0].add(1e-3)
-    assert evaluation.digest(changed) != evaluation.digest(predictor.params)
-    assert evaluation.digest(predictor.params) == evaluation.digest(predictor.params)
-
-
-def test_fastshap_maps_add_up(predictor, explainer, task):
+def test_fastshap_maps_add_up(predictor, task):
     """Breaks if Shapley maps of `explain` are not f(x) − f(∅) in total."""
-    shap = dataclasses.replace(explainer, method="fastshap", budget=None)
+    init, _ = functional_policy(predictor.config, 10)
+    shap = explain.Explainer(predictor, predictor.config, random_params(init), method="fastshap")
     found = shap(task.inputs, top_k=2)
     blank = np.full((1, 32, 32, 3), 0.5, np.float32)  # zero after normalisation
     gain = found.probabilities - shap(blank).probabilities

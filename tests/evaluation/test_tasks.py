@@ -9,14 +9,6 @@ from fex_jax.evaluation import tasks
 from tests import tiny_text
 
 
-def test_labels_of_the_data_become_the_predictors_classes():
-    """Breaks if a folder's first class is taken for the predictor's first class."""
-    labels = ("ant", "bee", "cat")
-    np.testing.assert_array_equal(tasks.match_classes(("cat", "ant"), labels), [2, 0])
-    np.testing.assert_array_equal(tasks.match_classes(("n01", "n02", "n03"), labels), range(3))
-    assert tasks.match_classes(("cat", "dog"), labels) is None
-
-
 def test_object_masks_are_the_explained_class_or_else_all_objects():
     """Breaks if a map is scored against another class's object."""
     scene = np.array([[0, 3], [7, 7]], np.uint8)

@@ -1,0 +1,166 @@
+"""`fex_jax.evaluate`: attribution methods compared on one's own predictor and data."""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from tqdm import tqdm
+
+from fex_jax import explain, metrics, modalities, predictors, pretrained, tokens
+from fex_jax.evaluation import cache, fingerprint, gallery, inputs, measure, run, tasks
+from fex_jax.evaluation.methods import Given, check_comparable, check_rows, choose
+from fex_jax.evaluation.table import Table, describe
+
+
+def evaluate(
+    methods: Sequence[Given] | Given,
+    predictor: explain.Explainer | tasks.Predictor | str | pathlib.Path,
+    data: Any,
+    labels: Sequence[int | str] | np.ndarray | None = None,
+    *,
+    workdir: str | pathlib.Path | None = None,
+    protocol: str = "fex",
+    limit: int = 0,
+    batch_size: int | None = None,
+    seed: int = 0,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+    refine: int = 0,
+    scores: Mapping[str, str | pathlib.Path] | None = None,
+    fill: float | None = None,
+    removal: str | None = None,
+    unit: tokens.Unit | None = None,
+    max_length: int = 0,
+    too_long: Literal["refuse", "cut"] = "refuse",
+    classes_by: tasks.By = "name",
+    write_inputs: bool = False,
+) -> Table:
+    """Scores methods on the same inputs: what their maps are worth, and what they cost.
+
+    Args:
+      methods: each a name of `fex_jax.attributions` ("all" for all), a function (model, inputs,
+        targets, key, **options) → scores [B, N], also as "package.module:function", or an
+        explainer; by its name, as "fex", the one that `predictor` is. Several explainers of one
+        name are its seeds.
+      predictor: a classifier, an explainer of it, or where to find one of them.
+      data: images as `Explainer` takes them, a folder of images (labelled, if all are in class
+        folders) or a source of `fex_jax.data`; texts as a list, a file or folder, or a source of
+        `fex_jax.text_data`; a `tasks.Task`; or a function that returns one of these, called when
+        all else has been checked.
+      labels: true classes, as numbers or labels of the predictor: needed by protocol chefer only.
+      workdir: where methods that are done are kept, so that the same call continues; and where the
+        caller may `Table.write`. None: nothing is written.
+      protocol: "fex", "chefer" or "authors".
+      limit: the first so many inputs; 0: all.
+      batch_size: inputs at a time; None: as many as an explainer takes by default. Maps of batches
+        of another size differ by rounding.
+      seed: of what methods draw.
+      options: method → its options.
+      refine: also score the explainers refined by so many queries; 0: not.
+      scores: name → an .npy file [n, N] of scores computed elsewhere.
+      fill, removal, unit: what becomes of a removed patch or word, and what a feature of a text is;
+        those of the explainers, or else 0, "mask" and "word".
+      max_length, too_long: of texts: tokens, 0 for the classifier's window, and whether to "refuse"
+        longer ones or "cut" them.
+      classes_by: "name" or "position": how the classes of data that have their own are found among
+        the predictor's.
+      write_inputs: write inputs.npz to `workdir`, for methods from elsewhere.
+
+    Raises:
+      ValueError: what cannot be used, and why.
+    """
+    given = [methods] if isinstance(methods, Given) else list(methods)
+    predictor, explainers, given = _open(predictor, given)
+    names = [f"{e.name} ({i})" for i, e in enumerate(explainers)]
+    if protocol not in metrics.PROTOCOLS:
+        known = ", ".join(metrics.PROTOCOLS)
+        raise ValueError(f"protocol {protocol!r} is unknown; choose one of {known}")
+    batch_size = modalities.of(predictor).BATCH_SIZE if batch_size is None else batch_size
+    if batch_size < 1 or limit < 0:
+        raise ValueError(f"batch_size={batch_size}, limit={limit}: expected at least 1 and 0")
+    if write_inputs and workdir is None:
+        raise ValueError("write_inputs needs a workdir to write to")
+    if explainers:
+        check_comparable([explainers[0], *explainers], ["the predictor", *names])
+        if fingerprint.of(explainers[0].predictor) != fingerprint.of(predictor):
+            raise ValueError(f"{names[0]} explains another predictor than the one given")
+    fill, removal, unit = _features(explainers, fill=fill, removal=removal, unit=unit)
+    bind = predictors.from_checkpoint(predictor, fill, removal)
+    predict = tasks.make_prediction(bind, predictor.params)
+    rows = choose(given, explainers, bind, predictor, options or {}, refine)
+    external = {name: pathlib.Path(path) for name, path in (scores or {}).items()}
+    check_rows(rows, external)
+    protocol = metrics.PROTOCOLS[protocol]
+    perturb = measure.make_perturbation(predictor, bind, protocol)
+    reading = inputs.Reading(protocol, batch_size, limit, unit, max_length, too_long, classes_by)
+
+    task = inputs.open_task(predictor, bind, predict, data, labels, reading)
+    output = None if workdir is None else pathlib.Path(workdir)
+    if write_inputs:
+        gallery.write_inputs(output / "inputs.npz", task)
+    results: dict[str, list[cache.Result]] = {}
+    common = output and cache.common(
+        task, protocol=protocol, batch_size=batch_size, seed=seed, predictor=predictor,
+        fill=fill, removal=removal, unit=unit,
+    )  # fmt: skip
+    with tqdm(total=len(rows) + len(external), unit="method") as progress:
+        for method in rows:
+            progress.set_description(method.name)
+            runs = results.setdefault(method.name, [])
+            key = common and cache.key(common, method)
+            name = f"{method.name}@{len(runs)}" if runs else method.name
+            path = key and output / "methods" / f"{name}.npz"
+            done = cache.load(path, key) if key else None
+            if done is None:
+                found = run.attribute(method, predict, task, batch_size, seed)
+                worth = measure.statistics(found, task, perturb, batch_size, method.logits)
+                done = found, worth
+                if key:
+                    cache.save(path, key, *done)
+            runs.append(done)
+            progress.update()
+        for name, path in external.items():
+            found = run.external(path, task)
+            results[name] = [(found, measure.statistics(found, task, perturb, batch_size))]
+            progress.update()
+    facts = describe(task, predictor, protocol, unit, fingerprint.of(predictor))
+    logits = frozenset(method.name for method in rows if method.logits)
+    return Table(results, task, predictor, protocol, facts, logits, explainers)
+
+
+def _open(
+    predictor: Any, given: list[Given]
+) -> tuple[tasks.Predictor, list[explain.Explainer], list[Given]]:
+    """The predictor, the explainers among the methods, and the other methods."""
+    if isinstance(predictor, str | pathlib.Path):
+        path = pathlib.Path(predictor).expanduser()
+        is_run = any((path / part / "explainer.json").is_file() for part in (".", "export"))
+        predictor = explain.load(path) if is_run else pretrained.load(str(predictor))
+    own = predictor if isinstance(predictor, explain.Explainer) else None
+    if own is not None:
+        predictor = own.predictor
+        given = [own if one == own.name else one for one in given]
+    explainers = [one for one in given if isinstance(one, explain.Explainer)]
+    others = [one for one in given if not isinstance(one, explain.Explainer)]
+    for one in others:
+        if one in ("fex", "fastshap"):
+            raise ValueError(
+                f"{one!r} is an explainer: pass it, as fex_jax.load opens it, among the methods or "
+                "in the predictor's place"
+            )
+    return predictor, explainers, others
+
+
+def _features(explainers: Sequence[explain.Explainer], **given: Any) -> tuple[Any, ...]:
+    """fill, removal and unit: those of the explainers, which nothing else may contradict."""
+    defaults = {"fill": 0.0, "removal": "mask", "unit": "word"}
+    found = {}
+    for name, default in defaults.items():
+        own = getattr(explainers[0], name) if explainers else None
+        if None not in (own, given[name]) and own != given[name]:
+            raise ValueError(
+                f"{name} is {given[name]!r}, but the explainer was trained with {own!r}: leave it "
+                "out"
+            )
+        found[name] = next(v for v in (own, given[name], default) if v is not None)
+    return tuple(found.values())

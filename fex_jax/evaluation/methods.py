@@ -1,0 +1,122 @@
+"""Methods by name, functions of one's own and explainers, as rows of a table."""
+
+import importlib
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from fex_jax import attributions, explain
+from fex_jax.evaluation import cache, fingerprint
+from fex_jax.evaluation.run import Method, baseline, trained
+from fex_jax.predictors import Bind
+
+# Names that --methods gives a meaning, and those of explainers.
+_RESERVED = ("all", "fex", "fastshap", "fex-unet", "fastshap-unet")
+
+Given = str | Callable | explain.Explainer
+
+
+def load_explainers(paths: Sequence[str | pathlib.Path]) -> list[explain.Explainer]:
+    """What train.py wrote to several folders, all for one predictor.
+
+    Raises:
+      ValueError: one explains another predictor than the first, or other features of it.
+    """
+    explainers = [explain.load(path) for path in paths]
+    check_comparable(explainers, list(map(str, paths)))
+    return explainers
+
+
+def check_comparable(explainers: Sequence[explain.Explainer], names: Sequence[str]) -> None:
+    """Refuses explainers that cannot be rows of one table; `names` are for the error.
+
+    Raises:
+      ValueError: one explains another predictor than the first, or other features of it.
+    """
+    first = fingerprint.of(explainers[0].predictor)
+    for name, explainer in zip(names[1:], explainers[1:], strict=True):
+        if fingerprint.of(explainer.predictor) != first:
+            raise ValueError(f"{name} explains another predictor than {names[0]}")
+        for field in ("unit", "removal", "fill"):
+            own, other = getattr(explainer, field), getattr(explainers[0], field)
+            if own != other:
+                raise ValueError(
+                    f"{name} was trained with {field}={own!r}, but {names[0]} with {other!r}: "
+                    "score them in tables of their own"
+                )
+
+
+def choose(
+    given: Sequence[Given],
+    explainers: Sequence[explain.Explainer],
+    bind: Bind,
+    predictor: Any,
+    options: Mapping[str, Mapping[str, Any]],
+    refine: int = 0,
+) -> list[Method]:
+    """The explainers, then the same refined by queries, then the methods asked for.
+
+    Raises:
+      ValueError: an unknown name, options of a method that is not there, two rows of one name.
+    """
+    found = [trained(explainer) for explainer in explainers]
+    found += [trained(explainer, refine) for explainer in explainers if refine]
+    expanded = _expand(given, predictor.modality == "texts")
+    functions: list[tuple[str, Callable]] = []
+    for name, function in map(_function, expanded):
+        if not any(function is other for _, other in functions):
+            functions.append((name, function))
+    for name in options.keys() - dict(functions).keys() - attributions.METHODS.keys():
+        raise ValueError(f"there are options for {name!r}, which is no method")
+    for name, function in functions:
+        found.append(baseline(name, function, options.get(name, {}), bind, predictor.params))
+    return found
+
+
+def check_rows(methods: Sequence[Method], external: Mapping[str, Any]) -> None:
+    """Refuses rows that share a name, or scores from elsewhere under a method's.
+
+    Raises:
+      ValueError: names the first of them.
+    """
+    explainers = dict.fromkeys(m.name for m in methods if "explainer" in m.settings)
+    others = [m.name for m in methods if "explainer" not in m.settings]
+    for name in external:
+        if name.casefold().partition("+")[0] in {*attributions.METHODS, *_RESERVED}:
+            raise ValueError(f"{name!r} is a method's name: call your scores something else")
+    cache.check_names([*explainers, *others, *external])
+
+
+def _expand(given: Sequence[Given], is_text: bool) -> list[Given]:
+    """The list with "all" in the place of every method that the modality has; none twice."""
+    left_out = attributions.NOT_IN_ALL | (attributions.IMAGES_ONLY if is_text else set())
+    every = [name for name in attributions.METHODS if name not in left_out]
+    named = [one for one in given if one not in every] if "all" in given else given
+    return [*(every if "all" in given else []), *(one for one in named if one != "all")]
+
+
+def _function(given: Given) -> tuple[str, Callable]:
+    """A name and its function, of the library or, as "package.module:function", of one's own."""
+    if given in attributions.METHODS:
+        return given, attributions.METHODS[given]
+    if isinstance(given, str):
+        module, _, name = given.partition(":")
+        if not name:
+            raise ValueError(
+                f"method {given!r} is unknown; choose all, some of "
+                + ", ".join(attributions.METHODS)
+                + ", or one of your own as package.module:function"
+            )
+        try:
+            given = getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError) as error:
+            raise ValueError(f"there is no method {given}: {error}") from None
+    if not callable(given):
+        raise ValueError(
+            f"{given!r} is no method: expected a name, a function (model, inputs, targets, key, "
+            "**options), or an explainer"
+        )
+    name = getattr(given, "__name__", type(given).__name__)
+    if attributions.METHODS.get(name, given) is not given:
+        raise ValueError(f"{name!r} is a method's name in this library: rename your function")
+    return name, given
