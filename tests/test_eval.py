@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import eval as script
-from configs import common, digit_scenes
+from configs import common
 from fex_jax import pretrained
 from fex_jax.evaluation import fingerprint
 from fex_jax.export import save_description, save_weights

@@ -10,7 +10,6 @@ import pytest
 from configs import bert_movies
 from fex_jax import explain, predictors, pretrained, tokens
 from fex_jax.models.policy import functional_policy
-from fex_jax.text_explanation import TextExplanation
 from fex_jax.training.explainer import train
 from tests import tiny_text
 from tests.conftest import random_params
