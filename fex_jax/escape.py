@@ -11,7 +11,8 @@ import re
 _STEERS = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
-_MARKDOWN = re.compile(r"([\\`*_\[\]|~#])")
+# An underscore between letters, as in a method's name, marks nothing.
+_MARKDOWN = re.compile(r"([\\`*\[\]|~#]|(?<!\w)_|_(?!\w))")
 
 
 def terminal(text: object) -> str:

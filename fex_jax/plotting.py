@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from fex_jax import escape
-from fex_jax.display import is_flat
+from fex_jax.metrics import is_flat
 from fex_jax.text_explanation import TextExplanation
 
 # Okabe and Ito's palette for colour-blind readers; a grey replaces its yellow, too pale on white.
@@ -117,7 +117,7 @@ def _scaled(attribution: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     pixels = np.clip(pixels, least, most)  # cubic interpolation overshoots
     # Clips lone pixels, but not a lone patch: one of 14 x 14 covers 0.5 % of the image.
     low, high = np.percentile(pixels, [0.1, 99.9])
-    if is_flat((low, high)):
+    if is_flat(np.array([low, high])):
         low, high = least, most
     return np.clip((pixels - low) / (high - low), 0, 1)
 

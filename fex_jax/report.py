@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from fex_jax import metrics
+from fex_jax import escape, metrics
 
 # Metrics by their names in results.json: heading, and whether more is better.
 COLUMNS = {
@@ -188,7 +188,7 @@ def merge(
 
 def markdown(results: Mapping, facts: Mapping[str, str]) -> str:
     """results.json for people: facts, quality with the best in bold, efficiency."""
-    lines = [f"- {name}: {text}" for name, text in facts.items()]
+    lines = [f"- {name}: {escape.markdown(text)}" for name, text in facts.items()]
     lines += ["", *table(results)]
     if results.get("efficiency"):
         lines += ["", PRICE, ""]
@@ -259,7 +259,7 @@ def console(methods: Mapping[str, dict[str, Interval]], costs: Mapping[str, dict
     lines = [["method", *headings, "price"]]
     for name, row in rows.items():
         price = cost_cells(costs[name])[0] if name in costs else "–"
-        lines.append([name, *(row.get(h, "–") for h in headings), price])
+        lines.append([escape.terminal(name), *(row.get(h, "–") for h in headings), price])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(
@@ -286,5 +286,5 @@ def rows_table(first: str, headings: Sequence[str], rows: Mapping[str, Sequence[
     return [
         f"| {first} | {' | '.join(headings)} |",
         "|---|" + "---|" * len(headings),
-        *(f"| {name} | {' | '.join(cells)} |" for name, cells in rows.items()),
+        *(f"| {escape.markdown(name)} | {' | '.join(cells)} |" for name, cells in rows.items()),
     ]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 
 from fex_jax import escape
-from fex_jax.display import is_flat
+from fex_jax.metrics import is_flat
 
 _PLAIN = "\x1b[0m"
 _STRONG, _VERY_STRONG = 0.4, 0.8  # strengths from which on a word is marked without colour
@@ -117,5 +117,5 @@ def strengths(scores: np.ndarray, additive: bool) -> np.ndarray:
     if is_flat(scores):
         return absolute
     highest, median = scores.max(), np.median(scores)
-    reference = scores.min() if is_flat([highest, median]) else median
+    reference = scores.min() if is_flat(np.array([highest, median])) else median
     return np.maximum(absolute, np.maximum(scores - reference, 0) / (highest - reference))
