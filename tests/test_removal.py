@@ -113,9 +113,12 @@ def test_the_mean_is_the_clean_picture_s_own():
 def test_uint8_pictures_become_floats_of_the_same_values():
     """Breaks if masks are blended in uint8, where they wrap around."""
     images = RNG.integers(0, 256, (1, 8, 8, 3)).astype(np.uint8)
-    removal = Removal("fill", (2, 2), 0.5, fill=127.5)
-    whole = removal.mask(removal.prepare(images), np.ones((1, 4))).images
+    removal = Removal("fill", (2, 2), 0.5)
+    pictures = removal.prepare(images)
+    whole = removal.mask(pictures, np.ones((1, 4))).images
     np.testing.assert_array_equal(np.round(whole), images)
+    assert (pictures.background == 127.5).all()  # grey, as 0 is of normalised pictures
+    assert (removal.prepare(images.astype(np.float32)).background == 0).all()
 
 
 def test_it_is_one_program_under_jit_and_a_gather_of_pictures():
@@ -152,6 +155,8 @@ def test_pictures_smaller_than_the_grid_are_refused():
     for images in (np.zeros((1, 4, 9, 3), np.float32), np.zeros((9, 9, 3), np.float32)):
         with pytest.raises(ValueError, match="at least a pixel for each cell"):
             Removal("fill", (5, 5)).prepare(images)
+    with pytest.raises(ValueError, match="wanted one number, or one for each of 3"):
+        Removal("fill", (2, 2), fill=(1.0, 2.0)).prepare(np.zeros((1, 4, 4, 3), np.float32))
 
 
 def test_settings_that_differ_have_different_names():
