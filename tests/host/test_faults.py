@@ -1,19 +1,25 @@
 """An endpoint that misbehaves: retried where that helps, or else stopped, with nothing lost."""
 
+import base64
 import http.server
+import io
+import json
 import re
 import socket
+import threading
 import time
 
 import misbehaving
 import numpy as np
 import pytest
 from misbehaving import PASSES, STOPS, TIMEOUT, serving
+from PIL import Image
 
 from fex_jax import host
 from fex_jax.host import Bank, HostError
 from fex_jax.host.bank import identify
 from fex_jax.host.http import http as endpoint
+from fex_jax.host.http import png
 
 INPUTS = np.array([[0.25, 0], [0.75, 1]])
 RIGHT = np.array([misbehaving.answer(one) for one in INPUTS.tolist()], np.float32)
@@ -171,8 +177,6 @@ class KServe(http.server.BaseHTTPRequestHandler):
     """The Open Inference Protocol: checks the tensor that came, answers its rows' sums."""
 
     def do_POST(self) -> None:  # noqa: N802
-        import json
-
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         (tensor,) = asked["inputs"]
         if tensor["datatype"] == "BYTES":
@@ -195,8 +199,6 @@ class KServe(http.server.BaseHTTPRequestHandler):
 
 def test_kserve_tensors():
     """Breaks if type, shape or data of what is sent or read is not the protocol's."""
-    import threading
-
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), KServe)
     server.kinds = []
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
@@ -212,6 +214,21 @@ def test_kserve_tensors():
     assert server.kinds == [("UINT8", [2, 3, 4, 3]), ("FP64", [2, 2]), ("BYTES", [2])]
     server.shutdown()
     server.server_close()
+
+
+def test_pictures_as_png():
+    """Breaks if a server that decodes the files gets other pixels."""
+    seen = []
+
+    def behave(request, instances, _):
+        files = [io.BytesIO(base64.b64decode(one["b64"])) for one in instances]
+        seen.append(np.stack([np.asarray(Image.open(file)) for file in files]))
+        misbehaving.reply(request, [misbehaving.GOOD] * len(instances))
+
+    images = np.random.default_rng(0).integers(0, 256, (2, 5, 4, 3)).astype(np.uint8)
+    with serving(behave) as server:
+        endpoint(server.url, **SETTINGS | {"input": (5, 4, 3), "encode": png})(images)
+    np.testing.assert_array_equal(seen[0], images)
 
 
 def test_what_is_sent_and_what_names_it():
