@@ -16,6 +16,8 @@ import numpy as np
 
 from fex_jax.predictors import Inputs, Model
 
+_SOFTEST = 100  # cells; far below, a mask is one shade everywhere
+
 Kind = Literal["fill", "mean", "blur"]
 
 
@@ -58,8 +60,10 @@ class Removal:
             raise ValueError(f"removal is {self.kind!r}; choose fill, mean or blur")
         if len(self.grid) != 2 or min(self.grid) < 1:
             raise ValueError(f"grid is {self.grid}; give (rows, columns), each at least 1")
-        if not (math.isfinite(self.softness) and self.softness >= 0):
-            raise ValueError(f"softness is {self.softness}; give a share of a cell from 0 on")
+        if not 0 <= self.softness <= _SOFTEST:
+            raise ValueError(
+                f"softness is {self.softness}; give a share of a cell from 0 to {_SOFTEST}"
+            )
         if not (math.isfinite(self.sigma) and self.sigma > 0):
             raise ValueError(f"sigma is {self.sigma}; give pixels above 0")
         if self.fill is not None and not np.isfinite(self.fill).all():
@@ -148,6 +152,7 @@ def _edges(size: int, cells: int, softness: float) -> np.ndarray:
 
 def _gaussian(size: int, sigma: float) -> np.ndarray:
     """The Gaussian of each pixel over all pixels, [size, size]; rows sum to 1."""
+    sigma = min(sigma, 2 * size)  # where all pixels weigh the same to 1e-8
     reach = math.ceil(5 * sigma)
     offsets = np.arange(-reach, reach + 1)
     weights = np.exp(-(offsets**2) / (2 * sigma**2))

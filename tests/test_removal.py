@@ -101,6 +101,13 @@ def test_blur_is_scipys(sigma):
     np.testing.assert_allclose(blur(images, sigma), expected, atol=2e-5)
 
 
+def test_a_blur_beyond_the_picture_is_its_mean():
+    """Breaks if a large σ takes memory without end, or does not tend to the mean."""
+    images, _ = draw((17, 9), (1, 1))
+    mean = np.broadcast_to(images.mean((1, 2), keepdims=True), images.shape)
+    np.testing.assert_allclose(blur(images, 1e9), mean, atol=1e-5)
+
+
 def test_the_mean_is_the_clean_picture_s_own():
     """Breaks if one picture gets another's mean, or that of its masked version."""
     images, masks = draw(*ROUND)
@@ -139,6 +146,7 @@ def test_it_is_one_program_under_jit_and_a_gather_of_pictures():
         ({"grid": (0, 3)}, "grid is (0, 3)"),
         ({"grid": (3,)}, "grid is (3,)"),
         ({"softness": -1.0}, "softness is -1.0"),
+        ({"softness": 1e9}, "softness is 1000000000.0"),
         ({"softness": float("nan")}, "softness is nan"),
         ({"sigma": 0.0}, "sigma is 0.0"),
         ({"fill": float("inf")}, "fill is inf"),
