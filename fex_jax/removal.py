@@ -16,6 +16,8 @@ import numpy as np
 
 from fex_jax.predictors import Inputs, Model
 
+_SOFTEST = 100  # cells; far below, a mask is one shade everywhere
+
 Kind = Literal["fill", "mean", "blur"]
 
 
@@ -39,8 +41,8 @@ class Removal:
         under a Gaussian of `sigma`, mirrored at its edges.
       grid: (rows, columns) of cells.
       softness: σ of the mask's edges as a share of a cell.
-      fill: of "fill", a number or one for each channel, in the pictures' own units: 0 is grey
-        after normalisation, 127.5 in pixels.
+      fill: of "fill", a number or one for each channel, in the pictures' own units. None: grey, 0
+        of floats, which are taken for normalised, and 127.5 of uint8 pixels.
       sigma: of "blur", in pixels.
 
     Raises:
@@ -50,7 +52,7 @@ class Removal:
     kind: Kind = "fill"
     grid: tuple[int, int] = (14, 14)
     softness: float = 0.0
-    fill: float | tuple[float, ...] = 0.0
+    fill: float | tuple[float, ...] | None = None
     sigma: float = 20.0
 
     def __post_init__(self) -> None:
@@ -58,17 +60,19 @@ class Removal:
             raise ValueError(f"removal is {self.kind!r}; choose fill, mean or blur")
         if len(self.grid) != 2 or min(self.grid) < 1:
             raise ValueError(f"grid is {self.grid}; give (rows, columns), each at least 1")
-        if not (math.isfinite(self.softness) and self.softness >= 0):
-            raise ValueError(f"softness is {self.softness}; give a share of a cell from 0 on")
+        if not 0 <= self.softness <= _SOFTEST:
+            raise ValueError(
+                f"softness is {self.softness}; give a share of a cell from 0 to {_SOFTEST}"
+            )
         if not (math.isfinite(self.sigma) and self.sigma > 0):
             raise ValueError(f"sigma is {self.sigma}; give pixels above 0")
-        if not np.isfinite(self.fill).all():
+        if self.fill is not None and not np.isfinite(self.fill).all():
             raise ValueError(f"fill is {self.fill}; give finite numbers")
 
     def __str__(self) -> str:
         """All that decides an answer, for the header of a bank and for tables."""
         what = {
-            "fill": f"fill {self.fill}",
+            "fill": f"fill {'grey' if self.fill is None else self.fill}",
             "mean": "picture's mean",
             "blur": f"blur, sigma {self.sigma:g} px",
         }
@@ -76,10 +80,11 @@ class Removal:
         return f"{what[self.kind]}, {edges}"
 
     def prepare(self, images: jax.Array) -> Pictures:
-        """Pictures [B, H, W, C] with their backgrounds.
+        """Pictures [B, H, W, C], uint8 as floats of the same values, with their backgrounds.
 
         Raises:
-          ValueError: pictures of another form, or with fewer pixels than cells.
+          ValueError: pictures of another form, with fewer pixels than cells, or a fill of another
+            number of channels.
         """
         if images.ndim != 4 or any(
             size < cells for size, cells in zip(images.shape[1:3], self.grid, strict=True)
@@ -88,7 +93,9 @@ class Removal:
                 f"removal from {images.shape} by a grid of {self.grid}; wanted images [B, H, W, C] "
                 "of at least a pixel for each cell"
             )
-        images = jnp.asarray(images)
+        images, fill = jnp.asarray(images), self.fill
+        if fill is None:
+            fill = 127.5 if images.dtype == jnp.uint8 else 0.0
         if images.dtype == jnp.uint8:
             images = images.astype(jnp.float32)
         if self.kind == "mean":
@@ -96,7 +103,9 @@ class Removal:
         if self.kind == "blur":
             return Pictures(images, blur(images, self.sigma))
         shape = (len(images), 1, 1, images.shape[-1])
-        return Pictures(images, jnp.broadcast_to(jnp.asarray(self.fill, images.dtype), shape))
+        if np.ndim(fill) > 1 or np.size(fill) not in (1, shape[-1]):
+            raise ValueError(f"fill is {fill}; wanted one number, or one for each of {shape[-1]}")
+        return Pictures(images, jnp.broadcast_to(jnp.asarray(fill, images.dtype), shape))
 
     def mask(self, pictures: Pictures, masks: jax.Array) -> Pictures:
         """Pictures without their cells at 0: masks [B, N] or [B, rows, columns], 1 = kept."""
@@ -143,6 +152,7 @@ def _edges(size: int, cells: int, softness: float) -> np.ndarray:
 
 def _gaussian(size: int, sigma: float) -> np.ndarray:
     """The Gaussian of each pixel over all pixels, [size, size]; rows sum to 1."""
+    sigma = min(sigma, 2 * size)  # where all pixels weigh the same to 1e-8
     reach = math.ceil(5 * sigma)
     offsets = np.arange(-reach, reach + 1)
     weights = np.exp(-(offsets**2) / (2 * sigma**2))

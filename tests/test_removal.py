@@ -101,6 +101,13 @@ def test_blur_is_scipys(sigma):
     np.testing.assert_allclose(blur(images, sigma), expected, atol=2e-5)
 
 
+def test_a_blur_beyond_the_picture_is_its_mean():
+    """Breaks if a large σ takes memory without end, or does not tend to the mean."""
+    images, _ = draw((17, 9), (1, 1))
+    mean = np.broadcast_to(images.mean((1, 2), keepdims=True), images.shape)
+    np.testing.assert_allclose(blur(images, 1e9), mean, atol=1e-5)
+
+
 def test_the_mean_is_the_clean_picture_s_own():
     """Breaks if one picture gets another's mean, or that of its masked version."""
     images, masks = draw(*ROUND)
@@ -113,9 +120,12 @@ def test_the_mean_is_the_clean_picture_s_own():
 def test_uint8_pictures_become_floats_of_the_same_values():
     """Breaks if masks are blended in uint8, where they wrap around."""
     images = RNG.integers(0, 256, (1, 8, 8, 3)).astype(np.uint8)
-    removal = Removal("fill", (2, 2), 0.5, fill=127.5)
-    whole = removal.mask(removal.prepare(images), np.ones((1, 4))).images
+    removal = Removal("fill", (2, 2), 0.5)
+    pictures = removal.prepare(images)
+    whole = removal.mask(pictures, np.ones((1, 4))).images
     np.testing.assert_array_equal(np.round(whole), images)
+    assert (pictures.background == 127.5).all()  # grey, as 0 is of normalised pictures
+    assert (removal.prepare(images.astype(np.float32)).background == 0).all()
 
 
 def test_it_is_one_program_under_jit_and_a_gather_of_pictures():
@@ -136,6 +146,7 @@ def test_it_is_one_program_under_jit_and_a_gather_of_pictures():
         ({"grid": (0, 3)}, "grid is (0, 3)"),
         ({"grid": (3,)}, "grid is (3,)"),
         ({"softness": -1.0}, "softness is -1.0"),
+        ({"softness": 1e9}, "softness is 1000000000.0"),
         ({"softness": float("nan")}, "softness is nan"),
         ({"sigma": 0.0}, "sigma is 0.0"),
         ({"fill": float("inf")}, "fill is inf"),
@@ -152,6 +163,8 @@ def test_pictures_smaller_than_the_grid_are_refused():
     for images in (np.zeros((1, 4, 9, 3), np.float32), np.zeros((9, 9, 3), np.float32)):
         with pytest.raises(ValueError, match="at least a pixel for each cell"):
             Removal("fill", (5, 5)).prepare(images)
+    with pytest.raises(ValueError, match="wanted one number, or one for each of 3"):
+        Removal("fill", (2, 2), fill=(1.0, 2.0)).prepare(np.zeros((1, 4, 4, 3), np.float32))
 
 
 def test_settings_that_differ_have_different_names():

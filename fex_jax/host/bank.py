@@ -100,8 +100,11 @@ class Bank:
             "removal": removal,
             "grid": list(grid),
         }
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644), "r+b", 0)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644), "r+b", 0)
+        except OSError as error:
+            raise HostError(f"the bank {self.path} cannot be opened: {error.strerror}") from error
         try:
             self._open(header)
         except BaseException:
@@ -202,7 +205,9 @@ class Bank:
                 "another workdir"
             ) from None
         line = json.dumps(header).encode() + b"\n"
-        content = self._file.read(2**20)
+        content = b""
+        while b"\n" not in content and (block := self._file.read(2**20)):
+            content += block
         self._start = content.find(b"\n") + 1
         if not self._start and line.startswith(content):  # new, or a crash came before its header
             self._file.seek(0)

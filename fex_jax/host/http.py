@@ -4,8 +4,10 @@ Inputs go to the given address and nowhere else: redirects are not followed. Wha
 does, a request ends within its timeout and reads a bounded number of bytes.
 """
 
+import base64
 import email.utils
 import hashlib
+import io
 import json
 import math
 import random
@@ -21,6 +23,7 @@ from http import client
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from fex_jax.host.answers import HostError, brief
 from fex_jax.host.predictor import HostPredictor, Input, host
@@ -71,7 +74,7 @@ def http(
       labels: names of the classes, or a file of them.
       input: see `host`.
       protocol: "json" or "kserve"; None: by the url.
-      encode: batch → what is sent as JSON, instead.
+      encode: batch → what is sent as JSON, instead; `png` for one, where pictures are large.
       decode: the JSON that came → answers [B, K], instead.
       headers: of each request, such as Authorization.
       batch_size: inputs in a request at most; None: all.
@@ -175,6 +178,16 @@ def http(
             digest += "?" + hashlib.sha256(parts.query.encode()).hexdigest()[:16]
     settings = {"name": name, "digest": digest, "batch_size": batch_size, "threads": threads}
     return host(call, labels=labels, input=input, **settings | options)
+
+
+def png(images: np.ndarray) -> dict[str, Any]:
+    """uint8 [B, H, W, C] as {"instances": [{"b64": a PNG in base 64}, …]}: TensorFlow Serving's."""
+    files = []
+    for image in images:
+        file = io.BytesIO()
+        Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(file, "PNG")
+        files.append({"b64": base64.b64encode(file.getvalue()).decode()})
+    return {"instances": files}
 
 
 def _read(answer: client.HTTPResponse, most_bytes: int, longest_wait: float) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fex_jax.host import digests
+from fex_jax.host.answers import brief
 from fex_jax.host.predictor import HostPredictor, Input, host
 
 
@@ -38,7 +39,7 @@ def keras(
         try:
             model = library.saving.load_model(model, compile=False, safe_mode=True)
         except Exception as error:
-            raise ValueError(f"{model} is no model that Keras reads: {error}") from error
+            raise ValueError(f"{model} is no model that Keras reads: {brief(error)}") from error
     else:
         digest = digests.of_arrays((w.path, library.ops.convert_to_numpy(w)) for w in model.weights)
     if input is None:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fex_jax.host import digests
+from fex_jax.host.answers import brief
 from fex_jax.host.pixels import preparation
 from fex_jax.host.predictor import HostPredictor, host
 
@@ -47,7 +48,9 @@ def onnx(
         try:
             session = onnxruntime.InferenceSession(str(model), providers=_providers(onnxruntime))
         except Exception as error:
-            raise ValueError(f"{model} is no network that ONNX Runtime reads: {error}") from error
+            raise ValueError(
+                f"{model} is no network that ONNX Runtime reads: {brief(error)}"
+            ) from error
     else:
         session, name = model, "the ONNX session"
     if len(session.get_inputs()) != 1:

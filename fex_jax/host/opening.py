@@ -7,6 +7,7 @@ import re
 import sys
 from typing import Any
 
+from fex_jax.host.answers import brief
 from fex_jax.host.predictor import HostPredictor, host
 
 _SUFFIXES = {".onnx": "onnx", ".tflite": "tflite", ".keras": "keras"}
@@ -66,9 +67,7 @@ def _attribute(module: str, name: str) -> Any:
     try:
         found = importlib.import_module(module)
     except Exception as error:
-        raise ValueError(
-            f"{module}:{name}: importing {module} failed: {type(error).__name__}: {error}"
-        ) from error
+        raise ValueError(f"{module}:{name}: importing {module} failed: {brief(error)}") from error
     for part in name.split("."):
         if not hasattr(found, part):
             raise ValueError(f"{module} has no {name}; it is looked up in {found!r}")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fex_jax.host import digests
-from fex_jax.host.answers import HostError
+from fex_jax.host.answers import HostError, brief
 from fex_jax.host.pixels import preparation
 from fex_jax.host.predictor import HostPredictor, host
 
@@ -35,7 +35,7 @@ def tflite(
       mean: pixels become (x · `scale` − `mean`) / `std`, unless the network takes uint8.
       threads: interpreters.
       options: of `host`; output is "softmax" where not given, with a tolerance of half a step of
-        quantisation for each class.
+        quantisation for each class: rows of many classes, each rounded, need not sum to 1.
 
     Raises:
       ValueError: another kind of network.
@@ -49,7 +49,7 @@ def tflite(
             interpreter = Interpreter(str(path), num_threads=1)
             interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
-            raise ValueError(f"{path} is no network that LiteRT reads: {error}") from error
+            raise ValueError(f"{path} is no network that LiteRT reads: {brief(error)}") from error
         interpreters.put(interpreter)
     inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
     if len(inputs) != 1 or len(outputs) != 1:

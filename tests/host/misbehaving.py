@@ -89,8 +89,8 @@ def answer(one: list) -> list[float]:
     return [0.2 + one[0] / 10, 0.3 - one[0] / 10, 0.5]
 
 
-# Faults that never end well: a behaviour, and words of the message it must end in.
-# A number after them: requests that it may take (1: no retry, 3: the first and two retries).
+# Faults that never end well: a behaviour, words of the message it must end in, and how many
+# requests that takes (1: no retry; 3: the first and two retries).
 
 
 def hangs(request: Request, *_: object) -> None:

@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import re
+import resource
 import signal
 import warnings
 import zlib
@@ -223,6 +224,33 @@ def test_another_file_is_left_alone(tmp_path):
         with pytest.raises(HostError, match="is no bank of answers"):
             Bank(tmp_path / "file", Box().predictor(), **SETTINGS)
         assert (tmp_path / "file").read_bytes() == content
+
+
+def test_a_full_disk_stops_with_what_fits(tmp_path):
+    """Breaks if half a record stays, or the bank is spoilt. A limit on file sizes is the disk."""
+    box, asked = Box(), questions(8)
+    with Bank(tmp_path / "bank", box.predictor(), **SETTINGS) as bank:
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        full = (tmp_path / "bank").stat().st_size + 34 * 5 + 7  # the second four do not fit
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (full, limits[1]))
+            with pytest.raises(HostError, match="cannot keep 4 answers: .*; all 4 answers are"):
+                bank.ask(*asked)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        np.testing.assert_array_equal(bank.ask(*asked), expected(asked))
+    with Bank(tmp_path / "bank", box.predictor(), **SETTINGS) as bank:
+        assert len(bank) == 8
+    with pytest.raises(HostError, match="cannot be opened: "):
+        Bank(tmp_path, Box().predictor(), **SETTINGS)
+
+
+def test_a_header_of_any_length(tmp_path):
+    """Breaks if a bank of many labels cannot be opened again."""
+    labels = [f"{i:0200}" for i in range(10_000)]
+    predictor = host.host(len, labels=labels, input=(N,), output="value", digest="long")
+    for _ in range(2):
+        Bank(tmp_path / "bank", predictor, **SETTINGS).close()
 
 
 def test_one_process_has_the_bank(tmp_path):

@@ -1,24 +1,30 @@
 """An endpoint that misbehaves: retried where that helps, or else stopped, with nothing lost."""
 
+import base64
 import http.server
+import io
+import json
 import re
 import socket
+import threading
 import time
 
 import misbehaving
 import numpy as np
 import pytest
-from misbehaving import PASSES, STOPS, serving
+from misbehaving import PASSES, STOPS, TIMEOUT, serving
+from PIL import Image
 
 from fex_jax import host
 from fex_jax.host import Bank, HostError
 from fex_jax.host.bank import identify
 from fex_jax.host.http import http as endpoint
+from fex_jax.host.http import png
 
 INPUTS = np.array([[0.25, 0], [0.75, 1]])
 RIGHT = np.array([misbehaving.answer(one) for one in INPUTS.tolist()], np.float32)
 SETTINGS = {
-    "labels": ("a", "b", "c"), "input": (2,), "timeout": 0.2, "retries": 2, "backoff": 0.002,
+    "labels": ("a", "b", "c"), "input": (2,), "timeout": 5.0, "retries": 2, "backoff": 0.002,
     "threads": 1, "most_bytes": 1_000_000,
 }  # fmt: skip
 
@@ -31,11 +37,12 @@ def ask(url: str, **options) -> np.ndarray:
 def test_a_lasting_fault_is_one_sentence(fault):
     """Breaks if it passes as an answer, outlasts its timeout, or is retried when that is no use."""
     behave, message, requests = STOPS[fault]
+    timeout = 0.2 if message == TIMEOUT else 5.0  # of what ends by itself a busy machine is patient
     with serving(behave) as server:
         start = time.monotonic()
         with pytest.raises(HostError, match=re.escape(message)) as caught:
-            ask(server.url)
-        assert time.monotonic() - start < 3
+            ask(server.url, timeout=timeout)
+        assert time.monotonic() - start < 5
         assert server.count == requests
     assert server.url in str(caught.value) and "\n" not in str(caught.value)
 
@@ -44,7 +51,8 @@ def test_a_lasting_fault_is_one_sentence(fault):
 def test_a_passing_fault_is_asked_again(fault):
     """Breaks if it ends the run, or spoils the answer that comes after it."""
     with serving(PASSES[fault]) as server:
-        np.testing.assert_allclose(ask(server.url), RIGHT, rtol=1e-6)
+        found = ask(server.url, timeout=0.2 if "hangs" in fault else 5.0)
+        np.testing.assert_allclose(found, RIGHT, rtol=1e-6)
         assert server.count <= 2
 
 
@@ -151,20 +159,24 @@ def test_a_wrong_answer_never_reaches_the_bank(tmp_path):
 
 
 def test_requests_overlap():
-    """Breaks if threads wait for each other: four answers of 50 ms in well under 200."""
-    with serving(misbehaving.late) as server:
-        predictor = endpoint(server.url, **SETTINGS | {"threads": 4, "batch_size": 1, "timeout": 2})
-        start = time.monotonic()
-        predictor(np.zeros((8, 2)))
-        assert time.monotonic() - start < 0.35
+    """Breaks if threads wait for each other, or more run than allowed."""
+    running, most = set(), []
+
+    def behave(request, instances, number):
+        running.add(number)
+        most.append(len(running))
+        misbehaving.late(request, instances, number)
+        running.discard(number)
+
+    with serving(behave) as server:
+        endpoint(server.url, **SETTINGS | {"threads": 4, "batch_size": 1})(np.zeros((12, 2)))
+    assert 2 <= max(most) <= 5  # a client may go on before its server thread has counted down
 
 
 class KServe(http.server.BaseHTTPRequestHandler):
     """The Open Inference Protocol: checks the tensor that came, answers its rows' sums."""
 
     def do_POST(self) -> None:  # noqa: N802
-        import json
-
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         (tensor,) = asked["inputs"]
         if tensor["datatype"] == "BYTES":
@@ -187,8 +199,6 @@ class KServe(http.server.BaseHTTPRequestHandler):
 
 def test_kserve_tensors():
     """Breaks if type, shape or data of what is sent or read is not the protocol's."""
-    import threading
-
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), KServe)
     server.kinds = []
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
@@ -204,6 +214,21 @@ def test_kserve_tensors():
     assert server.kinds == [("UINT8", [2, 3, 4, 3]), ("FP64", [2, 2]), ("BYTES", [2])]
     server.shutdown()
     server.server_close()
+
+
+def test_pictures_as_png():
+    """Breaks if a server that decodes the files gets other pixels."""
+    seen = []
+
+    def behave(request, instances, _):
+        files = [io.BytesIO(base64.b64decode(one["b64"])) for one in instances]
+        seen.append(np.stack([np.asarray(Image.open(file)) for file in files]))
+        misbehaving.reply(request, [misbehaving.GOOD] * len(instances))
+
+    images = np.random.default_rng(0).integers(0, 256, (2, 5, 4, 3)).astype(np.uint8)
+    with serving(behave) as server:
+        endpoint(server.url, **SETTINGS | {"input": (5, 4, 3), "encode": png})(images)
+    np.testing.assert_array_equal(seen[0], images)
 
 
 def test_what_is_sent_and_what_names_it():

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from fex_jax import attributions, predictors, refine
-from fex_jax.host import HostError, host
-from fex_jax.host.model import image_model, model, plain_errors
+from fex_jax.host import Bank, HostError, host
+from fex_jax.host.bank import identify
+from fex_jax.host.model import image_model, model, plain_errors, to_pixels
 from fex_jax.removal import Removal, probe
 
 KEY = jax.random.key(3)
-GREY = 127.5
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def both(predictor):
         return np.asarray(predict(normalize(padded)))[: len(batch)]
 
     asked = host(call, labels=predictor.labels, input=(32, 32, 3), batch_size=8)
-    hosted, inputs = image_model(asked, Removal("fill", predictor.config.grid, fill=GREY), images)
+    hosted, inputs = image_model(asked, Removal("fill", predictor.config.grid), images)
     targets = flax.predict(normalize(images)).argmax(-1)
     return (flax, normalize(images)), (hosted, inputs), targets
 
@@ -86,6 +86,31 @@ def test_blur_and_soft_edges_are_probed(both):
     assert found.answers[0] == pytest.approx(found.clean, abs=1e-5)
     scores = jax.jit(lambda inputs: attributions.occlusion(soft, inputs, targets, chunk=7))
     assert np.isfinite(scores(removal.prepare(inputs.images))).all()
+
+
+def test_a_bank_answers_masks_of_pictures(tmp_path):
+    """Breaks if draw → ask → learn with a bank gives other answers than the callback does.
+
+    f is the mean of each channel; the second time it would fail.
+    """
+    asked = []
+
+    def call(batch: np.ndarray) -> np.ndarray:
+        asked.append(len(batch))
+        return batch.mean((1, 2))
+
+    f = host(call, labels=list("rgb"), input=(8, 8, 3), output="value", digest="means")
+    images = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3)).astype(np.uint8)
+    removal = Removal("blur", (2, 2), 0.5, sigma=2.0)
+    direct, inputs = image_model(f, removal, images)
+    masks = np.random.default_rng(1).integers(0, 2, (4, 4)).astype(bool)
+    expected = direct.predict(direct.mask(inputs, masks))
+    for _ in range(2):
+        with Bank(tmp_path / "bank", f, removal=str(removal), grid=removal.grid) as bank:
+            seen = np.asarray(to_pixels(removal.mask(inputs, masks).images))
+            found = bank.ask(identify(images), masks, lambda rows, seen=seen: seen[rows])
+        np.testing.assert_allclose(found, expected, atol=1e-3)
+    assert asked == [4, 4]  # by the callback and by the bank
 
 
 def test_tables_by_a_mask_of_ones_own():

@@ -49,10 +49,10 @@ def test_a_name_that_leads_nowhere_is_explained(where, options, message):
 
 
 def test_the_host_package_knows_no_jax():
-    """Breaks if opening a black box needs JAX: a process that only answers may lack it."""
+    """Breaks if opening a black box needs JAX, or `fex_jax.host(call, …)` is not `host.host`."""
     import subprocess
     import sys
 
-    code = "import sys, fex_jax.host as h; h.host(len, labels=['n'], input='text', output='value')"
+    code = "import sys, fex_jax.host; fex_jax.host(len, labels=['n'], input='text', output='value')"
     code += "; assert 'jax' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
