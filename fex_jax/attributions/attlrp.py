@@ -8,6 +8,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from fex_jax.attributions.door import public
 from fex_jax.attributions.gradients import require, tapped_gradients
 from fex_jax.models import bert, vit
 from fex_jax.predictors import Inputs, Model
@@ -15,6 +16,7 @@ from fex_jax.predictors import Inputs, Model
 Network = vit.ViTClassifier | bert.BertClassifier
 
 
+@public
 # Divisions by sums near zero magnify rounding, as that of the TF32 that GPUs multiply in.
 @jax.default_matmul_precision("highest")
 def attlrp(model: Model, inputs: Inputs, targets: jax.Array, key: jax.Array) -> jax.Array:
