@@ -30,7 +30,7 @@ class Drawn(NamedTuple):
     valid: jax.Array  # [N] bool
     places: jax.Array  # [N] a random order of its features, from 0; others come after them
     starts: jax.Array  # [S + 1] the number of the first pair of each size
-    turns: jax.Array  # [S] where the sets of a size begin
+    turns: jax.Array  # [S] the number of the first set of each size
     weights: jax.Array  # [S]
     available: jax.Array  # [S]
 
@@ -76,19 +76,19 @@ def plan(size: int, pairs: int) -> Plan:
 
 def prepare(plan: Plan, key: jax.Array, valid: jax.Array) -> Drawn:
     """One input's pairs, from its key and which features it has [N]."""
-    for_order, for_sizes, for_turns, for_sets = jax.random.split(key, 4)
-    n = valid.sum()
-    order = jnp.argsort(jnp.where(valid, jax.random.uniform(for_order, valid.shape), 2.0))
+    size, count = len(valid), plan.ends.shape[-1]
+    bits = jax.random.bits(key, (size + 1 + count,))
+    order = jnp.argsort(jnp.where(valid, bits[:size] >> 1, jnp.uint32(2**31)))
     # Systematic sampling: the number of pairs of a size is its expectation, rounded up or down.
-    ends = jnp.asarray(plan.ends, jnp.float32)[n]
-    starts = jnp.ceil(ends - jax.random.uniform(for_sizes)).astype(jnp.int32)
-    available = jnp.asarray(plan.available, jnp.int32)[n]
+    n, shift = valid.sum(), (bits[size] >> 8) / jnp.float32(2**24)
+    starts = jnp.ceil(jnp.asarray(plan.ends, jnp.float32)[n] - shift).astype(jnp.int32)
+    available = jnp.asarray(plan.available, jnp.uint32)[n]
     return Drawn(
-        key=for_sets,
+        key=key,
         valid=valid,
         places=jnp.argsort(order),
         starts=jnp.concatenate([jnp.zeros(1, jnp.int32), starts]),
-        turns=jax.random.randint(for_turns, available.shape, 0, jnp.maximum(available, 1)),
+        turns=bits[size + 1 :] % jnp.maximum(available, 1),
         weights=jnp.asarray(plan.weights, jnp.float32)[n],
         available=available,
     )
@@ -101,29 +101,30 @@ def coalition(drawn: Drawn, number: jax.Array) -> tuple[jax.Array, jax.Array]:
     there are pairs, and one taken from each. Where sizes have too many sets for that, they are
     drawn one by one. Beyond the last pair there is the empty set, of weight 0.
     """
-    size, n = len(drawn.valid), drawn.valid.sum()
+    size, count = len(drawn.valid), len(drawn.weights)
     which = jnp.searchsorted(drawn.starts, number, side="right") - 1  # s − 1
-    exists = which < len(drawn.weights)
-    which = jnp.minimum(which, len(drawn.weights) - 1)
+    exists = which < count
+    which = jnp.minimum(which, count - 1)
     members = jnp.where(exists, which + 1, 0)
-    for_number, for_set = jax.random.split(jax.random.fold_in(drawn.key, number))
+    bits = jax.random.bits(jax.random.fold_in(drawn.key, number), (size + 1,))
 
-    most, place = drawn.available[which], number - drawn.starts[which]
-    stretches = jnp.maximum(drawn.starts[which + 1] - drawn.starts[which], 1)
+    most = drawn.available[which]
+    place = (number - drawn.starts[which]).astype(jnp.uint32)
+    stretches = (drawn.starts[which + 1] - drawn.starts[which]).astype(jnp.uint32)
 
     def begin(place: jax.Array) -> jax.Array:  # ⌊place · most / stretches⌋ without overflow
-        whole, rest = jnp.divmod(most, stretches)
-        return place * whole + place * rest // stretches
+        whole, rest = jnp.divmod(most, jnp.maximum(stretches, 1))
+        return place * whole + place * rest // jnp.maximum(stretches, 1)
 
-    first, last = begin(place), begin(place + 1)
-    at = jax.random.randint(for_number, (), first, jnp.maximum(last, first + 1))
-    rank = (at + drawn.turns[which]) % jnp.maximum(most, 1)
-    numbered = unrank(rank, members, size)[drawn.places]
+    first = begin(place)
+    chosen = first + bits[size] % jnp.maximum(begin(place + 1) - first, 1)
+    rank = (chosen + drawn.turns[which]) % jnp.maximum(most, 1)
+    numbered = unrank(rank.astype(jnp.int32), members, size)[drawn.places]
 
-    bits = jnp.where(drawn.valid, jax.random.bits(for_set, (size,)), jnp.uint32(2**32 - 1))
-    smallest = bits <= jnp.sort(bits)[jnp.maximum(members - 1, 0)]
+    order = jnp.where(drawn.valid, bits[:size] >> 1, jnp.uint32(2**31))
+    smallest = order <= jnp.sort(order)[jnp.maximum(members - 1, 0)]
     mask = jnp.where(most > 0, numbered, smallest) & drawn.valid & exists
-    return mask, jnp.where(exists & (n > 1), drawn.weights[which], 0.0)
+    return mask, jnp.where(exists, drawn.weights[which], 0.0)
 
 
 def unrank(rank: jax.Array, members: jax.Array, size: int) -> jax.Array:
