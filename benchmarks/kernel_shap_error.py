@@ -89,7 +89,9 @@ def shap_estimate(worth: Game, size: int, queries: int, seed: int, **options) ->
         warnings.simplefilter("ignore")
         explainer = shap.KernelExplainer(worth, np.zeros((1, size)))
         options = {"l1_reg": False} | options
-        return explainer.shap_values(np.ones((1, size)), nsamples=queries, silent=True, **options)[0]
+        return explainer.shap_values(np.ones((1, size)), nsamples=queries, silent=True, **options)[
+            0
+        ]
 
 
 def shapiq_estimate(worth: Game, size: int, queries: int, seed: int, **options) -> np.ndarray:

@@ -49,7 +49,9 @@ def test_all_pairs_once(n):
     # The Shapley kernel, up to one factor: 1 / (C(n, s) s (n − s)) for each of a pair's two.
     sizes = masks.sum(-1)
     kernel = [1 / (math.comb(n, s) * s * (n - s)) for s in sizes]
-    np.testing.assert_allclose(weights / weights.sum(), np.array(kernel) / np.sum(kernel), rtol=1e-5)
+    np.testing.assert_allclose(
+        weights / weights.sum(), np.array(kernel) / np.sum(kernel), rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize("n, pairs", [(9, 150), (12, 200), (12, 15), (40, 300), (40, 30)])
@@ -91,4 +93,4 @@ def test_weights_make_up_for_unequal_sizes():
     expected = np.diff(plan.ends[n], prepend=0)
     assert expected.sum() == pytest.approx(pairs)
     kernel = np.array([(1 if s == 5 else 2) / (s * (n - s)) for s in range(1, 6)])
-    np.testing.assert_allclose(expected * plan.weights[n], kernel / kernel.sum() , rtol=1e-6)
+    np.testing.assert_allclose(expected * plan.weights[n], kernel / kernel.sum(), rtol=1e-6)

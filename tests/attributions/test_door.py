@@ -80,12 +80,14 @@ def test_keys_of_their_own(name):
 
 def test_old_keys_are_keys():
     """Breaks if jax.random.PRNGKey, uint32 [2], is not the same as jax.random.key."""
-    found = [run("rise", perceptron(), rows(), targets(), key) for key in (KEY, jax.random.PRNGKey(0))]
+    found = [
+        run("rise", perceptron(), rows(), targets(), key) for key in (KEY, jax.random.PRNGKey(0))
+    ]
     np.testing.assert_array_equal(*found)
 
 
 def test_compiles_once():
-    """Breaks if a call outside jit traces again, or another shape or option takes an old program."""
+    """Breaks if a call outside jit traces again, or another shape takes an old program."""
     traced, one = [], perceptron()
 
     def predict(x):
@@ -102,7 +104,10 @@ def test_compiles_once():
     assert run("rise", model, rows(3), targets(3)).shape == (3, 12)
     assert len(traced) > count
     # Options that are arrays are arguments: other values, the same program.
-    maps = [run("integrated_gradients", model, rows(), targets(), baseline=np.float32(b)) for b in (0, 1)]
+    maps = [
+        run("integrated_gradients", model, rows(), targets(), baseline=np.float32(b))
+        for b in (0, 1)
+    ]
     assert np.abs(maps[0] - maps[1]).max() > 0
 
 
@@ -137,7 +142,7 @@ def test_targets_that_are_no_classes(name, wrong, message):
 
 
 def test_inside_jit_such_a_map_is_nan():
-    """Breaks if a class out of range, whose value no one knows while tracing, gets another's map."""
+    """Breaks if a class out of range, whose value is not known there, gets another's map."""
     model = perceptron()
     score = jax.jit(lambda x, y: run("occlusion", model, x, y))
     found = score(rows(3), np.array([5, 0, -1]))

@@ -53,9 +53,7 @@ def test_narrow_kernels_and_few_queries(game, width, ridge, count):
     model, inputs, targets = game(8)
     key = jax.random.key(2)
     masks = masks_of(key, count, 5, 8)
-    scores = lime(
-        model, inputs, targets, key, num_queries=count, kernel_width=width, ridge=ridge
-    )
+    scores = lime(model, inputs, targets, key, num_queries=count, kernel_width=width, ridge=ridge)
     for row, (x, target) in enumerate(zip(inputs, targets, strict=True)):
         kept = masks[:, row].astype(float)
         answers = np.asarray(model.predict(x * kept))[:, target].astype(float)
