@@ -34,12 +34,12 @@ def public(function: F) -> F:
       ValueError: names the argument or option that cannot be meant, and what is.
       TypeError: names an option that the function has not.
     """
-    signature = inspect.signature(function)
-    parameters = signature.parameters
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> jax.Array:
         with jax.enable_x64(False):
+            signature = inspect.signature(function)
+            parameters = signature.parameters
             try:
                 given = signature.bind(*args, **kwargs).arguments
             except TypeError as error:
@@ -237,6 +237,7 @@ _OPTIONS = {
     "kernel_width": _number(0, np.inf, "a number above 0"),
     "ridge": _number(_LEAST, np.inf, "a number from 0 on"),
     "std": _number(_LEAST, np.inf, "a number from 0 on"),
+    "budget_range": _number(0, np.inf, "a number above 0"),
     "fill": _number(-np.inf, np.inf, "a number"),
     "baseline": lambda name, value: None if value is None else _to_32_bits(name, value),
     "scores": _to_32_bits,
