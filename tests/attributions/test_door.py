@@ -149,6 +149,9 @@ def test_inside_jit_such_a_map_is_nan():
     np.testing.assert_array_equal(np.isnan(found).all(-1), [True, False, True])
     with pytest.raises(ValueError, match="class 9"):  # known while tracing
         jax.jit(lambda x: run("occlusion", model, x, np.array([9, 0])))(rows())
+    known = {"baseline": jnp.zeros(3), "steps": 1}  # a JAX array that is no part of the program
+    score = jax.jit(lambda x: run("integrated_gradients", model, x, jnp.array([1, 0]), **known))
+    assert np.isfinite(score(rows())).all()
 
 
 @pytest.mark.parametrize(
