@@ -131,7 +131,7 @@ def main() -> None:
         lines.append(f"| {' | '.join(cells)} | {row[names[0]] / rival:.2f} |")
     _OUTPUT.with_suffix(".md").write_text(
         "# KernelSHAP's error at equal queries\n\n    python benchmarks/kernel_shap_error.py\n\n"
-        f"Mean |φ̂ − φ| / mean |φ|, the median over games: a weight for each of N features "
+        "Mean |φ̂ − φ| / mean |φ|, the median over games: a weight for each of N features "
         "and 3N interactions of two to five of them. K coalitions beside none and all. shap's and "
         "shapiq's are as installed by default, and with the option named. The ratio is ours to the "
         "best of them.\n\n" + "\n".join(lines) + "\n"
