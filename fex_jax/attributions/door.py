@@ -34,12 +34,12 @@ def public(function: F) -> F:
       ValueError: names the argument or option that cannot be meant, and what is.
       TypeError: names an option that the function has not.
     """
-    signature = inspect.signature(function)
-    parameters = signature.parameters
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> jax.Array:
         with jax.enable_x64(False):
+            signature = inspect.signature(function)
+            parameters = signature.parameters
             try:
                 given = signature.bind(*args, **kwargs).arguments
             except TypeError as error:
@@ -48,7 +48,7 @@ def public(function: F) -> F:
             model = given.pop("model")
             given = {name: _checked_option(name, value) for name, value in given.items()}
             given["inputs"], batch = _inputs(given["inputs"])
-            given["targets"] = _targets(given["targets"], batch)
+            given["targets"], known = _targets(given["targets"], batch)
             optional = parameters["key"].default is not inspect.Parameter.empty
             if given.get("key") is not None or not optional:
                 given["key"] = _keys(given["key"], batch)
@@ -60,11 +60,12 @@ def public(function: F) -> F:
 
             if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arrays)):
                 classes = _num_classes(model, arrays["inputs"])
-                inside = _in_range(arrays["targets"], classes)
+                _check_range(known, classes)
+                inside = (arrays["targets"] >= 0) & (arrays["targets"] < classes)
                 found = run(arrays)
                 return jnp.where(inside.reshape(-1, *[1] * (found.ndim - 1)), found, jnp.nan)
             program, classes = _program(function, model, static, arrays, run)
-            _in_range(arrays["targets"], classes)
+            _check_range(known, classes)
             found = program(arrays)
             if not jnp.isfinite(found).all():
                 raise ValueError(
@@ -91,7 +92,6 @@ def _program(
     which = (function, tuple(sorted(static.items())), tree, shapes)
     if which not in kept:
         classes = _num_classes(model, arrays["inputs"])
-        _in_range(arrays["targets"], classes)
         # The model's parameters become arguments; as constants they would be copied and folded.
         traced = jax.make_jaxpr(run)(arrays)
         compiled = jax.jit(functools.partial(jax.core.eval_jaxpr, traced.jaxpr))
@@ -143,14 +143,12 @@ def _to_32_bits(name: str, value: Any) -> jax.Array:
         raise ValueError(f"{name} is a random key; it comes after inputs and targets")
     if value.dtype.kind not in "biuf" and value.dtype != jnp.bfloat16:
         raise ValueError(f"{name} has dtype {value.dtype}; expected an array of numbers")
-    array = jnp.asarray(value, jax.dtypes.canonicalize_dtype(value.dtype))
-    if (
-        jnp.issubdtype(array.dtype, jnp.floating)
-        and not isinstance(array, jax.core.Tracer)
-        and not jnp.isfinite(array).all()
-    ):
-        raise ValueError(f"{name}: NaN or infinite numbers, or too large for float32")
-    return array
+    if not isinstance(value, jax.core.Tracer):
+        with np.errstate(over="ignore"):  # NumPy's, for JAX's would join a caller's program
+            finite = np.isfinite(np.asarray(value).astype(np.float32)).all()
+        if not finite:
+            raise ValueError(f"{name}: NaN or infinite numbers, or too large for float32")
+    return jnp.asarray(value, jax.dtypes.canonicalize_dtype(value.dtype))
 
 
 def _inputs(inputs: Inputs) -> tuple[Inputs, int]:
@@ -162,25 +160,22 @@ def _inputs(inputs: Inputs) -> tuple[Inputs, int]:
     return inputs, lengths.pop()
 
 
-def _targets(targets: Any, batch: int) -> jax.Array:
+def _targets(targets: Any, batch: int) -> tuple[jax.Array, np.ndarray | None]:
+    """The classes [B], and their values where these are known."""
     raw = targets if _is_array(targets) else np.asarray(targets)
     if raw.shape != (batch,) or raw.dtype.kind not in "iu":
         raise ValueError(
             f"targets are {raw.dtype}{list(raw.shape)}; expected one class number for each of the "
             f"{batch} inputs, integers [{batch}]"
         )
-    if not isinstance(raw, jax.core.Tracer) and np.any(np.abs(np.asarray(raw)) > 2**31 - 1):
-        raise ValueError(f"class {np.asarray(raw).max()} is out of range")
-    return jnp.asarray(raw, jnp.int32)
+    known = None if isinstance(raw, jax.core.Tracer) else np.asarray(raw)
+    return jnp.asarray(raw, jnp.int32), known
 
 
-def _in_range(targets: jax.Array, classes: int) -> jax.Array:
-    """Whether each target is a class [B]; a ValueError where that can be known."""
-    inside = (targets >= 0) & (targets < classes)
-    if not isinstance(inside, jax.core.Tracer) and not inside.all():
-        wrong = int(targets[jnp.argmin(inside)])
+def _check_range(targets: np.ndarray | None, classes: int) -> None:
+    if targets is not None and not ((targets >= 0) & (targets < classes)).all():
+        wrong = targets[(targets < 0) | (targets >= classes)][0]
         raise ValueError(f"class {wrong} is out of range; expected 0 to {classes - 1}")
-    return inside
 
 
 def _keys(key: Any, batch: int) -> jax.Array:
@@ -237,6 +232,7 @@ _OPTIONS = {
     "kernel_width": _number(0, np.inf, "a number above 0"),
     "ridge": _number(_LEAST, np.inf, "a number from 0 on"),
     "std": _number(_LEAST, np.inf, "a number from 0 on"),
+    "budget_range": _number(0, np.inf, "a number above 0"),
     "fill": _number(-np.inf, np.inf, "a number"),
     "baseline": lambda name, value: None if value is None else _to_32_bits(name, value),
     "scores": _to_32_bits,

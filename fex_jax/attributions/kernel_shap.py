@@ -79,9 +79,9 @@ def constrained_regression(
 def _equations(
     masks: jax.Array, gains: jax.Array, total: jax.Array, valid: jax.Array, weights: jax.Array
 ) -> jax.Array:
-    """[M, N + 1]: with φ = total / n + ψ, Σ ψ = 0: √w (S − |S| / n)·ψ = √w (gains − total |S| / n).
+    """√w (S − |S| / n)·ψ = √w (gains − total |S| / n), [M, N + 1]: φ = total / n + ψ with Σ ψ = 0.
 
-    The shortest ψ fulfils the constraint, for every row does.
+    The shortest ψ fulfils this constraint, for every row does.
     """
     share = (masks & valid).sum(-1) / jnp.maximum(valid.sum(), 1)
     centred = jnp.where(valid, masks - share[:, None], 0)

@@ -87,7 +87,7 @@ def test_old_keys_are_keys():
 
 
 def test_compiles_once():
-    """Breaks if a call outside jit traces again, or a shape or option takes an old program."""
+    """Breaks if a call outside jit traces again, or another shape takes an old program."""
     traced, one = [], perceptron()
 
     def predict(x):
@@ -142,13 +142,16 @@ def test_targets_that_are_no_classes(name, wrong, message):
 
 
 def test_inside_jit_such_a_map_is_nan():
-    """Breaks if a class out of range, whose value none knows while tracing, gets a map."""
+    """Breaks if a class out of range, whose value is not known there, gets another's map."""
     model = perceptron()
     score = jax.jit(lambda x, y: run("occlusion", model, x, y))
     found = score(rows(3), np.array([5, 0, -1]))
     np.testing.assert_array_equal(np.isnan(found).all(-1), [True, False, True])
     with pytest.raises(ValueError, match="class 9"):  # known while tracing
         jax.jit(lambda x: run("occlusion", model, x, np.array([9, 0])))(rows())
+    known = {"baseline": jnp.zeros(3), "steps": 1}  # a JAX array that is no part of the program
+    score = jax.jit(lambda x: run("integrated_gradients", model, x, jnp.array([1, 0]), **known))
+    assert np.isfinite(score(rows())).all()
 
 
 @pytest.mark.parametrize(
