@@ -80,7 +80,9 @@ def test_texts_are_cut_as_the_classifier_sees_them(reviews):
     bind = predictors.from_checkpoint(predictor)
     predict = tasks.make_prediction(bind, predictor.params)
     source = text_data.open_source("eraser", "test", reviews)
-    task = tasks.of_texts(predictor, predict, source, metrics.FEX, 4, too_long="cut")
+    task = tasks.of_texts(
+        predictor, predict, source, metrics.FEX, 4, classes_by="position", too_long="cut"
+    )
     assert task.inputs.ids.shape == (6, 32) and task.size == 6
     assert task.segmentation is None and len(task.pairs) == 0
     for i, document in enumerate(task.documents):
