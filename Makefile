@@ -1,27 +1,34 @@
-# Everything on a fresh machine: `make demo`, `make demo-text` and `make test`.
+# Everything on a fresh machine: `make demo`, `make demo-text` and `make test`; minutes are of two cores.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 # CUDA wheels only where there is an NVIDIA GPU.
 REQUIREMENTS ?= $(if $(shell command -v nvidia-smi 2>/dev/null),requirements.txt,requirements-cpu.txt)
 
-.PHONY: demo demo-text test clean help
+.PHONY: demo demo-text test docs docs-check clean help
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
-demo: $(VENV)/installed  ## train FEX on digit scenes, evaluate it, write a gallery
+demo: $(VENV)/installed  ## train FEX on digit scenes, evaluate it, write a gallery (5 minutes)
 	$(BIN)/python train.py --config=configs/digit_scenes.py --workdir=runs/demo
 	$(BIN)/python eval.py --config=configs/digit_scenes.py --workdir=runs/demo
 
-demo-text: $(VENV)/installed  ## the same on short film reviews, word by word
+demo-text: $(VENV)/installed  ## the same on short film reviews, word by word (5 minutes)
 	$(BIN)/python train.py --config=configs/drawn_reviews.py --workdir=runs/demo_text
 	$(BIN)/python eval.py --config=configs/drawn_reviews.py --workdir=runs/demo_text
 
-test: $(VENV)/installed  ## run the tests
+test: $(VENV)/installed  ## lint, check the documents and run the tests (10 minutes)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python scripts/docs.py --check
 	$(BIN)/python -m pytest -q -n auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
+
+docs: $(VENV)/installed  ## fill the tables of README.md and docs/ from docs/results (seconds)
+	$(BIN)/python scripts/docs.py
+
+docs-check: $(VENV)/installed  ## fail where a document's number is not that of docs/results (seconds)
+	$(BIN)/python scripts/docs.py --check
 
 $(VENV)/installed: requirements.txt requirements-cpu.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

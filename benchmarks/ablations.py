@@ -4,9 +4,9 @@
     python benchmarks/ablations.py default "one pass" "digit_scenes --config.data.augment=True"
 
 Arguments are names of `CHOICES`, or a file of configs/ without its suffix and flags for it; none
-means all of `CHOICES`. Flags of all choices go to `--common`. Writes a table and a picture to
-docs/results under the name `--table`. Interrupted, the same command continues; choices may be
-measured by several commands at once, and collected by one more.
+means all of `CHOICES`. Flags of all choices go to `--common`. Writes results and a picture to
+docs/results under the name `--table`, and makes the documents anew. Interrupted, the same command
+continues; choices may be measured by several commands at once, and collected by one more.
 """
 
 import json
@@ -31,8 +31,8 @@ CHOICES = {
     "one class an answer": "digit_scenes --config.objective.num_targets=1",
     "clipped surrogate": "digit_scenes --config.objective.surrogate=clipped "
     "--config.objective.num_targets=1 --config.objective.entropy_coef=0.6",
-    "FastSHAP": "fastshap_digit_scenes",
-    "FastSHAP, ten classes": "fastshap_digit_scenes --config.objective.num_targets=10",
+    "FastSHAP": "digit_scenes:fastshap",
+    "FastSHAP, ten classes": "digit_scenes:fastshap --config.objective.num_targets=10",
     "one pass": "digit_scenes --config.objective.num_passes=1",
     "six passes": "digit_scenes --config.objective.num_passes=6",
     "α = 0.2": "digit_scenes --config.objective.temperature=0.2",
@@ -97,14 +97,15 @@ def main(arguments: list[str]) -> None:
     if _SEEDS.value == 1:
         spread = "half of the 95 % interval over inputs"
     methods = {name: report.over_seeds(of_seeds) for name, of_seeds in runs.items()}
-    path = ROOT / "docs" / "results" / _TABLE.value
-    path.with_suffix(".md").write_text(
-        f"# {_TABLE.value}\n\n    {shlex.join(command)}\n\nMean ± {spread}. "
-        "A choice differs from the default in what its name says.\n\n"
-        f"{report.markdown({'methods': methods}, facts)}\n"
-        + "\n".join(f"- {name}: `{CHOICES[name]}`" for name in names if name in CHOICES)
-        + f"\n\n![A dot a seed]({_TABLE.value}.png)\n"
-    )
+    results = {
+        "command": shlex.join(command),
+        "note": f"Mean ± {spread}. A choice differs from the default in what its name says.",
+        "facts": facts,
+        "choices": {name: CHOICES[name] for name in names if name in CHOICES},
+        "methods": methods,
+    }
+    path = ROOT / "docs" / "results" / f"{_TABLE.value}.json"
+    path.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")
     panels = {
         heading: {
             name: np.array([metrics[metric]["mean"] for metrics in of_seeds])
@@ -113,8 +114,9 @@ def main(arguments: list[str]) -> None:
         for metric, (heading, _) in report.COLUMNS.items()
         if metric in _DRAWN
     }
-    plotting.dots(path.with_suffix(".png"), panels)
-    print(path.with_suffix(".md").read_text())
+    plotting.dots(path.with_name(f"{_TABLE.value}_seeds.png"), panels)
+    subprocess.run([sys.executable, str(ROOT / "scripts" / "docs.py")], check=True, cwd=ROOT)
+    print(report.markdown(results, facts))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What an explanation costs, in forward passes of the predictor it explains.
+"""The price of an explanation: its time divided by that of a prediction.
 
     python benchmarks/explanation_cost.py --workdir=runs/demo
 
@@ -48,7 +48,7 @@ def main(_: list[str]) -> None:
     for name, value in medians.items():
         print(f"{name}: {1000 * value / _BATCH_SIZE.value:.3f} ms an image")
     ratio = medians["explanation"] / medians["prediction"]
-    print(f"an explanation costs {ratio:.2f} predictions (batch {_BATCH_SIZE.value})")
+    print(f"price, measured: {ratio:.2f} predictions (batch {_BATCH_SIZE.value})")
 
 
 if __name__ == "__main__":

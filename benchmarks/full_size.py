@@ -5,10 +5,12 @@
 The step of ViT-B/16 with 1000 classes is lowered from shapes alone, so no weights, data or
 accelerator are needed. XLA's own analyses give FLOPs and memory for the backend at hand. On CPU
 bfloat16 products are computed in float32, so the memory of an accelerator is lower. With
-`--steps=20` that many are run as well, on random weights and pictures, and timed.
+`--steps=20` that many are run as well, on random weights and pictures, and timed. `--row=NAME`
+keeps the numbers in docs/results/full_size.json, those of steps in full_size_steps.json.
 """
 
 import functools
+import json
 import pathlib
 import statistics
 import sys
@@ -21,14 +23,16 @@ from ml_collections import config_flags
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
-import train  # noqa: E402
 from fex_jax import predictors, pretrained  # noqa: E402
 from fex_jax.models import functional, shapes  # noqa: E402
 from fex_jax.models.policy import functional_policy, make_backbone  # noqa: E402
 from fex_jax.models.vit import ViTClassifier, ViTConfig  # noqa: E402
 from fex_jax.preprocessing import Preprocessing  # noqa: E402
+from fex_jax.training import step as training  # noqa: E402
 
 _STEPS = flags.DEFINE_integer("steps", 0, "Steps to run and time; 0: only compile.")
+_ROW = flags.DEFINE_string("row", None, "Write a row of this name to docs/results.")
+RESULTS = pathlib.Path(__file__).resolve().parent.parent / "docs" / "results"
 VIT_B16 = ViTConfig("vit", 224, 16, 1000, 768, 12, 12, 3072, layer_norm_eps=1e-12)
 
 
@@ -36,6 +40,14 @@ def count_flops(function, *arguments) -> float:
     """Floating-point operations of one call, by XLA's analysis of the unoptimised program."""
     with jax.default_device(jax.local_devices(backend="cpu")[0]):  # a GPU's has no such analysis
         return jax.jit(function).lower(*arguments).cost_analysis()["flops"]
+
+
+def write_row(file: str, row: dict[str, float]) -> None:
+    """Puts `--row` into a file of docs/results, beside the rows that are there."""
+    path = RESULTS / file
+    rows = json.loads(path.read_text())["rows"] if path.is_file() else {}
+    found = {"rows": rows | {_ROW.value: row}}
+    path.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n")
 
 
 def main(_: list[str]) -> None:
@@ -47,16 +59,16 @@ def main(_: list[str]) -> None:
     init, network = functional_policy(
         backbone, 1000, jnp.dtype(config.dtype), config.remat, config.map_head
     )
-    optimizer = train.make_optimizer(config, num_steps=1000)
-    state = jax.eval_shape(train.make_initial_state(config, init, optimizer), weights)
+    optimizer = training.make_optimizer(config, num_steps=1000)
+    state = jax.eval_shape(training.make_initial_state(config, init, optimizer), weights)
     images = jax.ShapeDtypeStruct((config.batch_size, 224, 224, 3), jnp.uint8)
     key = jax.eval_shape(functools.partial(jax.random.key, 0))
 
-    step = train.make_step(config, predictor, network, optimizer)
+    step = training.make_step(config, predictor, network, optimizer)
     image = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
     target = jax.ShapeDtypeStruct((1, config.objective.num_targets), jnp.int32)
 
-    policy = train.learning_policy(config, network)
+    policy = training.learning_policy(config, network)
 
     def loss(params, x, y):  # as costly as the training loss, whose own terms are negligible
         logits, class_logits, values, _ = policy(params)(x, y, config.objective.kl)
@@ -84,10 +96,20 @@ def main(_: list[str]) -> None:
     print(f"parameters, optimiser state and batch: {resident / 2**30:.2f} GiB")
     print(f"temporary memory at the peak: {memory.temp_size_in_bytes / 2**30:.2f} GiB")
     print(f"compiled for {jax.devices()[0].platform} in {time.monotonic() - start:.0f} s")
+    if _ROW.value:
+        cost = {
+            "Queries of f, passes": queries,
+            "Gradients of g": config.objective.num_passes,
+            "GFLOP an image": total / 1e9,
+            "In passes of f": total / f_pass,
+            "Parameters, optimiser and batch, GiB": resident / 2**30,
+            "Temporary memory, GiB": memory.temp_size_in_bytes / 2**30,
+        }
+        write_row("full_size.json", cost)
     if _STEPS.value:
         init_predictor, _ = functional(lambda rngs: ViTClassifier(VIT_B16, rngs=rngs))
         frozen = init_predictor(jax.random.key(1))
-        state = jax.jit(train.make_initial_state(config, init, optimizer))(frozen)
+        state = jax.jit(training.make_initial_state(config, init, optimizer))(frozen)
         pictures = jax.random.randint(jax.random.key(2), images.shape, 0, 256).astype(jnp.uint8)
         seconds = []
         for _ in range(_STEPS.value + 1):
@@ -101,8 +123,12 @@ def main(_: list[str]) -> None:
             f"{jax.devices()[0].device_kind}: {median:.3f} s a step, {rate:.3g} images/s, "
             f"{rate * total / 1e12:.3g} TFLOP/s; median of {_STEPS.value} steps"
         )
+        row = {"Seconds a step": median, "Images / s": rate, "TFLOP/s": rate * total / 1e12}
         if memory := jax.devices()[0].memory_stats():
-            print(f"memory in use at the peak: {memory['peak_bytes_in_use'] / 2**30:.1f} GiB")
+            row["Memory at the peak, GiB"] = memory["peak_bytes_in_use"] / 2**30
+            print(f"memory in use at the peak: {row['Memory at the peak, GiB']:.1f} GiB")
+        if _ROW.value:
+            write_row("full_size_steps.json", row)
 
 
 if __name__ == "__main__":

@@ -4,10 +4,12 @@
 
 Seconds and memory of ViT-B/16 with 1000 classes at 224 px on the device at hand. Neither depends
 on what the weights or the pictures are, so both are random. Each method is compiled, warm and
-timed in turns with a prediction of the same batch; medians over the batches.
+timed in turns with a prediction of the same batch; medians over the batches. `--write` keeps them
+in docs/results/method_cost.json.
 """
 
 import dataclasses
+import json
 import pathlib
 import sys
 
@@ -36,6 +38,8 @@ _METHODS = flags.DEFINE_list(
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Images at a time.")
 _BATCHES = flags.DEFINE_integer("batches", 3, "Timed batches of each method.")
 _LAYERS = flags.DEFINE_integer("layers", VIT_B16.num_layers, "Blocks; fewer for a quick look.")
+_WRITE = flags.DEFINE_bool("write", False, "Write docs/results/method_cost.json.")
+RESULTS = pathlib.Path(__file__).resolve().parent.parent / "docs" / "results" / "method_cost.json"
 
 
 def main(_: list[str]) -> None:
@@ -67,13 +71,17 @@ def main(_: list[str]) -> None:
         accuracy=None, targets=classes, second=classes, reference=classes,
     )  # fmt: skip
     print(f"{jax.devices()[0].device_kind}, batches of {size}, float32")
-    print("| | predictions | seconds / 1000 | GiB a batch |\n|---|---|---|---|")
+    rows = {}
     for name, method in tqdm(methods.items(), unit="method"):
         cost = evaluation.attribute(method, predict, task, size, seed=0).cost
-        tqdm.write(
-            f"| {name} | {cost['predictions']:.3g} | {cost['seconds_per_1000']:.3g} "
-            f"| {cost['peak_bytes'] / 2**30:.2f} |"
-        )
+        rows[name] = {
+            "Price, measured": cost["predictions"],
+            "Seconds / 1000": cost["seconds_per_1000"],
+            "GiB a batch": cost["peak_bytes"] / 2**30,
+        }
+        tqdm.write(f"{name}: {', '.join(f'{k} {v:.3g}' for k, v in rows[name].items())}")
+    if _WRITE.value:
+        RESULTS.write_text(json.dumps({"rows": rows}, indent=2, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

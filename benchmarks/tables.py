@@ -1,14 +1,21 @@
-"""Fills the tables of docs/results: FEX and FastSHAP under several seeds, and every baseline.
+"""Fills docs/results: FEX and FastSHAP under several seeds, and every baseline.
 
     python benchmarks/tables.py --name=digit_scenes --workdir=runs/tables
 
-trains both explainers of `configs/<name>.py` and `configs/fastshap_<name>.py` under each seed and
+trains both explainers of `configs/<name>.py` and its preset `:fastshap` under each seed and
 scores them with `eval.py --methods=all`. Further flags go to train.py and eval.py:
 `--config.data.limit=6400`. Interrupted, the same command continues. Writes
-`docs/results/<name>.md`, `.json` and the plots; what is written by hand above the page's command
-stays.
+`docs/results/<name>.json` and the plots, and makes the documents anew (`scripts/docs.py`).
+
+    python benchmarks/tables.py --name=digit_scenes --merge --methods=kernel_shap,attlrp \\
+        --explainer=models/digits_fex --config.eval.num_images=400
+
+trains nothing: it scores these methods anew about the classifier that `--explainer` explains, on
+the same inputs, puts their rows into the file that is there, and the page says when and how they
+were made. Plots stay as they are.
 """
 
+import datetime
 import json
 import pathlib
 import shlex
@@ -19,39 +26,57 @@ import sys
 from absl import app, flags
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
 
-# Configurations whose FastSHAP twin has another name than fastshap_<name>.
-_TWINS = {"dinov2_caltech101": "fastshap_caltech101"}
-_COMMAND = "    python benchmarks/tables.py"
+from fex_jax import report  # noqa: E402
+
+RESULTS = ROOT / "docs" / "results"
+
 _NAME = flags.DEFINE_string("name", "digit_scenes", "A file of configs/ without its suffix.")
 _WORKDIR = flags.DEFINE_string("workdir", "runs/tables", "Folder of the runs of all seeds.")
 _SEEDS = flags.DEFINE_integer("seeds", 3, "How many: 0, 1, 2, …")
 _METHODS = flags.DEFINE_string("methods", "all", "As in eval.py.")
 _REFINE = flags.DEFINE_integer("refine", 0, "As in eval.py.")
+_MERGE = flags.DEFINE_bool("merge", False, "Only replace the rows of --methods.")
+_EXPLAINER = flags.DEFINE_string(
+    "explainer",
+    None,
+    "With --merge: any explainer of the classifier, a few batches of training do; or seed 0's.",
+)
 
 
 def run(script: str, *arguments: str) -> None:
     subprocess.run([sys.executable, str(ROOT / script), *arguments], check=True, cwd=ROOT)
 
 
-def main(arguments: list[str]) -> None:
-    name, workdir, passed = _NAME.value, pathlib.Path(_WORKDIR.value), arguments[1:]
-    configs = {"fex": name, "fastshap": _TWINS.get(name, f"fastshap_{name}")}
+def train_all(name: str, workdir: pathlib.Path, passed: list[str]) -> list[str]:
+    """Folders of the explainers, FEX's seeds first; those that are trained stay as they are."""
+    own = [a for a in passed if not a.startswith(("--config.eval", "--config.attributions"))]
     folders = []
-    for method, config in configs.items():
+    for method, preset in (("fex", ""), ("fastshap", ":fastshap")):
         for seed in range(_SEEDS.value):
             folders.append(str(workdir / f"{name}_{method}{seed}"))
             run(
                 "train.py",
-                f"--config=configs/{config}.py",
+                f"--config=configs/{name}.py{preset}",
                 f"--workdir={folders[-1]}",
                 f"--config.seed={seed}",
-                *(
-                    a
-                    for a in passed
-                    if not a.startswith(("--config.eval", "--config.attributions"))
-                ),
+                *own,
             )
+    return folders
+
+
+def main(arguments: list[str]) -> None:
+    name, workdir, passed = _NAME.value, pathlib.Path(_WORKDIR.value), arguments[1:]
+    path = RESULTS / f"{name}.json"
+    if _MERGE.value and not path.is_file():
+        sys.exit(f"error: --merge needs {path.relative_to(ROOT)}: make it without --merge first")
+    if _MERGE.value and _METHODS.value == "all":
+        sys.exit("error: --merge needs the rows to replace: --methods=kernel_shap,attlrp")
+    if _MERGE.value:
+        folders = [_EXPLAINER.value or str(workdir / f"{name}_fex0")]
+    else:
+        folders = train_all(name, workdir, passed)
     run(
         "eval.py",
         f"--config=configs/{name}.py",
@@ -61,36 +86,39 @@ def main(arguments: list[str]) -> None:
         f"--refine={_REFINE.value}",
         *passed,
     )
-    found = pathlib.Path(folders[0]) / "eval"
-    output = ROOT / "docs" / "results"
-    output.mkdir(parents=True, exist_ok=True)
-    command = [*_COMMAND.split(), f"--name={name}", f"--seeds={_SEEDS.value}"]
+    found = ROOT / folders[0] / "eval"
+    results = json.loads((found / "results.json").read_text())
+    command = ["python", "benchmarks/tables.py", f"--name={name}"]
+    command += ["--merge"] if _MERGE.value else [f"--seeds={_SEEDS.value}"]
     command += [f"--methods={_METHODS.value}"] if _METHODS.value != "all" else []
     command += [f"--refine={_REFINE.value}"] if _REFINE.value else []
     # Where data and weights lie on one machine means nothing on another.
-    public = [a for a in passed if ".path=" not in a]
-    results = json.loads((found / "results.json").read_text())
-    results["command"] = shlex.join([*command, *public])
-    results["seeds"] = list(range(_SEEDS.value))
-    results["config"]["data"]["path"] = ""
-    (output / f"{name}.json").write_text(json.dumps(results, indent=2) + "\n")
-    text = (found / "results.md").read_text()
-    kinds = [k for k in ("curves", "maps", "top_words") if (found / f"{k}.png").is_file()]
-    images = ", ".join(f"[{kind}]({name}_{kind}.png)" for kind in kinds)
-    spread = "Mean ± half of the 95 % bootstrap interval over inputs"
-    if _SEEDS.value > 1:
-        spread += f"; of trained methods, ± the standard deviation over {_SEEDS.value} seeds"
-    page = output / f"{name}.md"
-    above = page.read_text().partition(_COMMAND)[0] if page.is_file() else f"# {name}\n\n"
-    page.write_text(
-        f"{above}    {results['command']}\n\n{spread}. "
-        "Predictions are timed in turns with the method; seconds are those of one machine, which "
-        "may have been busy.\n\n"
-        f"{text}\nPictures: {images}\n"
-    )
-    for kind in kinds:
-        shutil.copy(found / f"{kind}.png", output / f"{name}_{kind}.png")
-    print(f"wrote {page}")
+    command = shlex.join([*command, *(a for a in passed if ".path=" not in a)])
+    date = datetime.date.today().isoformat()
+    if _MERGE.value:
+        made = {"date": date, "command": command, "versions": results["facts"]["Versions"]}
+        try:
+            published = json.loads(path.read_text())
+            results = report.merge(published, results, _METHODS.value.split(","), made)
+        except ValueError as error:
+            sys.exit(f"error: {error}")
+    else:
+        spread = "Mean ± half of the 95 % bootstrap interval over inputs"
+        if _SEEDS.value > 1:
+            spread += f"; of trained methods, ± the standard deviation over {_SEEDS.value} seeds"
+        results |= {"command": command, "note": f"{spread}.", "seeds": list(range(_SEEDS.value))}
+        results["facts"]["Date"] = date
+        results["config"]["data"]["path"] = ""
+        for kind in ("curves", "maps", "top_words"):
+            if (found / f"{kind}.png").is_file():
+                shutil.copy(found / f"{kind}.png", RESULTS / f"{name}_{kind}.png")
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+    page = RESULTS / f"{name}.md"
+    if not page.is_file():
+        page.write_text(f"# {name}\n\n<!-- results: {name} -->\n<!-- end -->\n")
+    run("scripts/docs.py")
+    print(f"wrote {path} and {page}")
 
 
 if __name__ == "__main__":

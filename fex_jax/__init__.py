@@ -1,6 +1,8 @@
 """fex-jax: fast explanations of black-box classifiers, learned by policy gradients.
 
+explainer = fex_jax.fit("google/vit-base-patch16-224", "folder/of/images")
 explainer = fex_jax.load("runs/mine")
+result = explainer(images, top_k=2)
 table = fex_jax.evaluate(["fex", "rise"], explainer, images)
 """
 
@@ -12,11 +14,13 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
-# Where the public functions are; they are imported when they are first used.
+# Where the public functions are. They are imported when they are used: JAX takes seconds.
 _PUBLIC = {
     "evaluate": "fex_jax.evaluation",
+    "fit": "fex_jax.training.fit",
     "load": "fex_jax.explain",
 }
+_EXTRA = {"evaluate": "train", "fit": "train"}
 
 __all__ = list(_PUBLIC)  # noqa: PLE0605
 
@@ -24,7 +28,14 @@ __all__ = list(_PUBLIC)  # noqa: PLE0605
 def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_PUBLIC[name]), name)
+    try:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+    except ModuleNotFoundError as error:
+        if name not in _EXTRA:
+            raise
+        raise ImportError(
+            f"fex_jax.{name} needs {error.name}: pip install 'fex-jax[{_EXTRA[name]}]'"
+        ) from error
 
 
 def __dir__() -> list[str]:

@@ -1,13 +1,19 @@
-"""Every Orbax call: saving and restoring the state of a training run; and what stops one."""
+"""Every Orbax call: the state of a training run, written, verified and read back.
 
+A checkpoint holds a checksum of each array beside it. What is read is compared with them, so that
+a damaged checkpoint is named and the one before it is used.
+"""
+
+import os
 import pathlib
-import signal
+import shutil
 import sys
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 
 
 def open_manager(directory: str | pathlib.Path, keep: int) -> ocp.CheckpointManager:
@@ -19,68 +25,175 @@ def open_manager(directory: str | pathlib.Path, keep: int) -> ocp.CheckpointMana
 
 
 def save(manager: ocp.CheckpointManager, state: Any) -> None:
-    """Starts writing a `updates.TrainState`; its arrays may be donated once this returns."""
+    """Starts writing a `updates.TrainState`; its arrays may be donated once this returns.
+
+    Raises:
+      FloatingPointError: an array is not finite; nothing is written.
+      OSError: this checkpoint or the one before it could not be written, as on a full disk.
+    """
     step = int(state.step)
     if manager.latest_step() == step:
         return
+    items = {"params": state.params, "opt_state": state.opt_state}
+    finite, sums = jax.device_get(_inspect(items))
+    if not finite:
+        raise FloatingPointError(f"the parameters are not finite at step {step}")
     # On CPU device memory is host memory: a copy keeps the writer apart from the next step.
-    params, opt_state = jax.tree.map(lambda x: x.copy(), (state.params, state.opt_state))
-    manager.save(
-        step,
-        args=ocp.args.Composite(
-            params=ocp.args.StandardSave(params), opt_state=ocp.args.StandardSave(opt_state)
-        ),
-    )
+    args = {
+        name: ocp.args.StandardSave(jax.tree.map(lambda x: x.copy(), item))
+        for name, item in items.items()
+    }
+    sums = {name: [int(value) for value in values] for name, values in sums.items()}
+    try:
+        manager.save(step, args=ocp.args.Composite(checksums=ocp.args.JsonSave(sums), **args))
+    except (OSError, ValueError) as error:
+        raise _unwritten(manager, error) from error
+
+
+def close(manager: ocp.CheckpointManager) -> None:
+    """Waits until the last checkpoint is on disk.
+
+    Raises:
+      OSError: it could not be written.
+    """
+    try:
+        manager.wait_until_finished()
+    except (OSError, ValueError) as error:
+        raise _unwritten(manager, error) from error
+    finally:
+        manager.close()
 
 
 def restore(manager: ocp.CheckpointManager, state: Any) -> Any | None:
-    """The newest checkpoint, or None if there is none.
+    """The newest checkpoint that is whole, or None if there is none at all.
+
+    Damaged newer ones are named and moved to `<directory>.damaged`.
 
     Args:
       state: a `updates.TrainState` of jax.ShapeDtypeStruct with the shardings wanted.
 
     Raises:
-      ValueError: the checkpoint is of another network or optimiser.
+      ValueError: no checkpoint is whole, or they are of another network or optimiser.
     """
-    step = manager.latest_step()
-    if step is None:
+    items = {"params": state.params, "opt_state": state.opt_state}
+    found = _newest_whole(manager, items)
+    if found is None:
         return None
-    args = ocp.args.Composite(
-        params=ocp.args.StandardRestore(state.params),
-        opt_state=ocp.args.StandardRestore(state.opt_state),
-    )
-    try:
-        restored = manager.restore(step, args=args)
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"the checkpoint in {manager.directory} does not fit this config: {error}\n"
-            "Continue with the config it was made with, or choose another --workdir."
-        ) from error
+    step, restored, damaged = found
+    for number, reason in damaged.items():
+        place = pathlib.Path(f"{manager.directory}.damaged") / str(number)
+        _say(f"checkpoint {number} is damaged ({reason}): it is moved to {place}")
+        if jax.process_index() == 0:
+            shutil.rmtree(place, ignore_errors=True)
+            place.parent.mkdir(exist_ok=True)
+            os.replace(manager.directory / str(number), place)
+    if damaged:
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices("damaged checkpoints are moved")
+        manager.reload()
+        _say(f"continuing from checkpoint {step}")
     number = jax.device_put(jnp.asarray(step, state.step.dtype), state.step.sharding)
-    return state._replace(params=restored.params, opt_state=restored.opt_state, step=number)
+    return state._replace(**restored, step=number)
 
 
 def restore_params(directory: str | pathlib.Path, params: Any, step: int | None = None) -> dict:
-    """Parameters only, of `step` or the newest checkpoint; `params` is a tree of shapes."""
+    """Parameters only, of `step` or the newest whole checkpoint; `params` is a tree of shapes.
+
+    Raises:
+      ValueError: there is none, or none that is whole and of this network.
+    """
     with ocp.CheckpointManager(pathlib.Path(directory).absolute()) as manager:
-        step = manager.latest_step() if step is None else step
-        if step is None:
-            raise ValueError(f"{directory} holds no finished checkpoint")
-        args = ocp.args.Composite(params=ocp.args.StandardRestore(params))
-        return manager.restore(step, args=args).params
+        steps = None if step is None else [step]
+        found = _newest_whole(manager, {"params": params}, steps)
+    if found is None:
+        raise ValueError(f"{directory} holds no finished checkpoint")
+    number, restored, damaged = found
+    for other, reason in damaged.items():
+        _say(f"checkpoint {other} is damaged ({reason}): {number} is used")
+    return restored["params"]
 
 
-def catch_signals() -> list[int]:
-    """Filled with every SIGTERM and Ctrl-C from now on: they ask for one last checkpoint."""
-    stopped: list[int] = []
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, _: stopped.append(number))
-    return stopped
+def _newest_whole(
+    manager: ocp.CheckpointManager, items: dict[str, Any], steps: list[int] | None = None
+) -> tuple[int, dict[str, Any], dict[int, str]] | None:
+    """(step, its items, reasons why newer steps are damaged), or None where there are no steps."""
+    steps = sorted(manager.all_steps() if steps is None else steps, reverse=True)
+    damaged: dict[int, str] = {}
+    for step in steps:
+        try:
+            return step, _read(manager, step, items), damaged
+        except Exception as error:  # what Orbax raises at a damaged file is of many kinds
+            damaged[step] = str(error).strip().split("\n")[0][:100] or type(error).__name__
+            _ignore_orphans()
+    if not steps:
+        return None
+    raise ValueError(
+        f"no checkpoint in {manager.directory} can be read ({damaged[steps[0]]} …). If the config "
+        "does not fit them, continue with the one they were made with; if they are damaged, delete "
+        "them to begin anew, or choose another --workdir"
+    )
 
 
-def exit_if_stopped(stopped: list[int], step: int) -> None:
-    """Ends the process as its signal would have, if one came; the last checkpoint is on disk."""
-    if stopped:
-        name = signal.Signals(stopped[0]).name
-        print(f"stopped by {name} at step {step}; the same command continues")
-        sys.exit(128 + stopped[0])
+def _read(manager: ocp.CheckpointManager, step: int, items: dict[str, Any]) -> dict[str, Any]:
+    args = {name: ocp.args.StandardRestore(item) for name, item in items.items()}
+    read = manager.restore(step, args=ocp.args.Composite(checksums=ocp.args.JsonRestore(), **args))
+    restored = {name: read[name] for name in items}
+    finite, sums = jax.device_get(_inspect(restored))
+    expected = read["checksums"]
+    if any([int(value) for value in sums[name]] != expected.get(name) for name in items):
+        raise ValueError("its arrays have other checksums than when they were written")
+    if not finite:
+        raise ValueError("its arrays are not finite")
+    return restored
+
+
+def _ignore_orphans() -> None:
+    """Readers that Orbax leaves behind at a damaged file would report it again, at any time."""
+    before = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        code = getattr(unraisable.object, "cr_code", None)
+        is_reader = code is not None and "orbax" in code.co_filename
+        if not is_reader and str(unraisable.exc_value) != "Event loop is closed":
+            before(unraisable)
+
+    sys.unraisablehook = hook
+
+
+@jax.jit
+def _inspect(items: dict[str, Any]) -> tuple[jax.Array, dict[str, list[jax.Array]]]:
+    """Whether all arrays are finite, and a checksum of each, computed where the arrays live."""
+    leaves = jax.tree.leaves(items)
+    finite = jnp.stack([jnp.isfinite(x).all() for x in leaves]).all()
+    return finite, {
+        name: [_checksum(x) for x in jax.tree.leaves(item)] for name, item in items.items()
+    }
+
+
+def _checksum(array: jax.Array) -> jax.Array:
+    """Sum of mixed words, uint32: whole numbers, so the same on all devices and shardings.
+
+    Each element is mixed with its place by murmur3's finaliser before the sum; so every flipped bit
+    changes it, and other damage goes unseen once in 2³².
+    """
+    bits = jnp.uint32 if array.dtype.itemsize == 4 else f"uint{8 * array.dtype.itemsize}"
+    words = jax.lax.bitcast_convert_type(array, bits).astype(jnp.uint32)
+    place = jnp.zeros(array.shape, jnp.uint32)
+    for axis, size in enumerate(array.shape):
+        place = place * size + jax.lax.broadcasted_iota(jnp.uint32, array.shape, axis)
+    words = words ^ (place * jnp.uint32(0x9E3779B9))
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+        words = (words ^ (words >> shift)) * jnp.uint32(factor)
+    return (words ^ (words >> 16)).sum(dtype=jnp.uint32)
+
+
+def _unwritten(manager: ocp.CheckpointManager, error: Exception) -> OSError:
+    reason = next((line for line in str(error).split("\n") if line.strip()), repr(error))
+    return OSError(
+        f"a checkpoint could not be written to {manager.directory}: {reason[:300]}\nEarlier ones "
+        "are kept: make room there if the disk is full; the same command continues"
+    )
+
+
+def _say(words: str) -> None:
+    print(f"WARNING: {words}", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import reprlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -167,7 +168,10 @@ def file_inside(directory: pathlib.Path, name: Any) -> pathlib.Path:
     Raises:
       ValueError: the name is a path, or leads elsewhere.
     """
-    if not isinstance(name, str) or not name or pathlib.PurePath(name).name != name or "\\" in name:
+    plain = (
+        isinstance(name, str) and name not in ("", ".", "..") and not re.search(r"[/\\\0]", name)
+    )
+    if not plain:
         raise ValueError(
             f"{directory} names the file {reprlib.repr(name)}; expected a plain name inside it"
         )

@@ -16,7 +16,7 @@ import numpy as np
 from flax import traverse_util
 from safetensors.numpy import save_file
 
-from fex_jax import checks, escape, pretrained, tokens
+from fex_jax import checks, pretrained, tokens
 from fex_jax.models import Params, shapes
 from fex_jax.models.bert import BertConfig
 from fex_jax.models.policy import Backbone, MapHead, Policy
@@ -104,7 +104,7 @@ def read(path: str | pathlib.Path) -> Export:
     else:
         expected = {k: x.shape for k, x in traverse_util.flatten_dict(wanted, sep="/").items()}
         if problems := differences(stored, expected):
-            raise _of_another_network(weights, escape.terminal("; ".join(problems)))
+            raise _of_another_network(weights, "; ".join(problems))
         tensors = checks.read_tensors(weights)
         if broken := checks.not_finite_floats(tensors):
             raise ValueError(f"{weights}: {'; '.join(broken[:5])}")

@@ -25,7 +25,7 @@ from fex_jax.updates import Metrics, TrainState, update
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
-    """What is minimised; configs/fastshap_digit_scenes.py spells out every field."""
+    """What is minimised; the preset of `settings` spells out every field."""
 
     targets: Literal["argmax", "sampled", "uniform"] = "sampled"
     num_targets: int = 1  # T, at most K − 1; as published, FEX's default has 10

@@ -1,6 +1,7 @@
 """What a training run reports: JSON lines, TensorBoard scalars and a line for people."""
 
 import json
+import os
 import pathlib
 from collections.abc import Callable
 
@@ -8,24 +9,45 @@ from collections.abc import Callable
 def open_log(workdir: pathlib.Path, start: int) -> Callable[[dict[str, float]], None]:
     """Returns write(metrics), for `<workdir>/metrics.jsonl` and `<workdir>/tensorboard`.
 
-    Metrics must hold "step". Lines of steps after `start`, which will run again, are dropped.
+    Metrics must hold "step". Lines of steps after `start`, which will run again, are dropped, and
+    so is a line that a full disk or a kill has torn; the file has one line a step.
     """
     import tensorflow as tf
 
     path = workdir / "metrics.jsonl"
-    old = path.read_text().splitlines() if path.exists() else []
-    kept = [line for line in old if json.loads(line)["step"] <= start]
-    path.write_text("".join(f"{line}\n" for line in kept))
+    kept = read(path)
+    part = path.with_name(f"{path.name}.part")
+    part.write_text("".join(f"{json.dumps(kept[step])}\n" for step in kept if step <= start))
+    os.replace(part, path)
     file = path.open("a", buffering=1)
     board = tf.summary.create_file_writer(str(workdir / "tensorboard"))
 
     def write(metrics: dict[str, float]) -> None:
-        print(json.dumps(metrics), file=file)
-        with board.as_default(metrics["step"]):
-            for name, value in metrics.items():
-                tf.summary.scalar(name, value)
+        try:
+            print(json.dumps(metrics), file=file)
+            with board.as_default(metrics["step"]):
+                for name, value in metrics.items():
+                    tf.summary.scalar(name, value)
+        except (OSError, tf.errors.OpError) as error:
+            raise OSError(
+                f"{path} or {workdir / 'tensorboard'} cannot be written ({error}): make room there "
+                "if the disk is full; the same command continues"
+            ) from error
 
     return write
+
+
+def read(path: pathlib.Path) -> dict[int, dict[str, float]]:
+    """Step → its metrics, in order; lines that are no JSON objects with a step are said."""
+    lines = path.read_text(errors="replace").splitlines() if path.exists() else []
+    found = {}
+    for number, line in enumerate(lines, 1):
+        try:
+            metrics = json.loads(line)
+            found[int(metrics["step"])] = metrics
+        except (ValueError, KeyError, TypeError):
+            print(f"{path}, line {number}, is torn and dropped: {line[:60]!r}")
+    return dict(sorted(found.items()))
 
 
 def console_line(metrics: dict[str, float]) -> str:

@@ -43,6 +43,7 @@ class Objective:
     budget_range: float = 3.0  # 0: the policy chooses how much to keep; see `shift_budget`
     baseline: Literal["value", "leave_one_out"] = "leave_one_out"
     advantage: Literal["paper", "authors", "normalized"] = "normalized"
+    entropy: Literal["paper", "authors"] = "paper"
     kl: Literal["paper", "authors"] = "authors"
     num_masks: int = 10  # S, the paper's s: queries an input
     num_updates: int = 4  # gradient steps a pass, each on a different part of its inputs
@@ -54,7 +55,9 @@ class Objective:
     kl_coef: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("score", "answers", "surrogate", "targets", "baseline", "advantage", "kl"):
+        for name in (
+            "score", "answers", "surrogate", "targets", "baseline", "advantage", "entropy", "kl"
+        ):  # fmt: skip
             allowed = self.__annotations__[name].__args__
             if getattr(self, name) not in allowed:
                 raise ValueError(
@@ -280,6 +283,8 @@ def kl_to_softmax(class_logits: jax.Array, probabilities: jax.Array, form: str) 
 def loss(output: PolicyOutput, batch: Rollout, objective: Objective) -> tuple[jax.Array, Metrics]:
     """L = L_ppo − λ_en H(q) + λ_v L_v + λ_kl L_kl (Eq. 25) and its parts.
 
+    H(q) is the entropy of all features together in the form "paper", and a feature's mean entropy,
+    over all features of the batch, in the form "authors".
     For the regression, L_ppo is the root of its mean squared residual in units of α / G.
     """
     logits = shift_budget(output.logits[:, :1], batch.budgets, objective, output.valid)
@@ -296,11 +301,15 @@ def loss(output: PolicyOutput, batch: Rollout, objective: Objective) -> tuple[ja
         unit = slope(output.logits, objective, output.valid).mean()
         surrogate = jnp.sqrt(jnp.mean(errors**2) + 1e-12) / unit
     entropy = jnp.mean(bernoulli_entropy(logits))
+    bonus = entropy
+    if objective.entropy == "authors":
+        num_features = jnp.ones_like(logits).sum(-1, where=output.valid)
+        bonus = entropy / num_features.mean()
     value = value_loss(output.values, batch.scores)
     kl = kl_to_softmax(output.class_logits, batch.probabilities, objective.kl)
     total = (
         surrogate
-        - objective.entropy_coef * entropy
+        - objective.entropy_coef * bonus
         + objective.value_coef * value
         + objective.kl_coef * kl
     )

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fex_jax.answers import log_odds
+from fex_jax.attributions.door import public
 from fex_jax.attributions.queries import target_probabilities
 from fex_jax.predictors import Inputs, Model
 
@@ -16,6 +17,7 @@ BUDGET_RANGE = 3.0  # of logits, where training drew none: 5 % to 95 % of the fe
 _RATIOS = np.logspace(-4, 1, 26)  # τ²/σ² tried
 
 
+@public
 def refine_scores(
     model: Model,
     inputs: Inputs,
@@ -34,15 +36,14 @@ def refine_scores(
     is what it is for the whole input. s is the explainer's map: of it only order and relative
     distances are believed. β and γ are fitted, and τ²/σ², how little s is believed, has the largest
     restricted likelihood (REML); w is the posterior mean. Masks are drawn as in training, around s
-    at budgets that cover the range evenly, with the same random numbers for every input: no input
-    depends on its batch.
+    at budgets that cover the range evenly.
 
     Args:
       model: the classifier, of which `predict` and `mask` are used.
       inputs: B of them.
       targets: the explained classes y [B].
       scores: s [B, N].
-      key: of the masks.
+      key: of the masks; see `door.public`.
       num_queries: even, at least `LEAST_QUERIES`; one pair is the whole input and nothing of it.
       logits: s are logits of λ, and so is what is returned: w with their mean and spread.
       budget_range: masks keep σ(±`budget_range`) of the features, as those of training did.
@@ -52,18 +53,21 @@ def refine_scores(
       [B, N], 0 where an input has no such feature.
 
     Raises:
-      ValueError: another number of queries.
+      ValueError: another number of queries, or scores of another shape.
     """
     if num_queries < LEAST_QUERIES or num_queries % 2:
         raise ValueError(
             f"refining takes {num_queries} queries; expected an even number from {LEAST_QUERIES} on"
         )
     valid = model.features(inputs)
+    if scores.shape != valid.shape:
+        raise ValueError(f"scores have shape {scores.shape}; expected {valid.shape}")
     mean, spread = _moments(scores, valid)
     scores = _standardize(scores, valid)
     count = num_queries // 2 - 1
     budgets = budget_range * (2 * (jnp.arange(count) + 0.5) / count - 1)
-    noise = jax.random.uniform(key, (count, 1, scores.shape[-1]))
+    shape = count, scores.shape[-1]
+    noise = jax.vmap(lambda key: jax.random.uniform(key, shape), out_axes=1)(key)  # [M, B, N]
     masks = noise < jax.nn.sigmoid(scores + budgets[:, None, None])
     masks = jnp.concatenate([jnp.ones_like(masks[:1]), masks]) & valid  # [M, B, N]
     both = jnp.concatenate([masks, ~masks & valid])

@@ -1,6 +1,6 @@
 """Tables of results: what `eval.py` prints, writes as Markdown, and shows in the gallery."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -28,16 +28,20 @@ COLUMNS = {
     "sufficiency": ("Sufficiency", False),
 }
 COST = {
-    "predictions": "Predictions",
+    "predictions": "Price, measured",
     "seconds_per_1000": "Seconds / 1000",
     "peak_bytes": "Peak MiB a batch",
 }
+PRICE = (
+    "Price: the time of an explanation divided by the time of one prediction of the classifier, "
+    "both warm, on the same batch, in turns."
+)
 
 
 def insertion_f1(classes: np.ndarray) -> metrics.TokenF1:
     """F1 for each k, [S], of f's classes beside the true ones [n, S, 2]."""
     classes = classes.astype(int)
-    return metrics.insertion_f1(classes[..., 0], classes[:, 0, 1], classes.max() + 1)
+    return metrics.insertion_f1(classes[..., 0], classes[:, 0, 1])
 
 
 # What is counted over all inputs before it is divided: statistics → metrics with their functions.
@@ -58,7 +62,11 @@ _POOLED = {
     },
 }
 
-Interval = dict[str, float]  # mean, low, high; "seeds" where there are several
+# mean, low, high; "seeds" where there are several, or "spread", their standard deviation.
+Interval = dict[str, float]
+
+# What two runs must share for their rows to stand in one table.
+_TASK = "protocol", "num_inputs", "num_pairs", "accuracy"
 
 
 def summarise(values: Mapping[str, np.ndarray]) -> dict[str, Interval]:
@@ -72,6 +80,18 @@ def summarise(values: Mapping[str, np.ndarray]) -> dict[str, Interval]:
         for name in COLUMNS
         if name in intervals
     }
+
+
+def empty_map(runs: Sequence[Mapping[str, np.ndarray]]) -> dict[str, float]:
+    """What a map that says nothing scores on the same images, if `runs` hold segmentations.
+
+    Its pixel accuracy is the share of pixels that show no object: much, where objects are small.
+    """
+    for values in runs:
+        if "segmentation" in values:
+            empty = metrics.of_empty_map(values["segmentation"])
+            return {name: float(f(empty)) for name, f in _POOLED["segmentation"].items()}
+    return {}
 
 
 def by_top(results: Mapping[str, Sequence[tuple]]) -> dict[str, dict[str, np.ndarray]]:
@@ -104,7 +124,9 @@ def over_seeds(runs: Sequence[dict[str, Interval]]) -> dict[str, Interval]:
 
 def cell(interval: Interval) -> str:
     """ "mean ± standard deviation over seeds", or "± half of the interval" of a single run."""
-    if "seeds" in interval:
+    if "spread" in interval:
+        spread = interval["spread"]
+    elif "seeds" in interval:
         spread = float(np.std(interval["seeds"], ddof=1))
     else:
         spread = (interval["high"] - interval["low"]) / 2
@@ -127,64 +149,124 @@ def heading(name: str) -> str:
 
 
 def best(methods: Mapping[str, dict[str, Interval]]) -> dict[str, set[str]]:
-    """Metric → the methods whose mean, as it is printed, is the best."""
+    """Metric → the methods whose mean, as it is printed, is the best; none if most lack it."""
     found = {}
     for name, (_, more) in COLUMNS.items():
         means = {m: round(v[name]["mean"], 3) for m, v in methods.items() if name in v}
-        if means:
+        if means and 2 * len(means) < len(methods):
+            found[name] = set()
+        elif means:
             top = max(means.values()) if more else min(means.values())
             found[name] = {method for method, mean in means.items() if mean == top}
     return found
 
 
-def markdown(results: dict, facts: Mapping[str, str]) -> str:
+def merge(
+    published: Mapping, new: Mapping, methods: Sequence[str], made: Mapping[str, str]
+) -> dict:
+    """Published results.json with the rows of `methods` replaced, and how these were made.
+
+    Raises:
+      ValueError: the two were not measured on the same task, or a row is missing.
+    """
+    for field in _TASK:
+        if published[field] != new[field]:
+            raise ValueError(
+                f"{field} is {new[field]} here and {published[field]} in the published results: "
+                "rows of one table need the same classifier, data and protocol"
+            )
+    if missing := [name for name in methods if name not in new["methods"]]:
+        raise ValueError(f"no row {missing[0]!r} was made; --methods names what to replace")
+    merged = dict(published)
+    for part in ("methods", "efficiency"):
+        rows = {name: new[part][name] for name in methods if name in new[part]}
+        merged[part] = published.get(part, {}) | rows
+    merged["made"] = published.get("made", {}) | dict.fromkeys(methods, made)
+    merged["empty_map"] = new.get("empty_map") or published.get("empty_map", {})
+    return merged
+
+
+def markdown(results: Mapping, facts: Mapping[str, str]) -> str:
     """results.json for people: facts, quality with the best in bold, efficiency."""
-    methods = results["methods"]
-    winners = best(methods)
     lines = [f"- {name}: {text}" for name, text in facts.items()]
-    lines += [""] + _table(
-        "Method",
-        [heading(name) for name in winners],
-        {
-            method: [
-                ("**{}**" if method in winners[name] else "{}").format(cell(values[name]))
-                if name in values
-                else "–"
-                for name in winners
-            ]
-            for method, values in methods.items()
-        },
-    )
+    lines += ["", *table(results)]
     if results.get("efficiency"):
-        lines += [
-            "",
-            "Cost of explaining, warm, beside the predictor's own forward pass on the same inputs "
-            "in the same run:",
-            "",
-            *_table(
-                "Method",
-                list(COST.values()),
-                {method: cost_cells(cost) for method, cost in results["efficiency"].items()},
-            ),
-        ]
+        lines += ["", PRICE, ""]
+        lines += rows_table(
+            "Method",
+            list(COST.values()),
+            {method: cost_cells(cost) for method, cost in results["efficiency"].items()},
+        )
     return "\n".join(lines) + "\n"
 
 
+def table(
+    results: Mapping,
+    methods: Sequence[str] = (),
+    columns: Sequence[str] = (),
+    names: Callable[[str], str] = str,
+) -> list[str]:
+    """Lines of a Markdown table of results.json, the best of each column in bold.
+
+    Args:
+      results: its "methods", "efficiency" and, where images have masks, "empty_map".
+      methods: the rows, in this order, "empty_map" among them or not; all if empty.
+      columns: keys of `COLUMNS`, or "price"; all metrics there are if empty.
+      names: a method's name for people.
+
+    Raises:
+      ValueError: a row or a column that `results` do not hold.
+    """
+    intervals, empty = results["methods"], results.get("empty_map", {})
+    prices = {name: cost_cells(c)[0] for name, c in results.get("efficiency", {}).items()}
+    methods = methods or [*intervals, *(["empty_map"] if empty else [])]
+    known = [*intervals, "empty_map"]
+    if unknown := [name for name in methods if name not in known]:
+        raise ValueError(f"no row {unknown[0]!r}; there are {', '.join(known)}")
+    methods = [name for name in methods if name in intervals or empty]
+    shown = {name: intervals[name] for name in methods if name in intervals}
+    there = ["price", *(n for n in COLUMNS if any(n in m for m in intervals.values()))]
+    columns = columns or there[1:]
+    if unknown := [name for name in columns if name not in there]:
+        raise ValueError(f"no column {unknown[0]!r}; there are {', '.join(there)}")
+    winners = best(shown)
+
+    def content(method: str, column: str) -> str:
+        if column == "price":
+            return prices.get(method, "–")
+        if method == "empty_map":
+            return f"{empty[column]:.3f}" if column in empty else "–"
+        if column not in shown[method]:
+            return "–"
+        return ("**{}**" if method in winners[column] else "{}").format(cell(shown[method][column]))
+
+    return rows_table(
+        "Method",
+        ["Price" if name == "price" else heading(name) for name in columns],
+        {
+            "an empty map" if method == "empty_map" else names(method): [
+                content(method, column) for column in columns
+            ]
+            for method in methods
+        },
+    )
+
+
 def console(methods: Mapping[str, dict[str, Interval]], costs: Mapping[str, dict]) -> str:
-    """The quality table for a terminal, with the price of an explanation in predictions."""
+    """The quality table for a terminal, with the price of an explanation."""
     rows = quality(methods)
     headings = list(dict.fromkeys(name for row in rows.values() for name in row))
-    table = [["method", *headings, "cost"]]
+    lines = [["method", *headings, "price"]]
     for name, row in rows.items():
-        cost = cost_cells(costs[name])[0] if name in costs else "–"
-        table.append([name, *(row.get(h, "–") for h in headings), cost])
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        price = cost_cells(costs[name])[0] if name in costs else "–"
+        lines.append([name, *(row.get(h, "–") for h in headings), price])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(
             cell.ljust(width) if i == 0 else cell.rjust(width)
             for i, (cell, width) in enumerate(zip(line, widths, strict=True))
         )
-        for line in table
+        for line in lines
     )
 
 
@@ -199,7 +281,8 @@ def cost_cells(cost: Mapping[str, float]) -> list[str]:
     ]
 
 
-def _table(first: str, headings: Sequence[str], rows: Mapping[str, Sequence[str]]) -> list[str]:
+def rows_table(first: str, headings: Sequence[str], rows: Mapping[str, Sequence[str]]) -> list[str]:
+    """Lines of a Markdown table: a name and its cells a row."""
     return [
         f"| {first} | {' | '.join(headings)} |",
         "|---|" + "---|" * len(headings),

@@ -53,9 +53,15 @@ def class_numbers(
     return np.array([_class_number(target, labels) for target in listed], np.int32)
 
 
+def named(name: str, labels: Sequence[str]) -> list[int]:
+    """Numbers of the classes with exactly this name, or else with one that folds to the same."""
+    exact = [i for i, label in enumerate(labels) if label == name]
+    return exact or [i for i, label in enumerate(labels) if fold(label) == fold(name)]
+
+
 def _class_number(target: Any, labels: tuple[str, ...]) -> int:
     if isinstance(target, str):
-        found = _named(target, labels)
+        found = named(target, labels)
         if not found:
             shown = escape.terminal(", ".join(labels[:10]))
             shown += f", … ({len(labels)} in all)" if len(labels) > 10 else ""
@@ -126,9 +132,3 @@ def _places(names: Sequence[str], key: Callable[[str], str]) -> dict[str, list[i
     for number, name in enumerate(names):
         places.setdefault(key(name), []).append(number)
     return places
-
-
-def _named(name: str, labels: Sequence[str]) -> list[int]:
-    """Numbers of the classes with exactly this name, or else with one that folds to the same."""
-    exact = [i for i, label in enumerate(labels) if label == name]
-    return exact or [i for i, label in enumerate(labels) if fold(label) == fold(name)]

@@ -15,7 +15,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from fex_jax import data, reviews, tokens
+from fex_jax import data, reviews, targets, tokens
+from fex_jax.data.folders import class_files
 from fex_jax.models.bert import TokenBatch
 
 Batch = dict[str, Any]  # "inputs" TokenBatch, "label" [B], "index" [B] place in the source
@@ -132,7 +133,8 @@ def texts_source(
     if split not in ("train", "test", "all"):
         raise ValueError(f"split {split!r} is unknown; texts have train, test and all")
     if root.is_dir():
-        rows = [(str(file), _read(file), file.parent.name) for file in sorted(root.glob("*/*.txt"))]
+        classes = class_files(root, {".txt"})
+        rows = [(str(file), _read(file), name) for name in classes for file in classes[name]]
     elif root.suffix in (".csv", ".tsv"):
         rows = _read_table(root, "text")
     elif root.suffix == ".jsonl":
@@ -383,8 +385,14 @@ def _unzip(
     for place, text, label in rows:
         if not text.strip():
             raise ValueError(f"{place} has no text")
-        if label in names:
-            labels.append(list(names).index(label))
+        found = targets.named(label, names)
+        if len(found) == 1:
+            labels += found
+        elif found:
+            raise ValueError(
+                f"{place} has the label {label!r}, which several classes have: give the number, "
+                f"one of {', '.join(map(str, found))}"
+            )
         elif label.isdecimal() and int(label) < len(names):
             labels.append(int(label))
         else:

@@ -23,9 +23,9 @@ from ml_collections import config_flags
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from fex_jax import masking, pretrained, text_data, tokens  # noqa: E402
-from fex_jax.fit import fit  # noqa: E402
 from fex_jax.models import functional  # noqa: E402
 from fex_jax.models.bert import BertClassifier, BertConfig, TokenBatch  # noqa: E402
+from fex_jax.training import classifier, identity  # noqa: E402
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "An experiment of configs/.")
 _OUTPUT = flags.DEFINE_string("output", None, "Directory to write; default config.predictor.path.")
@@ -131,7 +131,9 @@ def train_classifier() -> None:
             train, tokenizer, length, _BATCH_SIZE.value, seed=config.seed, start=start, **features
         )
 
-    fit(
+    settings = {f.name: f.value for f in flags.FLAGS.get_key_flags_for_module(sys.argv[0])}
+    settings |= {"config": config.to_dict(), "data": identity.of_data(train, checkpoint)}
+    classifier.fit(
         pathlib.Path(output),
         checkpoint.params,
         optimizer,
@@ -139,7 +141,8 @@ def train_classifier() -> None:
         batches,
         steps,
         seed=config.seed,
-        settings={f.name: f.value for f in flags.FLAGS.get_key_flags_for_module(sys.argv[0])},
+        settings=settings,
+        batch_size=_BATCH_SIZE.value,
         checkpoint_every=config.checkpoint.every,
         report_every=500,
         accuracy=accuracy,
@@ -151,8 +154,10 @@ def main(_: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)  # Orbax reports every file
     try:
         train_classifier()
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, FloatingPointError) as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 if __name__ == "__main__":

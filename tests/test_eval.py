@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 import eval as script
-import train
 from configs import common
 from fex_jax import explain, pretrained
 from fex_jax.evaluation import fingerprint
 from fex_jax.export import save_description, save_weights
 from fex_jax.models.policy import functional_policy
+from fex_jax.training.explainer import train
 from tests import tiny_text
 from tests.conftest import random_params
 
@@ -26,17 +26,17 @@ ROOT = pathlib.Path(__file__).parent.parent
 def test_texts_from_training_to_the_gallery(reviews, tmp_path):
     """Breaks if texts cannot be trained on, scored by all kinds of methods, drawn or shown."""
     pretrained.save(tmp_path / "predictor", tiny_text.checkpoint())
-    config = common.get_config()
+    config, fastshap = common.get_config(), common.get_config("fastshap")
     changes = {
         "data.name": "eraser", "data.path": reviews, "data.train_split": "test", "batch_size": 4,
         "predictor.path": str(tmp_path / "predictor"), "policy": "bert", "text.too_long": "cut",
-        "eval.batch_size": 4, "attributions.lime.num_queries": 4,
-        "eval.match_classes": "position",
+        "eval.batch_size": 4, "eval.match_classes": "position", "attributions.lime.num_queries": 4,
     }  # fmt: skip
-    config.update_from_flattened_dict(changes)
+    for each in (config, fastshap):
+        each.update_from_flattened_dict(changes)
     runs = tmp_path / "fex", tmp_path / "fastshap"
-    train.train(config, runs[0])
-    train.train(common.fastshap(config.copy_and_resolve_references()), runs[1])
+    train(config, runs[0])
+    train(fastshap, runs[1])
     np.save(tmp_path / "mine.npy", np.random.default_rng(0).normal(size=(6, 32)))
     command = [
         sys.executable, str(ROOT / "eval.py"), f"--config={ROOT}/configs/common.py",

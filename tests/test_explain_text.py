@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import train
-from configs import bert_movies, common
+from configs import bert_movies
 from fex_jax import explain, predictors, pretrained, tokens
 from fex_jax.models.policy import functional_policy
+from fex_jax.training.explainer import train
 from tests import tiny_text
 from tests.conftest import random_params
 
@@ -139,7 +139,7 @@ def train_on_texts(config, tmp_path):
             "batch_size": 8, "epochs": 1.0, "log_every": 1,
         }
     )  # fmt: skip
-    train.train(config, tmp_path / "run")
+    train(config, tmp_path / "run")
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     log = [json.loads(line) for line in lines]
     assert [line["step"] for line in log] == [1, 2, 3]
@@ -156,7 +156,7 @@ def test_training_on_texts_ends_in_an_explainer(tmp_path):
 
 def test_fastshap_explains_texts(tmp_path):
     """Breaks if φ of a text does not add up to f(x) − f(∅), in the way that training removed."""
-    config = common.fastshap(bert_movies.get_config())
+    config = bert_movies.get_config("fastshap")
     config.text.removal = "delete"
     explainer, log = train_on_texts(config, tmp_path)
     assert np.isfinite(log[-1]["loss"])

@@ -10,10 +10,10 @@ import optax
 import pytest
 
 from fex_jax import fastshap
-from fex_jax.attributions.kernel_shap import all_coalitions, normalize
+from fex_jax.attributions.kernel_shap import normalize
 from fex_jax.updates import TrainState
 from tests.attributions.conftest import game, padded  # noqa: F401
-from tests.attributions.test_kernel_shap import shapley
+from tests.attributions.test_kernel_shap import all_coalitions, shapley
 
 
 def test_normalized_attributions_add_up():

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import fex_jax
-from fex_jax import escape, explain, export, pretrained
+from fex_jax import escape, explain, export
 from fex_jax.models.policy import functional_policy
 from tests import tiny_text
 from tests.conftest import random_params
@@ -218,16 +218,16 @@ def test_targets(explainer, value, form):
     found = outcome(lambda: explainer(pixels, targets, batch_size=1))
     check(found, 1)
     if found is not None and targets is not None:
-        assert isinstance(np.asarray(value).item(), int) and found.targets[0] == value
-        assert not isinstance(value, bool | np.bool_)
+        (meant,) = np.asarray(value).ravel().tolist()
+        number = explainer.predictor.labels.index(meant) if isinstance(meant, str) else meant
+        assert type(number) is int and number == found.targets[0]
 
 
 OPTIONS = {
     "refine": {0, 8},
-    "batch_size": {1, 2},
+    "batch_size": {1},
     "top_k": {None, 1},
     "resolution": {"patch"},
-    "progress": set(),
 }
 
 
@@ -237,11 +237,12 @@ OPTIONS = {
 )
 def test_options(explainer, name, value):
     """Breaks if 8.0, "8" or True passes for a number, or a wrong option ends in JAX."""
-    if name in ("refine", "batch_size", "top_k") and type(value) is int and 2 < value < 65_000:
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if name != "resolution" and whole and 1 < value < 65_000 and (name, value) != ("refine", 8):
         return  # right, and each a program of its own
     options = {"batch_size": 1} | {name: value}
     found = outcome(lambda: explainer(np.zeros((64, 64, 3), np.uint8), **options))
-    if found is not None and name != "progress":
+    if found is not None:
         assert value in OPTIONS[name] and not isinstance(value, bool | float)
 
 
@@ -350,12 +351,10 @@ def opened(exports: dict, tmp: pathlib.Path, kind: str, name: str, content: byte
         assert found.method in ("fex", "fastshap") and type(found.contrastive) is bool
         assert found.budget is None or np.isfinite(found.budget)
         assert found.grid if kind == "images" else found.unit
-        own = pretrained.load(str(exports[kind] / "predictor")).config
-        assert found.backbone == found.predictor.config
-        assert found.backbone.num_layers == own.num_layers
+        assert found.backbone == found.predictor.config and found.backbone.num_layers == 2
 
 
-@fuzz(100)
+@fuzz(40)
 @given(
     st.sampled_from(FILES),
     SEEDS,
@@ -368,7 +367,7 @@ def test_fields_of_files(exports, tmp_path_factory, file, place, value, how):
     opened(exports, tmp_path_factory.getbasetemp(), *file, content)
 
 
-@fuzz(100)
+@fuzz(40)
 @given(
     st.sampled_from(BINARY),
     st.lists(st.tuples(st.integers(0, 30) | st.integers(0, 3000), st.integers(0, 255)), max_size=3),

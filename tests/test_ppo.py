@@ -230,11 +230,15 @@ def test_gradients_of_value_loss_and_entropy():
     )
 
 
-def test_total_loss_is_eq_25():
-    """Breaks if a term is left out or has the wrong sign or coefficient."""
+@pytest.mark.parametrize(("form", "features"), [("paper", 1), ("authors", 3)])
+def test_total_loss_is_eq_25(form, features):
+    """Breaks if a term is left out or has the wrong sign or coefficient.
+
+    The entropy is that of all three features together, or the mean of one of them.
+    """
     objective = ppo.Objective(
-        budget_range=0.0, surrogate="clipped", entropy_coef=0.3, value_coef=0.7, kl_coef=0.9,
-        num_masks=4, num_targets=1,
+        budget_range=0.0, surrogate="clipped", entropy=form, entropy_coef=0.3, value_coef=0.7,
+        kl_coef=0.9, num_masks=4, num_targets=1,
     )  # fmt: skip
     key = jax.random.key(1)
     masks = jax.random.bernoulli(key, 0.5, (2, 4, 3))
@@ -256,7 +260,7 @@ def test_total_loss_is_eq_25():
             batch.advantages,
             0.2,
         )
-        - 0.3 * ppo.bernoulli_entropy(LOGITS).mean()
+        - 0.3 * ppo.bernoulli_entropy(LOGITS).mean() / features
         + 0.7 * ppo.value_loss(output.values, batch.scores)
         + 0.9 * ppo.kl_to_softmax(output.class_logits, batch.probabilities, "authors")
     )

@@ -16,9 +16,9 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from safetensors.numpy import load_file
 
-import train
-from configs import common, vit_imagenet
+from configs import vit_imagenet
 from fex_jax import explain, pretrained
+from fex_jax.training.explainer import load_queried, train
 from tests.conftest import random_checkpoint
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -148,7 +148,7 @@ def test_killed_runs_end_with_the_parameters_of_an_uninterrupted_one(
         other = config.copy_and_resolve_references()
         other[setting] = value
         with pytest.raises(ValueError, match=f"other settings of {setting}"):
-            train.train(other, broken)
+            train(other, broken)
 
     # The finished run is evaluated, and training it again changes nothing.
     evaluation = [*command("eval.py", broken), "--methods=random,rise", "--write_inputs"]
@@ -172,7 +172,7 @@ def test_killed_runs_end_with_the_parameters_of_an_uninterrupted_one(
     assert finished.stat().st_mtime_ns == written
     assert list(again["methods"]) == ["fex", "random", "rise", "mine"]
     assert again["methods"]["rise"] == results["methods"]["rise"]
-    train.train(config, broken)
+    train(config, broken)
     c = load_file(broken / "export" / "explainer.safetensors")
     np.testing.assert_array_equal(c[name], a[name])
 
@@ -215,19 +215,19 @@ def test_wrong_settings_say_what_was_wanted(
         {"data.path": str(imagenet), "predictor.path": predictor_directory} | {setting: value}
     )
     with pytest.raises((ValueError, FileNotFoundError), match=message):
-        train.train(config, tmp_path)
+        train(config, tmp_path)
 
 
 def test_fastshap_goes_the_same_way(predictor_directory, imagenet, tmp_path):
     """Breaks if FastSHAP cannot be trained, exported and opened, here with a U-Net."""
-    config = common.fastshap(vit_imagenet.get_config())
+    config = vit_imagenet.get_config("fastshap")
     config.update_from_flattened_dict(
         {
             "data.path": str(imagenet), "data.limit": 16, "batch_size": 8, "policy": "unet",
             "predictor.path": predictor_directory, "dtype": "float32",
         }
     )  # fmt: skip
-    train.train(config, tmp_path)
+    train(config, tmp_path)
     explainer = explain.load(tmp_path)
     assert (explainer.method, explainer.budget, explainer.contrastive) == ("fastshap", None, False)
     log = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
@@ -244,7 +244,7 @@ def test_a_frozen_backbone_stays_the_predictors(predictor_directory, imagenet, t
             "predictor.path": predictor_directory, "optimizer.backbone_scale": 0.0,
         }
     )  # fmt: skip
-    train.train(config, tmp_path)
+    train(config, tmp_path)
     explainer = explain.load(tmp_path)
     assert (explainer.budget, explainer.contrastive) == (-3, True)
     assert explainer.map_head == "wide"
@@ -263,12 +263,12 @@ def test_a_surrogate_must_speak_of_the_same_classes(predictor_directory, tmp_pat
     config = vit_imagenet.get_config()
     config.predictor.path = predictor_directory
     own = pretrained.load(predictor_directory)
-    assert train.load_queried(config, own) is own
+    assert load_queried(config, own) is own
     pretrained.save(tmp_path / "same", own)
     config.predictor.surrogate = str(tmp_path / "same")
-    assert train.load_queried(config, own).labels == own.labels
+    assert load_queried(config, own).labels == own.labels
     other = dataclasses.replace(own, labels=tuple(f"other {i}" for i in range(10)))
     pretrained.save(tmp_path / "other", other)
     config.predictor.surrogate = str(tmp_path / "other")
     with pytest.raises(ValueError, match="has other labels than the predictor"):
-        train.load_queried(config, own)
+        load_queried(config, own)

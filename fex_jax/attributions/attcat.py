@@ -3,10 +3,12 @@
 import jax
 import jax.numpy as jnp
 
+from fex_jax.attributions.door import public
 from fex_jax.attributions.gradients import require, tapped_gradients
 from fex_jax.predictors import Inputs, Model
 
 
+@public
 def attcat(model: Model, inputs: Inputs, targets: jax.Array, key: jax.Array) -> jax.Array:
     """Σ_l mean_heads(A^l)_{CLS,i} Σ_d h^l_id ∂y/∂h^l_id, h^l block l's input (Qiang et al., 2022).
 

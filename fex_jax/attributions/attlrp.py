@@ -3,11 +3,14 @@
 Shapes: B inputs, N features, T tokens, D hidden size, K classes.
 """
 
+import dataclasses
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 
+from fex_jax.attributions.door import public
 from fex_jax.attributions.gradients import require, tapped_gradients
 from fex_jax.models import bert, vit
 from fex_jax.predictors import Inputs, Model
@@ -15,15 +18,21 @@ from fex_jax.predictors import Inputs, Model
 Network = vit.ViTClassifier | bert.BertClassifier
 
 
-# Divisions by sums near zero magnify rounding, as that of the TF32 that GPUs multiply in.
-@jax.default_matmul_precision("highest")
+@public
 def attlrp(model: Model, inputs: Inputs, targets: jax.Array, key: jax.Array) -> jax.Array:
     """CLS row of Ā_L ⋯ Ā_1, Ā = I + mean_heads((∇A ⊙ R_A)₊) (Chefer, Gur & Wolf, 2021).
 
     R_A is the relevance of a block's attention A, propagated from the target's logit down to the
     first block: by the z⁺ rule (α = 1) through linear layers, in halves to the two factors of a
     product, in shares to the two terms of a residual sum, unchanged through softmax, LayerNorm,
-    LayerScale and activations. Its divisions by sums near zero need a model that runs in float32.
+    LayerScale and activations.
+
+    The product is over all blocks. The authors' scripts for segmentation leave out the first one,
+    with `start_layer=1`; their function's default is 0, as here.
+
+    Everything is computed in float64, whatever the model's type and `jax_enable_x64` are: shares
+    of sums that cross zero magnify rounding from block to block, in float32 to the size of the
+    map at 12 blocks.
 
     Args:
       model: of a `ViTClassifier` without SwiGLU or of a `BertClassifier`, or a ValueError says
@@ -36,25 +45,49 @@ def attlrp(model: Model, inputs: Inputs, targets: jax.Array, key: jax.Array) -> 
       [B, N].
     """
     require(model, "AttLRP", "network", "tokens")
-    network = model.network
-    if not isinstance(network, Network):
+    if not isinstance(model.network, Network):
         raise ValueError(
             "AttLRP has rules for ViTClassifier and BertClassifier only, not "
-            f"{type(network).__name__}"
+            f"{type(model.network).__name__}"
         )
-    if isinstance(network, vit.ViTClassifier) and network.config.swiglu:
+    if isinstance(model.network, vit.ViTClassifier) and model.network.config.swiglu:
         raise ValueError("AttLRP has no rule for the products in SwiGLU; choose another method")
+    with jax.enable_x64(True):
+        precise = dataclasses.replace(model, network=_in_float64(model.network))
+        row = _cls_row(precise, jax.tree.map(_double, inputs), targets)
+        row = jnp.float32(row)
+    return model.tokens(row, inputs)
+
+
+def _cls_row(model: Model, inputs: Inputs, targets: jax.Array) -> jax.Array:
+    """What CLS reads of each token, [B, T]."""
+    network = model.network
     names = "hidden", "attention", "output"
     values, gradients = tapped_gradients(model, inputs, targets, *names)
     (tokens,) = values["output"]
     relevance = _head(network, tokens, targets)
-    row = jax.nn.one_hot(jnp.zeros_like(targets), tokens.shape[1])  # CLS, [B, T]
+    row = jax.nn.one_hot(jnp.zeros_like(targets), tokens.shape[1])
     seen = network.backbone.blocks, values["hidden"], values["attention"], gradients["attention"]
     for block, hidden, weights, gradient in reversed(list(zip(*seen, strict=True))):
         relevance, of_weights = _block(block, hidden, weights, relevance)
         attention = jax.nn.relu(gradient * of_weights).mean(1)  # [B, T, T]
         row += (row[:, None] @ attention)[:, 0]
-    return model.tokens(row, inputs)
+    return row
+
+
+def _double(x: jax.Array) -> jax.Array:
+    """In float64, or as it is where it holds no floats."""
+    return jnp.float64(x) if jnp.issubdtype(x.dtype, jnp.floating) else x
+
+
+def _in_float64(network: Network) -> Network:
+    """A network of the same function whose parameters and layers are float64."""
+    graphdef, state = nnx.split(network)
+    precise = nnx.merge(graphdef, jax.tree.map(_double, state))
+    for _, module in nnx.iter_modules(precise):
+        if hasattr(module, "dtype"):
+            module.dtype = jnp.float64
+    return precise
 
 
 # --- Layers: activations and the relevance of outputs → the relevance of inputs ------------------
@@ -141,7 +174,7 @@ def _linear(
     def positive(*parts: jax.Array) -> jax.Array:
         return sum(apply(sign(kernel, 0), part) for sign, part in zip(signs, parts, strict=True))
 
-    parts = [sign(jnp.float32(x), 0) for sign in signs]
+    parts = [sign(x, 0) for sign in signs]
     z, pullback = jax.vjp(positive, *parts)
     shares = pullback(_ratio(relevance, z))
     return sum(part * share for part, share in zip(parts, shares, strict=True))
@@ -149,7 +182,6 @@ def _linear(
 
 def _product(u: jax.Array, v: jax.Array, relevance: jax.Array) -> tuple[jax.Array, jax.Array]:
     """R_u = ½ u ⊙ ∂(u v)/∂u R / (u v), and so for v: each would take all of R alone."""
-    u, v = jnp.float32(u), jnp.float32(v)
     z, pullback = jax.vjp(jnp.matmul, u, v)
     share_u, share_v = pullback(_ratio(relevance, z))
     return u * share_u / 2, v * share_v / 2
@@ -160,7 +192,6 @@ def _sum(u: jax.Array, v: jax.Array, relevance: jax.Array) -> tuple[jax.Array, j
 
     Without this, u ≈ −v makes both large, with opposite signs.
     """
-    u, v = jnp.float32(u), jnp.float32(v)
     share = _ratio(relevance, u + v)
     parts = u * share, v * share
 

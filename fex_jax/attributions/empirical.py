@@ -3,11 +3,13 @@
 import jax
 import jax.numpy as jnp
 
+from fex_jax.attributions.door import public
 from fex_jax.predictors import Inputs, Model
 
 _MOST_FEATURES = 16
 
 
+@public
 def empirical(
     model: Model, inputs: Inputs, targets: jax.Array, key: jax.Array | None = None
 ) -> jax.Array:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import jax
 from jax.typing import ArrayLike
 
+from fex_jax.attributions.door import public
 from fex_jax.attributions.gradients import Output, baselines, path_gradients, require
 from fex_jax.predictors import Inputs, Model
 
@@ -12,6 +13,7 @@ from fex_jax.predictors import Inputs, Model
 Draw = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 
 
+@public
 def grad_shap(
     model: Model,
     inputs: Inputs,
@@ -32,7 +34,7 @@ def grad_shap(
       model: with `embed`, `logits` and `pool`, or a ValueError says what it lacks.
       inputs: B of them.
       targets: the explained classes y [B].
-      key: for α and ε.
+      key: for α and ε; see `door.public`.
       samples: whose mean stands for the expectation.
       std: the standard deviation of ε.
       baseline: x′, of a shape that broadcasts to the embedded inputs'; the input without any of
@@ -46,7 +48,7 @@ def grad_shap(
 
     def draw(sample: jax.Array, index: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         # A key for each, so that the draws do not depend on the chunk.
-        mine = jax.random.fold_in(jax.random.fold_in(key, sample), index)
+        mine = jax.random.fold_in(key[index], sample)
         for_alpha, for_noise = jax.random.split(mine)
         noise = std * jax.random.normal(for_noise, x.shape, x.dtype)
         return jax.random.uniform(for_alpha, dtype=x.dtype), noise
@@ -69,8 +71,6 @@ def grad_shap_of(
 ) -> jax.Array:
     """`grad_shap` [B, N] with the caller's draws: (sample, index, x) → (α, ε)."""
     require(model, "GradSHAP", "embed", "logits", "pool")
-    if samples < 1:
-        raise ValueError(f"samples must be at least 1, got {samples}")
     starts = baselines(model, inputs, baseline)
 
     def path(sample: jax.Array, index: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from fex_jax.attributions.door import public
 from fex_jax.attributions.gradients import require, tapped_gradients
 from fex_jax.predictors import Inputs, Model
 
@@ -33,6 +34,7 @@ def gradcam(
     return _weighted(features, jax.grad(explained)(features))
 
 
+@public
 def gradcam_attention(
     model: Model, inputs: Inputs, targets: jax.Array, key: jax.Array
 ) -> jax.Array:
@@ -50,6 +52,7 @@ def gradcam_attention(
     return _of_last(model, inputs, targets, "attention", lambda a: a[:, :, 0].mT)  # [B, T, heads]
 
 
+@public
 def gradcam_norm1(model: Model, inputs: Inputs, targets: jax.Array, key: jax.Array) -> jax.Array:
     """GradCAM with what the last block's attention reads as the map, hidden units as channels.
 

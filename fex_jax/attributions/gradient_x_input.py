@@ -2,15 +2,17 @@
 
 import jax
 
+from fex_jax.attributions.door import public
 from fex_jax.attributions.gradients import Output, path_gradients, require
 from fex_jax.predictors import Inputs, Model
 
 
+@public
 def gradient_x_input(
     model: Model,
     inputs: Inputs,
     targets: jax.Array,
-    key: jax.Array,
+    key: jax.Array | None = None,
     *,
     output: Output = "probability",
     chunk: int | None = None,

@@ -8,6 +8,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 from fex_jax.predictors import Inputs, Model
@@ -37,7 +38,13 @@ def baselines(model: Model, inputs: Inputs, baseline: ArrayLike | None) -> jax.A
     """x′ of each input, like x [B, ...]: what is given, or where None, x without any feature."""
     if baseline is None:
         return model.embed(model.blank(inputs))
-    return jnp.broadcast_to(baseline, jax.eval_shape(model.embed, inputs).shape)
+    shape = jax.eval_shape(model.embed, inputs).shape
+    try:
+        return jnp.broadcast_to(baseline, shape)
+    except ValueError:
+        raise ValueError(
+            f"baseline has shape {np.shape(baseline)}, which does not broadcast to {shape}"
+        ) from None
 
 
 def path_gradients(
@@ -62,16 +69,15 @@ def path_gradients(
       chunk: of the B S gradients, how many are in memory at once; B where None.
 
     Returns:
-      [B, N], or what `model.pool` returns. A ValueError says which outputs there are, or that the
-      chunk holds none.
+      [B, N], or what `model.pool` returns.
+
+    Raises:
+      ValueError: another output; names those there are.
     """
     if output not in _OUTPUTS:
         raise ValueError(f"output {output!r} is not one of {', '.join(_OUTPUTS)}")
     batch = len(targets)
-    chunk = batch if chunk is None else chunk
-    if chunk < 1:
-        raise ValueError(f"chunk must be at least 1, got {chunk}")
-    chunk = min(chunk, batch * steps)
+    chunk = min(chunk or batch, batch * steps)
     x = model.embed(inputs)  # [B, ...]
 
     def add(scores: jax.Array, first: jax.Array) -> tuple[jax.Array, None]:
@@ -87,7 +93,7 @@ def path_gradients(
         exists = (step < steps).reshape(-1, *[1] * (share.ndim - 1))
         return scores.at[index].add(jnp.where(exists, share, 0)), None
 
-    scores = jnp.zeros(jax.eval_shape(model.pool, x, inputs).shape)
+    scores = jnp.zeros(jax.eval_shape(model.pool, x, inputs).shape, jnp.float32)
     return jax.lax.scan(add, scores, jnp.arange(0, batch * steps, chunk))[0]
 
 

@@ -3,10 +3,12 @@
 import jax
 import jax.numpy as jnp
 
+from fex_jax.attributions.door import public
 from fex_jax.attributions.queries import target_probabilities
 from fex_jax.predictors import Inputs, Model
 
 
+@public
 def greedy(
     model: Model,
     inputs: Inputs,

@@ -5,15 +5,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from fex_jax.attributions.door import public
 from fex_jax.attributions.gradients import Output, baselines, path_gradients, require
 from fex_jax.predictors import Inputs, Model
 
 
+@public
 def integrated_gradients(
     model: Model,
     inputs: Inputs,
     targets: jax.Array,
-    key: jax.Array,
+    key: jax.Array | None = None,
     *,
     steps: int = 100,
     baseline: ArrayLike | None = None,
@@ -40,8 +42,6 @@ def integrated_gradients(
       [B, N].
     """
     require(model, "Integrated Gradients", "embed", "logits", "pool")
-    if steps < 1:
-        raise ValueError(f"steps must be at least 1, got {steps}")
     nodes, weights = np.polynomial.legendre.leggauss(steps)  # on [−1, 1]
     nodes, weights = jnp.float32((1 + nodes) / 2), jnp.float32(weights / 2)
     starts = baselines(model, inputs, baseline)

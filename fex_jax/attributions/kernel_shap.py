@@ -2,14 +2,14 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from fex_jax.attributions.queries import target_probabilities
+from fex_jax.attributions import coalitions, regression
+from fex_jax.attributions.door import public
+from fex_jax.attributions.queries import ask_about
 from fex_jax.predictors import Inputs, Model
 
-_RIDGE = 1e-6  # keeps the regression solvable with fewer queries than features
 
-
+@public
 def kernel_shap(
     model: Model,
     inputs: Inputs,
@@ -21,40 +21,92 @@ def kernel_shap(
 ) -> jax.Array:
     """φ = argmin Σ_S w(S) (v(S) − v(∅) − φ·S)² subject to Σ φ_i = v(x) − v(∅): [B, N].
 
-    v(S) = f_y(S⊙x). w(S) ∝ (N − 1) / (C(N,|S|) |S| (N − |S|)). Coalitions are drawn from w in
-    complementary pairs (Covert and Lee, AISTATS 2021), and where `num_queries` suffices for all
-    2^N − 2 of them, each is asked once and φ are the exact Shapley values. Where an input has
-    fewer features, N is their number and φ of the others 0.
+    v(S) = f_y(S⊙x). w(S) ∝ (N − 1) / (C(N,|S|) |S| (N − |S|)). Coalitions come in complementary
+    pairs (Covert and Lee, AISTATS 2021), of sizes by `coalitions.plan`, and none twice. Where
+    `num_queries` covers all 2^N − 2, φ are the exact Shapley values. Of an odd number one query is
+    not made; f(x) and f(∅) are asked beside. Where an input has fewer features, N is their number
+    and φ of the others 0. Where queries leave φ open, it is as near to equal shares as they allow.
     """
-    size, valid = model.num_features, model.features(inputs)
-    if size < 20 and 2**size - 2 <= num_queries:
-        # A feature that is not there changes no Shapley value of the others, and no answer.
-        masks, weights = all_coalitions(size)
-        masks = masks[:, None] & valid
-    else:
-        masks = sample_coalitions(key, num_queries, valid)
-        weights = jnp.full(len(masks), 1 / len(masks))
-    ends = jnp.stack([jnp.zeros_like(valid), valid])
-    answers = target_probabilities(model, inputs, targets, jnp.concatenate([ends, masks]), chunk)
-    gains = answers[2:] - answers[0]
-    columns = (jnp.swapaxes(masks, 0, 1), gains.T, answers[1] - answers[0], valid)
-    return jax.lax.map(lambda one: constrained_regression(*one, weights), columns)
+    valid, size = model.features(inputs), model.num_features
+    pairs = num_queries // 2
+    if size < 32:
+        pairs = min(pairs, coalitions.most_pairs(size))
+    plan = coalitions.plan(size, pairs)
+    drawn = jax.vmap(lambda key, valid: coalitions.prepare(plan, key, valid))(key, valid)
+
+    def draw(query: jax.Array, index: jax.Array) -> jax.Array:
+        """None, all, and then each pair."""
+        one = jax.tree.map(lambda x: x[index], drawn)
+        mask, _ = coalitions.coalition(one, query // 2 - 1)
+        mask = mask & (query > 1)
+        return jnp.where(query % 2, ~mask, mask) & one.valid
+
+    answers = ask_about(model, inputs, targets, draw, 2 + 2 * pairs, chunk)
+    total = answers[1] - answers[0]
+    # Both equations of a pair say the same of φ: v(S) − v(∅) − φ·S and its complement's have one
+    # mean square, of which only their difference depends on φ.
+    gains = (answers[2::2] - answers[3::2] + total) / 2
+    length = min(max(size, 32), max(pairs, 1))  # of a block of equations
+    blocks = max(-(-pairs // length), 1)
+
+    def fit(one: tuple[coalitions.Drawn, jax.Array, jax.Array]) -> jax.Array:
+        drawn, gains, total = one
+        padded = jnp.pad(gains, (0, blocks * length - pairs))
+
+        def rows(block: jax.Array) -> jax.Array:
+            numbers = block * length + jnp.arange(length)
+            masks, weights = jax.vmap(lambda i: coalitions.coalition(drawn, i))(numbers)
+            weights = jnp.where(numbers < pairs, weights, 0)
+            return _equations(masks, padded[numbers], total, drawn.valid, weights)
+
+        return _solution(regression.triangle(rows, blocks, size + 1), total, drawn.valid)
+
+    return jax.lax.map(fit, (drawn, gains.T, total))
 
 
-def all_coalitions(size: int) -> tuple[jax.Array, jax.Array]:
-    """Every coalition but the empty and the full one, [2^N − 2, N], and weights that sum to 1."""
-    masks = (np.arange(1, 2**size - 1)[:, None] >> np.arange(size)) & 1
-    members = masks.sum(-1)
-    of_size = np.bincount(members, minlength=size)
-    weights = 1 / (of_size[members] * members * (size - members))
-    return jnp.asarray(masks, bool), jnp.asarray(weights / weights.sum(), jnp.float32)
+def constrained_regression(
+    masks: jax.Array, gains: jax.Array, total: jax.Array, valid: jax.Array, weights: jax.Array
+) -> jax.Array:
+    """φ minimising Σ w (gains − φ·S)² with Σ φ = total: [M, N], [M], scalar, [N], [M] → [N].
+
+    Of several such φ, the one nearest to equal shares. φ of what is not `valid` is 0.
+    """
+    equations = _equations(masks, gains, total, valid, weights)
+    found = regression.triangle(lambda _: equations, 1, equations.shape[-1])
+    return _solution(found, total, valid)
+
+
+def _equations(
+    masks: jax.Array, gains: jax.Array, total: jax.Array, valid: jax.Array, weights: jax.Array
+) -> jax.Array:
+    """[M, N + 1]: with φ = total / n + ψ, Σ ψ = 0: √w (S − |S| / n)·ψ = √w (gains − total |S| / n).
+
+    The shortest ψ fulfils the constraint, for every row does.
+    """
+    share = (masks & valid).sum(-1) / jnp.maximum(valid.sum(), 1)
+    centred = jnp.where(valid, masks - share[:, None], 0)
+    return jnp.sqrt(weights)[:, None] * jnp.column_stack([centred, gains - total * share])
+
+
+def _solution(found: jax.Array, total: jax.Array, valid: jax.Array) -> jax.Array:
+    return jnp.where(valid, total / jnp.maximum(valid.sum(), 1) + regression.solve(found), 0)
+
+
+def normalize(attributions: jax.Array, total: jax.Array, valid: jax.Array) -> jax.Array:
+    """φ_i + (total − Σφ) / n: attributions [..., N] that add up to `total` [...].
+
+    The n features are those that are `valid` [..., N]; the others become 0, whatever they held.
+    """
+    share = total / valid.sum(-1) - attributions.mean(-1, where=valid)
+    return jnp.where(valid, attributions + share[..., None], 0)
 
 
 def sample_coalitions(key: jax.Array, count: int, valid: jax.Array) -> jax.Array:
     """Coalitions drawn from the Shapley kernel with their complements, [M, B, N]; M ≥ `count`.
 
-    Of the n features that an input has, `valid` [B, N], they hold 1 to n − 1; where n is 1, all or
-    none: there is nothing between, and both are consistent with φ = v(x) − v(∅).
+    For training: of a few draws of each of many inputs, every one counts alike, and none is
+    enumerated. Of the n features that an input has, `valid` [B, N], they hold 1 to n − 1; where n
+    is 1, all or none: there is nothing between, and both are consistent with φ = v(x) − v(∅).
     """
     half = -(-count // 2)
     batch, size = valid.shape
@@ -67,28 +119,3 @@ def sample_coalitions(key: jax.Array, count: int, valid: jax.Array) -> jax.Array
     ranks = jnp.argsort(jnp.argsort(jnp.where(valid, places, 1.0), -1), -1)
     masks = ranks < members[..., None]
     return jnp.concatenate([masks, ~masks]) & valid
-
-
-def normalize(attributions: jax.Array, total: jax.Array, valid: jax.Array) -> jax.Array:
-    """φ_i + (total − Σφ) / n: attributions [..., N] that add up to `total` [...].
-
-    The n features are those that are `valid` [..., N]; the others become 0, whatever they held.
-    """
-    share = total / valid.sum(-1) - attributions.mean(-1, where=valid)
-    return jnp.where(valid, attributions + share[..., None], 0)
-
-
-def constrained_regression(
-    masks: jax.Array, gains: jax.Array, total: jax.Array, valid: jax.Array, weights: jax.Array
-) -> jax.Array:
-    """φ minimising Σ w (gains − φ·S)² with Σ φ = total: [M, N], [M], scalar, [N], [M] → [N].
-
-    With A = Σ w S Sᵀ and b = Σ w S gains: φ = A⁻¹ (b − λ 1), λ = (1ᵀA⁻¹b − total) / 1ᵀA⁻¹1, where
-    1 holds a one for each `valid` feature. The others are in no coalition and get φ = 0.
-    """
-    masks = masks.astype(jnp.float32)
-    gram = (masks * weights[:, None]).T @ masks + _RIDGE * jnp.eye(masks.shape[1])
-    ones = valid.astype(jnp.float32)
-    solved = jnp.linalg.solve(gram, jnp.stack([masks.T @ (weights * gains), ones], -1))
-    unconstrained, direction = solved[:, 0], solved[:, 1]
-    return unconstrained - direction * (unconstrained.sum() - total) / direction.sum()

@@ -3,10 +3,13 @@
 import jax
 import jax.numpy as jnp
 
-from fex_jax.attributions.queries import random_masks, target_probabilities
+from fex_jax.attributions import regression
+from fex_jax.attributions.door import public
+from fex_jax.attributions.queries import ask_about, bernoulli
 from fex_jax.predictors import Inputs, Model
 
 
+@public
 def lime(
     model: Model,
     inputs: Inputs,
@@ -22,26 +25,58 @@ def lime(
 
     π(m) = exp(−d² / 2σ²) with d = 1 − √(K_m / N), the cosine distance to the clean input;
     σ = `kernel_width`, α = `ridge`; defaults are those of the authors' image explainer. Where an
-    input has fewer features, N and K_m count those, and φ of the others is 0.
+    input has fewer features, N and K_m count those, and φ of the others is 0. With α = 0 and too
+    few queries for one solution, φ is the shortest. The narrower the kernel, the more α outweighs
+    all π(m), and φ tends to 0, as the formula says.
     """
-    valid = model.features(inputs)
-    masks = random_masks(key, num_queries, *valid.shape, 0.5) & valid
-    answers = target_probabilities(model, inputs, targets, masks, chunk)
-    distances = 1 - jnp.sqrt(masks.sum(-1) / valid.sum(-1))
-    weights = jnp.exp(-(distances**2) / (2 * kernel_width**2))
-    # One input's regression at a time: the masks as floats take 32 times their memory.
-    columns = tuple(jnp.swapaxes(x, 0, 1) for x in (masks, answers, weights))
-    ridges = jnp.where(valid, ridge, 1.0)  # with α = 0 too a column of zeros has a solution, 0
-    return jax.lax.map(lambda one: weighted_ridge(*one), (*columns, ridges))
+    valid, size = model.features(inputs), model.num_features
+    draw = bernoulli(key, size, 0.5)
+    answers = ask_about(
+        model, inputs, targets, lambda q, b: draw(q, b) & valid[b], num_queries, chunk
+    )
+    length = min(max(size, 32), num_queries)  # of a block of equations
+    blocks = -(-num_queries // length)
+
+    def fit(one: tuple[jax.Array, jax.Array]) -> jax.Array:
+        index, values = one
+        values = jnp.pad(values, (0, blocks * length - num_queries))
+
+        def masks(block: jax.Array) -> jax.Array:
+            numbers = block * length + jnp.arange(length)
+            return jax.vmap(draw, (0, None))(numbers, index) & valid[index]
+
+        def logs(block: jax.Array) -> jax.Array:
+            """log π, relative to which weights are: they themselves may leave float32."""
+            exists = block * length + jnp.arange(length) < num_queries
+            share = masks(block).sum(-1) / jnp.maximum(valid[index].sum(), 1)
+            return jnp.where(exists, -(((1 - jnp.sqrt(share)) / kernel_width) ** 2) / 2, -jnp.inf)
+
+        largest = jax.lax.map(logs, jnp.arange(blocks)).max()
+
+        def rows(block: jax.Array) -> jax.Array:
+            some = jax.lax.dynamic_slice(values, (block * length,), (length,))
+            return _equations(masks(block), some, jnp.exp(logs(block) - largest))
+
+        # Divided by the largest weight, the problem is the same with a ridge as much larger.
+        scaled = jnp.where(ridge > 0, ridge * jnp.exp(-largest), 0)
+        return _solution(regression.triangle(rows, blocks, size + 2), scaled)
+
+    return jax.lax.map(fit, (jnp.arange(len(targets)), answers.T))
 
 
 def weighted_ridge(
     features: jax.Array, values: jax.Array, weights: jax.Array, ridge: jax.Array | float
 ) -> jax.Array:
-    """Ridge regression with an intercept that is not penalised: [M, N], [M], [M], α [N] → [N]."""
-    total = weights.sum()
-    features = features.astype(jnp.float32)
-    centred = features - weights @ features / total
-    residual = values - weights @ values / total
-    gram = (centred * weights[:, None]).T @ centred + ridge * jnp.eye(features.shape[1])
-    return jnp.linalg.solve(gram, centred.T @ (weights * residual))
+    """Ridge regression with an intercept that is not penalised: [M, N], [M], [M], α → [N]."""
+    equations = _equations(features, values, weights)
+    return _solution(regression.triangle(lambda _: equations, 1, equations.shape[-1]), ridge)
+
+
+def _equations(features: jax.Array, values: jax.Array, weights: jax.Array) -> jax.Array:
+    ones = jnp.ones_like(values)
+    return jnp.sqrt(weights)[:, None] * jnp.column_stack([ones, features, values])
+
+
+def _solution(found: jax.Array, ridge: jax.Array | float) -> jax.Array:
+    """φ; the first column is the intercept's, and what is right of and below it is free of it."""
+    return regression.solve(found[1:, 1:], ridge)

@@ -1,9 +1,14 @@
 """Asking f about many masked versions of a batch, a bounded number of them at a time."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
 from fex_jax.predictors import Inputs, Model
+
+# (query [], input []) → its mask [N]: a query's and an input's number, in a vmap over many.
+Draw = Callable[[jax.Array, jax.Array], jax.Array]
 
 _CPU_BYTES = 2**28  # activations beyond the caches gain nothing
 _MOST_AT_ONCE = 1024  # more does not make an accelerator faster
@@ -12,31 +17,46 @@ _MOST_AT_ONCE = 1024  # more does not make an accelerator faster
 def target_probabilities(
     model: Model, inputs: Inputs, targets: jax.Array, masks: jax.Array, chunk: int | None = None
 ) -> jax.Array:
-    """f_y(m⊙x) of every mask of every input; f sees `chunk` inputs at a time.
+    """f_y(m⊙x) of every mask of every input, [M, B]; masks [M, B, N]: see `ask_about`."""
+    return ask_about(model, inputs, targets, lambda q, b: masks[q, b], len(masks), chunk)
+
+
+def ask_about(
+    model: Model,
+    inputs: Inputs,
+    targets: jax.Array,
+    draw: Draw,
+    num_queries: int,
+    chunk: int | None = None,
+) -> jax.Array:
+    """f_y(m⊙x) of `num_queries` masks of each input; f sees `chunk` inputs at a time.
+
+    Masks exist for one chunk at a time, so that memory does not grow with their number.
 
     Args:
       model: the classifier, of which `predict` and `mask` are used.
       inputs: the clean inputs, B of them.
       targets: [B] the classes y.
-      masks: [M, B, N], M masks of each input; 1 = kept.
+      draw: (query, input) → its mask; 1 = kept.
+      num_queries: M, masks of each input.
       chunk: masked inputs in memory together, whatever M and B are; None: `default_chunk`.
 
     Returns:
       [M, B].
     """
-    pairs = masks.shape[0] * masks.shape[1]
+    batch = len(targets)
+    pairs = num_queries * batch
     chunk = min(chunk or default_chunk(model, inputs), pairs)
-    # The last step is filled up with masks from the start, so that all have one shape.
-    numbers = jnp.arange(-(-pairs // chunk) * chunk).reshape(-1, chunk) % pairs
-    flat = masks.reshape(pairs, -1)
 
-    def step(numbers: jax.Array) -> jax.Array:
-        index = numbers % masks.shape[1]
+    def step(first: jax.Array) -> jax.Array:
+        # The last step is filled up with masks from the start, so that all have one shape.
+        query, index = jnp.divmod((first + jnp.arange(chunk)) % pairs, batch)
         clean = jax.tree.map(lambda x: jnp.asarray(x)[index], inputs)
-        probabilities = model.predict(model.mask(clean, flat[numbers]))
+        probabilities = model.predict(model.mask(clean, jax.vmap(draw)(query, index)))
         return jnp.take_along_axis(probabilities, jnp.asarray(targets)[index, None], -1)[:, 0]
 
-    return jax.lax.map(step, numbers).reshape(-1)[:pairs].reshape(masks.shape[:2])
+    answers = jax.lax.map(step, jnp.arange(0, pairs, chunk))
+    return answers.reshape(-1)[:pairs].reshape(num_queries, batch)
 
 
 def default_chunk(model: Model, inputs: Inputs) -> int:
@@ -53,6 +73,10 @@ def default_chunk(model: Model, inputs: Inputs) -> int:
     return min(max(available // max(sum(sorted(sizes)[-2:]), 1), 1), _MOST_AT_ONCE)
 
 
-def random_masks(key: jax.Array, num_masks: int, batch: int, size: int, keep: float) -> jax.Array:
-    """Masks that keep each feature with probability `keep`: [M, B, N] bool."""
-    return jax.random.bernoulli(key, keep, (num_masks, batch, size))
+def bernoulli(keys: jax.Array, size: int, keep: float) -> Draw:
+    """Masks of `size` that keep each feature with probability `keep`, from a key for each input."""
+
+    def draw(query: jax.Array, index: jax.Array) -> jax.Array:
+        return jax.random.bernoulli(jax.random.fold_in(keys[index], query), keep, (size,))
+
+    return draw

@@ -3,10 +3,12 @@
 import jax
 import jax.numpy as jnp
 
+from fex_jax.attributions.door import public
 from fex_jax.attributions.gradients import require, tapped
 from fex_jax.predictors import Inputs, Model
 
 
+@public
 def rollout(model: Model, inputs: Inputs, targets: jax.Array, key: jax.Array) -> jax.Array:
     """CLS row of Â_L ⋯ Â_1, Â = ½ mean_heads(A) + ½ I (Abnar & Zuidema, 2020); for no class.
 

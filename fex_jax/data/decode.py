@@ -33,26 +33,45 @@ def decode(picture: Picture, where: str = "picture") -> np.ndarray:
     Raises:
       ValueError: names the picture that cannot be read, and why.
     """
-    if isinstance(picture, Image.Image):
-        return _from_pil(picture, where)
     if isinstance(picture, str | os.PathLike):
-        where = f"{where} ({escape.terminal(os.fspath(picture))})"
-    elif isinstance(picture, bytes | bytearray | memoryview):
-        picture = io.BytesIO(picture)
-    elif not hasattr(picture, "read"):
+        where = f"{where} ({escape.terminal(os.fsdecode(picture))})"
+        if not os.path.isfile(picture):  # of a pipe or a device, reading might not end
+            raise ValueError(f"{where}: there is no such file")
+        try:
+            file = open(picture, "rb")
+        except OSError as error:
+            raise _unreadable(where, error) from error
+        with file:  # by its path, PIL would map some TIFF files into memory, and not turn them
+            return _from_file(file, where)
+    if isinstance(picture, bytes | bytearray | memoryview):
+        return _from_file(io.BytesIO(picture), where)
+    if hasattr(picture, "read"):
+        return _from_file(picture, where)
+    if not isinstance(picture, Image.Image):
         return _from_array(picture, where)
+    _check_size(picture, where)
     try:
-        image = Image.open(picture)
-    except FileNotFoundError:
-        raise ValueError(f"{where}: there is no such file") from None
+        upright = ImageOps.exif_transpose(picture)
+    except Exception as error:  # an image that is yet to be read from its file
+        raise _unreadable(where, error) from error
+    return _from_pil(upright, where)
+
+
+def _from_file(file: BinaryIO, where: str) -> np.ndarray:
+    try:
+        image = Image.open(file)
     except UnidentifiedImageError:
         raise ValueError(
             f"{where} cannot be read as an image: PIL knows no format that begins like this"
         ) from None
     except Exception as error:  # malformed headers make PIL's readers raise anything
         raise _unreadable(where, error) from error
-    with image:
-        return _from_pil(image, where)
+    _check_size(image, where)
+    try:
+        ImageOps.exif_transpose(image, in_place=True)
+    except Exception as error:  # as above, of what follows the header
+        raise _unreadable(where, error) from error
+    return _from_pil(image, where)
 
 
 def as_list(pictures: Any) -> list[Picture]:
@@ -81,7 +100,7 @@ def as_list(pictures: Any) -> list[Picture]:
     return list(pictures)
 
 
-def _from_pil(image: Image.Image, where: str) -> np.ndarray:
+def _check_size(image: Image.Image, where: str) -> None:
     width, height = image.size
     if width * height == 0:
         raise ValueError(f"{where} has no pixels: it is {width} × {height}")
@@ -90,15 +109,19 @@ def _from_pil(image: Image.Image, where: str) -> np.ndarray:
             f"{where} has {width} × {height} pixels; at most {MAX_PIXELS:,} are read: make it "
             "smaller"
         )
-    try:
-        upright = ImageOps.exif_transpose(image)
-        deep = upright.mode == "F" or upright.mode.startswith("I")
-        pixels = np.asarray(upright if deep else upright.convert("RGB"))
-    except Exception as error:  # as above, of what follows the header
-        raise _unreadable(where, error) from error
-    if not deep:
-        return pixels
-    grey = _eight_bits(pixels, where) if upright.mode == "F" else _from_integers(pixels, where)
+
+
+def _from_pil(image: Image.Image, where: str) -> np.ndarray:
+    """Pixels of an image that is upright already."""
+    if image.mode == "F":
+        grey = _eight_bits(np.asarray(image), where)
+    elif image.mode.startswith("I"):
+        grey = _from_integers(np.asarray(image), where)
+    else:
+        try:
+            return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+        except ValueError as error:  # a mode of which PIL knows no colours
+            raise _unreadable(where, error) from error
     return np.repeat(grey[..., None], 3, axis=-1)
 
 
@@ -158,5 +181,5 @@ def _eight_bits(values: np.ndarray, where: str) -> np.ndarray:
 
 
 def _unreadable(where: str, error: Exception) -> ValueError:
-    reason = " ".join(str(error).split()) or type(error).__name__
+    reason = escape.terminal(" ".join(str(error).split())) or type(error).__name__
     return ValueError(f"{where} cannot be read as an image: {reason}")

@@ -6,6 +6,7 @@ import os
 import pathlib
 from collections.abc import Collection, Iterator
 
+from fex_jax.escape import terminal
 from fex_jax.targets import fold
 
 _log = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ def class_files(
         elif not entry.is_dir():
             skipped["beside the class folders"] += 1
         else:
-            files = list(_walk(entry, skipped))
+            files = list(walk(entry, skipped))
             found[entry.name] = sorted(f for f in files if f.suffix.lower() in suffixes)
             others = (f.suffix.lower() for f in files if f.suffix.lower() not in suffixes)
             skipped.update(suffix or "without an ending" for suffix in others)
@@ -57,7 +58,7 @@ def class_files(
     return found
 
 
-def _walk(folder: pathlib.Path, skipped: collections.Counter) -> Iterator[pathlib.Path]:
+def walk(folder: pathlib.Path, skipped: collections.Counter) -> Iterator[pathlib.Path]:
     """All files below a folder that are not hidden."""
 
     def fail(error: OSError) -> None:
@@ -88,8 +89,9 @@ def _summary(skipped: collections.Counter, empty: list[str]) -> str:
     if skipped:
         kinds = ", ".join(f"{count} {kind}" for kind, count in skipped.most_common(10))
         more = ", …" if len(skipped) > 10 else ""
-        text = f"; skipped {skipped.total()} files: {kinds}{more}"
+        total = skipped.total()
+        text = f"; skipped {total} file{'s' if total > 1 else ''}: {kinds}{more}"
     if empty:
         text += f"; folders without a file to read: {', '.join(empty[:10])}"
         text += f", … ({len(empty)})" if len(empty) > 10 else ""
-    return text
+    return terminal(text)

@@ -94,7 +94,7 @@ def folder_source(directory: str, split: str, held_out: float = 0.2, seed: int =
     files, labels = np.array(files)[order], np.array(labels, np.int32)[order]
 
     def read(file: bytes) -> np.ndarray:
-        return decode(os.fsdecode(file), "image")
+        return decode(os.fsdecode(file))
 
     def example(record: dict) -> dict:
         image = tf.numpy_function(read, [record["file"]], tf.uint8)
@@ -177,7 +177,7 @@ def tfds_source(name: str, split: str, data_dir: str | None = None) -> Source:
     ).map(lambda record: {name: record[name] for name in ("image", "label", "tfds_id")})
 
     def read(encoded: bytes, name: bytes) -> np.ndarray:
-        return decode(encoded, f"image {name.decode()}")
+        return decode(encoded, name.decode())
 
     def example(record: dict) -> dict:
         image = tf.numpy_function(read, [record["image"], record["tfds_id"]], tf.uint8)

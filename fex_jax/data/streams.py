@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from fex_jax.escape import terminal
 from fex_jax.preprocessing import Preprocessing
 
 Batch = dict[str, np.ndarray]  # "image" [B, S, S, 3] uint8, "label" [B], maybe "segmentation"
@@ -93,7 +94,7 @@ def _resize(decoded: dict, preprocessing: Preprocessing) -> dict:
     nearest = dataclasses.replace(preprocessing, resample=Image.Resampling.NEAREST)
 
     def resize(image: np.ndarray, where: bytes) -> np.ndarray:
-        return preprocessing.resize(Image.fromarray(image), os.fsdecode(where))
+        return preprocessing.resize(Image.fromarray(image), terminal(os.fsdecode(where)))
 
     def resize_mask(mask: np.ndarray) -> np.ndarray:
         return nearest.resize(Image.fromarray(mask))[..., 0]

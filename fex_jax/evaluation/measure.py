@@ -119,7 +119,10 @@ def _of_documents(scores: np.ndarray, inserted: np.ndarray, task: Task) -> dict[
         ]
         rationales = [document.rationale for document in task.documents]
         found["token_counts"] = metrics.token_counts(words, rationales)
-        found["token_ap"] = metrics.token_average_precision(words, rationales)
+        # Of texts with marked and unmarked words only.
+        precision = metrics.token_average_precision(words, rationales).compressed()
+        if precision.size:
+            found["token_ap"] = precision
     return found
 
 

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from fex_jax import explain, pretrained
+from fex_jax import attributions, explain, pretrained
 from fex_jax.evaluation.tasks import Predict, Task
 from fex_jax.modalities import texts
 from fex_jax.predictors import Bind
@@ -32,6 +32,7 @@ class Method:
     prepare: Callable[[Any, Any, jax.Array], tuple[Run, float]]
     settings: dict[str, Any]  # what decides the result beside the data, code and weights included
     logits: bool = False  # scores are logits of λ
+    own_keys: bool = False  # takes a key for each input, [B], and not one for all
     # The classifier of texts that come in batches of the lengths that `explain` gives them.
     predictor: pretrained.TextCheckpoint | None = None
 
@@ -76,7 +77,8 @@ def baseline(
             return as_it_is, math.nan
         return lambda *rows: compiled(params, *rows), _peak_bytes(compiled.memory_analysis())
 
-    return Method(name, prepare, {"function": function, "options": options})
+    own_keys = function in attributions.METHODS.values()
+    return Method(name, prepare, {"function": function, "options": options}, own_keys=own_keys)
 
 
 def trained(explainer: explain.Explainer, refine: int = 0) -> Method:
@@ -124,7 +126,9 @@ def external(path: pathlib.Path, task: Task) -> Scores:
 def attribute(method: Method, predict: Predict, task: Task, batch_size: int, seed: int) -> Scores:
     """Runs a method on every input, compiled once, and takes its time beside a prediction's.
 
-    All batches get one key: what is drawn for an input does not depend on the batch it is in.
+    What is drawn for an input depends on its number in the task, and not on the batch it is in:
+    so the errors of two inputs are independent, as intervals over inputs take them to be. A
+    function of one's own gets one key for all batches.
 
     Raises:
       ValueError: scores of another shape, NaN or infinity.
@@ -147,10 +151,12 @@ def attribute(method: Method, predict: Predict, task: Task, batch_size: int, see
 
     def run(rows: np.ndarray, classes: np.ndarray, number: int, title: str) -> np.ndarray:
         key = jax.random.fold_in(jax.random.key(seed), number)
+        keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(rows)  # [n]
         scores = np.zeros((len(rows), math.prod(task.grid)), np.float32)
         groups = list(_groups(task.inputs, rows, batch_size, method.predictor))
         for places, kept, batch in tqdm(groups, title, unit="batch", leave=False):
-            found = one_batch(batch, classes[rows[places]], key)
+            own = keys[places] if method.own_keys else key
+            found = one_batch(batch, classes[rows[places]], own)
             _write(scores, places[:kept], found, method)
         return scores
 

@@ -56,6 +56,7 @@ class Table:
             "facts": self.facts,
             "methods": self.methods,
             "efficiency": self.efficiency,
+            "empty_map": report.empty_map([found for _, found in sum(self.results.values(), [])]),
         }
 
     def __str__(self) -> str:

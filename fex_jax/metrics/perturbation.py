@@ -106,12 +106,19 @@ class Curves(NamedTuple):
     negative: Curve
 
 
-def ranks(scores: jax.Array) -> jax.Array:
+def ranks(scores: jax.Array, valid: jax.Array | None = None) -> jax.Array:
     """Rank of each feature, 0 for the highest score: [B, N] -> int [B, N].
 
-    Equal scores are ranked by position, the earlier feature first. NaN ranks last.
+    Equal scores are ranked by position, the earlier feature first: a map without any order is
+    removed row by row. NaN ranks behind all numbers.
+
+    Args:
+      scores: [B, N].
+      valid: [B, N] False at padding, which ranks last whatever its score; all valid if None.
     """
-    order = jnp.argsort(-scores, axis=-1, stable=True)
+    index = jnp.broadcast_to(jnp.arange(scores.shape[-1]), scores.shape)
+    padding = jnp.zeros(scores.shape, bool) if valid is None else ~valid
+    _, _, order = jax.lax.sort((padding, -scores, index), num_keys=2, is_stable=True)
     return jnp.argsort(order, axis=-1)  # the inverse permutation
 
 
@@ -146,7 +153,8 @@ def perturbation_curves(
       valid: [B, N] False at padding, which is always kept and never counted; all valid if None.
 
     Returns:
-      Curves of [B, S] float arrays, in the order of `protocol.percent`.
+      Curves of [B, S] float arrays, in the order of `protocol.percent`; NaN for an input one of
+      whose scores is NaN.
 
     Raises:
       ValueError: shapes that do not fit.
@@ -161,7 +169,8 @@ def perturbation_curves(
     elif valid.shape != scores.shape:
         raise ValueError(f"valid must be {scores.shape}, got shape {valid.shape}")
 
-    rank = ranks(jnp.where(valid, scores, -jnp.inf))  # [B, N] padding last
+    rank = ranks(scores, valid)  # [B, N] padding last
+    unranked = (jnp.isnan(scores) & valid).any(axis=-1)  # [B]
     size = valid.sum(axis=-1)  # [B]
     count = protocol.counts(size)  # [S, B]
     top = count if protocol.negative_start == "blank" else size - count
@@ -175,7 +184,7 @@ def perturbation_curves(
         probabilities = predict(mask(inputs, kept))  # [B, K]
         correct = probabilities.argmax(axis=-1) == reference
         probability = jnp.take_along_axis(probabilities, targets[:, None], axis=-1)[:, 0]
-        return Curve(correct.astype(jnp.float32), probability.astype(jnp.float32))
+        return Curve(*(jnp.where(unranked, jnp.nan, x) for x in (correct, probability)))
 
     both = jax.tree.map(jnp.transpose, jax.lax.map(step, (first, last)))  # [B, 2 S]
     steps = len(protocol.percent)

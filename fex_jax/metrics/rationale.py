@@ -4,7 +4,7 @@ Shapes: B texts, N features, S steps. Words differ in number from text to text, 
 words comes in lists of arrays.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from fex_jax.metrics.perturbation import ranks
-from fex_jax.metrics.segmentation import average_precision
 
 TOP = tuple(range(5, 81, 5))  # k of the paper's Figure 3
 # ERASER's bins, percent of the features: DeYoung et al. 2020, section 4.2.
@@ -71,19 +70,12 @@ def token_counts(
       top: the k.
 
     Raises:
-      ValueError: lengths that differ.
+      ValueError: no texts, lengths that differ, or NaN.
     """
-    if len(scores) != len(rationales) or not len(scores):
-        raise ValueError(f"{len(scores)} scored texts for {len(rationales)} rationales")
     counts = np.zeros((len(scores), len(top), 3))
-    for i, (values, marked) in enumerate(zip(scores, rationales, strict=True)):
-        if np.shape(values) != np.shape(marked):
-            raise ValueError(
-                f"text {i}: scores {np.shape(values)} for a rationale {np.shape(marked)}; both "
-                "must have one entry for every word of text.split()"
-            )
-        order = np.argsort(-np.asarray(values), kind="stable")
-        found = np.append(0, np.cumsum(np.asarray(marked)[order]))
+    for i, (values, marked) in enumerate(_words(scores, rationales)):
+        order = np.argsort(-values, kind="stable")
+        found = np.append(0, np.cumsum(marked[order]))
         chosen = np.minimum(top, len(order))
         counts[i] = np.stack(np.broadcast_arrays(found[chosen], chosen, found[-1]), -1)
     return counts
@@ -97,21 +89,52 @@ def token_f1(counts: np.ndarray) -> TokenF1:
     # 2 P R / (P + R) with P = hits / chosen, R = hits / marked.
     hits, chosen, marked = np.moveaxis(np.asarray(counts), -1, 0)  # [B, S] each
     return TokenF1(
-        micro=2 * hits.sum(0) / (chosen.sum(0) + marked.sum(0)),
+        micro=2 * hits.sum(0) / np.maximum(chosen.sum(0) + marked.sum(0), 1),
         macro=(2 * hits / np.maximum(chosen + marked, 1)).mean(0),
     )
 
 
 def token_average_precision(
     scores: Sequence[np.ndarray], rationales: Sequence[np.ndarray]
-) -> np.ndarray:
-    """ERASER's AUPRC: each text's average precision of its words, [B]; 0 where none is marked."""
-    # Filled up behind the last word, to be ranked at once.
-    shape = len(scores), max(map(len, scores))
-    padded, marked = np.full(shape, -np.inf, np.float32), np.zeros(shape, bool)
-    for i, (values, marks) in enumerate(zip(scores, rationales, strict=True)):
-        padded[i, : len(values)], marked[i, : len(marks)] = values, marks
-    return np.asarray(average_precision(jnp.asarray(padded), jnp.asarray(marked)))
+) -> np.ma.MaskedArray:
+    """Average precision of each text's words, Σ_n (R_n − R_{n−1}) P_n over distinct scores: [B].
+
+    ERASER's `average_precision`, not its `auprc`, which joins the points by straight lines. Texts
+    of which no word is marked, or every one, are masked (NaN beneath): no order of their words is
+    better than another, and as in ERASER's scorer they are left out of the mean.
+
+    Raises:
+      ValueError: as `token_counts`.
+    """
+    found = np.full(len(scores), np.nan)
+    for i, (values, marked) in enumerate(_words(scores, rationales)):
+        if marked.all() or not marked.any():
+            continue
+        order = np.argsort(-values, kind="stable")
+        ordered = values[order]
+        # Equal scores enter together: precision is read after the last of them.
+        last = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))
+        hits = np.cumsum(marked[order])[last]
+        found[i] = np.sum(np.diff(hits, prepend=0) * hits / (last + 1)) / hits[-1]
+    return np.ma.masked_invalid(found)
+
+
+def _words(
+    scores: Sequence[np.ndarray], rationales: Sequence[np.ndarray]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Scores and marks of each text's words, checked."""
+    if len(scores) != len(rationales) or not len(scores):
+        raise ValueError(f"{len(scores)} scored texts for {len(rationales)} rationales")
+    for i, (values, marked) in enumerate(zip(scores, rationales, strict=True)):
+        values, marked = np.asarray(values, np.float64), np.asarray(marked, bool)
+        if values.ndim != 1 or values.shape != marked.shape:
+            raise ValueError(
+                f"text {i}: scores {values.shape} for a rationale {marked.shape}; both must have "
+                "one entry for every word of text.split()"
+            )
+        if np.isnan(values).any():
+            raise ValueError(f"text {i}: scores must be numbers, got NaN")
+        yield values, marked
 
 
 def insertion_predictions(
@@ -132,29 +155,32 @@ def insertion_predictions(
       valid: [B, N] False at padding; all valid if None.
       top: the k; inputs of fewer features are left whole.
     """
-    rank = _ranks(scores, valid)
+    rank = ranks(scores, valid)
     classes = jax.lax.map(
         lambda k: predict(mask(inputs, rank < k)).argmax(-1), jnp.asarray(top)
     )  # [S, B]
     return classes.T
 
 
-def insertion_f1(predicted: np.ndarray, labels: np.ndarray, num_classes: int) -> TokenF1:
+def insertion_f1(predicted: np.ndarray, labels: np.ndarray) -> TokenF1:
     """Classification F1 at each step: predicted [B, S] against labels [B].
 
-    Micro is the accuracy, macro the mean over classes of 2 TP / (2 TP + FP + FN), where a class
-    that is neither predicted nor there counts as 0.
+    Micro is the accuracy, macro the mean of 2 TP / (2 TP + FP + FN) over the classes that are
+    there or predicted at that step: scikit-learn's `f1_score(average="macro")`.
     """
     predicted, labels = np.asarray(predicted), np.asarray(labels)
-    if predicted.ndim != 2 or labels.shape != predicted.shape[:1]:
+    if predicted.ndim != 2 or labels.shape != predicted.shape[:1] or not len(labels):
         raise ValueError(
             f"predicted must be [B, S] and labels [B], got {predicted.shape} and {labels.shape}"
         )
-    classes = np.arange(num_classes)[:, None, None]
+    classes = np.union1d(predicted, labels)[:, None, None]
     guess, truth = predicted == classes, labels[:, None] == classes  # [K, B, S], [K, B, 1]
     hits = (guess & truth).sum(1)  # [K, S]
-    f1 = 2 * hits / np.maximum(guess.sum(1) + truth.sum(1), 1)
-    return TokenF1(micro=(predicted == labels[:, None]).mean(0), macro=f1.mean(0))
+    total = guess.sum(1) + truth.sum(1)  # [K, S], 0 for a class that does not occur at a step
+    f1 = 2 * hits / np.maximum(total, 1)
+    return TokenF1(
+        micro=(predicted == labels[:, None]).mean(0), macro=f1.sum(0) / (total > 0).sum(0)
+    )
 
 
 def erasure(
@@ -180,7 +206,7 @@ def erasure(
       valid: [B, N] False at padding; all valid if None.
       percent: sizes of r.
     """
-    rank = _ranks(scores, valid)
+    rank = ranks(scores, valid)
     size = scores.shape[-1] if valid is None else valid.sum(-1, keepdims=True)  # N or [B, 1]
 
     def probability(inputs: Any) -> jax.Array:
@@ -194,8 +220,3 @@ def erasure(
     without, alone = jax.lax.map(step, jnp.asarray(percent, jnp.float32))  # [S, B]
     whole = probability(inputs)
     return Erasure((whole - without).T, (whole - alone).T)
-
-
-def _ranks(scores: jax.Array, valid: jax.Array | None) -> jax.Array:
-    """0 for the highest score, padding last: [B, N]."""
-    return ranks(scores if valid is None else jnp.where(valid, scores, -jnp.inf))

@@ -1,4 +1,11 @@
-"""Localisation: does a map cover the object (protocol of Chefer et al. 2021)?"""
+"""Localisation: does a map cover the object (protocol of Chefer et al. 2021)?
+
+A map that is flat (`is_flat`) says nothing of places, and no metric reads its rounding: it has no
+foreground, an average precision and a share of the mass of 1/2, and prefers no object. NaN in a map
+gives NaN, never a plausible number.
+"""
+
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +20,9 @@ STATISTICS = (
     "true_negative",
     "average_precision",
 )
+ROUNDING = 1e-6  # of a map's size; upsampling in float32 leaves up to about 3e-7
+
+Array = TypeVar("Array", np.ndarray, jax.Array)
 
 
 def average_precision(scores: jax.Array, labels: jax.Array) -> jax.Array:
@@ -26,7 +36,7 @@ def average_precision(scores: jax.Array, labels: jax.Array) -> jax.Array:
       labels: [..., M] bool.
 
     Returns:
-      [...] float; 0 where no label is positive.
+      [...] float; 0 where no label is positive, NaN where a score is NaN.
     """
     # Sorting the labels along with the scores spares a gather.
     negated, hits = jax.lax.sort((-scores, labels.astype(jnp.int32)), num_keys=1)
@@ -39,7 +49,22 @@ def average_precision(scores: jax.Array, labels: jax.Array) -> jax.Array:
     end = jnp.where(last, index, scores.shape[-1])
     end = jax.lax.cummin(end, axis=end.ndim - 1, reverse=True)
     precision = jnp.take_along_axis(found, end, axis=-1) / (end + 1)
-    return (hits * precision).sum(axis=-1) / jnp.maximum(found[..., -1], 1)
+    area = (hits * precision).sum(axis=-1) / jnp.maximum(found[..., -1], 1)
+    return jnp.where(jnp.isnan(scores).any(axis=-1), jnp.nan, area)
+
+
+def is_flat(maps: Array, axis: tuple[int, ...] | None = None) -> Array:
+    """Whether maps are constant but for float32's rounding: they span at most 1e-6 of their size.
+
+    The size is the largest |value|. `maps` are of NumPy or of JAX, and so is the answer; NaN is
+    never flat.
+
+    Args:
+      maps: [..., rows, cols].
+      axis: the axes of one map; all if None.
+    """
+    half = maps.max(axis) / 2 - maps.min(axis) / 2  # a whole span may overflow
+    return half <= ROUNDING / 2 * abs(maps).max(axis)
 
 
 @jax.jit
@@ -48,7 +73,8 @@ def segmentation_statistics(maps: jax.Array, masks: jax.Array) -> jax.Array:
 
     A map is upsampled bilinearly and scaled to R in [0, 1]; its foreground is where R exceeds its
     mean. Average precision ranks the pixels of [1 − R, R] against [background, foreground], so
-    chance is 0.5. A constant map has R = 0: no foreground.
+    chance is 1/2. Of a flat map R is 1/2 everywhere: no foreground, and 1/2. (Chefer et al. divide
+    0 by 0 there, put 0 for NaN in both halves, and arrive at the same.)
 
     Args:
       maps: [B, rows, cols] attribution of each patch.
@@ -62,16 +88,11 @@ def segmentation_statistics(maps: jax.Array, masks: jax.Array) -> jax.Array:
     """
     if masks.ndim != 3 or len(masks) != len(maps):
         raise ValueError(f"masks must be [{len(maps)}, H, W], got shape {masks.shape}")
-    constant = (maps == maps[:, :1, :1]).all(axis=(1, 2), keepdims=True)
-    maps = upsample(maps, masks.shape[1:])
-    low = maps.min(axis=(1, 2), keepdims=True)
-    span = maps.max(axis=(1, 2), keepdims=True) - low
-    # Upsampling leaves rounding noise on a constant map, which min-max would blow up to [0, 1].
-    relevance = jnp.where(constant, 0, (maps - low) / jnp.where(constant, 1, span))  # [B, H, W]
+    relevance = _scaled(maps, masks.shape[1:])  # [B, H, W]
     foreground = relevance > relevance.mean(axis=(1, 2), keepdims=True)
     masks = masks.astype(bool)
 
-    def flat(background: jax.Array, foreground: jax.Array) -> jax.Array:
+    def halves(background: jax.Array, foreground: jax.Array) -> jax.Array:
         return jnp.stack([background, foreground], axis=1).reshape(len(maps), -1)  # [B, 2 H W]
 
     counts = [
@@ -83,8 +104,18 @@ def segmentation_statistics(maps: jax.Array, masks: jax.Array) -> jax.Array:
             (~foreground, ~masks),
         )
     ]
-    precision = average_precision(flat(1 - relevance, relevance), flat(~masks, masks))
-    return jnp.stack([*counts, precision], axis=1).astype(jnp.float32)
+    precision = average_precision(halves(1 - relevance, relevance), halves(~masks, masks))
+    found = jnp.stack([*counts, precision], axis=1).astype(jnp.float32)
+    return jnp.where(jnp.isnan(precision)[:, None], jnp.nan, found)
+
+
+def of_empty_map(statistics: np.ndarray) -> np.ndarray:
+    """What a flat map would get on the same images, from any map's statistics: [B, 5] -> [B, 5]."""
+    hit, false_alarm, miss, rejected, _ = np.asarray(statistics, np.float64).T
+    nothing = np.zeros_like(hit)
+    return np.stack(
+        [nothing, nothing, hit + miss, false_alarm + rejected, np.full_like(hit, 0.5)], axis=1
+    )
 
 
 def pixel_accuracy(statistics: np.ndarray) -> float:
@@ -96,11 +127,11 @@ def pixel_accuracy(statistics: np.ndarray) -> float:
 def mean_iou(statistics: np.ndarray) -> float:
     """Mean of foreground and background IoU, each pooled over images: [B, 5] -> scalar.
 
-    A class that is neither present nor predicted anywhere counts 0, as in scikit-learn.
+    The mean is over those of the two that occur in a mask or a map, as in scikit-learn.
     """
     hit, false_alarm, miss, rejected = np.asarray(statistics, np.float64)[:, :4].sum(axis=0)
     wrong = false_alarm + miss
-    return float((hit / max(hit + wrong, 1) + rejected / max(rejected + wrong, 1)) / 2)
+    return float(np.mean([n / (n + wrong) for n in (hit, rejected) if n + wrong != 0]))
 
 
 def mean_average_precision(statistics: np.ndarray) -> float:
@@ -115,52 +146,70 @@ def class_specificity(
     """Whether each of two maps prefers its own object, in scenes with two objects.
 
     That is, map a has a higher mean on object a than on b, and map b on b than on a. Maps that
-    ignore the class they explain are right on at most one side and so score 0; independent random
-    maps score 1/4.
+    ignore the class they explain are right on at most one side and so score 0, as does a flat map;
+    independent random maps score 1/4.
 
     Args:
       map_a, map_b: [B, rows, cols] attributions for the classes of objects a and b.
       mask_a, mask_b: [B, H, W] bool, where the objects are; neither may be empty.
 
     Returns:
-      [B] bool: both maps prefer their own object.
+      [B] float, 1 if both maps prefer their own object, else 0; NaN for an object that is empty.
     """
 
     def mean_on(maps: jax.Array, mask: jax.Array) -> jax.Array:
-        return jnp.mean(upsample(maps, mask.shape[1:]), axis=(1, 2), where=mask.astype(bool))
+        return jnp.mean(_scaled(maps, mask.shape[1:]), axis=(1, 2), where=mask.astype(bool))
 
-    own_a = mean_on(map_a, mask_a) > mean_on(map_a, mask_b)
-    own_b = mean_on(map_b, mask_b) > mean_on(map_b, mask_a)
-    return own_a & own_b
+    own_a = _prefers(mean_on(map_a, mask_a), mean_on(map_a, mask_b))
+    own_b = _prefers(mean_on(map_b, mask_b), mean_on(map_b, mask_a))
+    return own_a * own_b
 
 
 @jax.jit
 def pointing_game(maps: jax.Array, own: jax.Array, other: jax.Array) -> jax.Array:
     """Whether the strongest pixel of an object lies on the explained one (Zhang et al. 2016).
 
-    Only pixels of the two objects compete, so that chance is their share of the area.
+    Only pixels of the two objects compete, so that chance is their share of the area. A tie, as in
+    a flat map, is a miss.
 
     Args:
       maps: [B, rows, cols] attributions.
-      own, other: [B, H, W] bool, the explained object and the other one.
+      own, other: [B, H, W] bool, the explained object and the other one; neither may be empty.
 
     Returns:
-      [B] float, 0 or 1.
+      [B] float, 0 or 1; NaN for an object that is empty.
     """
-    pixels = upsample(maps, own.shape[1:])
-    strongest = [jnp.max(pixels, (1, 2), where=m, initial=-jnp.inf) for m in (own, other)]
-    return (strongest[0] > strongest[1]).astype(jnp.float32)
+    pixels = _scaled(maps, own.shape[1:])
+    strongest = (jnp.max(pixels, (1, 2), where=mask, initial=-jnp.inf) for mask in (own, other))
+    found = _prefers(*strongest)
+    return jnp.where(own.any((1, 2)) & other.any((1, 2)), found, jnp.nan)
 
 
 @jax.jit
 def attribution_mass(maps: jax.Array, own: jax.Array, other: jax.Array) -> jax.Array:
     """Share of two objects' attribution that lies on the explained one: [B] in [0, 1].
 
-    Σ_own R / Σ_own∪other R, R the upsampled map scaled to [0, 1]; 1/2 where both are zero.
-    Arguments as in `pointing_game`.
+    Σ_own R / Σ_own∪other R, R the upsampled map scaled to [0, 1]; 1/2 where both are zero, and of a
+    flat map. Arguments as in `pointing_game`.
     """
-    pixels = upsample(maps, own.shape[1:])
-    low, high = pixels.min((1, 2), keepdims=True), pixels.max((1, 2), keepdims=True)
-    scaled = (pixels - low) / jnp.maximum(high - low, 1e-12)
+    scaled = _scaled(maps, own.shape[1:])
     mass, rest = (jnp.sum(scaled, (1, 2), where=mask) for mask in (own, other))
-    return jnp.where(mass + rest > 0, mass / jnp.maximum(mass + rest, 1e-12), 0.5)
+    nothing = is_flat(maps, (1, 2)) | (mass + rest == 0)
+    return jnp.where(nothing, 0.5, mass / jnp.where(nothing, 1, mass + rest))
+
+
+def _scaled(maps: jax.Array, size: tuple[int, int]) -> jax.Array:
+    """Maps [B, rows, cols] as pixels [B, H, W] in [0, 1]; 1/2 everywhere of a flat one."""
+    flat = is_flat(maps, (1, 2))[:, None, None]
+    maps = maps / 16  # no span of finite values overflows then, nor is its inverse subnormal
+    # The least is taken off first: upsampling rounds in proportion to what it is given.
+    pixels = upsample(maps - maps.min(axis=(1, 2), keepdims=True), size)
+    low = pixels.min(axis=(1, 2), keepdims=True)
+    span = pixels.max(axis=(1, 2), keepdims=True) - low
+    return jnp.where(flat, 0.5, (pixels - low) / jnp.where(flat, 1, span))
+
+
+def _prefers(own: jax.Array, other: jax.Array) -> jax.Array:
+    """1 where own > other by more than rounding of maps in [0, 1], else 0; NaN where one is: [B]"""
+    difference = own - other
+    return jnp.where(jnp.isnan(difference), jnp.nan, difference > ROUNDING)

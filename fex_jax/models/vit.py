@@ -146,7 +146,8 @@ class Attention(nnx.Module):
         query, key, value = (
             self._split_heads(layer(tokens)) for layer in (self.query, self.key, self.value)
         )  # [B, heads, T, d]
-        scores = jnp.matmul(query, key.mT, preferred_element_type=jnp.float32)
+        wide = jnp.promote_types(query.dtype, jnp.float32)
+        scores = jnp.matmul(query, key.mT, preferred_element_type=wide)
         scores = scores * query.shape[-1] ** -0.5
         weights = jax.nn.softmax(scores if bias is None else scores + bias)  # [B, heads, T, T]
         weights = tap("attention", weights)

@@ -2,6 +2,7 @@
 
 import collections
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -65,14 +66,16 @@ def locate(path_or_id: str) -> Path:
       ConnectionError: the hub has it not, or cannot be reached.
     """
     path_or_id = str(path_or_id)
-    path = Path(path_or_id).expanduser()
-    if path.is_dir():
-        return path
-    is_id = re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", path_or_id)
-    local = path.exists() or path.suffix in _FILE_SUFFIXES or Path(path.parts[0]).is_dir()
+    path = os.path.expanduser(path_or_id)  # unlike pathlib's, os.path's functions never raise
+    if os.path.isdir(path):
+        return Path(path)
+    is_id = re.fullmatch(r"[\w-][\w.-]{0,95}(/[\w-][\w.-]{0,95})?", path_or_id)
+    exists = os.path.exists(path)
+    is_file = exists or os.path.splitext(path)[1] in _FILE_SUFFIXES
+    local = is_file or os.path.isdir(path_or_id.split("/")[0])
     if not is_id or local:
-        reason = "a file" if path.exists() else "there is no such directory"
-        if is_id and not path.exists():
+        reason = "a file" if exists else "there is no such directory"
+        if is_id and not exists:
             reason += (
                 "; if the hub has a model of this name, run "
                 f"`hf download {path_or_id} --local-dir DIR` and load DIR"
@@ -169,7 +172,9 @@ def check_sizes(
         raise ValueError(
             f"config.json in {source} says {num_layers} layers, but its tensors have {len(stored)}"
         )
-    if norm in tensors and tensors[norm].shape != (width,):
+    if norm not in tensors:
+        raise ValueError(f"{source} has no tensor {norm}: is it of the model_type in config.json?")
+    if tensors[norm].shape != (width,):
         raise ValueError(
             f"config.json in {source} says a hidden size of {width}, but the tensor {norm} is "
             f"{list(tensors[norm].shape)}"

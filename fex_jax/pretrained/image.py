@@ -80,10 +80,12 @@ def load(
     tensors = _normalize_keys(hub.read_tensors(directory), family)
     preprocessing = _read_preprocessing(directory, family)
     if image_size is not None:
+        checks.require({"image_size": image_size}, {"image_size": _SIDE}, "pretrained.load")
         preprocessing = preprocessing.with_image_size(image_size)
 
     kernel = tensors.get("classifier.weight")
     fresh_head, num_classes = hub.choose_head(kernel, num_classes, hf_config, directory)
+    labels = hub.read_labels({} if fresh_head else hf_config, num_classes)
     stored = _config_from_hf(hf_config, num_classes, directory)
     config = dataclasses.replace(stored, image_size=preprocessing.image_size)
     if config.num_patches > _MAX_PATCHES:
@@ -104,7 +106,7 @@ def load(
     return Checkpoint(
         config=config,
         params=jax.tree.map(jnp.asarray, params),
-        labels=hub.read_labels({} if fresh_head else hf_config, config.num_classes),
+        labels=labels,
         preprocessing=preprocessing,
     )
 

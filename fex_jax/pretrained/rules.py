@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from flax import traverse_util
 
+from fex_jax import escape
 from fex_jax.checks import not_finite_floats
 from fex_jax.models import Params
 from fex_jax.pretrained.hub import ARCHITECTURES
@@ -103,7 +104,7 @@ def differences(
         if k in tensors and tensors[k].shape != shape
     ]
     return [
-        f"{len(keys)} {kind}: " + "; ".join(keys[:5]) + ("; ..." if len(keys) > 5 else "")
+        escape.terminal(f"{len(keys)} {kind}: {'; '.join(keys[:5])}{'; ...' * (len(keys) > 5)}")
         for kind, keys in (
             ("missing", [k for k in expected if k not in tensors]),
             ("extra", extra),

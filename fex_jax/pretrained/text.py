@@ -102,6 +102,8 @@ def load(
     kernel_name = "classifier.out_proj.weight" if family == "roberta" else "classifier.weight"
     kernel = tensors.get(kernel_name)
     fresh_head, num_classes = hub.choose_head(kernel, num_classes, hf_config, directory)
+    labels = hub.read_labels({} if fresh_head else hf_config, num_classes)
+    tokenizer = tokens.load(directory)
     config = _config_from_hf(hf_config, num_classes, directory)
     norm = f"{family}.embeddings.LayerNorm.weight"
     hub.check_sizes(tensors, config.num_layers, config.hidden_size, norm, directory)
@@ -115,8 +117,8 @@ def load(
     return TextCheckpoint(
         config=config,
         params=jax.tree.map(jnp.asarray, params),
-        labels=hub.read_labels({} if fresh_head else hf_config, config.num_classes),
-        tokenizer=tokens.load(directory),
+        labels=labels,
+        tokenizer=tokenizer,
     )
 
 

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from white_box import FAMILIES, KEY, targets
 
 from fex_jax.attributions.attlrp import _block, _head, _linear, _product, _sum, attlrp
 from fex_jax.attributions.gradients import tapped
@@ -15,6 +14,7 @@ from fex_jax.models import shapes
 from fex_jax.models.bert import BertClassifier, BertConfig, TokenBatch
 from fex_jax.models.vit import ViTClassifier, ViTConfig
 from fex_jax.predictors import bert, vit
+from tests.attributions.white_box import FAMILIES, KEY, checkpoint, images, in_torch, targets
 from tests.conftest import random_like
 
 CONFIG = ViTConfig(
@@ -173,6 +173,17 @@ def slow_attlrp(config, params, one, target):
     return rolled[0]
 
 
+def slow_words(config, params, texts, row, target):
+    """Of one text of a batch: what CLS reads of each of its features, [N]."""
+    real = texts.attention[row]
+    of_tokens = slow_attlrp(config, params, texts.ids[row, real], target)
+    scores = np.zeros(len(real))
+    for feature, score in zip(texts.features[row, real], of_tokens, strict=True):
+        if feature >= 0:
+            scores[feature] += score
+    return scores
+
+
 def first_tokens(config, backbone, one):
     """The first block's input, of one image or of one text's ids."""
     if config.family in TEXT_FAMILIES:
@@ -294,8 +305,7 @@ def test_equals_slow_computation(family):
     scores = jax.jit(lambda x, y: attlrp(model, x, y, KEY))(images, targets())
     for actual, image, target in zip(scores, images, targets(), strict=True):
         expected = slow_attlrp(config, params, image, target)[config.num_prefix_tokens :]
-        # Sums near zero cost float32 digits.
-        np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-3 * expected.max())
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-6 * expected.max())
 
 
 @pytest.mark.parametrize("family", TEXT_FAMILIES)
@@ -304,14 +314,39 @@ def test_equals_slow_computation_of_texts_without_padding(family):
     model, config, params, texts = classifier(family)
     scores = np.asarray(jax.jit(lambda x, y: attlrp(model, x, y, KEY))(texts, targets()))
     for row, (actual, target) in enumerate(zip(scores, targets(), strict=True)):
-        real = texts.attention[row]
-        of_tokens = slow_attlrp(config, params, texts.ids[row, real], target)
-        expected = np.zeros(7)
-        for feature, score in zip(texts.features[row, real], of_tokens, strict=True):
-            if feature >= 0:
-                expected[feature] += score
-        np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-3 * expected.max())
+        expected = slow_words(config, params, texts, row, target)
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-6 * expected.max())
         assert not actual[3:].any() and (actual[:3] > 0).any()
+
+
+# --- Rounding, which divisions by sums near zero magnify from block to block --------------------
+
+
+def test_twelve_blocks_equal_torch_in_float64():
+    """Breaks if anything on the way is float32: errors are then up to .01 of the map's maximum."""
+    for package in ("torch", "transformers", "captum"):
+        pytest.importorskip(package)
+    from tests.attributions import torch_reference
+
+    one = checkpoint("dinov2", num_layers=12, hidden_size=48, num_heads=4, mlp_dim=96)
+    model, x, y = vit(one.config, one.params), images(), targets()
+    expected = torch_reference.attlrp(in_torch(one), x, y)
+    scores = np.asarray(jax.jit(lambda x, y: attlrp(model, x, y, KEY))(x, y))
+    assert scores.dtype == np.float32
+    np.testing.assert_array_equal(scores.argsort(-1), expected.argsort(-1))
+    scale = expected.max(-1, keepdims=True)
+    np.testing.assert_allclose(scores / scale, expected / scale, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_no_setting_changes_the_map(dtype):
+    """Breaks under `jax_enable_x64`, or if products run in the type that queries run in."""
+    model, config, params, x = classifier("vit")
+    expected = attlrp(model, x, targets(), KEY)
+    with jax.enable_x64(True):
+        scores = attlrp(vit(config, params, dtype=dtype), x, targets(), KEY)
+    assert scores.dtype == np.float32
+    np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-6 * expected.max())
 
 
 # --- What it cannot do ---------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""KernelSHAP, against exact Shapley values and captum."""
+"""KernelSHAP, against exact Shapley values, float64, captum and shap."""
 
 import itertools
 import math
@@ -8,7 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fex_jax.attributions.kernel_shap import kernel_shap, sample_coalitions
+from benchmarks.kernel_shap_error import additive_with_interactions, estimate, shap_estimate
+from fex_jax.attributions.kernel_shap import (
+    constrained_regression,
+    kernel_shap,
+    sample_coalitions,
+)
 from tests.attributions.parity import patch_numbers, torch_twin
 
 
@@ -26,6 +31,15 @@ def shapley(model, inputs, targets) -> np.ndarray:
             joined = tuple(np.where(np.arange(size) == i, 1, mask))
             values[:, i] += share / math.factorial(size) * (worth[joined] - worth[tuple(mask)])
     return values
+
+
+def all_coalitions(size: int) -> tuple[jax.Array, jax.Array]:
+    """Every coalition but the empty and the full one, [2^N − 2, N], and weights that sum to 1."""
+    masks = (np.arange(1, 2**size - 1)[:, None] >> np.arange(size)) & 1
+    members = masks.sum(-1)
+    of_size = np.bincount(members, minlength=size)
+    weights = 1 / (of_size[members] * members * (size - members))
+    return jnp.asarray(masks, bool), jnp.asarray(weights / weights.sum(), jnp.float32)
 
 
 @pytest.mark.parametrize("size", [2, 5, 10])
@@ -47,10 +61,11 @@ def test_sampled_coalitions_approach_them(game):
     assert errors[1] < 0.03 and errors[1] < errors[0]
 
 
-def test_attributions_add_up_whatever_is_asked(game):
+@pytest.mark.parametrize("num_queries", [1, 2, 8, 23, 24, 30])
+def test_attributions_add_up_whatever_is_asked(game, num_queries):
     """Breaks if few queries break Σφ = f(x) − f(∅)."""
     model, inputs, targets = game(12)
-    scores = kernel_shap(model, inputs, targets, jax.random.key(2), num_queries=8)
+    scores = kernel_shap(model, inputs, targets, jax.random.key(2), num_queries=num_queries)
     ends = [np.asarray(model.predict(inputs * kept))[range(5), targets] for kept in (1, 0)]
     np.testing.assert_allclose(scores.sum(-1), ends[0] - ends[1], atol=1e-5)
 
@@ -92,6 +107,53 @@ def test_padding_changes_no_shapley_value(padded, size, tolerance):
     np.testing.assert_allclose(scores.sum(-1), ends[0] - ends[1], atol=1e-5)
     for row, few in enumerate(alone):
         np.testing.assert_allclose(scores[row, : SIZES[row]], shapley(*few)[0], atol=tolerance)
+
+
+def test_exact_where_the_budget_covers_an_inputs_own_features(padded):
+    """Breaks if 14 queries, all coalitions of four features, are drawn among those of N = 24."""
+    sizes = [4, 3, 1, 2, 4]
+    (model, inputs, targets), alone = padded(24, sizes)
+    scores = kernel_shap(model, inputs, targets, jax.random.key(0), num_queries=14)
+    for row, few in enumerate(alone):
+        np.testing.assert_allclose(scores[row, : sizes[row]], shapley(*few)[0], atol=2e-5)
+        assert not scores[row, sizes[row] :].any()
+
+
+@pytest.mark.parametrize("size, count", [(64, 100), (128, 100), (196, 50), (64, 500)])
+def test_the_regression_is_that_of_float64(size, count):
+    """Breaks if float32 outweighs what few queries say: NumPy's lstsq, float64; cases/06."""
+    rng = np.random.default_rng(0)
+    valid = np.arange(size) % 7 != 3
+    masks = np.asarray(sample_coalitions(jax.random.key(0), count, jnp.asarray(valid)[None]))[:, 0]
+    own, other = rng.normal(size=size) / size, rng.normal(size=size)
+    gains = masks @ own + 0.05 * np.tanh(masks @ other)
+    total = own[valid].sum() + 0.05 * np.tanh(other[valid].sum())
+    weights = rng.uniform(0.5, 1, count)
+    # With φ = total / n + ψ, Σψ = 0: of all such ψ the shortest, in a basis of that plane.
+    n = valid.sum()
+    plane = np.linalg.svd(np.ones((1, n)))[2][1:].T
+    left = np.sqrt(weights)[:, None] * masks[:, valid] @ plane
+    right = np.sqrt(weights) * (gains - masks.sum(-1) * total / n)
+    expected = np.zeros(size)
+    expected[valid] = total / n + plane @ np.linalg.lstsq(left, right, rcond=1e-9)[0]
+    found = jax.jit(constrained_regression)(
+        masks, jnp.float32(gains), jnp.float32(total), valid, jnp.float32(weights)
+    )
+    np.testing.assert_allclose(found, expected, atol=1e-3 * np.abs(expected).max())
+
+
+def test_no_worse_than_shap():
+    """Breaks if coalitions or weights tell less than shap's KernelExplainer's, at equal queries."""
+    pytest.importorskip("shap")
+    ours, theirs = [], []
+    for count in (32, 100):
+        games, exact = zip(
+            *(additive_with_interactions(16, seed) for seed in range(6)), strict=True
+        )
+        ours.append(np.abs(estimate(list(games), 16, count) - exact).mean())
+        found = [shap_estimate(worth, 16, count, seed) for seed, worth in enumerate(games)]
+        theirs.append(np.abs(np.array(found) - exact).mean())
+    assert ours[0] < theirs[0] and ours[1] < theirs[1]
 
 
 def test_agrees_with_captum():

@@ -4,6 +4,8 @@ captum computes what it has; the rest is written from the formulas on what hooks
 own outputs show. Images are [B, H, W, C], scores [B, N], all NumPy.
 """
 
+import copy
+
 import numpy as np
 import torch
 import transformers
@@ -12,11 +14,12 @@ from captum.attr import InputXGradient, IntegratedGradients
 PREFIX = {"vit": 1, "deit": 2, "dinov2": 1}
 
 
-def load(directory: str) -> torch.nn.Module:
-    """A model that returns its attention weights."""
-    return transformers.AutoModelForImageClassification.from_pretrained(
-        directory, attn_implementation="eager"
-    ).eval()
+def load(directory: str, texts: bool = False) -> torch.nn.Module:
+    """A classifier of images, or of texts, that returns its attention weights."""
+    kind = "AutoModelFor" + ("SequenceClassification" if texts else "ImageClassification")
+    return (
+        getattr(transformers, kind).from_pretrained(directory, attn_implementation="eager").eval()
+    )
 
 
 def integrated_gradients(model, images, targets, steps, output, baseline=0.0) -> np.ndarray:
@@ -110,6 +113,117 @@ def attcat(model, images, targets) -> np.ndarray:
             share = np.dot(h[image, token], g[image, token])
             scores[image, token] += np.mean(attention[image, :, 0, token]) * share
     return scores[:, PREFIX[model.config.model_type] :]
+
+
+def attlrp(model, images, targets) -> np.ndarray:
+    """In float64, each rule from the contributions of a layer's inputs; gradients by autograd."""
+    model = copy.deepcopy(model).double()
+    images = np.asarray(images, np.float64)
+    return np.concatenate(
+        [_attlrp(model, x[None], y) for x, y in zip(images, targets, strict=True)]
+    )
+
+
+def _attlrp(model, image, target) -> np.ndarray:
+    """What CLS reads of each patch of one image, [1, N]."""
+    read, made = {}, {}  # by module: what it reads and what it returns, of the only image
+
+    def note(name):
+        def hook(module, args, output):
+            read[name], made[name] = args[0][0], output[0]
+
+        return hook
+
+    hooks = [m.register_forward_hook(note(name)) for name, m in model.named_modules() if name]
+    outputs = _outputs(model, image)
+    for hook in hooks:
+        hook.remove()
+    slopes = torch.autograd.grad(outputs.logits[0, target], outputs.attentions)
+    layers = dict(model.named_modules())
+    config = model.config
+    heads, prefix = config.num_attention_heads, PREFIX[config.model_type]
+
+    def linear(name, relevance):
+        return _linear_shares(layers[name].weight, read[name], relevance)
+
+    with torch.no_grad():
+        last = made[f"{config.model_type}.layernorm"]
+        of_logits = torch.nn.functional.one_hot(torch.tensor(target), config.num_labels).double()
+        relevance = torch.zeros_like(last)
+        weight, size = layers["classifier"].weight, last.shape[1]
+        if config.model_type == "dinov2":  # reads CLS beside the patches' mean, whose terms share
+            seen = torch.cat([last[:1], last[prefix:] / (len(last) - prefix)])
+            weight = torch.cat([weight[:, :size], weight[:, size:].repeat(1, len(seen) - 1)], 1)
+            shares = _linear_shares(weight, seen.reshape(1, -1), of_logits[None]).reshape(-1, size)
+            relevance[0], relevance[prefix:] = shares[0], shares[1:]
+        else:
+            relevance[0] = _linear_shares(weight, last[:1], of_logits[None])[0]
+
+        row = torch.eye(len(last), dtype=torch.float64)[0]
+        stem = next(n for n in layers if n.endswith("0.mlp.fc1")).removesuffix("0.mlp.fc1")
+        for number in reversed(range(config.num_hidden_layers)):
+            block = f"{stem}{number}."
+            attention = f"{block}attention."
+            scaled = config.model_type == "dinov2"
+            update, update2 = (
+                made[block + (scale if scaled else name)]
+                for scale, name in (
+                    ("layer_scale1", "attention.o_proj"),
+                    ("layer_scale2", "mlp.fc2"),
+                )
+            )
+            tokens = read[block[:-1]]
+            of_middle, of_update2 = _sum_shares(tokens + update, update2, relevance)
+            of_hidden = linear(f"{block}mlp.fc2", of_update2)
+            of_middle = of_middle + linear(f"{block}mlp.fc1", of_hidden)
+            of_tokens, of_update = _sum_shares(tokens, update, of_middle)
+            of_mixed = linear(f"{attention}o_proj", of_update)
+
+            query, key, value = (made[f"{attention}{n}_proj"].chunk(heads, -1) for n in "qkv")
+            shares = {n: [] for n in "qkv"}
+            of_weights = []
+            for head, of_head in enumerate(of_mixed.chunk(heads, -1)):
+                weights = outputs.attentions[number][0, head]
+                of_attention, of_value = _product_shares(weights, value[head], of_head)
+                of_query, of_key = _product_shares(query[head], key[head].T, of_attention)
+                of_weights.append(of_attention)
+                for name, share in zip("qkv", (of_query, of_key.T, of_value), strict=True):
+                    shares[name].append(share)
+            relevance = of_tokens + sum(
+                linear(f"{attention}{name}_proj", torch.cat(share, -1))
+                for name, share in shares.items()
+            )
+            attended = (slopes[number][0] * torch.stack(of_weights)).clamp(min=0).mean(0)
+            row = row + row @ attended
+    return row[None, prefix:].numpy()
+
+
+def _linear_shares(weight, x, relevance):
+    """[T, in]: each positive contribution's share of its output's, times the output's relevance."""
+    shares = torch.zeros_like(x)
+    for token, (inputs, of_outputs) in enumerate(zip(x, relevance, strict=True)):
+        contributions = (weight * inputs).clamp(min=0)  # [out, in]
+        total = contributions.sum(1, keepdim=True)
+        shares[token] = (of_outputs[:, None] * (contributions / total).nan_to_num()).sum(0)
+    return shares
+
+
+def _product_shares(u, v, relevance):
+    """Of u [I, K] and v [K, J]: half of each term's share of Σ_k u_ik v_kj."""
+    terms = u[:, :, None] * v[None]  # [I, K, J]
+    shares = terms / terms.sum(1, keepdim=True) * relevance[:, None] / 2
+    return shares.sum(2), shares.sum(0)
+
+
+def _sum_shares(u, v, relevance):
+    """In proportion to the terms, rescaled so that both totals are positive parts of the whole."""
+    parts = [x / (u + v) * relevance for x in (u, v)]
+    totals = [part.sum() for part in parts]
+    whole = sum(abs(total) for total in totals)
+    return [
+        part * (abs(total) / whole) * relevance.sum() / total
+        for part, total in zip(parts, totals, strict=True)
+    ]
 
 
 def text_gradients(directory: str, texts, blank, targets, steps: int) -> dict[str, np.ndarray]:

@@ -39,14 +39,12 @@ METHODS = {
 }
 
 
-def checkpoint(family: str) -> pretrained.Checkpoint:
+def checkpoint(family: str, **changes: int) -> pretrained.Checkpoint:
     """Random weights; the family's own layers, prefix tokens and head."""
-    if family == "vit":
+    if family == "vit" and not changes:
         return random_checkpoint()
-    config = ViTConfig(
-        family=family, image_size=32, patch_size=8, num_classes=10, hidden_size=16,
-        num_layers=2, num_heads=2, mlp_dim=32,
-    )  # fmt: skip
+    sizes = dict(hidden_size=16, num_layers=2, num_heads=2, mlp_dim=32) | changes
+    config = ViTConfig(family=family, image_size=32, patch_size=8, num_classes=10, **sizes)
     params = random_like(shapes(lambda rngs: ViTClassifier(config, rngs=rngs)))
     labels = tuple(f"class {i}" for i in range(10))
     return pretrained.Checkpoint(config, params, labels, Preprocessing(size=(32, 32)))
@@ -170,7 +168,7 @@ def of_all_methods(length: int) -> dict[str, np.ndarray]:
 
 def theirs_of_texts() -> dict[str, np.ndarray]:
     """The same from captum; a text without its words is one of [MASK]s."""
-    import torch_reference as reference
+    from tests.attributions import torch_reference as reference
 
     x = texts()
     blank = np.where(x.features < 0, x.ids, tiny_text.tokenizer().mask_id)
@@ -179,13 +177,20 @@ def theirs_of_texts() -> dict[str, np.ndarray]:
         return reference.text_gradients(directory, x, blank, np.array([0, 1]), 16)
 
 
-def theirs(family: str) -> dict[str, np.ndarray]:
-    """The same from torch, by way of a directory in Hugging Face format."""
-    import torch_reference as reference
+def in_torch(one: pretrained.Checkpoint | pretrained.TextCheckpoint):
+    """The same classifier in transformers, by way of a directory in Hugging Face format."""
+    from tests.attributions import torch_reference as reference
 
     with tempfile.TemporaryDirectory() as directory:
-        pretrained.save(directory, checkpoint(family))
-        model = reference.load(directory)
+        pretrained.save(directory, one)
+        return reference.load(directory, isinstance(one, pretrained.TextCheckpoint))
+
+
+def theirs(family: str) -> dict[str, np.ndarray]:
+    """The scores of `ours` from torch."""
+    from tests.attributions import torch_reference as reference
+
+    model = in_torch(checkpoint(family))
     x, y = images(), targets()
     return {
         "integrated_gradients": reference.integrated_gradients(

@@ -147,7 +147,11 @@ def test_draws_do_not_depend_on_the_batch(task, predictor, bind, predict):
         inputs=np.concatenate([task.inputs] * 2), targets=np.tile(task.targets, 2)
     )
     twice = evaluation.attribute(method, predict, longer, 7, seed=0).targets
-    np.testing.assert_array_equal(twice[:7], scores.targets)
+    np.testing.assert_array_equal(twice[: task.size], scores.targets)
+    # Two inputs alike have draws of their own: an interval takes them to be independent.
+    assert not np.array_equal(twice[: task.size], twice[task.size :])
+    fours = evaluation.attribute(method, predict, task, 4, seed=0).targets
+    np.testing.assert_array_equal(fours, scores.targets)
 
 
 def test_a_new_method_is_one_function(task, predictor, bind, predict):

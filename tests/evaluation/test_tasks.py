@@ -9,14 +9,6 @@ from fex_jax.evaluation import tasks
 from tests import tiny_text
 
 
-def test_labels_of_the_data_become_the_predictors_classes():
-    """Breaks if a folder's first class is taken for the predictor's first class."""
-    labels = ("ant", "bee", "cat")
-    np.testing.assert_array_equal(tasks.match_classes(("cat", "ant"), labels), [2, 0])
-    np.testing.assert_array_equal(tasks.match_classes(("n01", "n02", "n03"), labels), range(3))
-    assert tasks.match_classes(("cat", "dog"), labels) is None
-
-
 def test_object_masks_are_the_explained_class_or_else_all_objects():
     """Breaks if a map is scored against another class's object."""
     scene = np.array([[0, 3], [7, 7]], np.uint8)
@@ -80,9 +72,7 @@ def test_texts_are_cut_as_the_classifier_sees_them(reviews):
     bind = predictors.from_checkpoint(predictor)
     predict = tasks.make_prediction(bind, predictor.params)
     source = text_data.open_source("eraser", "test", reviews)
-    task = tasks.of_texts(
-        predictor, predict, source, metrics.FEX, 4, classes_by="position", too_long="cut"
-    )
+    task = tasks.of_texts(predictor, predict, source, metrics.FEX, 4, 0, "position", too_long="cut")
     assert task.inputs.ids.shape == (6, 32) and task.size == 6
     assert task.segmentation is None and len(task.pairs) == 0
     for i, document in enumerate(task.documents):

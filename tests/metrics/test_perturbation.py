@@ -111,6 +111,24 @@ def test_ranks_break_ties_by_position():
     assert ranks(jnp.asarray(many)[None])[0].tolist() == expected.tolist()
 
 
+def test_padding_and_nan_rank_last():
+    """Breaks if padding ties with a feature whose score is -inf, or NaN goes behind padding."""
+    scores = jnp.array([[9.0, -jnp.inf, jnp.nan, 2.0]])
+    valid = jnp.array([[False, True, True, True]])
+    assert ranks(scores, valid).tolist() == [[3, 1, 2, 0]]
+    assert ranks(scores).tolist() == [[0, 2, 3, 1]]
+
+
+def test_nan_scores_give_nan_curves():
+    """Breaks if a map that is not one gets a plausible curve; its neighbour keeps its own."""
+    inputs, zeros = jnp.tile(FEATURES, (2, 1)), jnp.zeros(2, int)
+    scores = inputs.at[0, 3].set(jnp.nan)
+    curves = perturbation_curves(share, keep, inputs, scores, zeros, zeros)
+    for direction in curves:
+        for values in direction:
+            assert jnp.isnan(values[0]).all() and jnp.isfinite(values[1]).all()
+
+
 def test_wrong_order_is_worse():
     """Breaks if scores are ignored: an inverted map must swap deletion and insertion."""
     right = perturbation_curves(share, keep, FEATURES, FEATURES, CLASS_0, CLASS_0)

@@ -29,22 +29,49 @@ def test_a_text_without_rationale_counts_as_zero():
 
 
 def test_average_precision_is_sklearns():
-    """Breaks if the filling of short texts is ranked among their words."""
+    """Breaks if ties are broken by position, or words beyond the window tie with another text's."""
     rng = np.random.default_rng(0)
-    scores = [rng.normal(size=n) for n in (12, 5, 9)]
-    marked = [rng.random(n) < 0.4 for n in (12, 5)] + [np.zeros(9, bool)]
+    scores = [rng.normal(size=n) for n in (12, 5, 30)]
+    scores[0][8:] = -np.inf  # words that no feature touches
+    scores[2] = np.round(scores[2])
+    marked = [rng.random(n) < 0.4 for n in (12, 5, 30)]
+    marked[0][10] = True
     found = rationale.token_average_precision(scores, marked)
     expected = [
-        sklearn.metrics.average_precision_score(*pair)
-        for pair in zip(marked[:2], scores[:2], strict=True)
+        sklearn.metrics.average_precision_score(marks, np.nan_to_num(values))
+        for marks, values in zip(marked, scores, strict=True)
     ]
-    np.testing.assert_allclose(found, [*expected, 0], rtol=1e-6)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_average_precision_leaves_out_what_has_no_order():
+    """Breaks if a text marked nowhere, or everywhere, counts 0 or 1 in the mean."""
+    marked = [MARKED[0], np.zeros(2, bool), np.ones(2, bool), np.ones(1, bool), np.zeros(0, bool)]
+    scores = [SCORES[0], SCORES[1], SCORES[1], np.ones(1), np.zeros(0)]
+    found = rationale.token_average_precision(scores, marked)
+    # Word 1 first: 1/2 · 1/1; then words 2 and 3 together: 1/2 · 2/3.
+    assert found[0] == pytest.approx(1 / 2 + 1 / 3)
+    assert found.mean() == np.mean(found) == found[0]
+    assert found.mask.tolist() == [False, True, True, True, True]
+    assert np.isnan(np.asarray(found)[1:]).all()
+
+
+def test_texts_without_words_count_as_zero():
+    """Breaks by dividing by zero where no text has a word."""
+    empty = [np.zeros(0)]
+    f1 = rationale.token_f1(rationale.token_counts(empty, [np.zeros(0, bool)], top=(1, 5)))
+    np.testing.assert_array_equal([f1.micro, f1.macro], np.zeros((2, 2)))
 
 
 def test_words_and_rationales_must_have_the_same_length():
     """Breaks if scores of tokens are compared with marks of words."""
-    with pytest.raises(ValueError, match=r"text 1: scores \(3,\) for a rationale \(2,\)"):
-        rationale.token_counts([SCORES[0], np.zeros(3)], MARKED)
+    for metric in rationale.token_counts, rationale.token_average_precision:
+        with pytest.raises(ValueError, match=r"text 1: scores \(3,\) for a rationale \(2,\)"):
+            metric([SCORES[0], np.zeros(3)], MARKED)
+        with pytest.raises(ValueError, match="0 scored texts"):
+            metric([], [])
+        with pytest.raises(ValueError, match="text 0: scores must be numbers, got NaN"):
+            metric([np.array([0, np.nan])], [MARKED[1]])
 
 
 def test_word_scores_by_hand():
@@ -102,10 +129,26 @@ def test_insertion_by_hand():
     )
     # Least important first. Text 0: {}, {1}, {1, 2, 3}, all; text 1: {}, {2}, both, both.
     np.testing.assert_array_equal(predicted, [[0, 0, 0, 1], [0, 0, 1, 1]])
-    f1 = rationale.insertion_f1(predicted, np.array([1, 1]), 2)
+    f1 = rationale.insertion_f1(predicted, np.array([1, 1]))
     np.testing.assert_allclose(f1.micro, [0, 0, 0.5, 1])
-    np.testing.assert_allclose(f1.macro, [0, 0, (0 + 2 / 3) / 2, 0.5])
-    both = rationale.insertion_f1(np.array([[0], [1], [1]]), np.array([0, 0, 1]), 2)
+    np.testing.assert_allclose(f1.macro, [0, 0, (0 + 2 / 3) / 2, 1])
+    both = rationale.insertion_f1(np.array([[0], [1], [1]]), np.array([0, 0, 1]))
     np.testing.assert_allclose(both.macro, [2 / 3])
-    with pytest.raises(ValueError, match=r"predicted must be \[B, S\]"):
-        rationale.insertion_f1(np.zeros(3), np.zeros(3), 2)
+    for wrong in np.zeros(3), np.zeros((2, 1)):
+        with pytest.raises(ValueError, match=r"predicted must be \[B, S\]"):
+            rationale.insertion_f1(wrong, np.zeros(3))
+
+
+def test_insertion_f1_is_sklearns():
+    """Breaks if macro F1 divides by classes that are neither there nor predicted at a step.
+
+    Classes 3 and 4 alone, all right, are 1; a stray prediction of class 9 is one class more.
+    """
+    rng = np.random.default_rng(0)
+    labels = rng.choice([3, 4, 7], size=60)
+    predicted = np.stack([labels, np.where(labels == 3, 9, labels), rng.choice([3, 5], 60)], 1)
+    found = rationale.insertion_f1(predicted, labels)
+    for step, guess in enumerate(predicted.T):
+        expected = sklearn.metrics.f1_score(labels, guess, average="macro")
+        assert found.macro[step] == pytest.approx(expected)
+    assert found.macro[0] == 1

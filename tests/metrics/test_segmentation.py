@@ -8,8 +8,10 @@ from fex_jax.metrics import (
     attribution_mass,
     average_precision,
     class_specificity,
+    is_flat,
     mean_average_precision,
     mean_iou,
+    of_empty_map,
     pixel_accuracy,
     pointing_game,
     segmentation_statistics,
@@ -85,16 +87,82 @@ def test_average_precision_by_hand():
     assert average_precision(scores, jnp.zeros(4, bool)) == 0
 
 
-@pytest.mark.parametrize("value", [0.0, 0.1, -3.3])
-def test_constant_map_has_no_foreground(value):
-    """Breaks on 0/0, or if rounding noise of the upsampling is stretched into a map."""
-    masks = np.zeros((1, 112, 112), bool)
-    masks[:, :56] = True
-    maps = np.full((1, 8, 8), value, np.float32)
-    statistics = np.asarray(segmentation_statistics(maps, masks))
-    np.testing.assert_array_equal(statistics[0, :4], [0, 0, 6272, 6272])
-    # R = 0 and 1 - R = 1: the background half comes first, half of it right, then all the rest.
-    assert statistics[0, 4] == pytest.approx(0.5)
+def almost(value: float, grid: int = 8) -> np.ndarray:
+    """A map [1, grid, grid] of one value but for the last bit of half of its patches."""
+    flat = np.full((1, grid, grid), value, np.float32)
+    up = np.random.default_rng(0).random(flat.shape) < 0.5
+    return np.where(up, np.nextafter(flat, np.float32(np.inf)), flat)
+
+
+FLAT = [np.full((1, 8, 8), value, np.float32) for value in (0, 0.1, -3.3, 1e-30, 3e38)]
+FLAT += [almost(0.1), almost(-7.7), almost(1e6)]
+
+
+def halves(size: int = 112) -> tuple[np.ndarray, np.ndarray]:
+    """Two masks of unequal area: the left eighth, and the right half."""
+    own, other = np.zeros((2, 1, size, size), bool)
+    own[:, :, : size // 8] = other[:, :, size // 2 :] = True
+    return own, other
+
+
+@pytest.mark.parametrize("maps", FLAT)
+def test_a_flat_map_says_nothing(maps):
+    """Breaks on 0/0, if rounding noise is stretched into a map, or if saying nothing scores.
+
+    Chefer et al.: min-max gives NaN, which counts 0 in both halves, so that all 2 H W scores tie
+    and average precision is the share of ones, 1/2; no pixel is foreground.
+    """
+    own, other = halves()
+    statistics = np.asarray(segmentation_statistics(maps, own))
+    np.testing.assert_array_equal(statistics, [[0, 0, 1568, 10976, 0.5]])
+    expected = average_precision_score(np.r_[~own.ravel(), own.ravel()], np.zeros(2 * 112**2))
+    assert statistics[0, 4] == expected
+    assert attribution_mass(maps, own, other) == 0.5
+    assert pointing_game(maps, own, other) == 0
+    assert class_specificity(maps, maps, own, other) == 0
+    assert is_flat(maps) and is_flat(jnp.asarray(maps), (1, 2)).tolist() == [True]
+
+
+def test_small_differences_are_a_map():
+    """Breaks if "flat" is absolute: what spans 1e-5 of its size is read, however small it is."""
+    own, other = halves()
+    left = np.zeros((1, 8, 8), np.float32)
+    left[:, :, 0] = 1
+    for maps in (1e-20 * left, 1 + 1e-5 * left, np.float32(3e38) * (2 * left - 1)):
+        assert not is_flat(maps)
+        assert pixel_accuracy(segmentation_statistics(maps, own)) > 0.9
+        assert attribution_mass(maps, own, other) == pytest.approx(1, abs=1e-6)
+        assert class_specificity(maps, -maps, own, other) == 1
+
+
+def test_an_empty_map_from_any_maps_statistics():
+    """Breaks if the object's pixels are lost; what a flat map scores on the same masks."""
+    maps, masks = scenes()
+    found = of_empty_map(segmentation_statistics(maps, masks))
+    np.testing.assert_array_equal(found, segmentation_statistics(0 * maps, masks))
+    assert pixel_accuracy(found) == pytest.approx(1 - masks.mean())
+
+
+def test_nan_is_never_a_number():
+    """Breaks if a map with a NaN gets a plausible score, or spoils its neighbour's."""
+    maps, masks = scenes(batch=2)
+    maps[0, 1, 2] = np.nan
+    found = [
+        segmentation_statistics(maps, masks),
+        average_precision(maps.reshape(2, -1), maps.reshape(2, -1) > 0),
+        class_specificity(maps, maps, masks, masks),
+        pointing_game(maps, masks, masks),
+        attribution_mass(maps, masks, masks),
+        pointing_game(maps[[1, 1]], masks * np.array([[[0]], [[1]]]) > 0, masks),
+    ]
+    for values in found:
+        assert np.isnan(values[0]).all() and np.isfinite(values[1]).all()
+
+
+def test_iou_of_one_class_is_sklearns():
+    """Breaks if a class that is neither there nor predicted counts as 0."""
+    everything = np.array([[9.0, 0, 0, 0, 1]])
+    assert mean_iou(everything) == jaccard_score([1] * 9, [1] * 9, average="macro") == 1
 
 
 def test_perfect_and_inverted_maps():

@@ -1,5 +1,6 @@
 """The loop that trains classifiers: what it computes, and that a stopped run loses nothing."""
 
+import json
 import os
 import signal
 
@@ -9,16 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from fex_jax.fit import fit
-
-
-@pytest.fixture(autouse=True)
-def handlers():
-    """Gives the test run its own signal handlers back."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
+from fex_jax.training.classifier import fit
 
 
 def run(output, optimizer, stop_at=None, **changes) -> list:
@@ -34,7 +26,8 @@ def run(output, optimizer, stop_at=None, **changes) -> list:
             yield np.full(3, i, np.float32)
 
     reports = []
-    options = {"seed": 1, "settings": {"rate": 0.1}, "checkpoint_every": 100, "report_every": 4}
+    options = {"seed": 1, "settings": {"rate": 0.1}, "batch_size": 1, "checkpoint_every": 2}
+    options |= {"report_every": 4}
     fit(
         output, {"w": jnp.zeros(3)}, optimizer, loss, batches, 6,
         accuracy=lambda params, removed: 0.0,
@@ -68,5 +61,21 @@ def test_a_run_of_other_settings_is_not_continued(tmp_path):
     """Breaks if a classifier could be trained partly with one setting, partly with another."""
     with pytest.raises(SystemExit):
         run(tmp_path, optax.adam(0.1), stop_at=2)
-    with pytest.raises(ValueError, match=r"other settings under way .* delete"):
+    with pytest.raises(ValueError, match="other settings of rate .* delete its checkpoints"):
         run(tmp_path, optax.adam(0.1), settings={"rate": 0.2})
+    path = tmp_path / "checkpoints" / "settings.json"
+    described = json.loads(path.read_text())
+    path.write_text(json.dumps(described | {"backbone": "another"}))
+    with pytest.raises(ValueError, match="other settings of backbone"):
+        run(tmp_path, optax.adam(0.1))
+
+
+def test_a_run_that_diverged_continues_with_a_lower_learning_rate(tmp_path, capsys):
+    """Breaks if NaN is saved, the last good step is not said, or a lower rate is refused."""
+    fast, slow = {"learning_rate": 1e30}, {"learning_rate": 0.1}
+    with pytest.raises(FloatingPointError, match="the last good checkpoint is of step None"):
+        run(tmp_path, optax.sgd(1e30), settings=fast)
+    assert not list((tmp_path / "checkpoints").glob("[0-9]*"))
+    found = run(tmp_path, optax.sgd(0.1), settings=slow)
+    assert "learning_rate is 0.1 from here on; it was 1e+30" in capsys.readouterr().out
+    assert np.isfinite(found).all()

@@ -1,6 +1,8 @@
 """Streams: the same examples in the same order, whenever a run resumes."""
 
 import itertools
+import subprocess
+import sys
 
 import h5py
 import numpy as np
@@ -9,10 +11,11 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from fex_jax import data, scenes
+from fex_jax import data, pictures, scenes
 from fex_jax.preprocessing import Preprocessing
 
 PREPROCESSING = Preprocessing(size=(32, 32))
+LONG = Preprocessing(size=224, do_center_crop=True)  # the shortest edge
 
 
 @pytest.fixture(scope="module")
@@ -127,14 +130,55 @@ def test_imagenet_segmentation_is_read_in_its_layout(tmp_path):
         data.open_source("imagenet_segmentation", "all", str(tmp_path / "none.mat"), 32)
 
 
-def test_a_broken_file_is_named(folder, tmp_path):
-    """Breaks if a corrupt image ends a run without saying which file it is."""
+@pytest.mark.parametrize("stream", ["train", "plain", "eval"])
+def test_what_cannot_be_read_is_named(folder, tmp_path, stream):
+    """Breaks if a picture that is broken, of odd depth or far too long is not named."""
+    streams = {
+        "train": lambda s: data.train_stream(s, LONG, 1, seed=0),
+        "plain": lambda s: data.train_stream(s, LONG, 1, seed=0, augment=False),
+        "eval": lambda s: data.eval_stream(s, LONG, 1),
+    }
+    good = (folder / "ant" / "0.png").read_bytes()
+    floats = Image.fromarray(np.full((8, 8), 300, np.float32))
+    files = {
+        "broken.png": (b"no image", "broken.png cannot be read"),
+        "cut.png": (good[:60], "cut.png cannot be read"),
+        "deep.tif": (floats, "deep.tif has floats from 300"),
+        "caf\udce9.jpg": (b"", r"caf\\udce9.jpg cannot be read"),  # a name that is not UTF-8
+    }
+    if stream != "train":  # which cuts a piece out first
+        files["thin.png"] = (Image.new("L", (1, 20_000)), r"thin.png of 1 × 20000 pixels would be")
+    for name, (content, message) in files.items():
+        place = tmp_path / name.split(".")[0].encode(errors="replace").decode() / "ant"
+        place.mkdir(parents=True)
+        if isinstance(content, bytes):
+            (place / name).write_bytes(content)
+        else:
+            content.save(place / name)
+        with pytest.raises(ValueError, match=message) as error:
+            take(streams[stream](data.folder_source(str(place.parent), "all")), 1)
+        assert "\n" not in str(error.value)
+
+
+def test_both_streams_see_what_explain_sees(tmp_path):
+    """Breaks if training or scoring decodes a picture otherwise than `explain` does."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 52, 3), np.uint8)
     (tmp_path / "ant").mkdir()
-    (tmp_path / "ant" / "good.png").write_bytes((folder / "ant" / "0.png").read_bytes())
-    (tmp_path / "ant" / "broken.png").write_bytes(b"no image")
+    Image.fromarray(pixels).save(tmp_path / "ant" / "phone.jpg", exif=exif)
+    Image.fromarray(pixels[..., 0].astype(np.uint16) * 257).save(tmp_path / "ant" / "deep.png")
+    Image.fromarray(pixels).convert("P").save(tmp_path / "ant" / "palette.bmp")
+    Image.fromarray(pixels).convert("1").save(tmp_path / "ant" / "scan.bmp")
+    Image.fromarray(pixels).save(tmp_path / "ant" / "web.WebP")
     source = data.folder_source(str(tmp_path), "all")
-    with pytest.raises(ValueError, match="broken.png"):
-        take(data.train_stream(source, PREPROCESSING, 2, seed=0), 2)
+    assert source.size == 5
+    scored = next(data.eval_stream(source, PREPROCESSING, 5))["image"]
+    trained = next(data.train_stream(source, PREPROCESSING, 5, seed=0, augment=False))["image"]
+    files = [record["file"].decode() for record in source.records.as_numpy_iterator()]
+    seen = np.stack([pictures.prepare(f, "image", PREPROCESSING) for f in files])
+    np.testing.assert_array_equal(scored, seen)
+    assert {image.tobytes() for image in trained} == {image.tobytes() for image in scored}
 
 
 def test_wrong_sources_say_what_was_wanted(tmp_path):
@@ -142,7 +186,7 @@ def test_wrong_sources_say_what_was_wanted(tmp_path):
     with pytest.raises(ValueError, match="holds no class folders"):
         data.open_source("folder", "train", str(tmp_path), 32)
     (tmp_path / "ant").mkdir()
-    with pytest.raises(ValueError, match="holds no images"):
+    with pytest.raises(ValueError, match="without a file to read: ant"):
         data.open_source("folder", "train", str(tmp_path), 32)
     with pytest.raises(ValueError, match="train, test and all"):
         data.open_source("folder", "validation", str(tmp_path), 32)
@@ -169,3 +213,36 @@ def test_tfds_set_is_read_and_resumed(tmp_path):
     whole = take(data.train_stream(source, PREPROCESSING, 4, seed=0), 5)
     assert_same(whole[2:], take(data.train_stream(source, PREPROCESSING, 4, seed=0, start=2), 3))
     assert len(next(data.train_stream(source, PREPROCESSING, 2, seed=0, limit=2))["image"]) == 2
+
+
+def test_a_broken_record_of_tfds_is_named(tmp_path):
+    """Breaks if a damaged record of a large set ends a run without its place in it."""
+    features = tfds.features.FeaturesDict(
+        {"image": tfds.features.Image(), "label": tfds.features.ClassLabel(names=["a", "b"])}
+    )
+    images = tf.data.Dataset.from_tensor_slices(
+        {"image": np.zeros((2, 8, 8, 3), np.uint8), "label": [0, 1]}
+    )
+    tfds.dataset_builders.store_as_tfds_dataset(
+        name="broken", version="1.0.0", features=features, split_datasets={"train": images},
+        data_dir=tmp_path,
+    )  # fmt: skip
+    source = data.open_source("broken", "train", str(tmp_path), 32)
+
+    def cut(record):
+        return record | {"image": tf.strings.substr(record["image"], 0, 40)}
+
+    source = source._replace(records=source.records.map(cut))
+    with pytest.raises(ValueError, match="broken-train.tfrecord-00000-of-00001__0 cannot be read"):
+        take(data.eval_stream(source, PREPROCESSING, 2), 1)
+
+
+def test_tensorflow_may_be_imported_first():
+    """Breaks if a notebook that has imported TensorFlow cannot import streams and the policy."""
+    code = (
+        "import tensorflow as tf; from fex_jax.data import streams, sources; from fex_jax import "
+        "ppo; import jax.numpy as jnp; assert tf.constant(1).numpy() == 1; "
+        "print(ppo.bernoulli(jnp.zeros((1, 2))).log_prob(jnp.ones((1, 2))))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[-1.3862944]"  # 2 log ½

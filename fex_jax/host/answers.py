@@ -1,0 +1,108 @@
+"""What a black box said, checked before anything learns from it."""
+
+from typing import Any, Literal
+
+import numpy as np
+
+Output = Literal["softmax", "sigmoid", "value"]
+
+
+class HostError(RuntimeError):
+    """A black box that cannot be asked, or whose answer cannot be used; says why in a sentence."""
+
+
+def brief(error: BaseException) -> str:
+    """An exception on one line."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}"[:400]
+
+
+def check(
+    answer: Any, rows: int, classes: int, output: Output, logits: bool, tolerance: float, name: str
+) -> np.ndarray:
+    """One call's answer as float32 [rows, classes], or a sentence that says what is wrong with it.
+
+    A single column, [rows] or [rows, 1], where two classes are wanted of a softmax is the second
+    class's: its probability p becomes (1 − p, p), its logit z (σ(−z), σ(z)).
+
+    Args:
+      answer: what the call returned, anything that numpy makes an array of.
+      rows: inputs that were asked about.
+      classes: K.
+      output: "softmax": rows are probabilities that sum to 1; "sigmoid": each is one; "value": any.
+      logits: softmax or sigmoid is still to be taken.
+      tolerance: by how much a softmax row's sum may differ from 1.
+      name: the black box, in messages.
+
+    Raises:
+      HostError: says what came and what was wanted.
+    """
+    try:
+        values = np.asarray(answer)
+    except (ValueError, TypeError, OverflowError, RuntimeError) as error:
+        raise HostError(
+            f"{name} answered {type(answer).__name__}, which is no array of numbers ({error}); "
+            f"wanted {_wanted(rows, classes)}"
+        ) from error
+    if values.dtype.kind not in "fiu":
+        raise HostError(
+            f"{name} answered values of type {values.dtype}; wanted numbers, "
+            f"{_wanted(rows, classes)}"
+        )
+    single = values.shape in ((rows,), (rows, 1))
+    two_of_one = single and classes == 2 and output == "softmax"
+    if not two_of_one and values.shape != (rows, classes) and not (single and classes == 1):
+        raise HostError(
+            f"{name} answered an array of shape {values.shape} to {rows} inputs; "
+            f"wanted {_wanted(rows, classes)}"
+        )
+    with np.errstate(over="ignore"):
+        values = values.reshape(rows, -1).astype(np.float32)
+    if not np.isfinite(values).all():
+        row, column = np.argwhere(~np.isfinite(values))[0]
+        raise HostError(
+            f"{name} answered {values[row, column]} for class {column} of input {row}; "
+            "wanted finite numbers"
+        )
+    if two_of_one:
+        values = np.concatenate([-values if logits else 1 - values, values], -1)
+        if logits:
+            return _sigmoid(values)
+    if output == "value":
+        return values
+    if logits:
+        return _softmax(values) if output == "softmax" else _sigmoid(values)
+    return _probabilities(values, output, tolerance, name)
+
+
+def _probabilities(values: np.ndarray, output: Output, tolerance: float, name: str) -> np.ndarray:
+    slack = min(tolerance, 0.01) if output == "softmax" else 1e-6  # of one value, not of a sum
+    lowest, highest = values.min(initial=0), values.max(initial=0)
+    if lowest < -slack or highest > 1 + slack:
+        outside = lowest if lowest < -slack else highest
+        raise HostError(
+            f"{name} answered {outside:.6g}; wanted probabilities in 0..1: output='logits' takes "
+            "their softmax, 'sigmoid_logits' their sigmoid, and 'value' takes any number"
+        )
+    sums = values.sum(-1, dtype=np.float64)
+    wrong = np.abs(sums - 1) > tolerance
+    if output == "softmax" and wrong.any():
+        raise HostError(
+            f"{name} answered probabilities that sum to {sums[wrong][0]:.6g}; wanted 1 within "
+            f"{tolerance:.3g}: set output='logits' or 'sigmoid' if they are that, or tolerance if "
+            "they are rounded"
+        )
+    return values.clip(0, 1)
+
+
+def _wanted(rows: int, classes: int) -> str:
+    return f"one row of {classes} for each input, ({rows}, {classes})"
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    powers = np.exp(logits - logits.max(-1, keepdims=True))
+    return powers / powers.sum(-1, keepdims=True)
+
+
+def _sigmoid(logits: np.ndarray) -> np.ndarray:
+    return (np.tanh(logits / 2) + 1) / 2  # exact at both ends, and overflows at neither

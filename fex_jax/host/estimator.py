@@ -1,0 +1,60 @@
+"""Estimators and pipelines of scikit-learn, and XGBoost's and LightGBM's of the same interface."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fex_jax.host.predictor import HostPredictor, Input, host
+
+
+def estimator(
+    model: Any, *, input: Input | None = None, labels: Sequence[str] | None = None, **options: Any
+) -> HostPredictor:
+    """A fitted estimator: `predict_proba` of a classifier, `predict` of a regressor.
+
+    Args:
+      model: the estimator, or a pipeline that ends in one.
+      input: (columns,) or "text"; None: as many columns as it was fitted on.
+      labels: names of the classes; None: `classes_`.
+      options: of `host`.
+
+    Raises:
+      ValueError: a classifier without `predict_proba`, or what cannot be known without `input`.
+    """
+    import joblib
+
+    if input is None:
+        if not hasattr(model, "n_features_in_"):
+            raise ValueError(
+                f"{type(model).__name__} does not say what it takes; give input=(columns,) or "
+                "input='text'"
+            )
+        input = (int(model.n_features_in_),)
+    classes = getattr(model, "classes_", None)
+    multilabel = isinstance(classes, list)  # an array of classes for each label
+    if hasattr(model, "predict_proba"):
+        call, output = model.predict_proba, "softmax"
+        if multilabel:
+            if any(len(of_label) != 2 for of_label in classes):
+                raise ValueError(
+                    f"{type(model).__name__} predicts several labels of more than two classes; "
+                    "give host a function that returns the probabilities of one"
+                )
+            call, output = _of_each_label(model), "sigmoid"
+    elif classes is not None or not hasattr(model, "predict"):
+        raise ValueError(
+            f"{type(model).__name__} has no predict_proba; wrap it in scikit-learn's "
+            "CalibratedClassifierCV"
+        )
+    else:
+        call, output = model.predict, "value"
+    if labels is None:
+        count = range(len(classes)) if multilabel else classes
+        labels = ("value",) if classes is None else [str(name) for name in count]
+    settings = {"name": type(model).__name__, "digest": "joblib:" + joblib.hash(model, "sha1")}
+    return host(call, labels=labels, input=input, **settings | {"output": output} | options)
+
+
+def _of_each_label(model: Any) -> Any:
+    return lambda batch: np.stack([of[:, 1] for of in model.predict_proba(batch)], -1)

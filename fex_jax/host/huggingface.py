@@ -1,0 +1,59 @@
+"""Hugging Face's torch pipelines for text and image classification."""
+
+from typing import Any
+
+from PIL import Image
+
+from fex_jax.host import digests
+from fex_jax.host.predictor import HostPredictor, host
+
+
+def huggingface(
+    pipeline: Any, *, size: tuple[int, int] | None = None, **options: Any
+) -> HostPredictor:
+    """A `text-classification` or `image-classification` pipeline, asked for all its classes.
+
+    Args:
+      pipeline: made by `transformers.pipeline`.
+      size: (height, width) in which an image pipeline gets its pictures; it then does its own
+        preprocessing. None: what its image processor makes of them.
+      options: of `host`. Of a model of several labels give output="sigmoid".
+
+    Raises:
+      ValueError: a pipeline of another task.
+    """
+    config = pipeline.model.config
+    labels = [config.id2label[i] for i in range(config.num_labels)]
+    task = pipeline.task
+    if task not in ("text-classification", "image-classification"):
+        raise ValueError(
+            f"the pipeline is for {task}; wanted text-classification or image-classification"
+        )
+    output = options.get("output", "softmax")
+    function = {"function_to_apply": output if output == "sigmoid" else "softmax"}
+    if task == "image-classification":
+        height, width = size or _size(pipeline.image_processor)
+        settings: dict[str, Any] = {"input": (height, width, 3)}
+    else:
+        settings = {"input": "text"}
+        function["truncation"] = True
+
+    def call(batch: Any) -> list[list[float]]:
+        things = batch if isinstance(batch, list) else [Image.fromarray(image) for image in batch]
+        answers = pipeline(things, top_k=len(labels), batch_size=len(things), **function)
+        scores = [{entry["label"]: entry["score"] for entry in answer} for answer in answers]
+        return [[of[label] for label in labels] for of in scores]  # they come by falling score
+
+    weights = ((name, x.detach().cpu().float()) for name, x in pipeline.model.state_dict().items())
+    settings |= {"name": type(pipeline.model).__name__, "digest": digests.of_arrays(weights)}
+    if len(set(labels)) < len(labels):
+        raise ValueError("the pipeline's labels are not distinct; its scores cannot be told apart")
+    return host(call, labels=labels, **settings | options)
+
+
+def _size(processor: Any) -> tuple[int, int]:
+    sizes = [getattr(processor, name, None) or {} for name in ("crop_size", "size")]
+    for size in map(dict, sizes):
+        if {"height", "width"} <= set(size):
+            return int(size["height"]), int(size["width"])
+    raise ValueError("the pipeline's image processor has no fixed size; give size=(height, width)")

@@ -1,0 +1,93 @@
+"""A host predictor as a `predictors.Model`: inside jit, queries leave JAX by a callback.
+
+Training, attributions, refinement and metrics that only query then run on it unchanged; methods
+that look inside a classifier refuse it by name.
+"""
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fex_jax.host.answers import HostError
+from fex_jax.host.predictor import HostPredictor
+from fex_jax.predictors import Inputs, Model
+from fex_jax.removal import Pictures, Removal
+
+
+def model(
+    predictor: HostPredictor,
+    mask: Callable[[Inputs, jax.Array], Inputs],
+    grid: tuple[int, ...],
+    read: Callable[[Inputs], jax.Array] = lambda inputs: inputs,
+) -> Model:
+    """f by `jax.pure_callback`, on inputs that are masked in JAX.
+
+    Args:
+      predictor: f, of images or tables.
+      mask: (inputs, masks [B, N]) → inputs without their features at 0, a JAX function.
+      grid: (rows, columns) of the features, or (N,).
+      read: inputs → what f is asked about, [B, ...]. Pixels are rounded to uint8 for f.
+
+    Raises:
+      ValueError: a predictor of texts, which JAX has no arrays for.
+    """
+    if predictor.input == "text":
+        raise ValueError(f"{predictor.name} takes strings, which cannot be masked as JAX arrays")
+    pixels = len(predictor.input) == 3
+
+    def predict(inputs: Inputs) -> jax.Array:
+        asked = read(inputs)
+        if pixels:  # a quarter of the bytes leave JAX
+            asked = jnp.round(asked).clip(0, 255).astype(jnp.uint8)
+        shape = jax.ShapeDtypeStruct((len(asked), len(predictor.labels)), jnp.float32)
+        return jax.pure_callback(_answers(predictor), shape, asked)
+
+    return Model(predict=predict, mask=mask, grid=grid)
+
+
+def image_model(
+    predictor: HostPredictor, removal: Removal, images: np.ndarray
+) -> tuple[Model, Pictures]:
+    """f and its inputs for uint8 images [B, H, W, C]: pixels as floats, and their backgrounds."""
+    inputs = removal.prepare(jnp.asarray(predictor.checked(images), jnp.float32))
+    return model(predictor, removal.mask, removal.grid, lambda pictures: pictures.images), inputs
+
+
+@contextlib.contextmanager
+def plain_errors() -> Iterator[None]:
+    """Within it, what f's callback raises inside jit comes out as it was raised: a HostError.
+
+    XLA wraps it in an error of its own that holds a page of its stack.
+    """
+    _failures.clear()
+    log = logging.getLogger("jax._src.callback")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if _failures:
+            raise _failures[-1] from None
+        raise error
+    finally:
+        log.setLevel(level)
+        _failures.clear()
+
+
+_failures: list[HostError] = []
+
+
+def _answers(predictor: HostPredictor) -> Callable[[Any], np.ndarray]:
+    def answers(asked: Any) -> np.ndarray:
+        try:
+            return predictor(np.asarray(asked))
+        except HostError as error:
+            _failures.append(error)
+            raise
+
+    return answers

@@ -1,0 +1,137 @@
+"""ONNX files and ONNX Runtime sessions."""
+
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fex_jax.host import digests
+from fex_jax.host.pixels import preparation
+from fex_jax.host.predictor import HostPredictor, host
+
+_FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
+
+
+def onnx(
+    model: str | pathlib.Path | Any,
+    *,
+    labels: Sequence[str] | str | pathlib.Path | None = None,
+    input: tuple[int, ...] | str | None = None,
+    mean: Sequence[float] | float = 0.0,
+    std: Sequence[float] | float = 1.0,
+    scale: float = 1 / 255,
+    answer: str | None = None,
+    digest: str | None = None,
+    **options: Any,
+) -> HostPredictor:
+    """A network of one input; batch size, order of the axes and types are read from the file.
+
+    Args:
+      model: a file, or an `onnxruntime.InferenceSession`.
+      labels: names of the classes, or a file of them; None: "class 0" and so on.
+      input: (height, width, channels), (columns,) or "text", where the file leaves a size open.
+      mean: pixels become (x · `scale` − `mean`) / `std`, unless the network takes uint8.
+      answer: the output to read; None: the only one of floats in rows and columns.
+      digest: of a session; a file has its own.
+      options: of `host`; output is "logits" where not given.
+
+    Raises:
+      ValueError: another kind of network, or a size that must be given.
+    """
+    import onnxruntime
+
+    if isinstance(model, str | pathlib.Path):
+        digest = digest or digests.of_file(model, mean, std, scale, answer)
+        name = pathlib.Path(model).name
+        try:
+            session = onnxruntime.InferenceSession(str(model), providers=_providers(onnxruntime))
+        except Exception as error:
+            raise ValueError(f"{model} is no network that ONNX Runtime reads: {error}") from error
+    else:
+        session, name = model, "the ONNX session"
+    if len(session.get_inputs()) != 1:
+        names = ", ".join(node.name for node in session.get_inputs())
+        raise ValueError(f"{name} takes {names}; wanted one input: wrap it in a function for host")
+    taken, given = session.get_inputs()[0], _answer(session, answer, name)
+    shape = [size if isinstance(size, int) else None for size in taken.shape]
+    settings: dict[str, Any] = {"name": name, "digest": digest or "", "output": "logits"}
+    if len(shape) == 4:
+        layout = _layout(shape, input, name)
+        axes = shape[2:] + shape[1:2] if layout == "NCHW" else shape[1:]
+        known = tuple(axes)
+        prepare = preparation(mean, std, scale, layout)
+    else:
+        known, layout = tuple(shape[1:]), "NHWC"
+        prepare = np.asarray
+    if taken.type == "tensor(uint8)":
+
+        def convert(batch: Any) -> np.ndarray:
+            return batch.transpose(0, 3, 1, 2) if layout == "NCHW" else batch
+
+    elif taken.type == "tensor(string)":
+        known = "text"
+        column = len(shape) == 2
+
+        def convert(batch: Any) -> np.ndarray:
+            texts = np.array(batch, object)
+            return texts[:, None] if column else texts
+
+    elif taken.type in _FLOATS:
+
+        def convert(batch: Any) -> np.ndarray:
+            return prepare(batch).astype(_FLOATS[taken.type])
+
+    else:
+        raise ValueError(f"{name} takes {taken.type}; wanted floats, uint8 or strings")
+    if known != "text" and None in known:
+        if input is None:
+            raise ValueError(f"{name} takes {taken.shape}; give input, the sizes it leaves open")
+        known = tuple(input)
+    if shape[:1] not in ([], [None]):
+        settings |= {"batch_size": shape[0], "fixed": True}
+    if labels is None:
+        if not given.shape or not isinstance(given.shape[-1], int):
+            raise ValueError(f"{name} does not say how many classes it has; give labels")
+        labels = [f"class {i}" for i in range(given.shape[-1])]
+
+    def call(batch: Any) -> np.ndarray:
+        return session.run([given.name], {taken.name: convert(batch)})[0]
+
+    return host(call, labels=labels, input=known, **settings | options)
+
+
+def _providers(runtime: Any) -> list[str]:
+    ours = ("CUDAExecutionProvider", "CPUExecutionProvider")
+    return [provider for provider in ours if provider in runtime.get_available_providers()]
+
+
+def _answer(session: Any, wanted: str | None, name: str) -> Any:
+    outputs = session.get_outputs()
+    if wanted is not None:
+        fit = [node for node in outputs if node.name == wanted]
+    else:
+        fit = [node for node in outputs if node.type in _FLOATS and len(node.shape) in (1, 2)]
+    if len(fit) != 1:
+        listed = ", ".join(f"{node.name} {node.type} {node.shape}" for node in outputs)
+        raise ValueError(
+            f"{name} gives {listed}; wanted one output of floats [B, K]: name it with answer=, "
+            "and export scikit-learn's classifiers with zipmap=False"
+        )
+    return fit[0]
+
+
+def _layout(shape: list[int | None], input: Any, name: str) -> str:
+    """Channels are the axis of 1, 3 or 4; where that is both or none, `input` decides."""
+    first, last = shape[1] in (1, 3, 4), shape[3] in (1, 3, 4)
+    if first != last:
+        return "NCHW" if first else "NHWC"
+    if input is not None and len(input) == 3:
+        height, width, channels = input
+        for layout, sizes in (
+            ("NCHW", (channels, height, width)),
+            ("NHWC", (height, width, channels)),
+        ):
+            if all(a in (None, b) for a, b in zip(shape[1:], sizes, strict=True)):
+                return layout
+    raise ValueError(f"{name} takes {shape}; give input=(height, width, channels)")

@@ -1,0 +1,264 @@
+"""A black box on the host: any function that answers batches of numpy arrays or of strings."""
+
+import concurrent.futures
+import dataclasses
+import math
+import pathlib
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from fex_jax.host.answers import HostError, Output, brief, check
+
+Batch = np.ndarray | list[str]
+_SAME = 0.01  # answers that differ by less, absolutely or relatively, are the same to rounding
+
+Input = tuple[int, ...] | Literal["text"]
+
+_OUTPUTS: dict[str, tuple[Output, bool]] = {
+    "softmax": ("softmax", False),
+    "sigmoid": ("sigmoid", False),
+    "value": ("value", False),
+    "logits": ("softmax", True),
+    "sigmoid_logits": ("sigmoid", True),
+}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class HostPredictor:
+    """A classifier that is asked by calling it; made by `host`, which explains the fields.
+
+    Calling it answers a batch of any size: float32 [B, K], probabilities of a softmax or of
+    sigmoids, or values. Any number of threads may do so at a time.
+    """
+
+    call: Callable[[Any], Any]
+    labels: tuple[str, ...]
+    input: Input
+    output: Output
+    logits: bool
+    name: str
+    digest: str
+    batch_size: int | None
+    fixed: bool
+    threads: int
+    tolerance: float
+    _free: threading.Semaphore = dataclasses.field(repr=False)
+
+    def __call__(self, inputs: Any) -> np.ndarray:
+        """Answers [B, K] to B inputs, in their order.
+
+        Raises:
+          HostError: inputs of another kind than `input`, a call that failed, or an answer that
+            cannot be used.
+        """
+        inputs = self.checked(inputs)
+        answers = np.empty((len(inputs), len(self.labels)), np.float32)
+        for rows, some in self.each(inputs):
+            answers[rows] = some
+        return answers
+
+    def each(self, inputs: Any) -> Iterator[tuple[slice, np.ndarray]]:
+        """(rows, their answers) of one call after the other, as they come.
+
+        After a call fails no other is made; its HostError is raised when all answers that still
+        came have been given, so that none that was paid for is lost.
+        """
+        inputs = self.checked(inputs)
+        size = self.batch_size or max(len(inputs), 1)
+        pieces = [slice(i, min(i + size, len(inputs))) for i in range(0, len(inputs), size)]
+        if min(self.threads, len(pieces)) <= 1:
+            for rows in pieces:
+                yield rows, self._ask(inputs[rows])
+            return
+        failure = None
+        with concurrent.futures.ThreadPoolExecutor(self.threads) as pool:
+            waiting = {pool.submit(self._ask, inputs[rows]): rows for rows in pieces}
+            try:
+                for done in concurrent.futures.as_completed(waiting):
+                    if done.cancelled():
+                        continue
+                    if error := done.exception():
+                        failure = failure or error
+                        for other in waiting:
+                            other.cancel()
+                    else:
+                        yield waiting[done], done.result()
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+        if failure:
+            raise failure
+
+    def check(self, inputs: Any) -> None:
+        """Asks about a few inputs together, in reverse, and each alone: 3 B queries.
+
+        Raises:
+          HostError: an input's answer depends on its batch. Rows come back in another order, or f
+            is random (dropout), or reads the batch (batch normalisation in training mode).
+        """
+        inputs = self.checked(inputs)
+        together = self(inputs)
+        alone = [self(inputs[i : i + 1]) for i in range(len(inputs))]
+        for how, again in (
+            ("in reverse order", self(inputs[::-1])[::-1]),
+            ("one at a time", np.concatenate(alone) if alone else together),
+        ):
+            if not np.allclose(together, again, _SAME, _SAME):
+                worst = np.abs(together - again).max()
+                raise HostError(
+                    f"{self.name} answers the same inputs differently when asked {how}, by up to "
+                    f"{worst:.3g}; wanted answers that depend on the input alone, in the order of "
+                    "the inputs"
+                )
+
+    def checked(self, inputs: Any) -> Batch:
+        """The inputs as this predictor takes them, or a HostError that says what it takes."""
+        if self.input == "text":
+            texts = inputs if isinstance(inputs, str) else list(inputs)
+            if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+                raise HostError(
+                    f"{self.name} takes a list of strings; got "
+                    + ("one string" if isinstance(texts, str) else _kinds(texts))
+                )
+            return texts
+        values = np.asarray(inputs)
+        images = len(self.input) == 3
+        right = values.dtype == np.uint8 if images else values.dtype.kind in "fiub"
+        if values.shape[1:] != self.input or not values.ndim or not right:
+            wanted = ", ".join(map(str, ("B", *self.input)))
+            raise HostError(
+                f"{self.name} takes {'uint8 images' if images else 'numbers'} [{wanted}]; got "
+                f"{values.dtype} {list(values.shape)}"
+            )
+        return values
+
+    def _ask(self, batch: Batch) -> np.ndarray:
+        rows = len(batch)
+        if isinstance(batch, np.ndarray):
+            batch = np.array(batch)  # f may write into it
+        else:
+            batch = list(batch)
+        if self.fixed and rows < self.batch_size:
+            missing = self.batch_size - rows
+            if isinstance(batch, list):
+                batch = batch + batch[-1:] * missing
+            else:
+                batch = np.concatenate([batch, np.repeat(batch[-1:], missing, 0)])
+        asked = len(batch)
+        with self._free:
+            try:
+                answer = self.call(batch)
+            except HostError:
+                raise
+            except Exception as error:
+                raise HostError(
+                    f"{self.name} failed when asked about {asked} inputs: {brief(error)}"
+                ) from error
+            # Inside: a callee may answer in a buffer that its next call overwrites.
+            return check(
+                answer, asked, len(self.labels), self.output, self.logits, self.tolerance, self.name
+            )[:rows]
+
+
+def host(
+    call: Callable[[Any], Any],
+    *,
+    labels: Sequence[str] | str | pathlib.Path,
+    input: Input,
+    output: Literal["softmax", "sigmoid", "value", "logits", "sigmoid_logits"] = "softmax",
+    batch_size: int | None = None,
+    fixed: bool = False,
+    threads: int = 1,
+    tolerance: float = 0.01,
+    name: str | None = None,
+    digest: str | None = None,
+) -> HostPredictor:
+    """Makes a predictor of any function that answers batches; nothing of it need know JAX.
+
+    Args:
+      call: batch → answers [B, K], as anything that numpy makes an array of. One column is enough
+        where `output` is a softmax of two classes: it is the second one's.
+      labels: names of the K classes, or a file with one on each line.
+      input: what a batch is. (height, width, channels): a uint8 array [B, H, W, C]; (columns,): an
+        array of numbers [B, D]; "text": a list of B strings.
+      output: what answers are. "softmax": probabilities of classes that exclude each other;
+        "sigmoid": a probability for each label; "value": any number, as of a regression; "logits"
+        and "sigmoid_logits": what softmax or sigmoids are still to be taken of.
+      batch_size: inputs in a call at most; None: all that are there.
+      fixed: a call must have exactly `batch_size` inputs; the last is filled up.
+      threads: calls at the same time. `call` must bear it.
+      tolerance: by how much probabilities of a softmax may miss the sum 1, rounded ones for one.
+      name: what messages call it; None: the qualified name of a function.
+      digest: what changes when the answers change: banks of answers compare it. None: the
+        qualified name of a function; an object, a method or a lambda has none.
+
+    Raises:
+      ValueError: an argument that cannot be.
+    """
+    if not callable(call):
+        raise ValueError(f"host takes a function of a batch; got {type(call).__name__}")
+    if isinstance(labels, str | pathlib.Path):
+        labels = read_labels(labels)
+    labels = tuple(str(label) for label in labels)
+    if not labels:
+        raise ValueError("labels are empty; give one name for each class")
+    if output not in _OUTPUTS:
+        raise ValueError(f"output is {output!r}; choose {', '.join(_OUTPUTS)}")
+    if output in ("softmax", "logits") and len(labels) == 1:
+        raise ValueError(
+            f"a {output} of one class is always 1; give two labels, or output='sigmoid' or 'value'"
+        )
+    if input != "text":
+        shape = tuple(input) if isinstance(input, tuple | list) else ()
+        if len(shape) not in (1, 3) or not all(isinstance(n, int) and n > 0 for n in shape):
+            raise ValueError(
+                f"input is {input!r}; give (height, width, channels) of images, (columns,) of "
+                "tables, or 'text'"
+            )
+        input = shape
+    if (batch_size is not None and batch_size < 1) or threads < 1:
+        raise ValueError(f"batch_size is {batch_size}, threads {threads}; both must be at least 1")
+    if fixed and batch_size is None:
+        raise ValueError("fixed needs batch_size: how many inputs a call must have")
+    if not (math.isfinite(tolerance) and tolerance >= 0):
+        raise ValueError(f"tolerance is {tolerance}; give a number from 0 on")
+    output, logits = _OUTPUTS[output]
+    found = qualified_name(call)
+    return HostPredictor(
+        call, labels, input, output, logits, name or found or "the black box",
+        found if digest is None else digest, batch_size, fixed, threads, tolerance,
+        threading.BoundedSemaphore(threads),
+    )  # fmt: skip
+
+
+def qualified_name(call: Callable[..., Any]) -> str:
+    """package.module:function, or "" for what a name does not find again."""
+    name = getattr(call, "__qualname__", "<none>")
+    module = getattr(call, "__module__", None)
+    if "<" in name or module is None or hasattr(call, "__self__"):  # a method's object has state
+        return ""
+    if module == "__main__":
+        module = pathlib.Path(getattr(sys.modules[module], "__file__", module)).stem
+    return f"{module}:{name}"
+
+
+def read_labels(path: str | pathlib.Path) -> tuple[str, ...]:
+    """One label a line, in the order of the classes.
+
+    Raises:
+      ValueError: no such file, or an empty one.
+    """
+    try:
+        labels = pathlib.Path(path).read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"labels: cannot read {path} as lines of text: {error}") from error
+    if not labels:
+        raise ValueError(f"labels: {path} is empty; give one label a line")
+    return tuple(label.strip() for label in labels)
+
+
+def _kinds(values: list[Any]) -> str:
+    return "a list of " + ", ".join(sorted({type(value).__name__ for value in values}))

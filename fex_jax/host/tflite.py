@@ -1,0 +1,105 @@
+"""TensorFlow Lite files by ai-edge-litert, quantised ones too."""
+
+import pathlib
+import queue
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fex_jax.host import digests
+from fex_jax.host.answers import HostError
+from fex_jax.host.pixels import preparation
+from fex_jax.host.predictor import HostPredictor, host
+
+
+def tflite(
+    path: str | pathlib.Path,
+    *,
+    labels: Sequence[str] | str | pathlib.Path | None = None,
+    mean: Sequence[float] | float = 0.0,
+    std: Sequence[float] | float = 1.0,
+    scale: float = 1 / 255,
+    threads: int = 2,
+    **options: Any,
+) -> HostPredictor:
+    """A file of one input [b, H, W, C] or [b, D] and one output [b, K]; b is mostly 1.
+
+    Each of `threads` has an interpreter of its own. A quantised input of uint8 gets the pixels as
+    they are, for quantisation is the normalisation there; another real input x is quantised as
+    round(x / s) + z, and answers are s (q − z), with the file's s and z.
+
+    Args:
+      path: the file.
+      labels: names of the classes, or a file of them; None: "class 0" and so on.
+      mean: pixels become (x · `scale` − `mean`) / `std`, unless the network takes uint8.
+      threads: interpreters.
+      options: of `host`; output is "softmax" where not given, with a tolerance of half a step of
+        quantisation for each class.
+
+    Raises:
+      ValueError: another kind of network.
+    """
+    from ai_edge_litert.interpreter import Interpreter
+
+    digest, name = digests.of_file(path, mean, std, scale), pathlib.Path(path).name
+    interpreters: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    for _ in range(threads):
+        try:
+            interpreter = Interpreter(str(path), num_threads=1)
+            interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            raise ValueError(f"{path} is no network that LiteRT reads: {error}") from error
+        interpreters.put(interpreter)
+    inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
+    if len(inputs) != 1 or len(outputs) != 1:
+        raise ValueError(
+            f"{name} has {len(inputs)} inputs and {len(outputs)} outputs; wanted one of each"
+        )
+    taken, given = inputs[0], outputs[0]
+    shape, classes = tuple(map(int, taken["shape"])), int(given["shape"][-1])
+    if len(shape) not in (2, 4):
+        raise ValueError(f"{name} takes {list(shape)}; wanted images [b, H, W, C] or rows [b, D]")
+    raw = taken["dtype"] == np.uint8 and len(shape) == 4
+    prepare = preparation(mean, std, scale, "NHWC") if len(shape) == 4 else np.float32
+    if labels is None:
+        labels = [f"class {i}" for i in range(classes)]
+
+    def call(batch: np.ndarray) -> np.ndarray:
+        values = batch if raw else _quantise(prepare(batch), taken)
+        interpreter = interpreters.get()
+        try:
+            interpreter.set_tensor(taken["index"], values)
+            interpreter.invoke()
+            answer = interpreter.get_tensor(given["index"])
+        finally:
+            interpreters.put(interpreter)
+        return _real(answer, given)
+
+    step = float(given["quantization"][0])
+    settings = {
+        "name": name,
+        "digest": digest,
+        "batch_size": shape[0],
+        "fixed": True,
+        "threads": threads,
+        "tolerance": max(0.01, classes * step / 2),
+    }
+    return host(call, labels=labels, input=shape[1:], **settings | options)
+
+
+def _quantise(values: np.ndarray, detail: dict[str, Any]) -> np.ndarray:
+    if detail["dtype"] == np.float32:
+        return values
+    scale, zero = detail["quantization"]
+    if not scale:
+        raise HostError(f"the network takes {detail['dtype'].__name__} without a scale")
+    limits = np.iinfo(detail["dtype"])
+    return np.clip(np.round(values / scale) + zero, limits.min, limits.max).astype(detail["dtype"])
+
+
+def _real(answer: np.ndarray, detail: dict[str, Any]) -> np.ndarray:
+    scale, zero = detail["quantization"]
+    if not scale:
+        return answer
+    return (answer.astype(np.float32) - zero) * np.float32(scale)

@@ -1,0 +1,242 @@
+"""What becomes of a picture's removed cells, and how much of f's answer survives it.
+
+A classifier must make sense of masked pictures, or queries say nothing of the whole one. Networks
+that learned with missing patches bear hard grey squares; convolutional ones take the squares'
+edges for the object, and need soft edges over a blurred picture.
+"""
+
+import dataclasses
+import math
+import warnings
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fex_jax.predictors import Inputs, Model
+
+Kind = Literal["fill", "mean", "blur"]
+
+
+class Pictures(NamedTuple):
+    """Pictures with what shows where their cells are removed; the latter is computed once."""
+
+    images: jax.Array  # [B, H, W, C]
+    background: jax.Array  # the same, or [B, 1, 1, C]
+
+
+@dataclasses.dataclass(frozen=True)
+class Removal:
+    """m x + (1 − m) b for pictures x, a background b and a mask m over the cells of a grid.
+
+    The grid may have any size over pictures of any size. m is 0 or 1 in every pixel where
+    `softness` is 0; otherwise the mask, whose cells are h x w pixels, blurred by a Gaussian with
+    σ = `softness` · h down and `softness` · w across: R M Cᵀ with R [H, rows] and C [W, columns].
+
+    Attributes:
+      kind: b is "fill": a constant; "mean": the picture's own mean colour; "blur": the picture
+        under a Gaussian of `sigma`, mirrored at its edges.
+      grid: (rows, columns) of cells.
+      softness: σ of the mask's edges as a share of a cell.
+      fill: of "fill", a number or one for each channel, in the pictures' own units: 0 is grey
+        after normalisation, 127.5 in pixels.
+      sigma: of "blur", in pixels.
+
+    Raises:
+      ValueError: a value that cannot be.
+    """
+
+    kind: Kind = "fill"
+    grid: tuple[int, int] = (14, 14)
+    softness: float = 0.0
+    fill: float | tuple[float, ...] = 0.0
+    sigma: float = 20.0
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("fill", "mean", "blur"):
+            raise ValueError(f"removal is {self.kind!r}; choose fill, mean or blur")
+        if len(self.grid) != 2 or min(self.grid) < 1:
+            raise ValueError(f"grid is {self.grid}; give (rows, columns), each at least 1")
+        if not (math.isfinite(self.softness) and self.softness >= 0):
+            raise ValueError(f"softness is {self.softness}; give a share of a cell from 0 on")
+        if not (math.isfinite(self.sigma) and self.sigma > 0):
+            raise ValueError(f"sigma is {self.sigma}; give pixels above 0")
+        if not np.isfinite(self.fill).all():
+            raise ValueError(f"fill is {self.fill}; give finite numbers")
+
+    def __str__(self) -> str:
+        """All that decides an answer, for the header of a bank and for tables."""
+        what = {
+            "fill": f"fill {self.fill}",
+            "mean": "picture's mean",
+            "blur": f"blur, sigma {self.sigma:g} px",
+        }
+        edges = f"soft edges, sigma {self.softness:g} cell" if self.softness else "hard edges"
+        return f"{what[self.kind]}, {edges}"
+
+    def prepare(self, images: jax.Array) -> Pictures:
+        """Pictures [B, H, W, C] with their backgrounds.
+
+        Raises:
+          ValueError: pictures of another form, or with fewer pixels than cells.
+        """
+        if images.ndim != 4 or any(
+            size < cells for size, cells in zip(images.shape[1:3], self.grid, strict=True)
+        ):
+            raise ValueError(
+                f"removal from {images.shape} by a grid of {self.grid}; wanted images [B, H, W, C] "
+                "of at least a pixel for each cell"
+            )
+        images = jnp.asarray(images)
+        if images.dtype == jnp.uint8:
+            images = images.astype(jnp.float32)
+        if self.kind == "mean":
+            return Pictures(images, images.mean((1, 2), keepdims=True))
+        if self.kind == "blur":
+            return Pictures(images, blur(images, self.sigma))
+        shape = (len(images), 1, 1, images.shape[-1])
+        return Pictures(images, jnp.broadcast_to(jnp.asarray(self.fill, images.dtype), shape))
+
+    def mask(self, pictures: Pictures, masks: jax.Array) -> Pictures:
+        """Pictures without their cells at 0: masks [B, N] or [B, rows, columns], 1 = kept."""
+        images, background = pictures
+        weights = self.weights(masks, images.shape[1:3])[..., None]
+        if not self.softness:
+            return Pictures(jnp.where(weights, images, background), background)
+        weights = weights.astype(images.dtype)
+        return Pictures(weights * images + (1 - weights) * background, background)
+
+    def weights(self, masks: jax.Array, size: tuple[int, int]) -> jax.Array:
+        """m of each pixel, [B, H, W]: bool where edges are hard, or else float32 in [0, 1]."""
+        masks = jnp.asarray(masks).astype(bool).reshape(-1, *self.grid)
+        if not self.softness:
+            rows, columns = (_cells(*pair) for pair in zip(size, self.grid, strict=True))
+            return masks[:, rows][:, :, columns]
+        down, across = (_edges(*pair, self.softness) for pair in zip(size, self.grid, strict=True))
+        soft = jnp.einsum("hr,brc,wc->bhw", down, masks.astype(jnp.float32), across)
+        return soft.clip(0, 1)
+
+
+def blur(images: jax.Array, sigma: float) -> jax.Array:
+    """Images [B, H, W, C] under a Gaussian of `sigma` pixels, mirrored at the edges."""
+    down, across = (_gaussian(size, sigma) for size in images.shape[1:3])
+    return jnp.einsum("hi,bijc,wj->bhwc", down, images, across).astype(images.dtype)
+
+
+def _cells(size: int, cells: int) -> np.ndarray:
+    """The cell in which the centre of each pixel lies, [size]."""
+    return (2 * np.arange(size) + 1) * cells // (2 * size)
+
+
+def _edges(size: int, cells: int, softness: float) -> np.ndarray:
+    """How much of a Gaussian about each pixel's centre lies in each cell, [size, cells].
+
+    Of what lies inside the picture: rows sum to 1.
+    """
+    position = (np.arange(size) + 0.5) * cells / size  # in cells
+    distance = (np.arange(cells + 1) - position[:, None]) / (softness * math.sqrt(2))
+    below = np.vectorize(math.erf)(distance)
+    shares = np.diff(below, axis=1)
+    return (shares / shares.sum(1, keepdims=True)).astype(np.float32)
+
+
+def _gaussian(size: int, sigma: float) -> np.ndarray:
+    """The Gaussian of each pixel over all pixels, [size, size]; rows sum to 1."""
+    reach = math.ceil(5 * sigma)
+    offsets = np.arange(-reach, reach + 1)
+    weights = np.exp(-(offsets**2) / (2 * sigma**2))
+    places = (np.arange(size)[:, None] + offsets) % (2 * size)
+    places = np.where(places < size, places, 2 * size - 1 - places)  # … 1 0 0 1 … n n … 0 0 …
+    matrix = np.zeros((size, size))
+    np.add.at(matrix, (np.arange(size)[:, None], places), weights / weights.sum())
+    return matrix.astype(np.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Probe:
+    """How much of f's answer about the clean input survives removal; made by `probe`."""
+
+    clean: float  # mean f_y of the clean inputs
+    blank: float  # of the inputs without any feature
+    shares: tuple[float, ...]  # of the features that are kept
+    answers: tuple[float, ...]  # mean f_y with that share kept, at random
+
+    @property
+    def survives(self) -> tuple[float, ...]:
+        """(f_y(m⊙x) − f_y(∅)) / (f_y(x) − f_y(∅)) of the means, for each share."""
+        span = self.clean - self.blank
+        return tuple((answer - self.blank) / span if span else 0.0 for answer in self.answers)
+
+    @property
+    def sentence(self) -> str:
+        """All of it in words."""
+        kept = ", ".join(
+            f"{answer:.3f} ({of:.0%}) with {share:.0%} kept"
+            for share, answer, of in zip(self.shares, self.answers, self.survives, strict=True)
+        )
+        return f"f says {self.clean:.3f} of whole inputs, {kept}, and {self.blank:.3f} of nothing"
+
+
+_NOTHING = 0.05  # of the answer: less counts as nothing
+
+
+def probe(
+    model: Model,
+    inputs: Inputs,
+    *,
+    targets: jax.Array | None = None,
+    key: jax.Array | None = None,
+    shares: tuple[float, ...] = (0.9, 0.7, 0.5, 0.3, 0.1),
+    draws: int = 1,
+) -> Probe:
+    """Asks f about inputs with random features kept: B (2 + `draws` · shares) queries.
+
+    Each mask keeps the given share of the features that an input has, to the nearest number.
+
+    Args:
+      model: of which `predict` and `mask` are used; `mask` is the removal that is probed.
+      inputs: B of them, as the model takes them.
+      targets: classes y [B]; None: the most probable ones of the clean inputs.
+      key: of the masks.
+      shares: of features kept.
+      draws: masks of each input and share.
+
+    Raises:
+      ValueError: a share outside 0..1, no inputs, or no draws.
+    """
+    if not shares or not all(0 <= share <= 1 for share in shares) or draws < 1:
+        raise ValueError(
+            f"shares are {shares}, draws {draws}; give shares in 0..1 and draws from 1 on"
+        )
+    valid = model.features(inputs)
+    if not len(valid):
+        raise ValueError("the probe got no inputs; give at least one")
+    clean = np.asarray(model.predict(inputs))
+    targets = clean.argmax(-1) if targets is None else np.asarray(targets)
+
+    def mean(answers: jax.Array) -> float:
+        return float(np.take_along_axis(np.asarray(answers), targets[:, None], -1).mean())
+
+    masked = jax.jit(lambda inputs, masks: model.predict(model.mask(inputs, masks)))
+    keys = iter(jax.random.split(jax.random.key(0) if key is None else key, len(shares) * draws))
+    answers = []
+    for share in shares:
+        found = []
+        for _ in range(draws):
+            places = jnp.where(valid, jax.random.uniform(next(keys), valid.shape), 2.0)
+            ranks = jnp.argsort(jnp.argsort(places, -1), -1)
+            kept = ranks < jnp.round(share * valid.sum(-1, keepdims=True))
+            found.append(mean(masked(inputs, kept)))
+        answers.append(float(np.mean(found)))
+    blank = mean(masked(inputs, jnp.zeros_like(valid)))
+    result = Probe(mean(clean), blank, tuple(shares), tuple(answers))
+    half = int(np.argmin(np.abs(np.asarray(shares) - 0.5)))
+    if abs(result.survives[half]) < _NOTHING:
+        warnings.warn(
+            f"with {shares[half]:.0%} of the features kept nothing survives of f's answer "
+            f"({result.sentence}): queries will say nothing of whole inputs; choose a removal that "
+            "f can stand, such as blur with soft edges",
+            stacklevel=2,
+        )
+    return result

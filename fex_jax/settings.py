@@ -1,0 +1,146 @@
+"""The settings of a training run: defaults, and the objectives that a preset's name chooses.
+
+A config of `configs/` is `default(preset)` with a few settings changed.
+"""
+
+import ml_collections
+
+_PAPER = {
+    "score": "paper",  # f(m⊙x) / K_m, Eq. 9
+    "answers": "probability",
+    "surrogate": "clipped",  # Eq. 20–22
+    "targets": "argmax",  # Algorithm 1
+    "num_targets": 1,
+    "budget_range": 0.0,
+    "baseline": "value",  # v_y(x), Eq. 18
+    "advantage": "paper",  # divided by T
+    "entropy": "paper",  # H(q) of all features together, Eq. 23
+    "kl": "paper",  # D(softmax(mean log λ) ‖ f), Eq. 24
+    "num_masks": 5,
+    "num_passes": 1,
+    "entropy_coef": 1e-5,
+    "value_coef": 0.5,
+}
+_AUTHORS = {
+    "score": "authors",  # N f(m⊙x) / (K_m + 1)
+    "answers": "probability",
+    "surrogate": "clipped",
+    "targets": "argmax",
+    "num_targets": 1,
+    "budget_range": 0.0,
+    "baseline": "value",
+    "advantage": "authors",
+    "entropy": "authors",  # mean H of a feature, H(q) / N
+    "kl": "authors",  # D(f ‖ softmax(mean z))
+    "num_masks": 5,
+    "num_passes": 1,
+    "entropy_coef": 1e-4,
+    "value_coef": 0.5,
+}
+_CONTRAST = {
+    "score": "contrast",  # h(m⊙x) − h((1−m)⊙x)
+    "answers": "log_odds",  # h = log f − log(1 − f); or f itself: probability
+    "surrogate": "regression",  # of the score on the map
+    "targets": "sampled",  # from f(x)
+    "num_targets": 10,  # classes whose maps learn from each answer, at most all but one
+    "budget_range": 3.0,
+    "baseline": "leave_one_out",
+    "advantage": "normalized",
+    "entropy": "paper",
+    "kl": "authors",
+    "num_masks": 10,  # a query each, as everywhere
+    "num_passes": 3,
+    "entropy_coef": 0.0,  # the regression has a temperature instead
+    "value_coef": 0.0,  # its baseline is not learned
+}
+_ALL_OF_FEX = {"num_updates": 4, "temperature": 0.5, "clip_epsilon": 0.2, "kl_coef": 1.0}
+_FASTSHAP = {
+    "targets": "sampled",  # argmax, sampled from f(x), or uniform
+    "num_targets": 1,  # as published; FEX's default has 10
+    "efficiency": "normalize",  # or "penalty", with its weight:
+    "gap_coef": 0.1,
+    "num_masks": 10,  # coalitions in complementary pairs; with two more, 12 queries an image
+    "num_updates": 4,
+    "num_passes": 1,
+}
+PRESETS = {
+    "contrast": _CONTRAST | _ALL_OF_FEX,
+    "paper": _PAPER | _ALL_OF_FEX,
+    "authors": _AUTHORS | _ALL_OF_FEX,
+    "fastshap": _FASTSHAP,
+}
+
+
+def default(preset: str = "contrast") -> ml_collections.ConfigDict:
+    """The settings every run starts from; `preset` chooses the objective.
+
+    Raises:
+      ValueError: another preset.
+    """
+    if preset not in PRESETS:
+        raise ValueError(f"preset {preset!r} is unknown; choose one of {', '.join(PRESETS)}")
+    config = ml_collections.ConfigDict()
+    config.method = "fastshap" if preset == "fastshap" else "fex"
+    config.seed = 0
+    config.batch_size = 128  # of all devices together
+    config.epochs = 1.0
+    config.dtype = "float32"  # of the matrix products; parameters are always float32
+    config.remat = False  # recompute the policy's blocks in the backward pass: less memory
+
+    config.data = ml_collections.ConfigDict()
+    config.data.name = ""  # {digit,fashion,cutout}_scenes, folder, drawn_reviews, texts, or TFDS
+    config.data.path = ""  # a folder, or TFDS's data_dir
+    config.data.train_split = "train"
+    config.data.eval_split = "test"
+    config.data.limit = 0  # training examples; 0 = all
+    config.data.augment = True  # random resized crop and flip
+
+    config.predictor = ml_collections.ConfigDict()
+    config.predictor.path = ""  # Hugging Face directory or hub id
+    config.predictor.image_size = 0  # pixels; 0 = the checkpoint's own
+    config.predictor.surrogate = ""  # a classifier trained on masked inputs, queried instead
+    config.predictor.fill = 0.0  # what a removed patch becomes, after normalisation
+
+    config.text = ml_collections.ConfigDict()  # for text predictors
+    config.text.unit = "word"  # a feature is a word with all its pieces, or a "token"
+    config.text.max_length = 0  # tokens; 0 = the predictor's window
+    config.text.too_long = "refuse"  # training texts beyond it: or "cut" to it
+    config.text.removal = "mask"  # a removed feature becomes [MASK]; or "delete" from attention
+
+    config.policy = "vit"  # the predictor's architecture and weights; or "unet"
+    # What a ViT's map head reads of a patch: its "token", as published, or more, "wide". A wide one
+    # gives FastSHAP worse maps: docs/notebook.md.
+    config.map_head = "wide" if preset == "contrast" else "token"
+
+    config.objective = ml_collections.ConfigDict(PRESETS[preset])
+
+    config.optimizer = ml_collections.ConfigDict()
+    # What works on digits, garments and photographs alike: docs/notebook.md, "One optimiser".
+    config.optimizer.learning_rate = 1.5e-4
+    config.optimizer.backbone_scale = 0.0  # of that, for the predictor's backbone; 0 freezes it
+    config.optimizer.warmup_fraction = 0.05  # of the run; then a cosine to zero
+    config.optimizer.clip_norm = 1.0
+
+    config.mesh = ml_collections.ConfigDict()
+    config.mesh.fsdp = 1  # devices that share the parameters; the rest split the batch only
+
+    config.checkpoint = ml_collections.ConfigDict()
+    config.checkpoint.every = 100  # batches
+    config.checkpoint.keep = 2
+    config.log_every = 10  # batches
+
+    config.eval = ml_collections.ConfigDict()
+    config.eval.num_images = 1000  # 0 = the whole split
+    config.eval.batch_size = 128
+    config.eval.protocol = "fex"  # fex, chefer or authors
+    config.eval.match_classes = "name"  # the data's to the predictor's; or "position"
+
+    # Options of the methods that eval.py compares with; their defaults are in the functions.
+    config.attributions = ml_collections.ConfigDict()
+    config.attributions.rise = {"num_queries": 100}
+    config.attributions.smooth_rise = {"num_queries": 100, "cells": 7}
+    config.attributions.lime = {"num_queries": 1000}
+    config.attributions.kernel_shap = {"num_queries": 1000}
+    config.attributions.integrated_gradients = {"steps": 100}
+    config.attributions.grad_shap = {"samples": 100}
+    return config

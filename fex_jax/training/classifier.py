@@ -1,0 +1,92 @@
+"""Fitting a classifier by gradient steps, for the scripts that train predictors."""
+
+import math
+import pathlib
+import shutil
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from fex_jax import checkpoint
+from fex_jax.training import identity, loop, run
+from fex_jax.updates import Metrics, TrainState
+
+_LOG_EVERY = 50
+
+
+def fit(
+    output: pathlib.Path,
+    params: dict,
+    optimizer: optax.GradientTransformation,
+    loss: Callable[[dict, Any, jax.Array, jax.Array], jax.Array],
+    batches: Callable[[int], Iterator[Any]],
+    num_steps: int,
+    *,
+    seed: int,
+    settings: dict,
+    batch_size: int,
+    checkpoint_every: int,
+    report_every: int,
+    accuracy: Callable[[dict, float], float],
+    save: Callable[[dict], None],
+) -> None:
+    """Takes `num_steps` gradient steps, from the last checkpoint or from `params` on.
+
+    Checkpoints are under `<output>/checkpoints` until the end, the last of a stopped run from when
+    SIGTERM or Ctrl-C came.
+
+    Args:
+      loss: (params, batch, key of the step, share of the steps that are done) → scalar.
+      batches: batches from that number on.
+      settings: what a run must share with the one it continues, but for its learning_rate; for
+        JSON.
+      accuracy: (params, share of the features that is removed) → held-out accuracy.
+      save: writes the classifier, as `accuracy` is reported: every `report_every` steps and at
+        the end.
+
+    Raises:
+      ValueError: checkpoints of other settings, or a run under way in another process.
+    """
+    directory = output / "checkpoints"
+    with run.lock(directory):
+        described = directory / "settings.json"
+        settings = settings | {"backbone": identity.digest(params)}
+        if described.is_file():
+            run.check_same(described, settings, may_change="learning_rate")
+        run.write_json(described, settings)
+        manager = checkpoint.open_manager(directory, keep=2)
+        state = TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
+        shapes = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state
+        )
+        state = checkpoint.restore(manager, shapes) or state
+
+        @jax.jit
+        def step(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
+            key = jax.random.fold_in(jax.random.key(seed), state.step)
+            value, gradients = jax.value_and_grad(loss)(
+                state.params, batch, key, state.step / num_steps
+            )
+            changes, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+            params = optax.apply_updates(state.params, changes)
+            return TrainState(params, opt_state, state.step + 1), {"loss": value}
+
+        def report(metrics: dict[str, float], params: dict) -> str | None:
+            if metrics["step"] % report_every and metrics["step"] != num_steps:
+                return None
+            save(params)
+            whole, half = (accuracy(params, removed) for removed in (0.0, 0.5))
+            return (
+                f"accuracy {whole:.3f}, with half of the features removed {half:.3f}; "
+                f"saved to {output}"
+            )
+
+        loop.train(
+            step, state, batches, num_steps, manager, report,
+            batch_size=batch_size, log_every=math.gcd(report_every, _LOG_EVERY),
+            checkpoint_every=checkpoint_every,
+        )  # fmt: skip
+        shutil.rmtree(directory)

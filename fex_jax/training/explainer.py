@@ -1,0 +1,234 @@
+"""Training an explainer of a classifier: FEX's objectives, or FastSHAP's, on one loop."""
+
+import json
+import pathlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+from fex_jax import checkpoint, data, export, fastshap, logs, ppo, pretrained, sharding, text_data
+from fex_jax.models.policy import functional_policy, make_backbone
+from fex_jax.training import identity, loop, run
+from fex_jax.training import step as steps
+
+Predictor = pretrained.Checkpoint | pretrained.TextCheckpoint
+Source = data.Source | text_data.Source
+
+# Settings that may differ when a run continues, and the one that is said when it does. Of the
+# predictor the digest counts, wherever it lies.
+_FREE = ("eval.", "attributions.", "checkpoint.", "mesh.", "log_every", "predictor.path")
+_LEARNING_RATE = "optimizer.learning_rate"
+
+
+def train(
+    config: ml_collections.ConfigDict,
+    workdir: pathlib.Path,
+    predictor: Predictor | None = None,
+    source: Source | None = None,
+) -> None:
+    """From the last checkpoint or the start to the end; for FEX, Algorithm 1 of the paper.
+
+    Writes `<workdir>/export`, which `fex_jax.load` opens.
+
+    Args:
+      config: as `fex_jax.settings.default` returns it.
+      predictor: what is explained; by default what the config names.
+      source: the training data; by default what the config names.
+
+    Raises:
+      ValueError: settings that do not go together, a folder of another run, or in use.
+      OSError: a file that cannot be read or written.
+      FloatingPointError: training diverged; the last good checkpoint is kept.
+    """
+    objective = steps.make_objective(config)
+    mesh = sharding.make_mesh(config.mesh.fsdp)
+    devices, num_updates, batch_size = jax.device_count(), objective.num_updates, config.batch_size
+    if batch_size < 1 or batch_size % (devices * num_updates):
+        raise ValueError(
+            f"batch_size={batch_size} must be a multiple of devices x objective.num_updates = "
+            f"{devices} x {num_updates}"
+        )
+    if predictor is None:
+        predictor = pretrained.load(config.predictor.path, config.predictor.image_size or None)
+    queried = load_queried(config, predictor)
+    source = source or open_source(config, predictor)
+    num_examples = min(config.data.limit or source.size, source.size)
+    num_steps = max(1, int(config.epochs * num_examples) // batch_size)
+
+    # The policy, its optimiser and where their arrays live.
+    backbone = make_backbone(config.policy, predictor.config)
+    init, network = functional_policy(
+        backbone,
+        predictor.config.num_classes,
+        jnp.dtype(config.dtype),
+        config.remat,
+        config.map_head,
+    )
+    optimizer = steps.make_optimizer(config, num_steps)
+    frozen = jax.device_put(queried.params, sharding.split_parameters(queried.params, mesh))
+    initial_state = steps.make_initial_state(config, init, optimizer)
+    shapes = jax.eval_shape(initial_state, frozen)
+    shardings = sharding.split_parameters(shapes, mesh)
+    step_fn = jax.jit(
+        steps.make_step(config, queried, network, optimizer),
+        donate_argnums=0,
+        out_shardings=(shardings, sharding.replicated(mesh)),
+    )
+
+    with run.lock(workdir):
+        # Continue, or begin.
+        manager = checkpoint.open_manager(workdir / "checkpoints", config.checkpoint.keep)
+        identities = {
+            "predictor": identity.of_predictor(predictor),
+            "surrogate": identity.of_predictor(queried) if config.predictor.surrogate else None,
+            "data": identity.of_data(source, predictor),
+        }
+        exported = workdir / "export"
+        if manager.latest_step() is not None:
+            check_same_run(config, identities, workdir, finished=manager.latest_step() == num_steps)
+            state = checkpoint.restore(manager, sharding.with_shardings(shapes, shardings))
+        elif (exported / "explainer.safetensors").is_file():
+            raise ValueError(
+                f"{exported} holds a finished explainer, but its checkpoints are gone: training "
+                "would begin anew and overwrite it. Choose another --workdir, or move it away"
+            )
+        else:
+            state = jax.jit(initial_state, out_shardings=shardings)(frozen)
+        if not (exported / "explainer.json").is_file() or state.step == 0:
+            save_description(config, objective, predictor, backbone, exported)
+        run.write_json(workdir / "config.json", config.to_dict())
+        rates = learning_rates(workdir / "run.json", int(state.step), config)
+        run.write_json(workdir / "run.json", identities | {"learning_rates": rates})
+        print(f"{workdir}: steps {state.step} to {num_steps} of {batch_size} inputs, {backbone}")
+
+        # Step after step.
+        key = jax.random.key(config.seed)
+        stream = open_stream(config, predictor, source)
+        state = loop.train(
+            lambda state, batch: step_fn(state, frozen, batch, key),
+            state,
+            lambda start: (sharding.global_batch(batch, mesh) for batch in stream(start)),
+            num_steps,
+            manager,
+            make_report(workdir, int(state.step), warn=config.method == "fex"),
+            batch_size=batch_size,
+            log_every=config.log_every,
+            checkpoint_every=config.checkpoint.every,
+        )
+        export.save_weights(exported, state.params)
+    print(f"wrote {exported}: open it with fex_jax.load, or score it with eval.py")
+
+
+def load_queried(config: ml_collections.ConfigDict, predictor: Predictor) -> Predictor:
+    """What training asks about masked inputs: the predictor, or its surrogate."""
+    if not config.predictor.surrogate:
+        return predictor
+    surrogate = pretrained.load(config.predictor.surrogate, config.predictor.image_size or None)
+    for name in ("labels", "preprocessing"):
+        if getattr(surrogate, name, None) != getattr(predictor, name, None):
+            raise ValueError(
+                f"the surrogate {config.predictor.surrogate} has other {name} than the predictor "
+                f"{config.predictor.path}"
+            )
+    if surrogate.config != predictor.config:
+        raise ValueError(
+            f"the surrogate is {surrogate.config}, but the predictor {predictor.config}"
+        )
+    return surrogate
+
+
+def open_source(config: ml_collections.ConfigDict, predictor: Predictor) -> Source:
+    """The training data that the config names."""
+    where = config.data.name, config.data.train_split, config.data.path
+    if isinstance(predictor, pretrained.TextCheckpoint):
+        return text_data.open_source(*where, predictor.labels)
+    return data.open_source(*where, predictor.config.image_size)
+
+
+def open_stream(
+    config: ml_collections.ConfigDict, predictor: Predictor, source: Source
+) -> Callable[[int], Iterator]:
+    """stream(start): this process's batches, uint8 images or a `TokenBatch`, from that one on."""
+    options = {
+        "seed": config.seed,
+        "limit": config.data.limit or None,
+        "process": (jax.process_index(), jax.process_count()),
+    }
+    batch_size = config.batch_size // jax.process_count()
+    if isinstance(predictor, pretrained.TextCheckpoint):
+        window = predictor.config.max_length
+        length = min(config.text.max_length or window, window)
+        options |= {"unit": config.text.unit, "too_long": config.text.too_long}
+        of = text_data.train_stream, (source, predictor.tokenizer, length, batch_size), "inputs"
+    else:
+        options |= {"augment": config.data.augment}
+        of = data.train_stream, (source, predictor.preprocessing, batch_size), "image"
+    open_, arguments, field = of
+    return lambda start: (b[field] for b in open_(*arguments, start=start, **options))
+
+
+def check_same_run(
+    config: ml_collections.ConfigDict, identities: dict, workdir: pathlib.Path, finished: bool
+) -> None:
+    """Refuses to continue with other settings, another predictor, surrogate or other data."""
+    run.check_same(
+        workdir / "config.json",
+        config.to_dict(),
+        _FREE,
+        may_change=None if finished else _LEARNING_RATE,
+    )
+    run.check_same(workdir / "run.json", identities, ("learning_rates.",))
+
+
+def learning_rates(path: pathlib.Path, step: int, config: ml_collections.ConfigDict) -> dict:
+    """Step from which on → the learning rate, of the run so far and from `step` on."""
+    rates = json.loads(path.read_text())["learning_rates"] if step else {}
+    if config.optimizer.learning_rate not in list(rates.values())[-1:]:
+        rates[str(step)] = config.optimizer.learning_rate
+    return rates
+
+
+def save_description(
+    config: ml_collections.ConfigDict,
+    objective: ppo.Objective | fastshap.Objective,
+    predictor: Predictor,
+    backbone: Any,
+    directory: pathlib.Path,
+) -> None:
+    """All of the export but the explainer's weights, so that an unfinished run can be opened."""
+    draws_budget = config.method == "fex" and objective.budget_range > 0
+    export.save_description(
+        directory,
+        predictor,
+        backbone,
+        method=config.method,
+        budget=-objective.budget_range if draws_budget else None,
+        # Of two classes one's map is the other's mirrored: a contrast would add but noise.
+        contrastive=draws_budget and objective.learns_f and predictor.config.num_classes > 2,
+        map_head=config.map_head,
+        fill=config.predictor.fill,
+        unit=config.text.unit,
+        removal=config.text.removal,
+    )
+
+
+def make_report(
+    workdir: pathlib.Path, start: int, warn: bool
+) -> Callable[[dict[str, float], dict], str]:
+    """report(metrics, parameters) → a line for people; the first collapse is said, once."""
+    log = logs.open_log(workdir, start) if jax.process_index() == 0 else lambda metrics: None
+    warned = not warn
+
+    def report(metrics: dict[str, float], _: dict) -> str:
+        nonlocal warned
+        log(metrics)
+        line = logs.console_line(metrics)
+        if not warned and (warning := ppo.collapse_warning(metrics)):
+            warned = True
+            line += f"\nWARNING at step {metrics['step']}: {warning}"
+        return line
+
+    return report

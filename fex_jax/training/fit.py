@@ -1,0 +1,232 @@
+"""`fex_jax.fit`: an explainer of one's own classifier from one's own data, in one call."""
+
+import os
+import pathlib
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+
+from fex_jax import attributions, data, explain, metrics, pretrained, text_data
+from fex_jax import settings as presets
+from fex_jax.training import sources
+from fex_jax.training.explainer import Predictor, Source, train
+
+_FEW_UPDATES = 200  # fewer teach a map head next to nothing
+_MOST_EPOCHS = 20
+_SECONDS = 20  # that the comparison at the end may take, about
+
+
+def fit(
+    predictor: str | os.PathLike | Predictor,
+    data: Any,
+    *,
+    workdir: str | os.PathLike | None = None,
+    preset: str = "contrast",
+    epochs: float | None = None,
+    batch_size: int | None = None,
+    limit: int | None = None,
+    column: str | None = None,
+    seed: int = 0,
+    settings: Mapping[str, Any] | None = None,
+) -> explain.Explainer:
+    """Trains an explainer of a classifier, compares it on held-out items, and returns it.
+
+    No labels are needed. A few per cent of the items are held out; on them the positive and
+    negative AUC of the explainer are printed beside those of Random and Occlusion.
+
+    Args:
+      predictor: a Hugging Face directory or hub id, or what `fex_jax.pretrained.load` returns.
+      data: of images, a folder with or without class folders, an array [B, H, W, 3] of uint8 or of
+        floats in [0, 1], a list or an iterator of paths, PIL images or arrays; of texts, a list or
+        an iterator of strings, a .csv, .tsv, .jsonl, .parquet or .txt file, or a folder of .txt
+        files; of both, a `datasets.Dataset`, a pandas DataFrame, or a `Source`.
+      workdir: where checkpoints, logs and the export go; the same call continues there after an
+        interruption. None: a temporary folder, which is removed at the end.
+      preset: the objective: "contrast", "authors" or "paper" of FEX, or "fastshap".
+      epochs, batch_size: None: chosen from the number of items and the device.
+      limit: items to use; None: all, of an iterator 10,000 pictures or 100,000 texts.
+      column: of a table; by default "image" or "text", or the only one.
+      seed: of the explainer's first parameters, and of what training draws.
+      settings: others of `fex_jax.settings`, by dotted names: {"optimizer.learning_rate": 5e-5}.
+
+    Returns:
+      The explainer, as `fex_jax.load` opens it.
+
+    Raises:
+      ValueError: what cannot be used, and why.
+      FloatingPointError: training diverged; with a `workdir` and a lower learning rate the same
+        call continues.
+      KeyboardInterrupt: Ctrl-C; the state is saved first, and it is said where.
+    """
+    if isinstance(predictor, str | os.PathLike):
+        size = (settings or {}).get("predictor.image_size")
+        path, predictor = str(predictor), pretrained.load(str(predictor), size or None)
+    elif isinstance(predictor, Predictor):
+        path = ""
+    else:
+        raise ValueError(
+            f"the predictor is of type {type(predictor).__name__}; expected a directory, a hub id "
+            "or what fex_jax.pretrained.load returns"
+        )
+    source, skipped = sources.open_data(predictor, data, column, limit)
+    held_out, training = sources.split(source, _held_out(source.size))
+    config = _configure(predictor, training.size, preset, epochs, batch_size, settings)
+    config.seed = seed
+    config.predictor.path = path
+    config.data.path = str(data) if isinstance(data, str | os.PathLike) else ""
+    _describe(config, predictor, training.size, held_out.size, skipped)
+
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="fex-") if workdir is None else workdir)
+    try:
+        train(config, folder, predictor, training)
+        explainer = explain.load(folder)
+    except BaseException:
+        if workdir is None and any(folder.glob("checkpoints/[0-9]*")):
+            print(f"the same call with workdir={str(folder)!r} continues what was begun")
+        elif workdir is None:
+            shutil.rmtree(folder)
+        raise
+    if workdir is None:
+        shutil.rmtree(folder)
+    print(compare(explainer, held_out, config))
+    return explainer
+
+
+def _held_out(size: int) -> int:
+    """A thirtieth of the items in whole batches of eight, 8 to 64; a quarter of a handful."""
+    return min(64, max(8, size // 30 // 8 * 8), size // 4)
+
+
+def _configure(
+    predictor: Predictor,
+    size: int,
+    preset: str,
+    epochs: float | None,
+    batch_size: int | None,
+    settings: Mapping[str, Any] | None,
+) -> ml_collections.ConfigDict:
+    """The preset's settings, with a batch and epochs that suit the data and the device."""
+    config = presets.default(preset)
+    if isinstance(predictor, pretrained.TextCheckpoint):
+        config.policy, config.text.too_long = "bert", "cut"
+    if predictor.config.num_classes == 2:
+        config.objective.num_passes = 1  # an answer is one number, soon overfitted
+    on_cpu = jax.default_backend() == "cpu"
+    devices = jax.device_count()
+    parts = devices * config.objective.num_updates  # a batch is divided into so many
+    largest = (32 if on_cpu else 128) * devices
+    chosen = parts * max(1, min(largest, max(16, size // 16), size) // parts)
+    config.batch_size = chosen if batch_size is None else batch_size
+    if size < config.batch_size:
+        raise ValueError(
+            f"{size} items are left to train on, fewer than a batch of {config.batch_size}: give "
+            "more items" + (", or a smaller batch_size" if batch_size else "")
+        )
+    examples = np.clip(size, 9_600, 19_200) if on_cpu else np.clip(size, 64_000, 256_000)
+    config.epochs = float(min(examples / size, _MOST_EPOCHS) if epochs is None else epochs)
+    for name, value in (settings or {}).items():
+        try:
+            config.update_from_flattened_dict({name: value})
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"settings: {name}={value!r} cannot be set: {error}") from None
+    return config
+
+
+def _describe(
+    config: ml_collections.ConfigDict, predictor: Predictor, size: int, held_out: int, skipped: str
+) -> None:
+    steps = max(1, int(config.epochs * size) // config.batch_size)
+    updates = steps * config.objective.num_updates * config.objective.num_passes
+    what = "texts" if isinstance(predictor, pretrained.TextCheckpoint) else "images"
+    print(
+        f"{size + held_out:,} {what}: {size:,} to train on, {held_out} held out{skipped}\n"
+        f"{config.epochs:.3g} epochs in {steps:,} batches of {config.batch_size}, {updates:,} "
+        f"updates, on {jax.device_count()} {jax.default_backend()} device(s)"
+    )
+    if updates < _FEW_UPDATES:
+        print(
+            f"WARNING: {updates} updates are too few to learn anything; {_FEW_UPDATES} are the "
+            "least. Give more items or epochs, or a smaller batch_size"
+        )
+
+
+def compare(explainer: explain.Explainer, source: Source, config: ml_collections.ConfigDict) -> str:
+    """Positive and negative AUC on a source's items, of the explainer, Random and Occlusion.
+
+    Slow classifiers are asked about fewer items, to end within seconds.
+    """
+    rivals = {"Random": attributions.random, "Occlusion": attributions.occlusion}
+    params = explainer.predictor.params
+
+    @jax.jit
+    def areas(params: Any, batch: Any, classes: jax.Array, own: jax.Array, key: jax.Array) -> dict:
+        model, inputs = explainer.bind(params, batch)
+        maps = {"the explainer": own} | {
+            name: method(model, inputs, classes, key) for name, method in rivals.items()
+        }
+        valid = model.valid and model.valid(inputs)
+        return {
+            name: metrics.areas(
+                metrics.perturbation_curves(
+                    model.predict, model.mask, inputs, scores, classes, classes, valid=valid
+                ),
+                metrics.FEX,
+            )
+            for name, scores in maps.items()
+        }
+
+    found, count, compiled = [], 0, 0.0
+    for number, batch in enumerate(_batches(explainer.predictor, source, config)):
+        if count >= 8 and time.monotonic() - compiled > _SECONDS:
+            break
+        classes = np.asarray(explainer.answers(batch)).argmax(-1)
+        own = explainer.attribute(batch, classes[:, None])[:, 0]
+        key = jax.random.fold_in(jax.random.key(config.seed), number)
+        found.append(jax.device_get(areas(params, batch, classes, own, key)))
+        count += len(classes)
+        compiled = compiled or time.monotonic()
+    joined = jax.tree.map(lambda *parts: np.concatenate(parts), *found)
+    lines = [f"On {count} held-out items (positive AUC: lower is better; negative: higher):"]
+    lines += [
+        f"  {name:13s} positive {of['positive_auc'].mean():.3f}  negative "
+        f"{of['negative_auc'].mean():.3f}"
+        for name, of in joined.items()
+    ]
+    own = joined.pop("the explainer")
+    for name, of in joined.items():
+        gains = of["positive_auc"] - own["positive_auc"], own["negative_auc"] - of["negative_auc"]
+        verdicts = [_verdict(gain) for gain in gains]
+        lines.append(
+            f"The explainer {verdicts[0]} {name} in positive, {verdicts[1]} it in negative AUC."
+        )
+        if name == "Random" and "beats" not in verdicts:
+            lines.append("WARNING: it has not learned to explain: give it more items or epochs.")
+    return "\n".join(lines)
+
+
+def _verdict(gain: np.ndarray) -> str:
+    """Whether paired differences are more than two standard errors from 0."""
+    error = gain.std(ddof=1) / np.sqrt(len(gain)) if len(gain) > 1 else np.inf
+    if abs(gain.mean()) <= 2 * error:
+        return "is level with"
+    return "beats" if gain.mean() > 0 else "is behind"
+
+
+def _batches(
+    predictor: Predictor, source: Source, config: ml_collections.ConfigDict
+) -> Iterator[Any]:
+    """Eight items at a time, as the explainer takes them."""
+    if not isinstance(predictor, pretrained.TextCheckpoint):
+        stream = data.eval_stream(source, predictor.preprocessing, 8)
+        return (batch["image"] for batch in stream)
+    window = predictor.config.max_length
+    length = min(config.text.max_length or window, window)
+    options = {"unit": config.text.unit, "too_long": config.text.too_long}
+    stream = text_data.eval_stream(source, predictor.tokenizer, length, 8, **options)
+    return (batch["inputs"] for batch in stream)

@@ -1,0 +1,83 @@
+"""The one training loop: batches, checkpoints, signals, progress, and what is reported."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from tqdm import tqdm
+
+from fex_jax import checkpoint
+from fex_jax.training import run
+from fex_jax.updates import TrainState
+
+Step = Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]
+
+
+def train(
+    step: Step,
+    state: TrainState,
+    batches: Callable[[int], Iterator[Any]],
+    num_steps: int,
+    manager: ocp.CheckpointManager,
+    report: Callable[[dict[str, float], dict], str | None],
+    *,
+    batch_size: int,
+    log_every: int,
+    checkpoint_every: int,
+) -> TrainState:
+    """Takes the steps that `state` still lacks of `num_steps`, and closes the manager.
+
+    SIGTERM and Ctrl-C are answered by a checkpoint of the step that is under way.
+
+    Args:
+      step: (state, batch) → the next state and metrics with "loss", compiled; may donate the state.
+      batches: batches from that number on.
+      report: (metrics, parameters) of every `log_every`-th and of the last step → words to print.
+      batch_size: inputs in a batch of all processes, for the rate that is reported.
+
+    Raises:
+      FloatingPointError: the loss or a parameter is not finite; such a state is never saved.
+      OSError: a checkpoint cannot be written.
+      KeyboardInterrupt, SystemExit: a signal came; the state is saved.
+    """
+    start = int(state.step)
+    since, since_step, metrics = time.monotonic(), start, {}
+    stream = batches(start)
+    try:
+        with run.catch_signals() as stopped:
+            steps = range(start + 1, num_steps + 1)
+            progress = tqdm(steps, initial=start, total=num_steps, unit="batch", smoothing=0.05)
+            for done in progress:
+                before = metrics
+                state, metrics = step(state, next(stream))
+                jax.block_until_ready(before)  # one step ahead at most, or the bar would run away
+                if done % log_every == 0 or done == num_steps:
+                    metrics = {name: float(value) for name, value in metrics.items()}
+                    if not np.isfinite(metrics["loss"]):
+                        raise FloatingPointError(f"the loss is {metrics['loss']} at step {done}")
+                    now = time.monotonic()
+                    rate = (done - since_step) * batch_size / (now - since)
+                    since, since_step = now, done
+                    progress.set_postfix(loss=f"{metrics['loss']:.3f}", refresh=False)
+                    words = report(
+                        {"step": done} | metrics | {"images_per_second": rate}, state.params
+                    )
+                    if words:
+                        progress.write(words)
+                if done % checkpoint_every == 0 or done == num_steps or stopped:
+                    checkpoint.save(manager, state)
+                if stopped:
+                    break
+    except FloatingPointError as error:
+        manager.wait_until_finished()
+        raise FloatingPointError(
+            f"{error}; the last good checkpoint is of step {manager.latest_step()}. Lower the "
+            "learning rate: the run continues from there"
+        ) from None
+    finally:
+        checkpoint.close(manager)
+    run.exit_if_stopped(stopped, int(state.step))
+    return state

@@ -1,0 +1,122 @@
+"""The folder of a run: one process at a time, and never two experiments in one."""
+
+import contextlib
+import fcntl
+import json
+import os
+import pathlib
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+
+import jax
+from flax import traverse_util
+
+
+@contextlib.contextmanager
+def lock(folder: pathlib.Path) -> Iterator[None]:
+    """Holds `<folder>/lock`, which the kernel releases when the process ends, however it ends.
+
+    Raises:
+      ValueError: another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if jax.process_index() > 0:  # processes of one run share its folder
+        yield
+        return
+    with open(folder / "lock", "a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise ValueError(
+                f"process {file.read().strip() or '?'} is training in {folder}: wait for it, end "
+                "it, or choose another --workdir"
+            ) from None
+        except OSError as error:
+            print(f"WARNING: {folder} cannot be locked ({error})", file=sys.stderr)
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+@contextlib.contextmanager
+def catch_signals() -> Iterator[list[int]]:
+    """A list that is filled with every SIGTERM and Ctrl-C: they ask for one last checkpoint.
+
+    Other threads than the main one cannot catch signals.
+    """
+    stopped: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield stopped
+        return
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(n, lambda number, _: stopped.append(number)) for n in numbers]
+    try:
+        yield stopped
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+def exit_if_stopped(stopped: list[int], step: int) -> None:
+    """Ends as the signal would have, if one came; the last checkpoint is on disk."""
+    if stopped:
+        name = signal.Signals(stopped[0]).name
+        print(f"stopped by {name} at step {step}; the same command continues")
+        if stopped[0] == signal.SIGINT:
+            raise KeyboardInterrupt
+        sys.exit(128 + stopped[0])
+
+
+def check_same(
+    path: pathlib.Path, settings: dict, free: tuple[str, ...] = (), may_change: str | None = None
+) -> None:
+    """Refuses to continue a run under settings that would make it another one.
+
+    Args:
+      path: the JSON file of the run's settings.
+      settings: what is wanted now.
+      free: beginnings of dotted names that do not matter.
+      may_change: the dotted name of a setting whose change is only said.
+
+    Raises:
+      ValueError: names the settings that differ.
+    """
+    try:
+        old = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{path} cannot be read ({error}), so it is unknown what its checkpoints are of: "
+            "choose another folder, or delete them to begin anew"
+        ) from None
+    old, new = (
+        traverse_util.flatten_dict(values, sep=".", keep_empty_nodes=True)
+        for values in (old, json.loads(json.dumps(settings)))
+    )
+    changed = [
+        name
+        for name in sorted(old | new)
+        if old.get(name) != new.get(name) and not name.startswith(free)
+    ]
+    if may_change in changed:
+        changed.remove(may_change)
+        if not changed:
+            print(f"{may_change} is {new[may_change]} from here on; it was {old[may_change]}")
+    if changed:
+        raise ValueError(
+            f"{path.parent} has a run with other settings of {', '.join(changed)} (see {path.name} "
+            "there): continue with those, choose another folder, or delete its checkpoints to "
+            "begin anew"
+        )
+
+
+def write_json(path: pathlib.Path, values: dict) -> None:
+    """Whole or not at all: a run that is killed meanwhile leaves the old file."""
+    if jax.process_index() > 0:
+        return
+    part = path.with_name(f"{path.name}.part")
+    part.write_text(json.dumps(values, indent=2) + "\n")
+    os.replace(part, path)

@@ -1,0 +1,110 @@
+"""The compiled step of an explainer's training: objective, optimiser, first state, update."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import optax
+
+from fex_jax import fastshap, ppo, predictors, pretrained, updates
+from fex_jax.models.policy import Policy
+
+Predictor = pretrained.Checkpoint | pretrained.TextCheckpoint
+
+
+def make_objective(config: ml_collections.ConfigDict) -> ppo.Objective | fastshap.Objective:
+    """The objective of the config's method, checked."""
+    methods = {"fex": ppo.Objective, "fastshap": fastshap.Objective}
+    if config.method not in methods:
+        raise ValueError(f"method {config.method!r} is unknown; choose {' or '.join(methods)}")
+    return methods[config.method](**config.objective)
+
+
+def make_optimizer(
+    config: ml_collections.ConfigDict, num_steps: int
+) -> optax.GradientTransformation:
+    """Adam on clipped gradients; warm-up, then a cosine to zero over all updates."""
+    num_updates = num_steps * config.objective.num_updates * config.objective.num_passes
+    warmup = max(1, round(config.optimizer.warmup_fraction * num_updates))
+    schedule = optax.warmup_cosine_decay_schedule(
+        0.0, config.optimizer.learning_rate, warmup, max(num_updates, warmup + 1)
+    )
+    return optax.chain(
+        optax.clip_by_global_norm(config.optimizer.clip_norm),
+        optax.adam(schedule),
+        updates.scale_backbone(backbone_scale(config)),
+    )
+
+
+def make_initial_state(
+    config: ml_collections.ConfigDict,
+    init: Callable,
+    optimizer: optax.GradientTransformation,
+) -> Callable[[dict], updates.TrainState]:
+    """initial_state(predictor's parameters): a policy of its kind starts from its backbone."""
+
+    def initial_state(predictor_params: dict) -> updates.TrainState:
+        params = init(jax.random.key(config.seed))
+        if config.policy != "unet":
+            params["backbone"] = jax.tree.map(jnp.copy, predictor_params["backbone"])
+        return updates.TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
+
+    return initial_state
+
+
+def make_step(
+    config: ml_collections.ConfigDict,
+    predictor: Predictor,
+    network: Callable,
+    optimizer: optax.GradientTransformation,
+) -> Callable:
+    """step(state, predictor's parameters, batch, key) → (state, metrics), to be jitted."""
+    objective = make_objective(config)
+    bind = predictors.from_checkpoint(
+        predictor, config.predictor.fill, config.text.removal, jnp.dtype(config.dtype)
+    )
+    policy = learning_policy(config, network)
+
+    def step(state: updates.TrainState, predictor_params: dict, batch: Any, key: jax.Array):
+        model, inputs = bind(predictor_params, batch)
+        key = jax.random.fold_in(key, state.step)
+        if config.method == "fastshap":
+            return fastshap.train_step(
+                state,
+                inputs,
+                key,
+                predict=model.predict,
+                mask=model.mask,
+                features=model.features,
+                explainer=lambda params, x, y: policy(params).maps(x, y),
+                optimizer=optimizer,
+                objective=objective,
+            )
+        return ppo.train_step(
+            state,
+            inputs,
+            key,
+            predict=model.predict,
+            mask=model.mask,
+            policy=lambda params, x, y: ppo.PolicyOutput(*policy(params)(x, y, objective.kl)),
+            optimizer=optimizer,
+            objective=objective,
+        )
+
+    return step
+
+
+def learning_policy(
+    config: ml_collections.ConfigDict, network: Callable[[dict], Policy]
+) -> Callable[[dict], Policy]:
+    """The network; of a frozen backbone without gradients, and so without their backward pass."""
+    if backbone_scale(config) > 0:
+        return network
+    return lambda params: network(params | {"backbone": jax.lax.stop_gradient(params["backbone"])})
+
+
+def backbone_scale(config: ml_collections.ConfigDict) -> float:
+    """Learning-rate factor of the backbone; 1 for a U-Net, which starts from nothing."""
+    return 1.0 if config.policy == "unet" else config.optimizer.backbone_scale

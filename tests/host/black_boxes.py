@@ -1,0 +1,22 @@
+"""Functions that tests name as package.module:function."""
+
+import numpy as np
+
+from fex_jax import host
+
+LABELS = ("dark", "bright")
+
+
+def brightness(images: np.ndarray) -> np.ndarray:
+    """The probability of "bright", [B]: the mean pixel over 255."""
+    return images.mean((1, 2, 3)) / 255
+
+
+class Holder:
+    """A function inside a class."""
+
+    count = staticmethod(lambda texts: [float(len(text)) for text in texts])
+
+
+NOT_CALLABLE = 3
+ready = host.host(brightness, labels=LABELS, input=(4, 4, 3))

@@ -1,0 +1,293 @@
+"""Each adapter on the real library, against that library's own answer or one by hand."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+from fex_jax import host
+from fex_jax.host import HostError
+
+RNG = np.random.default_rng(0)
+TABLE = RNG.normal(size=(60, 4))
+CLASS = np.array(["x", "y", "z"])[np.digitize(TABLE[:, 0], [-0.5, 0.5])]
+IMAGES = RNG.integers(0, 256, (5, 6, 6, 3)).astype(np.uint8)
+TEXTS = ["a good film", "a dull film", "good fun", "not good", "dull and long", "great fun"] * 3
+MOOD = ["good", "bad", "good", "bad", "bad", "good"] * 3
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    powers = np.exp(logits - logits.max(-1, keepdims=True))
+    return powers / powers.sum(-1, keepdims=True)
+
+
+# scikit-learn and what follows it
+
+
+def test_scikit_learn_classifiers_and_pipelines_of_texts():
+    """Breaks if classes are named in another order, or a pipeline gets no strings."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
+    from fex_jax.host.estimator import estimator
+
+    model = LogisticRegression().fit(TABLE, CLASS)
+    predictor = estimator(model)
+    assert predictor.labels == ("x", "y", "z") and predictor.input == (4,)
+    np.testing.assert_allclose(predictor(TABLE), model.predict_proba(TABLE), atol=1e-6)
+    again, other = estimator(model), estimator(LogisticRegression(C=9.0).fit(TABLE, CLASS))
+    assert predictor.digest == again.digest != other.digest
+    pipeline = make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(TEXTS, MOOD)
+    predictor = estimator(pipeline, input="text")
+    assert predictor.labels == ("bad", "good")
+    np.testing.assert_allclose(predictor(TEXTS), pipeline.predict_proba(TEXTS), atol=1e-6)
+
+
+def test_scikit_learn_regression_and_several_labels():
+    """Breaks if a regression is held to probabilities, or a forest's list of labels is not read."""
+    from sklearn.ensemble import RandomForestClassifier
+    from sklearn.linear_model import LinearRegression
+    from sklearn.multiclass import OneVsRestClassifier
+    from sklearn.naive_bayes import GaussianNB
+    from sklearn.svm import LinearSVC
+
+    from fex_jax.host.estimator import estimator
+
+    model = LinearRegression().fit(TABLE, 1000 * TABLE[:, 1])
+    np.testing.assert_allclose(estimator(model)(TABLE)[:, 0], 1000 * TABLE[:, 1], atol=1e-3)
+    several = TABLE[:, :2] > 0
+    forest = RandomForestClassifier(5, random_state=0).fit(TABLE, several)
+    predictor = estimator(forest, labels=("first", "second"))
+    expected = np.stack([p[:, 1] for p in forest.predict_proba(TABLE)], -1)
+    np.testing.assert_allclose(predictor(TABLE), expected, atol=1e-6)
+    assert predictor.output == "sigmoid"
+    rest = OneVsRestClassifier(GaussianNB()).fit(TABLE, several)
+    with pytest.raises(HostError, match="sum to"):
+        estimator(rest)(TABLE)
+    np.testing.assert_allclose(
+        estimator(rest, output="sigmoid")(TABLE), rest.predict_proba(TABLE), atol=1e-6
+    )
+    with pytest.raises(ValueError, match="LinearSVC has no predict_proba; wrap it"):
+        estimator(LinearSVC().fit(TABLE, CLASS))
+    with pytest.raises(ValueError, match="GaussianNB does not say what it takes"):
+        estimator(GaussianNB())
+
+
+@pytest.mark.parametrize("library", ["xgboost", "lightgbm"])
+def test_gradient_boosting(library):
+    """Breaks if XGBoost's or LightGBM's classifiers are not asked as scikit-learn's."""
+    module = pytest.importorskip(library)
+    from fex_jax.host.estimator import estimator
+
+    maker = {"xgboost": "XGBClassifier", "lightgbm": "LGBMClassifier"}[library]
+    quiet = {"verbosity": 0} if library == "xgboost" else {"verbose": -1, "min_child_samples": 2}
+    numbers = np.searchsorted(["x", "y", "z"], CLASS)
+    model = getattr(module, maker)(n_estimators=4, n_jobs=1, **quiet).fit(TABLE, numbers)
+    predictor = estimator(model)
+    assert predictor.labels == ("0", "1", "2") and predictor.input == (4,)
+    np.testing.assert_allclose(predictor(TABLE), model.predict_proba(TABLE), atol=1e-6)
+
+
+# PyTorch and Hugging Face
+
+
+def test_torch_modules():
+    """Breaks if axes, normalisation, evaluation mode or softmax are not as stated: NumPy's here."""
+    torch = pytest.importorskip("torch")
+    from fex_jax.host.torch_module import torch_module
+
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.drop = torch.nn.Dropout(0.9)
+            self.head = torch.nn.Linear(3 * 36, 4)
+
+        def forward(self, x):
+            return self.head(self.drop(x.flatten(1)))
+
+    torch.manual_seed(0)
+    net = Net()
+    settings = {"labels": list("abcd"), "input": (6, 6, 3), "mean": (0.1, 0.2, 0.3), "std": 0.5}
+    predictor = torch_module(net, **settings)
+    x = ((IMAGES / 255 - [0.1, 0.2, 0.3]) / 0.5).transpose(0, 3, 1, 2).reshape(5, -1)
+    weight, bias = (p.detach().numpy() for p in net.head.parameters())
+    np.testing.assert_allclose(predictor(IMAGES), softmax(x @ weight.T + bias), atol=1e-5)
+    assert torch_module(net, **settings).digest == predictor.digest
+    assert torch_module(net, **settings | {"std": 1.0}).digest != predictor.digest
+    head = torch.nn.Linear(4, 1)
+    rows = torch_module(head, labels=("no", "yes"), input=(4,))(TABLE)
+    z = TABLE @ head.weight.detach().numpy()[0] + head.bias.item()
+    np.testing.assert_allclose(rows[:, 1], 1 / (1 + np.exp(-z)), atol=1e-5)
+
+
+def test_hugging_face_pipelines(tmp_path):
+    """Breaks if scores, which come by falling score, are given to other labels.
+
+    Against the logits of the pipeline's own model.
+    """
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    from fex_jax.host.huggingface import huggingface
+
+    torch.manual_seed(0)
+    words = {w: i for i, w in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good"])}
+    (tmp_path / "vocab.txt").write_text("\n".join(words))
+    config = transformers.BertConfig(
+        vocab_size=6, hidden_size=8, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=8, num_labels=3, id2label={0: "b", 1: "a", 2: "c"},
+        max_position_embeddings=16, initializer_range=2.0,
+    )  # fmt: skip
+    model = transformers.BertForSequenceClassification(config).eval()
+    tokenizer = transformers.BertTokenizerFast(vocab=words, vocab_file=str(tmp_path / "vocab.txt"))
+    pipe = transformers.pipeline("text-classification", model=model, tokenizer=tokenizer)
+    predictor = huggingface(pipe)
+    texts = ["good", "film", "good good film"]
+    with torch.inference_mode():
+        logits = model(**tokenizer(texts, padding=True, return_tensors="pt")).logits.numpy()
+    assert predictor.labels == ("b", "a", "c")
+    np.testing.assert_allclose(predictor(texts), softmax(logits), atol=1e-5)
+
+    config = transformers.ViTConfig(
+        image_size=6, patch_size=3, hidden_size=8, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=8, num_labels=3,
+    )  # fmt: skip
+    model = transformers.ViTForImageClassification(config).eval()
+    processor = transformers.ViTImageProcessor(size={"height": 6, "width": 6})
+    pipe = transformers.pipeline("image-classification", model=model, image_processor=processor)
+    predictor = huggingface(pipe)
+    assert predictor.input == (6, 6, 3)
+    pixels = torch.from_numpy(((IMAGES / 255 - 0.5) / 0.5).transpose(0, 3, 1, 2)).float()
+    with torch.inference_mode():
+        logits = model(pixels).logits.numpy()
+    np.testing.assert_allclose(predictor(IMAGES), softmax(logits), atol=1e-4)
+
+
+# ONNX
+
+
+def onnx_file(path, batch, layout, kind="FLOAT", outputs=1):
+    """Flatten, then a matrix product: its weights, to check it by hand."""
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    from onnx import TensorProto, helper, numpy_helper
+
+    weight = (RNG.normal(size=(108, 4)) / 10).astype(np.float32)
+    sizes = [batch, 3, 6, 6] if layout == "NCHW" else [batch, 6, 6, 3]
+    nodes = [
+        helper.make_node("Cast", ["x"], ["f"], to=TensorProto.FLOAT),
+        helper.make_node("Flatten", ["f"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "w"], ["z"]),
+        helper.make_node("Neg", ["z"], ["z1"]),
+    ]
+    given = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [batch, 4]) for n in ("z", "z1")]
+    graph = helper.make_graph(
+        nodes, "g", [helper.make_tensor_value_info("x", getattr(TensorProto, kind), sizes)],
+        given[:outputs], [numpy_helper.from_array(weight, "w")],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.save(model, path)
+    return weight
+
+
+@pytest.mark.parametrize(
+    ("batch", "layout", "kind"),
+    [("n", "NCHW", "FLOAT"), (2, "NHWC", "FLOAT"), (1, "NCHW", "UINT8"), ("n", "NHWC", "FLOAT16")],
+)
+def test_onnx_files(tmp_path, batch, layout, kind):
+    """Breaks if order of axes, fixed batch, or type are not read from the file."""
+    weight = onnx_file(tmp_path / "m.onnx", batch, layout, kind)
+    predictor = host.open(tmp_path / "m.onnx", labels=list("abcd"), mean=0.5, std=0.25)
+    x = IMAGES.astype(float) if kind == "UINT8" else (IMAGES / 255 - 0.5) / 0.25
+    x = x.transpose(0, 3, 1, 2) if layout == "NCHW" else x
+    tolerance = 2e-2 if kind == "FLOAT16" else 1e-4
+    expected = softmax(x.reshape(5, -1) @ weight)
+    np.testing.assert_allclose(predictor(IMAGES), expected, atol=tolerance)
+    assert predictor.fixed == isinstance(batch, int) and predictor.input == (6, 6, 3)
+    assert predictor.digest != host.open(tmp_path / "m.onnx", mean=0.4, std=0.25).digest
+
+
+def test_onnx_sessions_and_files_that_are_none(tmp_path):
+    """Breaks if a session is not taken, an output is guessed, or damage is a traceback."""
+    weight = onnx_file(tmp_path / "m.onnx", "n", "NHWC", outputs=2)
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(tmp_path / "m.onnx"))
+    from fex_jax.host.onnx import onnx
+
+    with pytest.raises(ValueError, match="wanted one output of floats"):
+        onnx(session)
+    predictor = onnx(session, answer="z1", output="value", digest="mine")
+    expected = -(IMAGES / 255).reshape(5, -1) @ weight
+    np.testing.assert_allclose(predictor(IMAGES), expected, atol=1e-4)
+    assert predictor.labels[3] == "class 3" and predictor.digest == "mine"
+    content = (tmp_path / "m.onnx").read_bytes()
+    (tmp_path / "half.onnx").write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match="half.onnx is no network that ONNX Runtime reads"):
+        host.open(tmp_path / "half.onnx")
+
+
+# Keras and TFLite
+
+
+@pytest.fixture(scope="module")
+def network():
+    """A small Keras network of images, with a softmax."""
+    library = pytest.importorskip("keras")
+    library.utils.set_random_seed(0)
+    layers = library.layers
+    return library.Sequential(
+        [
+            layers.Input((6, 6, 3)),
+            layers.Rescaling(1 / 255),
+            layers.Flatten(),
+            layers.Dropout(0.5),
+            layers.Dense(4, activation="softmax"),
+        ]
+    )
+
+
+def by_hand(network) -> np.ndarray:
+    weight, bias = network.get_weights()
+    return softmax((IMAGES / 255).reshape(5, -1) @ weight + bias)
+
+
+def test_keras_models_and_files(network, tmp_path):
+    """Breaks if dropout is on, pixels are scaled twice, or a saved file answers otherwise."""
+    from fex_jax.host.keras import keras
+
+    predictor = keras(network, labels=list("abcd"))
+    np.testing.assert_allclose(predictor(IMAGES), by_hand(network), atol=1e-5)
+    network.save(tmp_path / "m.keras")
+    opened = host.open(tmp_path / "m.keras")
+    np.testing.assert_allclose(opened(IMAGES), by_hand(network), atol=1e-5)
+    assert opened.labels == ("class 0", "class 1", "class 2", "class 3")
+    (tmp_path / "bad.keras").write_bytes(b"PK")
+    with pytest.raises(ValueError, match="bad.keras is no model that Keras reads"):
+        host.open(tmp_path / "bad.keras")
+
+
+@pytest.mark.parametrize("quantised", [False, True])
+def test_tflite_files(network, tmp_path, quantised):
+    """Breaks if scales, zero points or the batch of one are wrong: against the float network."""
+    pytest.importorskip("ai_edge_litert")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TensorFlow's converter says that it will move
+        import tensorflow as tf
+
+        converter = tf.lite.TFLiteConverter.from_keras_model(network)
+        if quantised:
+            pixels = IMAGES.astype(np.float32)
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            converter.representative_dataset = lambda: ([one[None]] for one in pixels)
+            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+            converter.inference_input_type = converter.inference_output_type = tf.uint8
+        (tmp_path / "m.tflite").write_bytes(converter.convert())
+    # The network scales pixels itself.
+    predictor = host.open(tmp_path / "m.tflite", scale=1.0, labels=list("abcd"), threads=2)
+    assert predictor.input == (6, 6, 3) and predictor.batch_size == 1 and predictor.fixed
+    found = predictor(IMAGES)
+    np.testing.assert_allclose(found, by_hand(network), atol=0.03 if quantised else 1e-5)
+    (tmp_path / "bad.tflite").write_bytes(b"TFL3" * 9)
+    with pytest.raises(ValueError, match="bad.tflite is no network that LiteRT reads"):
+        host.open(tmp_path / "bad.tflite")

@@ -1,0 +1,58 @@
+"""Opening by name, and what is said of names that lead nowhere."""
+
+import re
+
+import numpy as np
+import pytest
+
+from fex_jax import host
+
+IMAGES = np.stack([np.full((4, 4, 3), value, np.uint8) for value in (0, 51, 255)])
+
+
+def test_a_function_by_its_name():
+    """Breaks if the name is not looked up, or a predictor of one's own is wrapped again."""
+    predictor = host.open("black_boxes:brightness", labels=("dark", "bright"), input=(4, 4, 3))
+    np.testing.assert_allclose(predictor(IMAGES), [[1, 0], [0.8, 0.2], [0, 1]], atol=1e-6)
+    assert predictor.digest == "black_boxes:brightness"
+    texts = host.open("black_boxes:Holder.count", labels=["n"], input="text", output="value")
+    np.testing.assert_array_equal(texts(["ab", ""])[:, 0], [2, 0])
+    np.testing.assert_allclose(host.open("black_boxes:ready")(IMAGES), predictor(IMAGES))
+
+
+@pytest.mark.parametrize(
+    ("where", "options", "message"),
+    [
+        ("model.pt", {}, "'model.pt' names no black box; give a file ending in .onnx, .tflite"),
+        ("google/vit", {}, "'google/vit' names no black box"),
+        ("a b:c", {}, "names no black box"),
+        ("no_such_module:f", {}, "importing no_such_module failed: ModuleNotFoundError"),
+        ("black_boxes:nothing", {}, "black_boxes has no nothing"),
+        ("black_boxes:Holder.nothing", {}, "black_boxes has no Holder.nothing"),
+        ("black_boxes:NOT_CALLABLE", {"labels": "ab", "input": (2,)}, "got int"),
+        ("black_boxes:brightness", {}, "black_boxes:brightness needs labels"),
+        ("black_boxes:brightness", {"labels": ("a", "b")}, "needs input"),
+        ("black_boxes:ready", {"input": (2,)}, "is a predictor already, and takes no input"),
+        ("http://127.0.0.1/", {}, "cannot be opened so: http() missing 2 required"),
+        ("no/such.onnx", {}, "cannot read no/such.onnx: No such file"),
+        ("no/such.tflite", {}, "cannot read no/such.tflite: No such file"),
+    ],
+)
+def test_a_name_that_leads_nowhere_is_explained(where, options, message):
+    """Breaks if it is a traceback from inside, or opens something."""
+    if where.endswith(".onnx"):
+        pytest.importorskip("onnxruntime")
+    if where.endswith(".tflite"):
+        pytest.importorskip("ai_edge_litert")
+    with pytest.raises(ValueError, match=re.escape(message)):
+        host.open(where, **options)
+
+
+def test_the_host_package_knows_no_jax():
+    """Breaks if opening a black box needs JAX: a process that only answers may lack it."""
+    import subprocess
+    import sys
+
+    code = "import sys, fex_jax.host as h; h.host(len, labels=['n'], input='text', output='value')"
+    code += "; assert 'jax' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,89 @@
+"""`fex_jax.fit` as a notebook calls it."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import fex_jax
+from fex_jax.training import fit as fitting
+from tests import tiny_text
+
+PICTURES = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), np.uint8)
+TEXTS = [f"a {x} film , {y} plot" for x in ("good", "bad", "dull") for y in ("fun", "awful")] * 4
+
+
+def test_pictures_to_an_explainer(predictor_directory, tmp_path, capsys, monkeypatch):
+    """Breaks if one call does not train, compare, clean up, and return what explains."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    explainer = fex_jax.fit(predictor_directory, PICTURES, epochs=1, seed=3)
+    said = capsys.readouterr().out
+    assert "20 images: 15 to train on, 5 held out" in said
+    assert "1 epochs in 1 batches of 12, 12 updates, on 1 cpu" in said
+    assert "12 updates are too few to learn anything" in said
+    assert "On 5 held-out items" in said
+    for name in ("Random", "Occlusion"):
+        assert f" {name} in positive AUC and" in said
+    assert not list(tmp_path.glob("fex-*"))
+    assert explainer(PICTURES[:2]).attributions.shape == (2, 4, 4)
+    assert explainer.map_head == "wide" and explainer.budget == -3
+
+
+def test_texts_to_an_explainer_that_continues(tmp_path, capsys):
+    """Breaks if texts cannot be fitted, or the same call does not continue where it ended."""
+    predictor, workdir = tiny_text.checkpoint(), tmp_path / "run"
+    options = {"workdir": workdir, "epochs": 1, "batch_size": 8, "preset": "fastshap"}
+    explainer = fex_jax.fit(predictor, TEXTS, **options)
+    assert explainer.method == "fastshap"
+    assert len(explainer(TEXTS[:1])[0].scores) == 6
+    capsys.readouterr()
+    fex_jax.fit(predictor, TEXTS, **options)
+    assert "steps 2 to 2 of 8" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="other settings of data.digest"):
+        fex_jax.fit(predictor, TEXTS[:-1], **options)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"settings": {"optimiser.rate": 1}}, "settings: optimiser.rate=1 cannot be set"),
+        ({"settings": {"batch_size": "many"}}, "settings: batch_size='many' cannot be set"),
+        ({"preset": "better"}, "preset 'better' is unknown; choose one of contrast"),
+        ({"batch_size": 64}, "15 items are left to train on, fewer than a batch of 64"),
+        ({"batch_size": 6}, "batch_size=6 must be a multiple of"),
+        ({"limit": 0}, "limit is 0; expected at least 1"),
+    ],
+)
+def test_what_cannot_be_used_is_said(predictor, options, message):
+    """Breaks if a wrong option ends in a traceback from inside, or only after minutes."""
+    with pytest.raises(ValueError, match=message):
+        fex_jax.fit(predictor, PICTURES, **options)
+
+
+def test_no_predictor_is_said():
+    """Breaks if anything else than a classifier gets as far as training."""
+    with pytest.raises(ValueError, match="the predictor is of type function; expected a directory"):
+        fex_jax.fit(lambda x: x, PICTURES)
+
+
+@pytest.mark.parametrize(
+    "gain, verdict",
+    [
+        ([0.2, 0.3, 0.25], "beats"),
+        ([-0.2, -0.3, -0.2], "is behind"),
+        ([0.9, -0.8], "is level with"),
+    ],
+)
+def test_verdicts_need_two_standard_errors(gain, verdict):
+    """Breaks if noise is called a win. By hand: ±2 s / √n around the mean."""
+    assert fitting._verdict(np.array(gain)) == verdict
+
+
+def test_the_package_is_imported_in_a_second():
+    """Breaks if `import fex_jax` imports JAX or TensorFlow, or `fit` is not there."""
+    script = (
+        "import sys, fex_jax; assert 'fit' in fex_jax.__all__; "
+        "assert not {'jax', 'tensorflow', 'orbax'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)

@@ -1,0 +1,201 @@
+"""What people have, as a source: every form gives the same items, what is skipped is counted."""
+
+import csv
+import json
+import pathlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fex_jax import data, text_data
+from fex_jax.training import sources
+from tests import tiny_text
+
+rng = np.random.default_rng(0)
+PICTURES = rng.integers(0, 256, (6, 32, 32, 3), np.uint8)
+TEXTS = ["a good film", "a bad plot", "not awful", "very dull , not fun"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> pathlib.Path:
+    """Six pictures of several formats beside and below each other, and what is none."""
+    root = tmp_path_factory.mktemp("pictures")
+    for name in ("deep/er", ".hidden", "__MACOSX"):
+        (root / name).mkdir(parents=True)
+    names = ["a.png", "b.BMP", "deep/c.tiff", "deep/d.webp", "deep/er/e.png", "deep/er/f.gif"]
+    for name, picture in zip(names, PICTURES, strict=True):
+        options = {"lossless": True} if name.endswith("webp") else {}
+        Image.fromarray(picture).save(root / name, **options)
+    (root / "notes.md").write_text("none")
+    for name in (".hidden/g.png", "__MACOSX/h.png"):
+        Image.fromarray(PICTURES[0]).save(root / name)
+    (root / "torn.png").write_bytes((root / "a.png").read_bytes()[:900])
+    return root
+
+
+def pictures(source: data.Source, predictor) -> set[bytes]:
+    batches = data.eval_stream(source, predictor.preprocessing, 4)
+    return {image.tobytes() for batch in batches for image in batch["image"]}
+
+
+class Streamed:
+    """As a `datasets.IterableDataset` is read: rows one after the other."""
+
+    column_names = ["label", "image"]
+
+    def __init__(self, items: list):
+        self.items = items
+
+    def __iter__(self):
+        return ({"label": i, "image": item} for i, item in enumerate(self.items))
+
+
+class Rows(Streamed):
+    """As a `datasets.Dataset` is read: rows by number."""
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, i: int) -> dict:
+        return {"label": i, "image": self.items[i]}
+
+
+def in_form(form: str):
+    """The six pictures as people have them."""
+    items = [Image.fromarray(picture) for picture in PICTURES]
+    match form:
+        case "array":
+            return PICTURES
+        case "floats":
+            return PICTURES / np.float32(255)
+        case "list":
+            return list(PICTURES)
+        case "PIL":
+            return items
+        case "generator":
+            return (picture for picture in items)
+        case "DataFrame":
+            pandas = pytest.importorskip("pandas")
+            return pandas.DataFrame({"image": list(PICTURES), "label": range(6)})
+        case "datasets":
+            return Rows(items)
+        case "streamed datasets":
+            return Streamed(items)
+
+
+@pytest.mark.parametrize(
+    "form",
+    ["array", "floats", "list", "PIL", "generator", "DataFrame", "datasets", "streamed datasets"],
+)
+def test_pictures_are_taken_as_they_are(predictor, form):
+    """Breaks if a form of the same pictures gives others, fewer, or labels of its own."""
+    source, skipped = sources.open_data(predictor, in_form(form))
+    assert (source.size, skipped, source.labels) == (6, "", predictor.labels)
+    assert pictures(source, predictor) == {picture.tobytes() for picture in PICTURES}
+
+
+def test_a_folder_needs_no_classes(predictor, folder):
+    """Breaks if a format or depth is passed over, a hidden file is taken, or a skip is not said."""
+    source, skipped = sources.open_data(predictor, str(folder))
+    assert source.size == 6
+    whole = {PICTURES[i].tobytes() for i in range(5)}  # a GIF has 256 colours
+    assert whole < pictures(source, predictor)
+    assert skipped.startswith("; skipped 4: ")
+    assert "2 hidden" in skipped and "1 .md" in skipped and "torn.png" in skipped
+    files = sorted(folder.rglob("*.png"))
+    assert sources.open_data(predictor, files)[0].size == 4  # two of the four below are hidden
+
+
+def test_an_iterators_pictures_stay_small(predictor):
+    """Breaks if a generator of photographs fills the memory."""
+    large = (np.full((300, 200, 3), i, np.uint8) for i in range(100))
+    source, _ = sources.open_data(predictor, large, limit=3)
+    assert source.size == 3
+    decoded = source.decode(next(iter(source.records)))
+    assert decoded["image"].shape == (72, 48, 3)  # one and a half of the predictor's 32
+
+
+def test_a_split_loses_and_shares_nothing(predictor):
+    """Breaks if a held-out item is trained on."""
+    source, _ = sources.open_data(predictor, PICTURES)
+    first, rest = sources.split(source, 2)
+    found = pictures(first, predictor), pictures(rest, predictor)
+    assert (first.size, rest.size) == (2, 4) and not found[0] & found[1]
+    assert len(found[0] | found[1]) == 6
+    texts, _ = sources.open_data(tiny_text.checkpoint(), TEXTS)
+    first, rest = sources.split(texts, 1)
+    assert sorted(first.texts + rest.texts) == sorted(TEXTS) and first.size == 1
+
+
+def write_texts(root: pathlib.Path, form: str):
+    rows = [{"id": i, "review": text} for i, text in enumerate([*TEXTS, " "])]
+    path = root / f"texts.{form}"
+    match form:
+        case "csv" | "tsv":
+            with path.open("w", newline="") as file:
+                writer = csv.DictWriter(file, rows[0], delimiter="," if form == "csv" else "\t")
+                writer.writeheader()
+                writer.writerows(rows)
+        case "jsonl":
+            path.write_text("\n".join(map(json.dumps, rows)))
+        case "parquet":
+            pyarrow = pytest.importorskip("pyarrow")
+            parquet = pytest.importorskip("pyarrow.parquet")
+            parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+        case "txt":
+            path.write_text("\n".join([*TEXTS, " "]))
+        case "folder":
+            (path / "deep").mkdir(parents=True)
+            for row in rows:
+                (path / "deep" / f"{row['id']}.txt").write_text(row["review"])
+        case "DataFrame":
+            return pytest.importorskip("pandas").DataFrame(rows)
+        case "generator":
+            return (row["review"] for row in rows)
+        case "list":
+            return [row["review"] for row in rows]
+    return path
+
+
+@pytest.mark.parametrize(
+    "form",
+    ["csv", "tsv", "jsonl", "parquet", "txt", "folder", "DataFrame", "generator", "list"],
+)
+def test_texts_are_taken_as_they_are(tmp_path, form):
+    """Breaks if a form of the same texts gives others, or a blank one ends a run or is not said."""
+    predictor = tiny_text.checkpoint()
+    source, skipped = sources.open_data(predictor, write_texts(tmp_path, form))
+    assert isinstance(source, text_data.Source) and sorted(source.texts) == sorted(TEXTS)
+    assert skipped == "; skipped 1: 1 without text"
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        ("nowhere", "nowhere is not there; expected a folder of images"),
+        (np.zeros((32, 32, 3)), r"shape \(32, 32, 3\); expected \[B, H, W, 3\]"),
+        (7, "int cannot be trained on: expected a folder"),
+        ([], "the data holds nothing to train on"),
+        ({"train": [], "test": []}, "a dict of train, test: choose one"),
+    ],
+)
+def test_what_cannot_be_used_is_said(predictor, given, message):
+    """Breaks if data of another form ends in a traceback from inside."""
+    with pytest.raises(ValueError, match=message):
+        sources.open_data(predictor, given)
+
+
+def test_what_is_no_text_is_said(tmp_path):
+    """Breaks if a misspelt file is taken for a text, or a column for another."""
+    predictor = tiny_text.checkpoint()
+    with pytest.raises(ValueError, match="no file or folder nowhere.csv"):
+        sources.open_data(predictor, "nowhere.csv")
+    with pytest.raises(ValueError, match="columns id, review but no 'text'"):
+        sources.open_data(predictor, write_texts(tmp_path, "csv"), column="text")
+    with pytest.raises(ValueError, match="text 1 is of type int"):
+        sources.open_data(predictor, ["good", 3])
+    path = tmp_path / "latin.txt"
+    path.write_bytes("café".encode("latin-1"))
+    with pytest.raises(ValueError, match="is not UTF-8"):
+        sources.open_data(predictor, path)
