@@ -12,7 +12,7 @@ import pytest
 
 import eval as script
 from configs import common
-from fex_jax import pretrained
+from fex_jax import explain, pretrained
 from fex_jax.evaluation import fingerprint
 from fex_jax.export import save_description, save_weights
 from fex_jax.models.policy import functional_policy
@@ -50,8 +50,8 @@ def test_texts_from_training_to_the_gallery(reviews, tmp_path):
     found = json.loads((runs[0] / "eval" / "results.json").read_text())
     trained = ["fex", "fastshap", "fex+8", "fastshap+8"]
     assert list(found["methods"]) == [*trained, "lime", "gradcam_norm1", "mine"]
-    loaded = f"{runs[0]}/export/predictor, {fingerprint.of(tiny_text.checkpoint())}"
-    assert found["facts"]["Predictor"] == loaded
+    digest = fingerprint.of(explain.load(runs[0]).predictor)
+    assert found["facts"]["Predictor"] == f"{runs[0]}/export/predictor, {digest}"
     of_texts = ("token_f1_micro", "insertion_f1_macro", "comprehensiveness", "sufficiency")
     for metrics in found["methods"].values():
         assert all(np.isfinite(metrics[name]["mean"]) for name in of_texts)
