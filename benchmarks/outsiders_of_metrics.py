@@ -158,7 +158,7 @@ def objectives() -> Iterator[Row]:
     q = distributions.Independent(distributions.Bernoulli(logits=logits[:, None]), 1)
     log_prob = q.log_prob(torch.tensor(masks, dtype=torch.float64))
     found = ppo.bernoulli_log_prob(z[:, None], masks)
-    yield "log q(m|x)", "torch.distributions", [(found, log_prob)]
+    yield "log q(m)", "torch.distributions", [(found, log_prob)]
     entropy = q.entropy()[:, 0]
     yield "H(q)", "torch.distributions", [(ppo.bernoulli_entropy(z), entropy)]
 

@@ -200,12 +200,9 @@ def _attlrp(model, image, target) -> np.ndarray:
 
 def _linear_shares(weight, x, relevance):
     """[T, in]: each positive contribution's share of its output's, times the output's relevance."""
-    shares = torch.zeros_like(x)
-    for token, (inputs, of_outputs) in enumerate(zip(x, relevance, strict=True)):
-        contributions = (weight * inputs).clamp(min=0)  # [out, in]
-        total = contributions.sum(1, keepdim=True)
-        shares[token] = (of_outputs[:, None] * (contributions / total).nan_to_num()).sum(0)
-    return shares
+    contributions = (weight * x[:, None]).clamp(min=0)  # [T, out, in]
+    total = contributions.sum(-1, keepdim=True)
+    return (relevance[..., None] * (contributions / total).nan_to_num()).sum(1)
 
 
 def _product_shares(u, v, relevance):
