@@ -118,7 +118,7 @@ def rationales() -> Iterator[Row]:
     yield "token average precision", "scikit-learn", [(found, expected)]
 
     predicted, labels = rng.integers(0, 4, (30, 5)), rng.integers(0, 4, 30)
-    f1 = metrics.insertion_f1(predicted, labels, 4)
+    f1 = metrics.insertion_f1(predicted, labels)
     macro = [sklearn.metrics.f1_score(labels, p, average="macro") for p in predicted.T]
     micro = [sklearn.metrics.f1_score(labels, p, average="micro") for p in predicted.T]
     yield "insertion F1, micro and macro", "scikit-learn", [(f1.micro, micro), (f1.macro, macro)]
