@@ -118,7 +118,7 @@ def rationales() -> Iterator[Row]:
     yield "token average precision", "scikit-learn", [(found, expected)]
 
     predicted, labels = rng.integers(0, 4, (30, 5)), rng.integers(0, 4, 30)
-    f1 = metrics.insertion_f1(predicted, labels, 4)
+    f1 = metrics.insertion_f1(predicted, labels)
     macro = [sklearn.metrics.f1_score(labels, p, average="macro") for p in predicted.T]
     micro = [sklearn.metrics.f1_score(labels, p, average="micro") for p in predicted.T]
     yield "insertion F1, micro and macro", "scikit-learn", [(f1.micro, micro), (f1.macro, macro)]
@@ -158,7 +158,7 @@ def objectives() -> Iterator[Row]:
     q = distributions.Independent(distributions.Bernoulli(logits=logits[:, None]), 1)
     log_prob = q.log_prob(torch.tensor(masks, dtype=torch.float64))
     found = ppo.bernoulli_log_prob(z[:, None], masks)
-    yield "log q(m|x)", "torch.distributions", [(found, log_prob)]
+    yield "log q(m)", "torch.distributions", [(found, log_prob)]
     entropy = q.entropy()[:, 0]
     yield "H(q)", "torch.distributions", [(ppo.bernoulli_entropy(z), entropy)]
 
