@@ -203,7 +203,7 @@ def compare(explainer: explain.Explainer, source: Source, config: ml_collections
         gains = of["positive_auc"] - own["positive_auc"], own["negative_auc"] - of["negative_auc"]
         verdicts = [_verdict(gain) for gain in gains]
         lines.append(
-            f"The explainer {verdicts[0]} {name} in positive, {verdicts[1]} it in negative AUC."
+            f"The explainer {verdicts[0]} {name} in positive AUC and {verdicts[1]} it in negative."
         )
         if name == "Random" and "beats" not in verdicts:
             lines.append("WARNING: it has not learned to explain: give it more items or epochs.")
