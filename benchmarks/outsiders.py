@@ -3,9 +3,10 @@
     pip install -e .[train,outsiders]
     python benchmarks/outsiders.py
 
-prints item, peer and largest difference, and writes them to `docs/results/outsiders.md` and
-`.json`. Networks are small and random, queries and draws are the same on both sides. A difference
-over `TOLERANCE` ends the script with status 1. Takes a few minutes on two cores.
+prints item, peer and largest difference, and writes them to `docs/results/outsiders.json`, from
+which `make docs` fills the page. Networks are small and random, queries and draws are the same on
+both sides. A difference over `TOLERANCE` ends the script with status 1. Takes a few minutes on two
+cores.
 """
 
 import importlib.metadata
@@ -226,29 +227,8 @@ def main() -> None:
     results = {"versions": versions, "rows": rows}
     output = ROOT / "docs" / "results"
     (output / "outsiders.json").write_text(json.dumps(results, indent=2) + "\n")
-    (output / "outsiders.md").write_text(markdown(results))
     if wrong := [row["item"] for row in rows if not row["difference"] < TOLERANCE]:
         sys.exit(f"over {TOLERANCE}: {', '.join(wrong)}")
-
-
-def markdown(results: dict) -> str:
-    """The page of these results."""
-    lines = [
-        "# Beside other people's code",
-        "",
-        "    python benchmarks/outsiders.py",
-        "",
-        "The same weights, inputs, queries and draws on both sides; networks are small and random.",
-        "A difference is the largest absolute one, divided by the peer's largest absolute value.",
-        "What is named NumPy or torch is written from the formula, apart from the package.",
-        "",
-        "Versions: " + ", ".join(f"{n} {v}" for n, v in results["versions"].items()) + ".",
-        "",
-        "| item | peer | largest difference |",
-        "|---|---|---|",
-    ]
-    lines += [f"| {r['item']} | {r['peer']} | {r['difference']:.1e} |" for r in results["rows"]]
-    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

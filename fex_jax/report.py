@@ -281,10 +281,15 @@ def cost_cells(cost: Mapping[str, float]) -> list[str]:
     ]
 
 
-def rows_table(first: str, headings: Sequence[str], rows: Mapping[str, Sequence[str]]) -> list[str]:
+def rows_table(
+    first: str,
+    headings: Sequence[str],
+    rows: Mapping[str, Sequence[str]] | Sequence[tuple[str, Sequence[str]]],
+) -> list[str]:
     """Lines of a Markdown table: a name and its cells a row."""
+    pairs = rows.items() if isinstance(rows, Mapping) else rows
     return [
         f"| {first} | {' | '.join(headings)} |",
         "|---|" + "---|" * len(headings),
-        *(f"| {escape.markdown(name)} | {' | '.join(cells)} |" for name, cells in rows.items()),
+        *(f"| {escape.markdown(name)} | {' | '.join(cells)} |" for name, cells in pairs),
     ]

@@ -20,7 +20,7 @@ import json
 import pathlib
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -85,7 +85,7 @@ def _content(kind: str, name: str, options: str, results: pathlib.Path) -> str:
         raise ValueError(f"<!-- {kind}: {name} -->: unknown option {unknown.pop()!r}")
     try:
         if kind == "rows":
-            return "\n".join(_rows(found["rows"]))
+            return "\n".join(_rows(found if isinstance(found, list) else found["rows"]))
         if kind == "table":
             lines = report.table(found, chosen.get("rows", ()), chosen.get("columns", ()), label)
             return "\n".join(lines)
@@ -116,18 +116,20 @@ def _newer(found: Mapping) -> dict[str, list[str]]:
     return newer
 
 
-def _rows(rows: Mapping[str, Mapping[str, float | str]]) -> list[str]:
-    columns = list(dict.fromkeys(column for row in rows.values() for column in row))
-    return report.rows_table(
-        "",
-        columns,
-        {label: [_cell(row.get(c, "")) for c in columns] for label, row in rows.items()},
-    )
+def _rows(rows: Mapping[str, Mapping] | Sequence[Mapping]) -> list[str]:
+    """A table of rows by their names, or of rows whose first column names them."""
+    first = "" if isinstance(rows, Mapping) else next(iter(rows[0]))
+    named = rows.items() if isinstance(rows, Mapping) else [(row[first], row) for row in rows]
+    columns = [c for c in dict.fromkeys(c for _, row in named for c in row) if c != first]
+    cells = [(name, [_cell(row.get(c, "")) for c in columns]) for name, row in named]
+    return report.rows_table(first, columns, cells)
 
 
 def _cell(value: float | str) -> str:
-    if isinstance(value, str):
-        return value
+    if isinstance(value, str | int):
+        return str(value)
+    if value and abs(value) < 1e-3:
+        return f"{value:.1e}"
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
