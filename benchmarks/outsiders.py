@@ -37,7 +37,7 @@ from pytorch_grad_cam import GradCAM  # noqa: E402
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget  # noqa: E402
 
 from benchmarks import outsiders_of_metrics as others  # noqa: E402
-from fex_jax import attributions, predictors  # noqa: E402
+from fex_jax import attributions, masking, predictors  # noqa: E402
 from fex_jax.attributions.empirical import empirical  # noqa: E402
 
 TOLERANCE = 1e-4  # float32 on both sides
@@ -140,7 +140,10 @@ class Witness:
             jax.debug.callback(note, x, p)
             return jnp.stack([1 - p, p], -1)
 
-        return predictors.Model(predict, lambda x, m: x * m, grid)
+        def mask(x, m):
+            return masking.patches(x, m.reshape(-1, *grid)) if len(grid) == 2 else x * m
+
+        return predictors.Model(predict, mask, grid)
 
     def run(self, name: str, *grid: int, **options) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(scores [N], what was asked [K, ...], what it answered [K])."""
