@@ -1,6 +1,7 @@
 """Checks at the public door: of files from strangers, before anything is built, and of options."""
 
 import json
+import os
 import pathlib
 import re
 import reprlib
@@ -32,10 +33,11 @@ def integer(low: int, high: int) -> Check:
 
 
 def number(low: float, high: float) -> Check:
-    """A finite integer or float, from `low` to `high`."""
+    """A finite integer or float of Python's or NumPy's, and no bool, from `low` to `high`."""
+    kinds = int, float, np.integer, np.floating
     return Check(
         f"a number from {low:g} to {high:g}",
-        lambda x: type(x) in (int, float) and low <= x <= high,  # false for NaN,
+        lambda x: isinstance(x, kinds) and type(x) is not bool and low <= x <= high,  # no NaN
     )
 
 
@@ -166,21 +168,28 @@ def file_inside(directory: pathlib.Path, name: Any) -> pathlib.Path:
     """The file `name` of a directory, which may be a link only within it or the hub's cache.
 
     Raises:
-      ValueError: the name is a path, or leads elsewhere.
+      ValueError: the name is a path, or leads elsewhere, or to a pipe or device, of which reading
+        might not end.
     """
     plain = (
-        isinstance(name, str) and name not in ("", ".", "..") and not re.search(r"[/\\\0]", name)
+        isinstance(name, str)
+        and name not in ("", ".", "..")
+        and name.isprintable()
+        and not re.search(r"[/\\]", name)
+        and len(name.encode()) < 256
     )
     if not plain:
         raise ValueError(
             f"{directory} names the file {reprlib.repr(name)}; expected a plain name inside it"
         )
-    home = directory.resolve()
+    home = pathlib.Path(os.path.realpath(directory))
     # huggingface_hub links a snapshot's files to its blobs.
     allowed = [home, *(p.parent / "blobs" for p in home.parents if p.name == "snapshots")]
-    target = (directory / name).resolve()
+    target = pathlib.Path(os.path.realpath(directory / name))  # of a loop, the link itself
     if not any(target.is_relative_to(place) for place in allowed):
         raise ValueError(f"{directory / name} links to {target}, outside its directory")
+    if target.exists() and not (target.is_file() or target.is_dir()):
+        raise ValueError(f"{directory / name} is neither a file nor a folder")
     return directory / name
 
 
@@ -190,6 +199,9 @@ def not_finite_floats(tensors: Mapping[str, np.ndarray]) -> list[str]:
     for name, tensor in tensors.items():
         if not jax.dtypes.issubdtype(tensor.dtype, np.floating):
             lines.append(f"{name} holds {tensor.dtype}, expected floats")
-        elif not np.isfinite(tensor.astype(np.float32)).all():
+            continue
+        with np.errstate(over="ignore"):
+            finite = np.isfinite(tensor.astype(np.float32)).all()
+        if not finite:
             lines.append(f"{name} holds NaN or infinite values")
     return lines

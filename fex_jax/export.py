@@ -30,7 +30,7 @@ _BACKBONES = {"vit": ViTConfig, "unet": UNetConfig, "bert": BertConfig}
 # The explainer's own fields: what they may be, and what they are in exports that do not say.
 _SETTINGS = {
     "method": checks.one_of("fex", "fastshap"),
-    "budget": checks.either(checks.number(-1e3, 1e3), checks.nothing()),
+    "budget": checks.either(checks.number(-1e3, 0), checks.nothing()),  # as training writes it
     "contrastive": checks.flag(),
     "map_head": checks.one_of(*get_args(MapHead)),
     "fill": checks.number(-1e3, 1e3),
@@ -78,7 +78,7 @@ class Export(NamedTuple):
 def read(path: str | pathlib.Path) -> Export:
     """Opens an export, a training run's folder, or one checkpoint; see `explain.load`."""
     path = pathlib.Path(path).expanduser()
-    step = int(path.name) if path.parent.name == "checkpoints" and path.name.isdigit() else None
+    step = int(path.name) if path.parent.name == "checkpoints" and path.name.isdecimal() else None
     run = path.parent.parent if step is not None else path
     export = run if (run / "explainer.json").is_file() else run / "export"
     if not (export / "explainer.json").is_file():

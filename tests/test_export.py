@@ -45,6 +45,7 @@ def directory(tmp_path) -> pathlib.Path:
         ("budget", float("nan"), "NaN is no number"),
         ("budget", "3", "budget is '3'"),
         ("budget", True, "budget is True"),
+        ("budget", 3.0, "budget is 3.0; expected a number from -1000 to 0"),
         ("contrastive", 1, "contrastive is 1; expected true or false"),
         ("map_head", "wide", r"map_in/kernel is \[64, 64\], expected \[320, 64\]"),
         ("map_head", "all", "map_head is 'all'"),
@@ -120,6 +121,20 @@ def test_links_do_not_lead_out(directory, tmp_path, name):
     (directory / name).symlink_to(tmp_path / "elsewhere" / name)
     with pytest.raises(ValueError, match=f"{name} links to .*, outside"):
         explain.load(directory)
+
+
+@pytest.mark.parametrize("name", ["explainer.json", "explainer.safetensors"])
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to(path.name)])
+def test_pipes_and_links_to_themselves_are_no_files(directory, name, make):
+    """Breaks if opening a stranger's folder waits at a pipe for ever, or ends in pathlib."""
+    (directory / name).unlink()
+    make(directory / name)
+    assert "neither a file nor a folder" in (message := refused(directory)) or "holds no" in message
+
+
+def test_a_step_is_written_in_digits(directory):
+    """Breaks if a name that only looks like a number ends in `int`."""
+    assert "holds no explainer" in refused(directory / "checkpoints" / "²")
 
 
 def test_the_hubs_cache_is_read(directory, tmp_path):

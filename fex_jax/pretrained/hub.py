@@ -137,7 +137,7 @@ def read_tensors(directory: Path) -> dict[str, np.ndarray]:
         shards = checks.read_json(index).get("weight_map")
         if not isinstance(shards, dict) or not shards:
             raise ValueError(f"{index} has no weight_map of tensors to files")
-        paths = [checks.file_inside(directory, name) for name in dict.fromkeys(shards.values())]
+        paths = dict.fromkeys(checks.file_inside(directory, name) for name in shards.values())
     elif single.exists():
         paths = [single]
     else:

@@ -71,7 +71,8 @@ def from_hf(
         expected[hf_name] = shape
         if hf_name in tensors and tensors[hf_name].shape == shape:
             used[hf_name] = tensors[hf_name]
-            params[name] = rule.from_hf(tensors[hf_name].astype(np.float32))
+            with np.errstate(over="ignore"):  # it is named below
+                params[name] = rule.from_hf(tensors[hf_name].astype(np.float32))
     if problems := differences(tensors, expected, ignored):
         raise ValueError(
             f"the tensors in {source} do not fit its config.json:\n  "

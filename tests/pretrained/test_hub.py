@@ -192,7 +192,8 @@ def test_truncated_and_foreign_files_are_one_line(originals, tmp_path, kind, nam
 
 
 @pytest.mark.parametrize("name", ["../x.safetensors", "/etc/passwd", "sub/x.safetensors", "..", "",
-                                  "a\\b", 7, None])  # fmt: skip
+                                  "a\\b", 7, None, ["x"], {"x": "y"}, "\x1b[2J", "\ud800",
+                                  "x" * 256])  # fmt: skip
 def test_shards_are_plain_names(vit, name):
     """Breaks if an index makes us open files elsewhere on the machine."""
     shutil.move(vit / "model.safetensors", vit.parent / "x.safetensors")
