@@ -152,7 +152,9 @@ def _to_32_bits(name: str, value: Any) -> jax.Array:
 
 
 def _inputs(inputs: Inputs) -> tuple[Inputs, int]:
-    inputs = jax.tree.map(functools.partial(_to_32_bits, "inputs"), inputs)
+    check = functools.partial(_to_32_bits, "inputs")
+    # A list is one array: as a pytree, it would be an array for each of its numbers.
+    inputs = jax.tree.map(check, inputs, is_leaf=lambda x: isinstance(x, list))
     shapes = [leaf.shape for leaf in jax.tree.leaves(inputs)]
     lengths = {shape[0] if shape else 0 for shape in shapes}
     if len(lengths) != 1 or 0 in lengths:

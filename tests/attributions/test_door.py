@@ -217,6 +217,16 @@ def test_inputs_and_keys_that_do_not_fit(x, key, message):
         run("rise", perceptron(), x, targets(), key)
 
 
+def test_a_list_is_one_array():
+    """Breaks if nested lists are a pytree of thousands of numbers, each an array of its own."""
+    model, x = perceptron(), rows()
+    np.testing.assert_array_equal(
+        run("occlusion", model, x.tolist(), targets()), run("occlusion", model, x, targets())
+    )
+    with pytest.raises(ValueError, match="inputs: .*inhomogeneous"):
+        run("occlusion", model, [[1.0], [2.0, 3.0]], targets())
+
+
 def test_answers_that_are_not_finite():
     """Breaks if a model that answers NaN gets a map all the same."""
     model = dataclasses.replace(perceptron(), predict=lambda x: jnp.full((len(x), 5), jnp.nan))
