@@ -2,15 +2,28 @@
 
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from tqdm import tqdm
 
-from fex_jax import explain, metrics, modalities, predictors, pretrained, tokens
+from fex_jax import checks, explain, metrics, modalities, predictors, pretrained, tokens
 from fex_jax.evaluation import cache, fingerprint, gallery, inputs, measure, run, tasks
 from fex_jax.evaluation.methods import Given, check_comparable, check_rows, choose
 from fex_jax.evaluation.table import Table, describe
+
+_OPTIONS = modalities.OPTIONS | {
+    "protocol": checks.one_of(*metrics.PROTOCOLS),
+    "limit": checks.integer(0, 2**62),
+    "seed": checks.integer(0, 2**32 - 1),
+    "fill": checks.either(checks.number(-1e3, 1e3), checks.nothing()),
+    "removal": checks.either(checks.one_of("mask", "delete"), checks.nothing()),
+    "unit": checks.either(checks.one_of(*get_args(tokens.Unit)), checks.nothing()),
+    "max_length": checks.integer(0, 2**20),
+    "too_long": checks.one_of("refuse", "cut"),
+    "classes_by": checks.one_of(*get_args(tasks.By)),
+    "write_inputs": checks.flag(),
+}
 
 
 def evaluate(
@@ -72,12 +85,13 @@ def evaluate(
     given = [methods] if isinstance(methods, Given) else list(methods)
     predictor, explainers, given = _open(predictor, given)
     names = [f"{e.name} ({i})" for i, e in enumerate(explainers)]
-    if protocol not in metrics.PROTOCOLS:
-        known = ", ".join(metrics.PROTOCOLS)
-        raise ValueError(f"protocol {protocol!r} is unknown; choose one of {known}")
     batch_size = modalities.of(predictor).BATCH_SIZE if batch_size is None else batch_size
-    if batch_size < 1 or limit < 0:
-        raise ValueError(f"batch_size={batch_size}, limit={limit}: expected at least 1 and 0")
+    given_options = {
+        "protocol": protocol, "limit": limit, "batch_size": batch_size, "seed": seed,
+        "refine": refine, "fill": fill, "removal": removal, "unit": unit, "max_length": max_length,
+        "too_long": too_long, "classes_by": classes_by, "write_inputs": write_inputs,
+    }  # fmt: skip
+    checks.require(given_options, _OPTIONS, "evaluate")
     if write_inputs and workdir is None:
         raise ValueError("write_inputs needs a workdir to write to")
     if explainers:
