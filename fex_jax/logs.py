@@ -45,7 +45,7 @@ def read(path: pathlib.Path) -> dict[int, dict[str, float]]:
         try:
             metrics = json.loads(line)
             found[int(metrics["step"])] = metrics
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             print(f"{path}, line {number}, is torn and dropped: {line[:60]!r}")
     return dict(sorted(found.items()))
 

@@ -185,7 +185,7 @@ def check_same_run(
 
 def learning_rates(path: pathlib.Path, step: int, config: ml_collections.ConfigDict) -> dict:
     """Step from which on → the learning rate, of the run so far and from `step` on."""
-    rates = json.loads(path.read_text())["learning_rates"] if step else {}
+    rates = json.loads(path.read_text()).get("learning_rates", {}) if step else {}
     if config.optimizer.learning_rate not in list(rates.values())[-1:]:
         rates[str(step)] = config.optimizer.learning_rate
     return rates

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 import jax
 from flax import traverse_util
 
+from fex_jax import checks
+
 
 @contextlib.contextmanager
 def lock(folder: pathlib.Path) -> Iterator[None]:
@@ -86,11 +88,11 @@ def check_same(
       ValueError: names the settings that differ.
     """
     try:
-        old = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        old = checks.read_json(path)
+    except ValueError as error:
         raise ValueError(
-            f"{path} cannot be read ({error}), so it is unknown what its checkpoints are of: "
-            "choose another folder, or delete them to begin anew"
+            f"{error}; so it is unknown what the checkpoints there are of: choose another folder, "
+            "or delete them to begin anew"
         ) from None
     old, new = (
         traverse_util.flatten_dict(values, sep=".", keep_empty_nodes=True)

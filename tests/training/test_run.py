@@ -53,9 +53,10 @@ def test_other_settings_are_named(tmp_path, capsys):
     new["seed"], new["more"] = 1, 2
     with pytest.raises(ValueError, match="other settings of more, seed "):
         check(path, new, ("mesh.",), "optimizer.learning_rate")
-    path.write_text('{"seed": 0,')
-    with pytest.raises(ValueError, match="cannot be read .* delete them to begin anew"):
-        check(path, new)
+    for damaged in ('{"seed": 0,', "", "null", "[1]", "\xff"):
+        path.write_bytes(damaged.encode("latin1"))
+        with pytest.raises(ValueError, match="config.json .*: choose another folder, or delete"):
+            check(path, new)
 
 
 def test_signals_are_caught_and_handed_back():
