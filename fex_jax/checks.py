@@ -78,8 +78,8 @@ def text() -> Check:
 
 
 def mapping() -> Check:
-    """An object of JSON."""
-    return Check("an object", lambda x: isinstance(x, dict))
+    """An object of JSON, or another mapping."""
+    return Check("an object", lambda x: isinstance(x, Mapping))
 
 
 def either(*checks: Check) -> Check:

@@ -23,6 +23,8 @@ _OPTIONS = modalities.OPTIONS | {
     "too_long": checks.one_of("refuse", "cut"),
     "classes_by": checks.one_of(*get_args(tasks.By)),
     "write_inputs": checks.flag(),
+    "options": checks.mapping(),
+    "scores": checks.mapping(),
 }
 
 
@@ -86,12 +88,15 @@ def evaluate(
     predictor, explainers, given = _open(predictor, given)
     names = [f"{e.name} ({i})" for i, e in enumerate(explainers)]
     batch_size = modalities.of(predictor).BATCH_SIZE if batch_size is None else batch_size
+    options, scores = options or {}, scores or {}
     given_options = {
         "protocol": protocol, "limit": limit, "batch_size": batch_size, "seed": seed,
         "refine": refine, "fill": fill, "removal": removal, "unit": unit, "max_length": max_length,
         "too_long": too_long, "classes_by": classes_by, "write_inputs": write_inputs,
+        "options": options, "scores": scores,
     }  # fmt: skip
     checks.require(given_options, _OPTIONS, "evaluate")
+    checks.require(options, dict.fromkeys(options, checks.mapping()), "evaluate: options")
     if write_inputs and workdir is None:
         raise ValueError("write_inputs needs a workdir to write to")
     if explainers:
@@ -101,9 +106,12 @@ def evaluate(
     fill, removal, unit = _features(explainers, fill=fill, removal=removal, unit=unit)
     bind = predictors.from_checkpoint(predictor, fill, removal)
     predict = tasks.make_prediction(bind, predictor.params)
-    rows = choose(given, explainers, bind, predictor, options or {}, refine)
-    external = {name: pathlib.Path(path) for name, path in (scores or {}).items()}
+    rows = choose(given, explainers, bind, predictor, options, refine)
+    external = {name: pathlib.Path(path) for name, path in scores.items()}
     check_rows(rows, external)
+    for name, path in external.items():
+        if not path.is_file():
+            raise ValueError(f"evaluate: scores of {name!r} are to be in {path}, which is no file")
     protocol = metrics.PROTOCOLS[protocol]
     perturb = measure.make_perturbation(predictor, bind, protocol)
     reading = inputs.Reading(protocol, batch_size, limit, unit, max_length, too_long, classes_by)
