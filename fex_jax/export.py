@@ -6,6 +6,7 @@ shapes, before anything is built of it.
 
 import dataclasses
 import json
+import os
 import pathlib
 import reprlib
 from collections.abc import Collection
@@ -16,7 +17,7 @@ import numpy as np
 from flax import traverse_util
 from safetensors.numpy import save_file
 
-from fex_jax import checks, pretrained, tokens
+from fex_jax import checks, escape, pretrained, tokens
 from fex_jax.models import Params, shapes
 from fex_jax.models.bert import BertConfig
 from fex_jax.models.policy import Backbone, MapHead, Policy
@@ -77,14 +78,17 @@ class Export(NamedTuple):
 
 def read(path: str | pathlib.Path) -> Export:
     """Opens an export, a training run's folder, or one checkpoint; see `explain.load`."""
-    path = pathlib.Path(path).expanduser()
+    if not isinstance(path, str | os.PathLike):
+        raise ValueError(f"{reprlib.repr(path)} is no path; expected the folder of an explainer")
+    path = pathlib.Path(os.path.expanduser(path))
     step = int(path.name) if path.parent.name == "checkpoints" and path.name.isdecimal() else None
     run = path.parent.parent if step is not None else path
-    export = run if (run / "explainer.json").is_file() else run / "export"
-    if not (export / "explainer.json").is_file():
+    # Unlike pathlib's, os.path's functions never raise, whatever the name.
+    export = run if os.path.isfile(run / "explainer.json") else run / "export"
+    if not os.path.isfile(export / "explainer.json"):
         raise FileNotFoundError(
-            f"{path} holds no explainer: expected an export (explainer.json, explainer.safetensors,"
-            " predictor/), or the --workdir of train.py"
+            f"{escape.terminal(path)} holds no explainer: expected an export (explainer.json, "
+            "explainer.safetensors, predictor/), or the --workdir of train.py"
         )
     backbone, settings = _read_description(checks.file_inside(export, "explainer.json"))
     weights = checks.file_inside(export, "explainer.safetensors")

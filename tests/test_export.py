@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fex_jax import explain
+from fex_jax import escape, explain, pretrained
 
 SHIPPED = pathlib.Path("models/digits_fex")
 DELETED = object()
@@ -130,6 +130,20 @@ def test_pipes_and_links_to_themselves_are_no_files(directory, name, make):
     (directory / name).unlink()
     make(directory / name)
     assert "neither a file nor a folder" in (message := refused(directory)) or "holds no" in message
+
+
+@pytest.mark.parametrize("path", [None, 3, b"models", "x" * 5000, "a\0b", "\x1b[2J"])
+def test_what_is_no_path_is_named(path):
+    """Breaks if such a path ends in pathlib, steers a terminal, or is asked of the hub."""
+    for message in (refused(path), hub_refuses(path)):
+        assert "is no path" in message or "holds no explainer" in message or "neither" in message
+        assert escape.terminal(message) == message
+
+
+def hub_refuses(path: Any) -> str:
+    with pytest.raises((FileNotFoundError, ValueError)) as caught:
+        pretrained.load(path)
+    return str(caught.value)
 
 
 def test_a_step_is_written_in_digits(directory):

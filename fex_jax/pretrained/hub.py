@@ -62,9 +62,12 @@ def locate(path_or_id: str) -> Path:
     backslash, a second slash or the ending of a file, or begins with a folder that is here.
 
     Raises:
+      ValueError: neither a path nor a string.
       FileNotFoundError: no directory, and no hub id.
       ConnectionError: the hub has it not, or cannot be reached.
     """
+    if not isinstance(path_or_id, str | os.PathLike):
+        raise ValueError(f"{path_or_id!r:.99} is neither a directory nor a Hugging Face hub id")
     path_or_id = str(path_or_id)
     path = os.path.expanduser(path_or_id)  # unlike pathlib's, os.path's functions never raise
     if os.path.isdir(path):
