@@ -44,6 +44,7 @@ def save(manager: ocp.CheckpointManager, state: Any) -> None:
         for name, item in items.items()
     }
     sums = {name: [int(value) for value in values] for name, values in sums.items()}
+    sums["step"] = step
     try:
         manager.save(step, args=ocp.args.Composite(checksums=ocp.args.JsonSave(sums), **args))
     except (OSError, ValueError) as error:
@@ -142,6 +143,8 @@ def _read(manager: ocp.CheckpointManager, step: int, items: dict[str, Any]) -> d
     expected = read["checksums"]
     if any([int(value) for value in sums[name]] != expected.get(name) for name in items):
         raise ValueError("its arrays have other checksums than when they were written")
+    if expected.get("step") != step:
+        raise ValueError(f"it was written as step {expected.get('step')}")
     if not finite:
         raise ValueError("its arrays are not finite")
     return restored

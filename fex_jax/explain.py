@@ -58,7 +58,7 @@ class Explainer:
 
     predictor: Predictor
     backbone: Backbone
-    params: Params
+    params: Params = dataclasses.field(repr=False)
     method: str = "fex"  # or "fastshap"
     budget: float | None = None  # mean logit of λ, where training drew it; None: the policy's own
     contrastive: bool = False  # a map says why its class and not another; see `Policy.maps`

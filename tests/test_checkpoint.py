@@ -75,7 +75,13 @@ def exchange(folder: pathlib.Path) -> None:
     shutil.copytree(folder / "1" / "params", folder / "3" / "params")
 
 
-@pytest.mark.parametrize("damage", [truncate, remove, flip, exchange])
+def rename(folder: pathlib.Path) -> None:
+    """A whole checkpoint under the number of another: training would skip steps."""
+    shutil.rmtree(folder / "3")
+    shutil.copytree(folder / "1", folder / "3")
+
+
+@pytest.mark.parametrize("damage", [truncate, remove, flip, exchange, rename])
 def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(folder, capsys, damage):
     """Breaks if damage ends a run whose older checkpoints are whole, or goes unseen."""
     damage(folder)

@@ -54,7 +54,7 @@ class Checkpoint:
     """A `ViTClassifier`'s parameters with what is needed to feed it and to name its outputs."""
 
     config: ViTConfig
-    params: Params
+    params: Params = dataclasses.field(repr=False)
     labels: tuple[str, ...]
     preprocessing: Preprocessing
     modality: ClassVar[str] = "images"  # of `fex_jax.modalities`

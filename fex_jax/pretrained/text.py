@@ -73,7 +73,7 @@ class TextCheckpoint:
     """A `BertClassifier`'s parameters with what is needed to feed it and to name its outputs."""
 
     config: BertConfig
-    params: Params
+    params: Params = dataclasses.field(repr=False)
     labels: tuple[str, ...]
     tokenizer: tokens.Tokenizer
     modality: ClassVar[str] = "texts"  # of `fex_jax.modalities`
