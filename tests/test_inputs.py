@@ -80,7 +80,7 @@ def test_a_tensor_of_torch(explainer):
         ([[PIXELS]], "image 0 is of type list"),
         ([], "the batch is empty"),
         ("a\x1b[2J.png", r"image 0 \(a\\x1b\[2J.png\): there is no such file"),
-        ("a\x00.png", r"image 0 \(a\\x00.png\) cannot be read"),
+        ("a\x00.png", r"image 0 \(a\\x00.png\): there is no such file"),
     ],
 )
 def test_what_is_no_picture_is_named(explainer, images, message):

@@ -3,10 +3,10 @@
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from white_box import KEY
 
 from fex_jax.attributions.attcat import attcat
 from fex_jax.predictors import Model
+from tests.attributions.white_box import KEY
 
 ATTENTION = np.array([[0.2, 0.3, 0.5], [0.6, 0.1, 0.3]], np.float32)  # CLS row of each head
 WEIGHTS = np.array([[[1.0, 2.0], [0.5, -1.0], [3.0, 0.0]], [[0.0, 1.0], [2.0, 2.0], [1.0, -1.0]]])

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from white_box import KEY, images, perceptron, rows, targets, tiny
 
 from fex_jax import attributions
 from fex_jax.refine import refine_scores
+from tests.attributions.white_box import KEY, images, perceptron, rows, targets, tiny
 
 SMALL = {
     "rise": {"num_queries": 8},

@@ -3,10 +3,10 @@
 import jax
 import numpy as np
 import pytest
-from white_box import KEY, perceptron, rows, targets
 
 from fex_jax.attributions.grad_shap import grad_shap
 from fex_jax.attributions.integrated_gradients import integrated_gradients
+from tests.attributions.white_box import KEY, perceptron, rows, targets
 
 
 @pytest.fixture(scope="module")

@@ -3,10 +3,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from white_box import KEY
 
 from fex_jax.attributions.gradient_x_input import gradient_x_input
 from fex_jax.predictors import Model
+from tests.attributions.white_box import KEY
 
 
 def test_linear_model():

@@ -3,9 +3,9 @@
 import jax
 import numpy as np
 import pytest
-from white_box import images, targets, tiny
 
 from fex_jax.attributions.gradients import tapped, tapped_gradients
+from tests.attributions.white_box import images, targets, tiny
 
 
 def test_tapped_gradients_equal_a_walk_over_the_blocks():

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from white_box import KEY, perceptron, rows, targets, texts, tiny_bert
 
 from fex_jax.attributions.integrated_gradients import integrated_gradients
+from tests.attributions.white_box import KEY, perceptron, rows, targets, texts, tiny_bert
 
 
 @pytest.fixture(scope="module")

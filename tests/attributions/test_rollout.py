@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from white_box import FAMILIES, KEY, images, targets, tiny
 
 from fex_jax.attributions.gradients import tapped
 from fex_jax.attributions.rollout import rollout
 from fex_jax.predictors import Model
+from tests.attributions.white_box import FAMILIES, KEY, images, targets, tiny
 
 
 @pytest.mark.parametrize("family", FAMILIES)

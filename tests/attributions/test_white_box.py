@@ -5,7 +5,8 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
-from white_box import (
+
+from tests.attributions.white_box import (
     FAMILIES,
     GOLDEN,
     KEY,

@@ -3,6 +3,7 @@
 import itertools
 import subprocess
 import sys
+import types
 
 import h5py
 import numpy as np
@@ -11,7 +12,8 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from fex_jax import data, pictures, scenes
+from fex_jax import data, scenes
+from fex_jax.modalities import images
 from fex_jax.preprocessing import Preprocessing
 
 PREPROCESSING = Preprocessing(size=(32, 32))
@@ -141,10 +143,10 @@ def test_what_cannot_be_read_is_named(folder, tmp_path, stream):
     good = (folder / "ant" / "0.png").read_bytes()
     floats = Image.fromarray(np.full((8, 8), 300, np.float32))
     files = {
-        "broken.png": (b"no image", "broken.png cannot be read"),
-        "cut.png": (good[:60], "cut.png cannot be read"),
-        "deep.tif": (floats, "deep.tif has floats from 300"),
-        "caf\udce9.jpg": (b"", r"caf\\udce9.jpg cannot be read"),  # a name that is not UTF-8
+        "broken.png": (b"no image", r"broken.png\) cannot be read"),
+        "cut.png": (good[:60], r"cut.png\) cannot be read"),
+        "deep.tif": (floats, r"deep.tif\) has floats from 300"),
+        "caf\udce9.jpg": (b"", r"caf\\udce9.jpg\) cannot be read"),  # a name that is not UTF-8
     }
     if stream != "train":  # which cuts a piece out first
         files["thin.png"] = (Image.new("L", (1, 20_000)), r"thin.png of 1 × 20000 pixels would be")
@@ -176,7 +178,8 @@ def test_both_streams_see_what_explain_sees(tmp_path):
     scored = next(data.eval_stream(source, PREPROCESSING, 5))["image"]
     trained = next(data.train_stream(source, PREPROCESSING, 5, seed=0, augment=False))["image"]
     files = [record["file"].decode() for record in source.records.as_numpy_iterator()]
-    seen = np.stack([pictures.prepare(f, "image", PREPROCESSING) for f in files])
+    predictor = types.SimpleNamespace(preprocessing=PREPROCESSING)
+    seen = np.stack([images.prepare(predictor, file, 0) for file in files])
     np.testing.assert_array_equal(scored, seen)
     assert {image.tobytes() for image in trained} == {image.tobytes() for image in scored}
 

@@ -6,7 +6,8 @@ PYTHONPATH=.:tests:tests/attributions python tests/attributions/golden/make_gold
 """
 
 import numpy as np
-from white_box import FAMILIES, GOLDEN, theirs, theirs_of_texts
+
+from tests.attributions.white_box import FAMILIES, GOLDEN, theirs, theirs_of_texts
 
 if __name__ == "__main__":
     scores = {f"{family}/{name}": x for family in FAMILIES for name, x in theirs(family).items()}
