@@ -97,16 +97,12 @@ def wait_until(condition, process: subprocess.Popen, seconds: int = 240) -> None
         time.sleep(0.01)
 
 
-def test_killed_runs_end_with_the_parameters_of_an_uninterrupted_one(
-    command, overrides, tmp_path, monkeypatch
-):
+def test_killed_runs_end_with_the_parameters_of_an_uninterrupted_one(command, overrides, tmp_path):
     """Breaks if resuming loses optimiser state, data position, randomness or a half-written file.
 
     One run goes through. The other is stopped by SIGTERM at its first log line, continued, killed
     by SIGKILL after a checkpoint, and continued to its end.
     """
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     run(command("train.py", whole))
 

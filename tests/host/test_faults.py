@@ -9,10 +9,8 @@ import socket
 import threading
 import time
 
-import misbehaving
 import numpy as np
 import pytest
-from misbehaving import PASSES, STOPS, TIMEOUT, serving
 from PIL import Image
 
 from fex_jax import host
@@ -20,6 +18,8 @@ from fex_jax.host import Bank, HostError
 from fex_jax.host.bank import identify
 from fex_jax.host.http import http as endpoint
 from fex_jax.host.http import png
+from tests.host import misbehaving
+from tests.host.misbehaving import PASSES, STOPS, TIMEOUT, serving
 
 INPUTS = np.array([[0.25, 0], [0.75, 1]])
 RIGHT = np.array([misbehaving.answer(one) for one in INPUTS.tolist()], np.float32)

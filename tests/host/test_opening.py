@@ -7,17 +7,18 @@ import pytest
 
 from fex_jax import host
 
+MODULE = "tests.host.black_boxes"
 IMAGES = np.stack([np.full((4, 4, 3), value, np.uint8) for value in (0, 51, 255)])
 
 
 def test_a_function_by_its_name():
     """Breaks if the name is not looked up, or a predictor of one's own is wrapped again."""
-    predictor = host.open("black_boxes:brightness", labels=("dark", "bright"), input=(4, 4, 3))
+    predictor = host.open(f"{MODULE}:brightness", labels=("dark", "bright"), input=(4, 4, 3))
     np.testing.assert_allclose(predictor(IMAGES), [[1, 0], [0.8, 0.2], [0, 1]], atol=1e-6)
-    assert predictor.digest == "black_boxes:brightness"
-    texts = host.open("black_boxes:Holder.count", labels=["n"], input="text", output="value")
+    assert predictor.digest == f"{MODULE}:brightness"
+    texts = host.open(f"{MODULE}:Holder.count", labels=["n"], input="text", output="value")
     np.testing.assert_array_equal(texts(["ab", ""])[:, 0], [2, 0])
-    np.testing.assert_allclose(host.open("black_boxes:ready")(IMAGES), predictor(IMAGES))
+    np.testing.assert_allclose(host.open(f"{MODULE}:ready")(IMAGES), predictor(IMAGES))
 
 
 @pytest.mark.parametrize(
@@ -27,12 +28,20 @@ def test_a_function_by_its_name():
         ("google/vit", {}, "'google/vit' names no black box"),
         ("a b:c", {}, "names no black box"),
         ("no_such_module:f", {}, "importing no_such_module failed: ModuleNotFoundError"),
-        ("black_boxes:nothing", {}, "black_boxes has no nothing"),
-        ("black_boxes:Holder.nothing", {}, "black_boxes has no Holder.nothing"),
-        ("black_boxes:NOT_CALLABLE", {"labels": "ab", "input": (2,)}, "got int"),
-        ("black_boxes:brightness", {}, "black_boxes:brightness needs labels"),
-        ("black_boxes:brightness", {"labels": ("a", "b")}, "needs input"),
-        ("black_boxes:ready", {"input": (2,)}, "is a predictor already, and takes no input"),
+        (f"{MODULE}:nothing", {}, f"{MODULE} has no nothing"),
+        (
+            f"{MODULE}:Holder.nothing",
+            {},
+            f"{MODULE} has no Holder.nothing",
+        ),
+        (f"{MODULE}:NOT_CALLABLE", {"labels": "ab", "input": (2,)}, "got int"),
+        (f"{MODULE}:brightness", {}, f"{MODULE}:brightness needs labels"),
+        (f"{MODULE}:brightness", {"labels": ("a", "b")}, "needs input"),
+        (
+            f"{MODULE}:ready",
+            {"input": (2,)},
+            "is a predictor already, and takes no input",
+        ),
         ("http://127.0.0.1/", {}, "cannot be opened so: http() missing 2 required"),
         ("no/such.onnx", {}, "cannot read no/such.onnx: No such file"),
         ("no/such.tflite", {}, "cannot read no/such.tflite: No such file"),
