@@ -46,8 +46,8 @@ def perturbation() -> Iterator[Row]:
             return np.where(np.kron(gone, np.ones((32 // side,) * 2))[..., None], fill, images[b])
 
         shares = np.arange(0, 101 if name == "fex" else 91, 10)
-        exact = shares * side * side / 100
-        counts = (np.ceil(exact) if name == "authors" else np.floor(exact + 0.5)).astype(int)
+        rounded = {"fex": lambda k: np.floor(k + 0.5), "chefer": np.floor, "authors": np.ceil}[name]
+        counts = rounded(shares * side * side / 100).astype(int)
         pictures = {"positive": [], "negative": []}
         for count, b in itertools.product(counts, range(3)):
             pictures["positive"].append(removed(b, order[b][:count]))

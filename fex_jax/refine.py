@@ -1,6 +1,7 @@
 """Improving an explainer's map of an input by a few queries about that very input.
 
-Shapes: B inputs, N features, M pairs of queries.
+Shapes: B inputs, N features, M pairs of queries. Masks exist for one chunk of queries, or one input's
+block of equations, at a time: memory does not grow with their number.
 """
 
 import jax
@@ -8,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from fex_jax.answers import log_odds
+from fex_jax.attributions import regression
 from fex_jax.attributions.door import public
-from fex_jax.attributions.queries import target_probabilities
+from fex_jax.attributions.queries import ask_about
 from fex_jax.predictors import Inputs, Model
 
 LEAST_QUERIES = 8
@@ -63,18 +65,39 @@ def refine_scores(
     if scores.shape != valid.shape:
         raise ValueError(f"scores have shape {scores.shape}; expected {valid.shape}")
     mean, spread = _moments(scores, valid)
-    scores = _standardize(scores, valid)
-    count = num_queries // 2 - 1
-    budgets = budget_range * (2 * (jnp.arange(count) + 0.5) / count - 1)
-    shape = count, scores.shape[-1]
-    noise = jax.vmap(lambda key: jax.random.uniform(key, shape), out_axes=1)(key)  # [M, B, N]
-    masks = noise < jax.nn.sigmoid(scores + budgets[:, None, None])
-    masks = jnp.concatenate([jnp.ones_like(masks[:1]), masks]) & valid  # [M, B, N]
-    both = jnp.concatenate([masks, ~masks & valid])
-    h = log_odds(target_probabilities(model, inputs, targets, both, chunk))
-    kept, removed = jnp.split(h, 2)
-    columns = jnp.swapaxes(masks, 0, 1), (kept - removed).T, scores, valid
-    weights = jax.lax.map(lambda one: posterior_mean(*one), columns)
+    scores, size = _standardize(scores, valid), scores.shape[-1]
+    pairs = num_queries // 2
+
+    def kept(pair: jax.Array, index: jax.Array) -> jax.Array:
+        """The first half of a pair [N]; of the first pair, all."""
+        budget = budget_range * ((2 * pair - 1) / (pairs - 1) - 1)
+        noise = jax.random.uniform(jax.random.fold_in(key[index], pair), (size,))
+        return ((noise < jax.nn.sigmoid(scores[index] + budget)) | (pair == 0)) & valid[index]
+
+    def draw(query: jax.Array, index: jax.Array) -> jax.Array:
+        """First all halves that are kept, then what each of them removes."""
+        mask = kept(query % pairs, index)
+        return jnp.where(query < pairs, mask, ~mask & valid[index])
+
+    h = log_odds(ask_about(model, inputs, targets, draw, num_queries, chunk))
+    length = min(max(size, 32), pairs)  # of a block of equations
+    blocks = -(-pairs // length)
+
+    def fit(one: tuple[jax.Array, ...]) -> jax.Array:
+        index, contrasts = one
+        contrasts = jnp.pad(contrasts, (0, blocks * length - pairs))
+
+        def rows(block: jax.Array) -> jax.Array:
+            numbers = block * length + jnp.arange(length)
+            masks = jax.vmap(kept, (0, None))(numbers, index)
+            some = jax.lax.dynamic_slice(contrasts, (block * length,), (length,))
+            return jnp.where((numbers < pairs)[:, None], _equations(masks, some, valid[index]), 0)
+
+        # Where there are many, the triangle says the same in N + 1 equations.
+        found = rows(0) if blocks == 1 else regression.triangle(rows, blocks, size + 1)
+        return _posterior(found, pairs, scores[index], valid[index])
+
+    weights = jax.lax.map(fit, (jnp.arange(len(targets)), (h[:pairs] - h[pairs:]).T))
     if not logits:
         return weights
     return jnp.where(valid, mean + spread * _standardize(weights, valid), 0)
@@ -88,7 +111,18 @@ def posterior_mean(
     With X = 2m − 1, A = X [s 1] and V = I + κ X Xᵀ, κ = τ²/σ²: (β, γ) = (AᵀV⁻¹A)⁻¹AᵀV⁻¹c and
     w = βs + γ + κ XᵀV⁻¹(c − A(β, γ)).
     """
-    signs = jnp.where(valid, 2.0 * masks - 1, 0)
+    return _posterior(_equations(masks, contrasts, valid), len(contrasts), scores, valid)
+
+
+def _equations(masks: jax.Array, contrasts: jax.Array, valid: jax.Array) -> jax.Array:
+    """[X c], [M, N + 1]."""
+    return jnp.column_stack([jnp.where(valid, 2.0 * masks - 1, 0), contrasts])
+
+
+@jax.default_matmul_precision("highest")
+def _posterior(equations: jax.Array, pairs: int, scores: jax.Array, valid: jax.Array) -> jax.Array:
+    """`posterior_mean` from [X c]: its `pairs` rows, or the triangle of them."""
+    signs, contrasts = equations[:, :-1], equations[:, -1]
     basis = jnp.stack([scores, jnp.float32(valid)], -1)  # [N, 2]
     known = signs @ basis
     gram = signs @ signs.T
@@ -107,7 +141,7 @@ def posterior_mean(
         likelihood = -(
             jnp.log(jnp.diagonal(factor)).sum()
             + jnp.linalg.slogdet(information)[1] / 2
-            + (len(y) - 2) / 2 * jnp.log(rest @ rest + 1e-12)
+            + (pairs - 2) / 2 * jnp.log(rest @ rest + 1e-12)
         )
         own = ratio * signs.T @ jax.scipy.linalg.solve_triangular(factor.T, rest)
         return likelihood, basis @ trend + own

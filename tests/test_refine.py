@@ -1,6 +1,7 @@
 """Refining a map by queries: against exact games, and a dense float64 computation."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from fex_jax import refine as refining
+from fex_jax.attributions import regression
 from fex_jax.predictors import Model
 
 KEY = jax.random.key(0)
@@ -74,6 +76,34 @@ def test_equals_a_dense_computation():
         jnp.asarray(masks), jnp.asarray(contrasts), jnp.asarray(scores), jnp.ones(SIZE, bool)
     )
     np.testing.assert_allclose(found, expected, atol=1e-3 * np.abs(expected).max())
+
+
+def test_a_triangle_says_what_all_equations_say():
+    """Breaks if many pairs, taken up block by block, are counted or weighed otherwise than few."""
+    rng = np.random.default_rng(4)
+    masks, scores = jnp.asarray(rng.random((70, SIZE)) < 0.5), rng.normal(size=SIZE)
+    contrasts, valid = jnp.asarray(rng.normal(size=70)), jnp.arange(SIZE) < 10
+    scores = jnp.where(valid, scores, 0)
+    equations = refining._equations(masks, contrasts, valid)
+    whole = refining.posterior_mean(masks, contrasts, scores, valid)
+    blocks = regression.triangle(lambda i: equations.reshape(5, 14, -1)[i], 5, SIZE + 1)
+    found = refining._posterior(blocks, 70, scores, valid)
+    np.testing.assert_allclose(found, whole, atol=1e-5)
+
+
+def test_memory_does_not_grow_with_queries(weights):
+    """Breaks if masks of all queries, or a matrix of their pairs, exist at once."""
+
+    def most(num_queries: int) -> int:
+        refined = functools.partial(
+            refining.refine_scores, linear_model(weights), num_queries=num_queries, chunk=64
+        )
+        arguments = jnp.ones((5, SIZE)), jnp.zeros(5, int), jnp.ones((5, SIZE)), KEY
+        compiled = jax.jit(refined).lower(*arguments).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    # What is left are the answers, four bytes a query, in a few copies.
+    assert most(8000) - most(800) < 8 * 4 * 5 * 7200
 
 
 def test_features_that_are_not_there_change_nothing(weights):

@@ -21,13 +21,13 @@ class Protocol:
 
     At a step of p percent, positive removes the k most important of N features. Negative removes
     the k least important, or, where it starts from the blank input, keeps the k most important and
-    removes all others. k = p·N/100, rounded.
+    removes all others. k = p·N/100, rounded half up, up or down.
     """
 
     name: str
     unit: Literal["patch", "pixel"]
     percent: tuple[int, ...]  # whole percents, so that rounding p·N is exact
-    rounding: Literal["half_up", "up"]
+    rounding: Literal["half_up", "up", "down"]
     negative_start: Literal["clean", "blank"]
     fill: Literal["zero", "black"]  # 0 after, or before, the images are normalised
     reference: Literal["prediction", "label"]  # an argmax that equals it counts as correct
@@ -48,7 +48,7 @@ class Protocol:
     def counts(self, size: jax.Array) -> jax.Array:
         """k at each step for `size` features: [...] -> [S, ...]."""
         percent = jnp.asarray(self.percent).reshape(-1, *(1,) * jnp.ndim(size))
-        return (percent * size + (50 if self.rounding == "half_up" else 99)) // 100
+        return (percent * size + {"half_up": 50, "up": 99, "down": 0}[self.rounding]) // 100
 
 
 # Both ends included: the first point is the clean input, the last the blank one.
@@ -63,12 +63,13 @@ FEX = Protocol(
     rule="trapezoid",
 )
 
-# Chefer et al. 2021: pixels; never reaches the blank input, so an area is at most 0.9.
+# Chefer et al. 2021: pixels, of whose number their code drops the fraction; never reaches the blank
+# input, so an area is at most 0.9.
 CHEFER = Protocol(
     name="chefer",
     unit="pixel",
     percent=tuple(range(0, 100, 10)),
-    rounding="half_up",
+    rounding="down",
     negative_start="clean",
     fill="black",
     reference="label",

@@ -26,10 +26,10 @@ class TokenF1(NamedTuple):
 
 
 class Erasure(NamedTuple):
-    """What removing, or keeping only, the top features does to the probability of a class."""
+    """How far removing, or keeping only, the top features lowers the probability of a class."""
 
-    comprehensiveness: jax.Array  # [B, S] higher is better
-    sufficiency: jax.Array  # [B, S] lower is better
+    comprehensiveness: jax.Array  # [B, S] of removing them: higher is better
+    sufficiency: jax.Array  # [B, S] of keeping only them: lower is better
 
 
 def word_scores(scores: np.ndarray, spans: np.ndarray, text: str) -> np.ndarray:
@@ -194,8 +194,10 @@ def erasure(
 ) -> Erasure:
     """Comprehensiveness f_y(x) − f_y(x∖r) and sufficiency f_y(x) − f_y(r), DeYoung et al. 2020.
 
-    r are the top features: of n, ⌈percent · n / 100⌉. The mean over the default bins is ERASER's
-    area over the perturbation curve (AOPC); a single percent is its plain form.
+    r are the top features: of n, ⌈percent · n / 100⌉. The mean over the S percents is what ERASER's
+    scorer calls AOPC; that of the paper also counts the empty r, of which comprehensiveness is 0
+    and sufficiency f_y(x) − f_y(∅), and divides by S + 1. ERASER's plain metrics are of one r for
+    each text, as long as people's rationales are on average, which none of the percents is.
 
     Args:
       predict: inputs -> probabilities [B, K].

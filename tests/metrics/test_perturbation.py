@@ -88,10 +88,13 @@ def test_authors_negative_starts_from_the_blank_input():
         (FEX, 5, [0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]),  # every half goes up
         (AUTHORS, 4, [0, 1, 1, 2, 2, 2, 3, 3, 4, 4]),
         (AUTHORS, 10, list(range(10))),  # in floats, ceil(0.1 · 10 · 3) would be 4
+        # int(base_size * step) of a tenth, two, … of 224 × 224: 5017.6 -> 5017, 10035.2 -> 10035.
+        (CHEFER, 50176, [0, 5017, 10035, 15052, 20070, 25088, 30105, 35123, 40140, 45158]),
+        (CHEFER, 90, list(range(0, 90, 9))),  # in floats, int(90 · 0.7) would be 62
     ],
 )
 def test_rounding(protocol, size, expected):
-    """Breaks if halves round to even, or floating point enters the counts."""
+    """Breaks if halves round to even, the fraction of a pixel counts, or floats enter the counts."""
     assert protocol.counts(jnp.asarray(size)).tolist() == expected
 
 
