@@ -152,11 +152,10 @@ class BlackBox:
 
         A mask takes the place of the one before: masks of masked inputs do not add up.
         """
-        images, background = self.removal.prepare(batch.astype(jnp.float32))
-        ids = jax.pure_callback(
-            _identify, jax.ShapeDtypeStruct((len(batch), _ID), np.uint8), to_pixels(batch),
-            vmap_method="sequential",
-        )  # fmt: skip
+        pixels = to_pixels(batch)
+        images, background = self.removal.prepare(pixels)
+        shape = jax.ShapeDtypeStruct((len(batch), _ID), np.uint8)
+        ids = jax.pure_callback(_identify, shape, pixels, vmap_method="sequential")
         rows, columns = self.removal.grid
         whole = jnp.ones((len(batch), rows * columns), bool)
 

@@ -133,8 +133,11 @@ def settled(
         left = None if queries is None else queries - len(bank)
     print(f"{f.name}: {chosen}. {about.sentence}")
     with _bank(workdir / black_box.ANSWERS, f, str(chosen), chosen.grid, left) as bank:
-        budget = "" if queries is None else f" of the {queries:,} that may be asked"
-        print(f"{f.name}: training takes up to {training:,} queries{budget}; {bank.statement()}")
+        budget = "" if left is None else f"; {bank.left:,} of {queries:,} are left"
+        print(
+            f"{f.name}: training takes up to {training:,} queries, of which {len(bank):,} are "
+            f"answered in {bank.path}{budget}"
+        )
         with plain_errors():
             yield black_box.of(f, chosen, looks).asking(bank)
 
