@@ -95,7 +95,7 @@ def torch_net(predictor):
     """The ViT written again, in torch: pixels [B, 3, 32, 32] → logits."""
     torch = pytest.importorskip("torch")
     config, side = predictor.config, predictor.config.patch_size
-    functional = torch.nn.functional
+    functional, tokens = torch.nn.functional, 1 + config.num_patches
 
     class Net(torch.nn.Module):
         def __init__(self):
@@ -109,23 +109,25 @@ def torch_net(predictor):
 
         def norm(self, x, name):
             weights = (getattr(self, f"{name}/{part}") for part in ("scale", "bias"))
-            return functional.layer_norm(x, x.shape[-1:], *weights, config.layer_norm_eps)
+            return functional.layer_norm(x, (config.hidden_size,), *weights, config.layer_norm_eps)
 
         def attend(self, x, name):
             query, key, value = (
                 self.linear(x, f"{name}/{part}")
-                .reshape(-1, x.shape[1], config.num_heads, config.hidden_size // config.num_heads)
+                .reshape(-1, tokens, config.num_heads, config.hidden_size // config.num_heads)
                 .transpose(1, 2)
                 for part in ("query", "key", "value")
             )
             weights = (query @ key.transpose(2, 3) / query.shape[-1] ** 0.5).softmax(-1)
-            return self.linear((weights @ value).transpose(1, 2).flatten(2), f"{name}/out")
+            mixed = (weights @ value).transpose(1, 2).reshape(-1, tokens, config.hidden_size)
+            return self.linear(mixed, f"{name}/out")
 
         def forward(self, pixels):
-            cells = pixels.unflatten(3, (-1, side)).unflatten(2, (-1, side))  # [B, 3, r, p, c, p]
-            cells = cells.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
+            rows, columns = config.grid  # sizes are numbers, so that ONNX leaves the batch open
+            cells = pixels.reshape(-1, 3, rows, side, columns, side).permute(0, 2, 4, 3, 5, 1)
+            cells = cells.reshape(-1, rows * columns, side * side * 3)
             x = self.linear(cells, "backbone/patch_embedding/projection")
-            first = getattr(self, "backbone/cls_token").expand(x.shape[0], -1, -1)
+            first = torch.zeros_like(x[:, :1]) + getattr(self, "backbone/cls_token")
             x = torch.cat([first, x], 1) + getattr(self, "backbone/position_embedding")
             for i in range(config.num_layers):
                 block = f"backbone/blocks/{i}"
