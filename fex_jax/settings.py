@@ -96,7 +96,11 @@ def default(preset: str = "contrast") -> ml_collections.ConfigDict:
     config.data.augment = True  # random resized crop and flip
 
     config.predictor = ml_collections.ConfigDict()
-    config.predictor.path = ""  # Hugging Face directory or hub id
+    # Hugging Face directory or hub id; or a black box: model.onnx, model.tflite, http://… or
+    # package.module:function, with a file of its labels and, as JSON, other options of its adapter.
+    config.predictor.path = ""
+    config.predictor.labels = ""
+    config.predictor.options = "{}"
     config.predictor.image_size = 0  # pixels; 0 = the checkpoint's own
     config.predictor.surrogate = ""  # a classifier trained on masked inputs, queried instead
     config.predictor.fill = 0.0  # what a removed patch becomes, after normalisation
@@ -107,7 +111,15 @@ def default(preset: str = "contrast") -> ml_collections.ConfigDict:
     config.text.too_long = "refuse"  # training texts beyond it: or "cut" to it
     config.text.removal = "mask"  # a removed feature becomes [MASK]; or "delete" from attention
 
+    config.removal = ml_collections.ConfigDict()  # of a black box's cells
+    config.removal.kind = "probe"  # what f stands best of fill, mean and blur; or one of these
+    config.removal.softness = -1.0  # of edges, in cells; below 0: probed, too
+    config.removal.sigma = 0.0  # of blur, in pixels; 0 = an eleventh of the side
+    config.removal.grid = 0  # cells a side; 0 = 16, of small pictures fewer
+
     config.policy = "vit"  # the predictor's architecture and weights; or "unet"
+    config.policy_backbone = ml_collections.ConfigDict()
+    config.policy_backbone.path = ""  # of a black box: a ViT's directory or hub id, not a "unet"
     # What a ViT's map head reads of a patch: its "token", as published, or more, "wide". A wide one
     # gives FastSHAP worse maps: docs/notebook.md.
     config.map_head = "wide" if preset == "contrast" else "token"

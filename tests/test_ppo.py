@@ -219,6 +219,19 @@ def test_kl_by_hand_and_gradient(form):
         np.testing.assert_allclose(jax.grad(function)(logits)[0], p - q, atol=1e-6)
 
 
+def test_the_divergence_of_sigmoids():
+    """Breaks if labels that do not exclude each other share one softmax; closed form: σ(z) − f."""
+    z, f = jnp.array([[0.3, -2.0, 1.0]]), jnp.array([[0.9, 0.2, 0.0]])
+    p = jax.nn.sigmoid(z)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        both = np.nan_to_num(f * np.log(f / p)) + (1 - f) * np.log((1 - f) / (1 - p))
+    np.testing.assert_allclose(ppo.kl_to_sigmoids(z, f), both.sum(), rtol=1e-5)
+    gradient = jax.grad(ppo.kl_to_sigmoids)(z, f)
+    np.testing.assert_allclose(gradient, p - f, atol=1e-5)
+    with pytest.raises(ValueError, match="for f of sigmoids use kl=authors"):
+        ppo.Objective(output="sigmoid", kl="paper")
+
+
 def test_gradients_of_value_loss_and_entropy():
     """Breaks if a gradient is stopped or scaled: 2 mean(v − c), and finite differences."""
     values, scores = jnp.array([0.5, -0.2]), jnp.array([[1.0, 2.0], [0.0, 0.4]])

@@ -7,10 +7,12 @@ from typing import Any, Literal, get_args
 import numpy as np
 from tqdm import tqdm
 
-from fex_jax import checks, explain, metrics, modalities, predictors, pretrained, tokens
+from fex_jax import checks, explain, host, metrics, modalities, predictors, pretrained, tokens
 from fex_jax.evaluation import cache, fingerprint, gallery, inputs, measure, run, tasks
 from fex_jax.evaluation.methods import Given, check_comparable, check_rows, choose
 from fex_jax.evaluation.table import Table, describe
+from fex_jax.host import black_box
+from fex_jax.host.black_box import BlackBox
 
 _OPTIONS = modalities.OPTIONS | {
     "protocol": checks.one_of(*metrics.PROTOCOLS),
@@ -30,7 +32,7 @@ _OPTIONS = modalities.OPTIONS | {
 
 def evaluate(
     methods: Sequence[Given] | Given,
-    predictor: explain.Explainer | tasks.Predictor | str | pathlib.Path,
+    predictor: explain.Explainer | tasks.Predictor | host.HostPredictor | str | pathlib.Path,
     data: Any,
     labels: Sequence[int | str] | np.ndarray | None = None,
     *,
@@ -57,7 +59,8 @@ def evaluate(
         targets, key, **options) → scores [B, N], also as "package.module:function", or an
         explainer; by its name, as "fex", the one that `predictor` is. Several explainers of one
         name are its seeds.
-      predictor: a classifier, an explainer of it, or where to find one of them.
+      predictor: a classifier, an explainer of it, or where to find one of them. Of a host
+        predictor cells are removed as `host.black_box.of` says.
       data: images as `Explainer` takes them, a folder of images (labelled, if all are in class
         folders) or a source of `fex_jax.data`; texts as a list, a file or folder, or a source of
         `fex_jax.text_data`; a `tasks.Task`; or a function that returns one of these, called when
@@ -86,6 +89,8 @@ def evaluate(
     """
     given = [methods] if isinstance(methods, Given) else list(methods)
     predictor, explainers, given = _open(predictor, given)
+    if isinstance(predictor, BlackBox) and predictor.f is None:
+        raise ValueError(predictor.absence)
     names = [f"{e.name} ({i})" for i, e in enumerate(explainers)]
     batch_size = modalities.of(predictor).BATCH_SIZE if batch_size is None else batch_size
     options, scores = options or {}, scores or {}
@@ -157,7 +162,14 @@ def _open(
     if isinstance(predictor, str | pathlib.Path):
         path = pathlib.Path(predictor).expanduser()
         is_run = any((path / part / "explainer.json").is_file() for part in (".", "export"))
-        predictor = explain.load(path) if is_run else pretrained.load(str(predictor))
+        if is_run:
+            predictor = explain.load(path)
+        elif host.is_name(str(predictor)):
+            predictor = host.open(predictor)
+        else:
+            predictor = pretrained.load(str(predictor))
+    if isinstance(predictor, host.HostPredictor):
+        predictor = black_box.of(predictor)
     own = predictor if isinstance(predictor, explain.Explainer) else None
     if own is not None:
         predictor = own.predictor

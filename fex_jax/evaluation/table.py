@@ -15,6 +15,7 @@ from fex_jax import explain, metrics, report
 from fex_jax.evaluation import gallery
 from fex_jax.evaluation.cache import Result
 from fex_jax.evaluation.tasks import Predictor, Task
+from fex_jax.host.black_box import BlackBox
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -104,6 +105,10 @@ def describe(
         "Protocol": protocol.name,
         "Features": features,
     }
+    if isinstance(predictor, BlackBox):
+        facts["Predictor"] = f"{predictor.name}, {len(predictor.labels)} classes, {digest}"
+        facts["Features"] = "{}×{} cells".format(*task.grid)
+        facts["Removal"] = str(predictor.removal)
     if task.accuracy is not None:
         facts["Predictor's accuracy"] = f"{task.accuracy:.1%}"
     if len(task.pairs):

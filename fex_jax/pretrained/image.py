@@ -58,6 +58,7 @@ class Checkpoint:
     labels: tuple[str, ...]
     preprocessing: Preprocessing
     modality: ClassVar[str] = "images"  # of `fex_jax.modalities`
+    output: ClassVar[str] = "softmax"  # what answers are
 
     def __post_init__(self) -> None:
         if len(self.labels) != self.config.num_classes:
