@@ -7,9 +7,13 @@ import shutil
 import tempfile
 from collections.abc import Callable
 
-# Before JAX is imported: tests compile many small programs and run each of them briefly.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+# Before JAX is imported: tests compile many small programs and run each of them briefly. Fusions by
+# way of MLIR take twice as long to compile.
+os.environ.setdefault(
+    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+)
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["HF_HUB_OFFLINE"] = "1"  # no test may reach the network
 # What one worker or script has compiled, the others need not: most of the time is compilation.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="fex_jax_tests_")
