@@ -21,6 +21,7 @@ from safetensors.numpy import load_file
 
 from configs import vit_imagenet
 from fex_jax import explain, pretrained
+from fex_jax.models.policy import make_backbone
 from fex_jax.training.explainer import load_queried, train
 from tests import commands
 from tests.conftest import random_checkpoint
@@ -226,8 +227,13 @@ def test_wrong_settings_say_what_was_wanted(
         train(config, tmp_path)
 
 
-def test_fastshap_goes_the_same_way(predictor_directory, imagenet, tmp_path):
-    """Breaks if FastSHAP cannot be trained, exported and opened, here with a U-Net."""
+def test_fastshap_goes_the_same_way(predictor_directory, imagenet, tmp_path, monkeypatch):
+    """Breaks if FastSHAP cannot be trained, exported and opened, here with a narrow U-Net."""
+
+    def narrow(*which):
+        return dataclasses.replace(make_backbone(*which), hidden_size=16)
+
+    monkeypatch.setattr("fex_jax.training.explainer.make_backbone", narrow)
     config = vit_imagenet.get_config("fastshap")
     config.update_from_flattened_dict(
         {
