@@ -9,7 +9,18 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from fex_jax import checkpoint, data, export, fastshap, logs, ppo, pretrained, sharding, text_data
+from fex_jax import (
+    checkpoint,
+    checks,
+    data,
+    export,
+    fastshap,
+    logs,
+    ppo,
+    pretrained,
+    sharding,
+    text_data,
+)
 from fex_jax.models.policy import functional_policy, make_backbone
 from fex_jax.training import identity, loop, run
 from fex_jax.training import step as steps
@@ -21,6 +32,7 @@ Source = data.Source | text_data.Source
 # predictor the digest counts, wherever it lies.
 _FREE = ("eval.", "attributions.", "checkpoint.", "mesh.", "log_every", "predictor.path")
 _LEARNING_RATE = "optimizer.learning_rate"
+_CHECKS = {"epochs": checks.number(1e-6, 1e6), "seed": checks.integer(0, 2**32 - 1)}
 
 
 def train(
@@ -43,6 +55,8 @@ def train(
       OSError: a file that cannot be read or written.
       FloatingPointError: training diverged; the last good checkpoint is kept.
     """
+    checks.require(config, _CHECKS, "training")
+    workdir = checks.folder(workdir, "workdir")
     objective = steps.make_objective(config)
     mesh = sharding.make_mesh(config.mesh.fsdp)
     devices, num_updates, batch_size = jax.device_count(), objective.num_updates, config.batch_size
