@@ -89,15 +89,15 @@ def main(_: list[str]) -> None:
             classes_by=config.eval.get("match_classes", "name"),
             write_inputs=given.write_inputs,
         )
+        data, split = config.data.name, config.data.eval_split
+        own = {
+            "Data": f"{data}, {table.task.size} {split} {predictor.modality}",
+            "Predictor": f"{predictor_path(workdir)}, {fingerprint.of(predictor)}",
+        }
+        table = dataclasses.replace(table, facts=table.facts | own)
+        table.write(output, data, config=config.to_dict())
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
-    data, split = config.data.name, config.data.eval_split
-    own = {
-        "Data": f"{data}, {table.task.size} {split} {predictor.modality}",
-        "Predictor": f"{predictor_path(workdir)}, {fingerprint.of(predictor)}",
-    }
-    table = dataclasses.replace(table, facts=table.facts | own)
-    table.write(output, data, config=config.to_dict())
     print(table)
     print(f"table: {(output / 'results.md').resolve()}")
     print(f"gallery: {(output / 'gallery.html').resolve()}")

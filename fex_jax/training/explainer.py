@@ -18,6 +18,7 @@ from fex_jax import (
     logs,
     ppo,
     pretrained,
+    settings,
     sharding,
     text_data,
 )
@@ -32,7 +33,6 @@ Source = data.Source | text_data.Source
 # predictor the digest counts, wherever it lies.
 _FREE = ("eval.", "attributions.", "checkpoint.", "mesh.", "log_every", "predictor.path")
 _LEARNING_RATE = "optimizer.learning_rate"
-_CHECKS = {"epochs": checks.number(1e-6, 1e6), "seed": checks.integer(0, 2**32 - 1)}
 
 
 def train(
@@ -55,7 +55,7 @@ def train(
       OSError: a file that cannot be read or written.
       FloatingPointError: training diverged; the last good checkpoint is kept.
     """
-    checks.require(config, _CHECKS, "training")
+    settings.check(config)
     workdir = checks.folder(workdir, "workdir")
     objective = steps.make_objective(config)
     mesh = sharding.make_mesh(config.mesh.fsdp)

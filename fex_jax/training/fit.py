@@ -148,7 +148,7 @@ def _configure(
     for name, value in (settings or {}).items():
         try:
             config.update_from_flattened_dict({name: value})
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"settings: {name}={value!r} cannot be set: {error}") from None
     return config
 
