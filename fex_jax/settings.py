@@ -4,6 +4,9 @@ A config of `configs/` is `default(preset)` with a few settings changed.
 """
 
 import ml_collections
+from flax import traverse_util
+
+from fex_jax import checks
 
 _PAPER = {
     "score": "paper",  # f(m⊙x) / K_m, Eq. 9
@@ -156,3 +159,37 @@ def default(preset: str = "contrast") -> ml_collections.ConfigDict:
     config.attributions.integrated_gradients = {"steps": 100}
     config.attributions.grad_shap = {"samples": 100}
     return config
+
+
+_COUNT, _SIZE = checks.integer(1, 2**31 - 1), checks.integer(0, 2**31 - 1)
+_CHECKS = {
+    "seed": checks.integer(0, 2**32 - 1),
+    "batch_size": _COUNT,
+    "epochs": checks.number(1e-6, 1e6),
+    "dtype": checks.one_of("float32", "bfloat16"),
+    "log_every": _COUNT,
+    "data.limit": _SIZE,
+    "predictor.image_size": checks.integer(0, 4096),
+    "predictor.fill": checks.number(-1e3, 1e3),
+    "text.unit": checks.one_of("word", "token"),
+    "text.max_length": _SIZE,
+    "text.too_long": checks.one_of("refuse", "cut"),
+    "text.removal": checks.one_of("mask", "delete"),
+    "map_head": checks.one_of("token", "wide"),
+    "optimizer.learning_rate": checks.number(0, 1e3),
+    "optimizer.backbone_scale": checks.number(0, 1e3),
+    "optimizer.warmup_fraction": checks.number(0, 1),
+    "optimizer.clip_norm": checks.number(1e-9, 1e9),
+    "mesh.fsdp": _COUNT,
+    "checkpoint.every": _COUNT,
+    "checkpoint.keep": _COUNT,
+}
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+    """Raises a ValueError at the first setting that training cannot use; objectives check theirs.
+
+    What is the name of a file, a data set or a network is checked where that is opened.
+    """
+    values = traverse_util.flatten_dict(config.to_dict(), sep=".")
+    checks.require(values, _CHECKS, "settings")

@@ -1,7 +1,8 @@
 """`fex_jax.evaluate`: attribution methods compared on one's own predictor and data."""
 
+import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -32,11 +33,11 @@ _OPTIONS = modalities.OPTIONS | {
 
 def evaluate(
     methods: Sequence[Given] | Given,
-    predictor: explain.Explainer | tasks.Predictor | host.HostPredictor | str | pathlib.Path,
+    predictor: explain.Explainer | tasks.Predictor | host.HostPredictor | str | os.PathLike,
     data: Any,
     labels: Sequence[int | str] | np.ndarray | None = None,
     *,
-    workdir: str | pathlib.Path | None = None,
+    workdir: str | os.PathLike | None = None,
     protocol: str = "fex",
     limit: int = 0,
     batch_size: int | None = None,
@@ -87,7 +88,10 @@ def evaluate(
     Raises:
       ValueError: what cannot be used, and why.
     """
-    given = [methods] if isinstance(methods, Given) else list(methods)
+    many = isinstance(methods, Iterable) and not isinstance(methods, str)
+    given = list(methods) if many else [methods]
+    if not given and not scores:
+        raise ValueError("evaluate: there is nothing to score: no methods, and no scores")
     predictor, explainers, given = _open(predictor, given)
     if isinstance(predictor, BlackBox) and predictor.f is None:
         raise ValueError(predictor.absence)
@@ -104,6 +108,9 @@ def evaluate(
     checks.require(options, dict.fromkeys(options, checks.mapping()), "evaluate: options")
     if write_inputs and workdir is None:
         raise ValueError("write_inputs needs a workdir to write to")
+    if refine and not explainers:
+        raise ValueError(f"refine is {refine}, but there is no explainer among the methods")
+    output = None if workdir is None else checks.folder(workdir, "evaluate: workdir")
     if explainers:
         check_comparable([explainers[0], *explainers], ["the predictor", *names])
         if fingerprint.of(explainers[0].predictor) != fingerprint.of(predictor):
@@ -122,7 +129,6 @@ def evaluate(
     reading = inputs.Reading(protocol, batch_size, limit, unit, max_length, too_long, classes_by)
 
     task = inputs.open_task(predictor, bind, predict, data, labels, reading)
-    output = None if workdir is None else pathlib.Path(workdir)
     if write_inputs:
         gallery.write_inputs(output / "inputs.npz", task)
     results: dict[str, list[cache.Result]] = {}
@@ -159,7 +165,7 @@ def _open(
     predictor: Any, given: list[Given]
 ) -> tuple[tasks.Predictor, list[explain.Explainer], list[Given]]:
     """The predictor, the explainers among the methods, and the other methods."""
-    if isinstance(predictor, str | pathlib.Path):
+    if isinstance(predictor, str | os.PathLike):
         path = pathlib.Path(predictor).expanduser()
         is_run = any((path / part / "explainer.json").is_file() for part in (".", "export"))
         if is_run:
@@ -170,6 +176,11 @@ def _open(
             predictor = pretrained.load(str(predictor))
     if isinstance(predictor, host.HostPredictor):
         predictor = black_box.of(predictor)
+    if not isinstance(predictor, explain.Explainer | tasks.Predictor):
+        raise ValueError(
+            f"the predictor is of type {type(predictor).__name__}; expected a classifier that "
+            "fex_jax.pretrained.load opens, an explainer that fex_jax.load opens, or where it lies"
+        )
     own = predictor if isinstance(predictor, explain.Explainer) else None
     if own is not None:
         predictor = own.predictor

@@ -11,6 +11,7 @@ import ml_collections
 
 from fex_jax import (
     checkpoint,
+    checks,
     data,
     export,
     fastshap,
@@ -18,6 +19,7 @@ from fex_jax import (
     logs,
     ppo,
     pretrained,
+    settings,
     sharding,
     text_data,
 )
@@ -63,6 +65,8 @@ def train(
       FloatingPointError: training diverged; the last good checkpoint is kept.
       HostError: a black box failed; its answers are kept, and none is asked for again.
     """
+    settings.check(config)
+    workdir = checks.folder(workdir, "workdir")
     mesh = sharding.make_mesh(config.mesh.fsdp)
     num_updates = steps.make_objective(config).num_updates
     devices, batch_size = jax.device_count(), config.batch_size

@@ -14,7 +14,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from fex_jax import attributions, data, explain, host, metrics, pretrained, text_data
+from fex_jax import attributions, checks, data, explain, host, metrics, pretrained, text_data
 from fex_jax import settings as presets
 from fex_jax.host import HostPredictor, black_box
 from fex_jax.host.black_box import BlackBox
@@ -24,6 +24,14 @@ from fex_jax.training.explainer import Predictor, Source, train
 _FEW_UPDATES = 200  # fewer teach a map head next to nothing
 _MOST_EPOCHS = 20
 _SECONDS = 20  # that the comparison at the end may take, about
+_OPTIONS = {
+    "epochs": checks.either(checks.number(1e-6, 1e6), checks.nothing()),
+    "batch_size": checks.either(checks.integer(1, 2**24), checks.nothing()),
+    "limit": checks.either(checks.integer(1, 2**62), checks.nothing()),
+    "column": checks.either(checks.text(), checks.nothing()),
+    "seed": checks.integer(0, 2**32 - 1),
+    "settings": checks.either(checks.mapping(), checks.nothing()),
+}
 
 
 def fit(
@@ -78,6 +86,13 @@ def fit(
         call continues.
       KeyboardInterrupt: Ctrl-C; the state is saved first, and it is said where.
     """
+    given = {
+        "epochs": epochs, "batch_size": batch_size, "limit": limit, "column": column, "seed": seed,
+        "settings": settings,
+    }  # fmt: skip
+    checks.require(given, _OPTIONS, "fit")
+    if workdir is not None:
+        workdir = checks.folder(workdir, "fit: workdir")
     path, predictor = _open(predictor, labels, settings or {})
     f = None
     if isinstance(predictor, HostPredictor):
@@ -93,7 +108,7 @@ def fit(
     config = _configure(predictor, training.size, preset, epochs, batch_size, settings)
     if f is not None and queries is not None and epochs is None:
         config.epochs = asking.affordable(config, f, training.size, queries)
-    config.seed = seed
+    config.seed = int(seed)
     config.predictor.path = path
     config.data.path = str(data) if isinstance(data, str | os.PathLike) else ""
     _describe(config, predictor, training.size, held_out.size, skipped)
@@ -180,7 +195,7 @@ def _configure(
     parts = devices * config.objective.num_updates  # a batch is divided into so many
     largest = (32 if on_cpu else 128) * devices
     chosen = parts * max(1, min(largest, max(16, size // 16), size) // parts)
-    config.batch_size = chosen if batch_size is None else batch_size
+    config.batch_size = chosen if batch_size is None else int(batch_size)
     if size < config.batch_size:
         raise ValueError(
             f"{size} items are left to train on, fewer than a batch of {config.batch_size}: give "
@@ -191,7 +206,7 @@ def _configure(
     for name, value in (settings or {}).items():
         try:
             config.update_from_flattened_dict({name: value})
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"settings: {name}={value!r} cannot be set: {error}") from None
     return config
 
