@@ -1,12 +1,14 @@
 """Checks at the public door: of files from strangers, before anything is built, and of options."""
 
+import contextlib
+import errno
 import json
 import os
 import pathlib
 import re
 import reprlib
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -121,6 +123,19 @@ def folder(path: Any, where: Any) -> pathlib.Path:
             f"{where}: {escape.terminal(os.fspath(path))} is no folder to write to: {error}"
         ) from error
     return found
+
+
+@contextlib.contextmanager
+def room(folder: pathlib.Path) -> Iterator[None]:
+    """Names the folder where a disk is full: the system's own error may name none."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise OSError(
+            f"{folder} cannot be written to ({error}): make room there; the same call continues"
+        ) from error
 
 
 def read_json(path: pathlib.Path, most: int = _MAX_JSON) -> dict[str, Any]:

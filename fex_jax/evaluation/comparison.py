@@ -130,7 +130,8 @@ def evaluate(
 
     task = inputs.open_task(predictor, bind, predict, data, labels, reading)
     if write_inputs:
-        gallery.write_inputs(output / "inputs.npz", task)
+        with checks.room(output):
+            gallery.write_inputs(output / "inputs.npz", task)
     results: dict[str, list[cache.Result]] = {}
     common = output and cache.common(
         task, protocol=protocol, batch_size=batch_size, seed=seed, predictor=predictor,
@@ -149,7 +150,8 @@ def evaluate(
                 worth = measure.statistics(found, task, perturb, batch_size, method.logits)
                 done = found, worth
                 if key:
-                    cache.save(path, key, *done)
+                    with checks.room(output):
+                        cache.save(path, key, *done)
             runs.append(done)
             progress.update()
         for name, path in external.items():

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from fex_jax import explain, metrics, report
+from fex_jax import checks, explain, metrics, report
 from fex_jax.evaluation import gallery
 from fex_jax.evaluation.cache import Result
 from fex_jax.evaluation.tasks import Predictor, Task
@@ -81,14 +81,14 @@ class Table:
           name: of the data, for titles.
           more: further entries of results.json.
         """
-        directory = pathlib.Path(directory)
-        directory.mkdir(parents=True, exist_ok=True)
-        results = more | self.to_dict()
-        (directory / "results.json").write_text(json.dumps(results, indent=2) + "\n")
-        (directory / "results.md").write_text(report.markdown(results, self.facts))
-        gallery.draw(directory, self, name)
-        if self.explainers:
-            gallery.write(directory / "gallery.html", self, name)
+        directory = checks.folder(directory, "Table.write")
+        with checks.room(directory):
+            results = more | self.to_dict()
+            (directory / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+            (directory / "results.md").write_text(report.markdown(results, self.facts))
+            gallery.draw(directory, self, name)
+            if self.explainers:
+                gallery.write(directory / "gallery.html", self, name)
 
 
 def describe(
