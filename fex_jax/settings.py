@@ -176,7 +176,7 @@ _CHECKS = {
     "text.too_long": checks.one_of("refuse", "cut"),
     "text.removal": checks.one_of("mask", "delete"),
     "map_head": checks.one_of("token", "wide"),
-    "optimizer.learning_rate": checks.number(0, 1e3),
+    "optimizer.learning_rate": checks.number(0, 1e38),
     "optimizer.backbone_scale": checks.number(0, 1e3),
     "optimizer.warmup_fraction": checks.number(0, 1),
     "optimizer.clip_norm": checks.number(1e-9, 1e9),
