@@ -1,7 +1,6 @@
 """Shared by all tests: a small machine, and tiny models written as users' models are."""
 
 import atexit
-import gc
 import json
 import os
 import shutil
@@ -22,9 +21,6 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="fex_jax_tests_")
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
-
-# Tracing makes many small objects: at the default of 700, collecting them is a fifth of the time.
-gc.set_threshold(100_000)
 
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
