@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from fex_jax import draws
 from fex_jax.answers import ask, log_odds
 from fex_jax.distributions import distrax
 from fex_jax.targets import choose_classes
@@ -330,6 +331,19 @@ def loss(output: PolicyOutput, batch: Rollout, objective: Objective) -> tuple[ja
 # ---------------------------------------------------------------- one training step
 
 
+def draw_masks(
+    key: jax.Array, logits: jax.Array, objective: Objective, grid: tuple[int, ...]
+) -> jax.Array:
+    """S masks of each input, float [S, B, N]: m ~ q, logits [B, N] (Eq. 7).
+
+    A regression asks for each λ_i alone, and its masks fall in patches: `draws.uniform`.
+    """
+    shape = (objective.num_masks, len(logits))
+    if objective.surrogate == "clipped":
+        return bernoulli(logits).sample(seed=key, sample_shape=shape[:1])
+    return (draws.uniform(key, grid, shape) < jax.nn.sigmoid(logits)).astype(logits.dtype)
+
+
 def rollout(
     predict: Callable[[Inputs], jax.Array],
     mask: Callable[[Inputs, jax.Array], Inputs],
@@ -337,6 +351,7 @@ def rollout(
     inputs: Inputs,
     key: jax.Array,
     objective: Objective,
+    grid: tuple[int, ...],
 ) -> tuple[Rollout, Metrics]:
     """Chooses T classes of each input, draws S masks for the first and asks f what they are worth.
 
@@ -353,8 +368,7 @@ def rollout(
     )
     drawn_for = output.logits[:, :1]
     logits = shift_budget(drawn_for, budgets, objective, output.valid)
-    distribution = bernoulli(logits[:, 0])
-    masks = distribution.sample(seed=mask_key, sample_shape=(objective.num_masks,))  # [S, B, N]
+    masks = draw_masks(mask_key, logits[:, 0], objective, grid)  # [S, B, N]
 
     first = objective.num_masks // objective.num_groups  # the complement is asked of the others
     asked = jnp.concatenate([masks[:first], 1 - masks[first:]])
@@ -404,6 +418,7 @@ def train_step(
     policy: Callable[[dict, Inputs, jax.Array], PolicyOutput],
     optimizer: optax.GradientTransformation,
     objective: Objective,
+    grid: tuple[int, ...],
 ) -> tuple[TrainState, Metrics]:
     """Algorithm 1 for one batch: a rollout, then `num_passes` of `num_updates` gradient steps.
 
@@ -411,7 +426,7 @@ def train_step(
     backward pass of g serves S masks, and a batch costs g one rollout pass and its gradient passes.
     """
     batch, metrics = rollout(
-        predict, mask, lambda *args: policy(state.params, *args), inputs, key, objective
+        predict, mask, lambda *args: policy(state.params, *args), inputs, key, objective, grid
     )
 
     state, losses = update(

@@ -91,6 +91,7 @@ def make_step(
             policy=lambda params, x, y: ppo.PolicyOutput(*policy(params)(x, y, objective.kl)),
             optimizer=optimizer,
             objective=objective,
+            grid=model.grid,
         )
 
     return step
