@@ -22,7 +22,7 @@ test: $(VENV)/installed  ## lint, check the documents and run the tests (10 minu
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python scripts/docs.py --check
-	$(BIN)/python -m pytest -q -n auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -q -n auto --maxprocesses=4 --dist=worksteal
 
 docs: $(VENV)/installed  ## fill the tables of README.md and docs/ from docs/results (seconds)
 	$(BIN)/python scripts/docs.py

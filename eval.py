@@ -24,6 +24,7 @@ from ml_collections import config_flags
 
 from fex_jax import evaluation
 from fex_jax.evaluation import fingerprint, inputs
+from fex_jax.host import HostError
 
 
 def read_config(given: ml_collections.ConfigDict | None, workdir: pathlib.Path):
@@ -70,34 +71,34 @@ def main(_: list[str]) -> None:
     output = workdir / "eval"
     try:
         config = read_config(given.config, workdir)
-        explainers = evaluation.load_explainers([workdir, *given.trained])
-        predictor = explainers[0].predictor
-        table = evaluation.evaluate(
-            [*explainers, *given.methods],
-            predictor,
-            lambda: inputs.open_source(predictor, config),
-            workdir=output,
-            protocol=config.eval.protocol,
-            limit=config.eval.num_images,
-            batch_size=config.eval.batch_size,
-            seed=config.seed,
-            options=config.attributions.to_dict(),
-            refine=given.refine,
-            scores=named_paths(given.scores),
-            max_length=config.text.max_length,
-            too_long=config.text.too_long,
-            classes_by=config.eval.get("match_classes", "name"),
-            write_inputs=given.write_inputs,
-        )
-    except (ValueError, OSError) as error:
+        paths = [workdir, *given.trained]
+        with evaluation.opened(paths, config, given.predictor, given.queries) as explainers:
+            predictor = explainers[0].predictor
+            table = evaluation.evaluate(
+                [*explainers, *given.methods],
+                predictor,
+                lambda: inputs.open_source(predictor, config),
+                workdir=output,
+                protocol=config.eval.protocol,
+                limit=config.eval.num_images,
+                batch_size=config.eval.batch_size,
+                seed=config.seed,
+                options=config.attributions.to_dict(),
+                refine=given.refine,
+                scores=named_paths(given.scores),
+                max_length=config.text.max_length,
+                too_long=config.text.too_long,
+                classes_by=config.eval.get("match_classes", "name"),
+                write_inputs=given.write_inputs,
+            )
+            data, split = config.data.name, config.data.eval_split
+            own = {"Data": f"{data}, {table.task.size} {split} {predictor.modality}"}
+            if predictor.params:  # and so a folder
+                own["Predictor"] = f"{predictor_path(workdir)}, {fingerprint.of(predictor)}"
+            table = dataclasses.replace(table, facts=table.facts | own)
+            table.write(output, data, config=config.to_dict())
+    except (ValueError, OSError, HostError) as error:
         sys.exit(f"error: {error}")
-    data, split = config.data.name, config.data.eval_split
-    own = {
-        "Data": f"{data}, {table.task.size} {split} {predictor.modality}",
-        "Predictor": f"{predictor_path(workdir)}, {fingerprint.of(predictor)}",
-    }
-    table = dataclasses.replace(table, facts=table.facts | own)
-    table.write(output, data, config=config.to_dict())
     print(table)
     print(f"table: {(output / 'results.md').resolve()}")
     print(f"gallery: {(output / 'gallery.html').resolve()}")
@@ -106,6 +107,8 @@ def main(_: list[str]) -> None:
 if __name__ == "__main__":
     config_flags.DEFINE_config_file("config", None, "An experiment of configs/.")
     flags.DEFINE_string("workdir", None, "The folder that train.py wrote.")
+    flags.DEFINE_string("predictor", None, "A black box, if not the one of the run's config.")
+    flags.DEFINE_integer("queries", None, "Answers that the run's bank may hold in the end.")
     flags.DEFINE_list("methods", ["random"], "Methods beside the trained ones; all for all.")
     flags.DEFINE_list("trained", [], "Further folders that train.py wrote, comma-separated.")
     flags.DEFINE_integer("refine", 0, "Also score the trained ones refined by so many queries.")

@@ -4,7 +4,8 @@
 
 Any setting can be overridden: `--config.batch_size=64`. The same command run again continues from
 the last checkpoint; of a run that diverged, with a lower `--config.optimizer.learning_rate`. The
-result, `<workdir>/export`, is opened by `fex_jax.load`. In a notebook: `fex_jax.fit`.
+result, `<workdir>/export`, is opened by `fex_jax.load`. In a notebook: `fex_jax.fit`. A black box
+is `--config=configs/black_box.py`.
 """
 
 import pathlib
@@ -13,14 +14,16 @@ import sys
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from fex_jax.host import HostError
 from fex_jax.training.explainer import train
 
 
 def main(_: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)  # Orbax reports every file
     try:
-        train(flags.FLAGS.config, pathlib.Path(flags.FLAGS.workdir))
-    except (ValueError, OSError, FloatingPointError) as error:
+        given = flags.FLAGS
+        train(given.config, pathlib.Path(given.workdir), queries=given.queries)
+    except (ValueError, OSError, FloatingPointError, HostError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit(130)
@@ -29,5 +32,6 @@ def main(_: list[str]) -> None:
 if __name__ == "__main__":
     config_flags.DEFINE_config_file("config", None, "An experiment of configs/.")
     flags.DEFINE_string("workdir", None, "Folder for checkpoints, logs and the export.")
+    flags.DEFINE_integer("queries", None, "Answers of a black box that the run may ask for.")
     flags.mark_flags_as_required(["config", "workdir"])
     app.run(main)

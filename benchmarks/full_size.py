@@ -60,7 +60,8 @@ def main(_: list[str]) -> None:
         backbone, 1000, jnp.dtype(config.dtype), config.remat, config.map_head
     )
     optimizer = training.make_optimizer(config, num_steps=1000)
-    state = jax.eval_shape(training.make_initial_state(config, init, optimizer), weights)
+    initial_state = training.make_initial_state(config, init, optimizer)
+    state = jax.eval_shape(initial_state, weights["backbone"])
     images = jax.ShapeDtypeStruct((config.batch_size, 224, 224, 3), jnp.uint8)
     key = jax.eval_shape(functools.partial(jax.random.key, 0))
 
@@ -109,7 +110,7 @@ def main(_: list[str]) -> None:
     if _STEPS.value:
         init_predictor, _ = functional(lambda rngs: ViTClassifier(VIT_B16, rngs=rngs))
         frozen = init_predictor(jax.random.key(1))
-        state = jax.jit(training.make_initial_state(config, init, optimizer))(frozen)
+        state = jax.jit(initial_state)(frozen["backbone"])
         pictures = jax.random.randint(jax.random.key(2), images.shape, 0, 256).astype(jnp.uint8)
         seconds = []
         for _ in range(_STEPS.value + 1):

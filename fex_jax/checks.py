@@ -1,11 +1,14 @@
 """Checks at the public door: of files from strangers, before anything is built, and of options."""
 
+import contextlib
+import errno
 import json
 import os
 import pathlib
 import re
 import reprlib
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -97,6 +100,42 @@ def require(values: Mapping[str, Any], wanted: Mapping[str, Check], where: Any) 
             raise ValueError(
                 f"{where}: {name} is {reprlib.repr(values[name])}; expected {check.wanted}"
             )
+
+
+def folder(path: Any, where: Any) -> pathlib.Path:
+    """The folder that a path names, made if it is not there, for files to be written to.
+
+    Raises:
+      ValueError: no path, or a folder that cannot be made or written to.
+    """
+    if (
+        not isinstance(path, str | os.PathLike)
+        or not isinstance(os.fspath(path), str)
+        or path == ""
+    ):
+        raise ValueError(f"{where} is {reprlib.repr(path)}; expected the path of a folder")
+    try:
+        found = pathlib.Path(path).expanduser()
+        found.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=found).close()  # permissions alone say less
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"{where}: {escape.terminal(os.fspath(path))} is no folder to write to: {error}"
+        ) from error
+    return found
+
+
+@contextlib.contextmanager
+def room(folder: pathlib.Path) -> Iterator[None]:
+    """Names the folder where a disk is full: the system's own error may name none."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise OSError(
+            f"{folder} cannot be written to ({error}): make room there; the same call continues"
+        ) from error
 
 
 def read_json(path: pathlib.Path, most: int = _MAX_JSON) -> dict[str, Any]:

@@ -13,39 +13,52 @@ for explanation in explainer(["a dull plot, a great cast"]):
 import dataclasses
 import functools
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fex_jax import export, modalities, predictors, pretrained, tokens
+from fex_jax import export, modalities, predictors, tokens
 from fex_jax.answers import mirrored
 from fex_jax.attributions.kernel_shap import normalize
 from fex_jax.data.decode import Picture
+from fex_jax.export import Predictor
+from fex_jax.host import Bank, HostError, HostPredictor
+from fex_jax.host import open as open_host
+from fex_jax.host.black_box import BlackBox
+from fex_jax.host.model import plain_errors
 from fex_jax.modalities.images import Explanation
 from fex_jax.models import Params
-from fex_jax.models.policy import Backbone, MapHead, functional_policy
+from fex_jax.models.policy import Backbone, MapHead, Policy, functional_policy
 from fex_jax.models.unet import UNetConfig
 from fex_jax.predictors import Bind
 from fex_jax.refine import BUDGET_RANGE, refine_scores
 from fex_jax.text_explanation import TextExplanation
 
-Predictor = pretrained.Checkpoint | pretrained.TextCheckpoint
-
 __all__ = ["Explainer", "Explanation", "Predictor", "TextExplanation", "load"]
 
 
-def load(path: str | pathlib.Path) -> "Explainer":
+def load(
+    path: str | pathlib.Path, predictor: HostPredictor | Bank | str | None = None
+) -> "Explainer":
     """Opens an export, a training run's folder, or one checkpoint `<run>/checkpoints/<step>`.
 
     A run that has not finished is opened at its newest checkpoint.
+
+    Args:
+      path: where it is.
+      predictor: of an explainer of a black box, f: a host predictor, a name that `host.open` takes,
+        or a bank of its answers. Without f its own p = softmax of the maps' means serves for f(x),
+        which training has taught it; and what takes queries is refused.
 
     Raises:
       ValueError, FileNotFoundError: what is missing or does not fit.
     """
     found = export.read(path)
-    return Explainer(found.predictor, found.backbone, found.params, **found.settings)
+    explainer = Explainer(found.predictor, found.backbone, found.params, **found.settings)
+    return explainer if predictor is None else explainer.asking(predictor)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -84,6 +97,19 @@ class Explainer:
         """The fields: compiled programs are of one process."""
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
+    def asking(self, f: HostPredictor | Bank | str) -> "Explainer":
+        """The same explainer of a black box with f at hand; see `load`.
+
+        Raises:
+          ValueError: another f than the one that is explained, or a predictor that is no black box.
+        """
+        if not isinstance(self.predictor, BlackBox):
+            raise ValueError("this explainer has its predictor in its folder: leave predictor out")
+        if isinstance(f, str):
+            side = (self.predictor.size,) * 2
+            f = open_host(f, labels=self.predictor.labels, input=(*side, 3))
+        return dataclasses.replace(self, predictor=self.predictor.asking(f))
+
     @property
     def name(self) -> str:
         """What a table calls it: its method, and "-unet" if its network is one."""
@@ -105,8 +131,8 @@ class Explainer:
         return predictors.from_checkpoint(self.predictor, self.fill, self.removal)
 
     def answers(self, batch: Any) -> jax.Array:
-        """f(x) of a batch, [B, K]; compiled once for each shape."""
-        return self._programs[0](self.predictor.params, _as_floats(batch))
+        """f(x) of a batch, [B, K]; compiled once for each shape. Without f what `p` is."""
+        return self._run(0, self.predictor.params, self.params, _as_floats(batch))
 
     def attribute(
         self, batch: Any, classes: Any, answers: Any = None, *, refine: int = 0
@@ -124,8 +150,8 @@ class Explainer:
             answers = None  # one program for all callers, and so the same bits
         elif answers is None:
             answers = self.answers(batch)
-        return self._programs[1](
-            self.predictor.params, self.params, batch, classes, answers, refine=refine
+        return self._run(
+            1, self.predictor.params, self.params, batch, classes, answers, refine=refine
         )
 
     def memory(self, batch: Any, classes: Any, *, refine: int = 0) -> Any:
@@ -147,10 +173,9 @@ class Explainer:
         They are 0 for features that an input does not have.
         """
         model, inputs = self.bind(self.predictor.params, batch)
-        _, network = functional_policy(
-            self.backbone, len(self.predictor.labels), map_head=self.map_head
+        scores = self._network(params).maps(
+            model.view(inputs), classes, contrastive=self.contrastive
         )
-        scores = network(params).maps(inputs, classes, contrastive=self.contrastive)
         valid = model.features(inputs)[:, None]
         if self.budget is not None:
             scores = scores - scores.mean(-1, keepdims=True, where=valid) + self.budget
@@ -187,10 +212,29 @@ class Explainer:
             scores = normalize(scores, jnp.take_along_axis(gain, classes, -1), valid)
         return scores
 
+    def p(self, params: Params, batch: Any) -> jax.Array:
+        """What the network itself holds f(x) to be, jittable: [B, K].
+
+        Raises:
+          HostError: training has taught it no such thing.
+        """
+        if self.budget is None:
+            raise HostError(self.predictor.absence)
+        model, inputs = self.bind(self.predictor.params, batch)
+        classes = jnp.zeros((len(batch), 1), int)
+        means = self._network(params)(model.view(inputs), classes)[1]
+        return (jax.nn.softmax if self.predictor.output == "softmax" else jax.nn.sigmoid)(means)
+
+    @property
+    def _network(self) -> Callable[[Params], Policy]:
+        classes = len(self.predictor.labels)
+        return functional_policy(self.backbone, classes, map_head=self.map_head)[1]
+
     @property
     def _mirrors(self) -> bool:
         """Whether the map of one of two classes is the other's, mirrored; see `mirrored`."""
-        return self.budget is not None and len(self.predictor.labels) == 2
+        excluding = self.predictor.output == "softmax" and len(self.predictor.labels) == 2
+        return self.budget is not None and excluding
 
     @property
     def _needs_answers(self) -> bool:
@@ -204,11 +248,20 @@ class Explainer:
 
     def _jit(self) -> tuple[Any, Any]:
 
-        def answers(predictor_params: Params, batch: Any) -> jax.Array:
+        def answers(predictor_params: Params, params: Params, batch: Any) -> jax.Array:
+            if isinstance(self.predictor, BlackBox) and self.predictor.f is None:
+                return self.p(params, batch)
             model, inputs = self.bind(predictor_params, batch)
             return model.predict(inputs)
 
         return jax.jit(answers), jax.jit(self.scores, static_argnames="refine")
+
+    def _run(self, program: int, *args: Any, **options: Any) -> jax.Array:
+        """Calls one of `_programs`; what a black box says against it comes out as it was said."""
+        if not isinstance(self.predictor, BlackBox):
+            return self._programs[program](*args, **options)
+        with plain_errors():
+            return jax.block_until_ready(self._programs[program](*args, **options))
 
 
 def _as_floats(batch: Any) -> Any:

@@ -18,6 +18,8 @@ from flax import traverse_util
 from safetensors.numpy import save_file
 
 from fex_jax import checks, escape, pretrained, tokens
+from fex_jax.host import black_box
+from fex_jax.host.black_box import BlackBox
 from fex_jax.models import Params, shapes
 from fex_jax.models.bert import BertConfig
 from fex_jax.models.policy import Backbone, MapHead, Policy
@@ -67,10 +69,13 @@ _SIZES = {
 _MAX_JSON = 2**20  # bytes
 
 
+Predictor = pretrained.Checkpoint | pretrained.TextCheckpoint | BlackBox
+
+
 class Export(NamedTuple):
     """What a folder holds."""
 
-    predictor: pretrained.Checkpoint | pretrained.TextCheckpoint
+    predictor: Predictor
     backbone: Backbone
     params: Params
     settings: dict[str, Any]  # the explainer's other fields
@@ -169,20 +174,26 @@ def _of_another_network(path: pathlib.Path, reason: str) -> ValueError:
     )
 
 
-def _read_predictor(export: pathlib.Path) -> pretrained.Checkpoint | pretrained.TextCheckpoint:
+def _read_predictor(export: pathlib.Path) -> Predictor:
     directory = checks.file_inside(export, "predictor")
     if not directory.is_dir():  # its name could be one of the hub's
         raise FileNotFoundError(f"{export} holds no predictor: {directory} is no folder")
+    if black_box.is_saved(directory):
+        return black_box.read(directory)
     return pretrained.load(str(directory.absolute()))
 
 
-def _check_fits(
-    backbone: Backbone,
-    predictor: pretrained.Checkpoint | pretrained.TextCheckpoint,
-    export: pathlib.Path,
-) -> None:
+def _check_fits(backbone: Backbone, predictor: Predictor, export: pathlib.Path) -> None:
     """Refuses a policy that reads other inputs than the predictor, or has other features."""
     own = predictor.config
+    if isinstance(predictor, BlackBox):
+        reads = getattr(backbone, "image_size", None), getattr(backbone, "grid", None)
+        if reads != (predictor.looks.image_size, predictor.removal.grid):
+            raise ValueError(
+                f"{export}: its policy and its black box are of other pictures, {backbone} and "
+                f"{predictor}: they do not belong together"
+            )
+        return
     if isinstance(backbone, type(own)):  # a policy of the predictor's own architecture
         names = [field.name for field in dataclasses.fields(own)]
     elif isinstance(backbone, UNetConfig) and isinstance(own, ViTConfig):
@@ -221,7 +232,7 @@ def _read_checkpoint(directory: pathlib.Path, wanted: Params, step: int | None) 
 
 def save_description(
     directory: pathlib.Path,
-    predictor: pretrained.Checkpoint | pretrained.TextCheckpoint,
+    predictor: Predictor,
     backbone: Backbone,
     *,
     method: str = "fex",
@@ -235,7 +246,10 @@ def save_description(
     """Writes all of an export but the explainer's weights, which training is yet to find."""
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "explainer.safetensors").unlink(missing_ok=True)  # of an earlier run
-    pretrained.save(directory / "predictor", predictor)
+    if isinstance(predictor, BlackBox):
+        predictor.save(directory / "predictor")
+    else:
+        pretrained.save(directory / "predictor", predictor)
     description = {
         "format": _FORMAT,
         "policy": next(name for name, kind in _BACKBONES.items() if isinstance(backbone, kind)),

@@ -46,6 +46,7 @@ class Objective:
     advantage: Literal["paper", "authors", "normalized"] = "normalized"
     entropy: Literal["paper", "authors"] = "paper"
     kl: Literal["paper", "authors"] = "authors"
+    output: Literal["softmax", "sigmoid"] = "softmax"  # what f's answers are
     num_masks: int = 10  # S, the paper's s: queries an input
     num_updates: int = 4  # gradient steps a pass, each on a different part of its inputs
     num_passes: int = 3  # over a batch and what f said of its masks
@@ -57,7 +58,8 @@ class Objective:
 
     def __post_init__(self) -> None:
         for name in (
-            "score", "answers", "surrogate", "targets", "baseline", "advantage", "entropy", "kl"
+            "score", "answers", "surrogate", "targets", "baseline", "advantage", "entropy", "kl",
+            "output",
         ):  # fmt: skip
             allowed = self.__annotations__[name].__args__
             if getattr(self, name) not in allowed:
@@ -74,6 +76,8 @@ class Objective:
                 "baseline=value: one v(x) cannot be the mean of both questions of the contrast, "
                 "h(m⊙x) and −h((1−m)⊙x); use leave_one_out"
             )
+        if self.output == "sigmoid" and self.kl == "paper" and self.kl_coef:
+            raise ValueError("kl=paper is of a softmax; for f of sigmoids use kl=authors")
         if self.score != "contrast" and self.answers == "log_odds":
             raise ValueError(
                 f"score={self.score}: f / K_m needs positive answers; use answers=probability"
@@ -281,6 +285,14 @@ def kl_to_softmax(class_logits: jax.Array, probabilities: jax.Array, form: str) 
     return jnp.mean(jnp.sum(probabilities * (log_f - log_p), -1))
 
 
+def kl_to_sigmoids(class_logits: jax.Array, probabilities: jax.Array) -> jax.Array:
+    """Σ_k D(f_k ‖ σ(mean_i z_ik)) of independent labels, "authors" form; [B, K] → scalar."""
+    f = jnp.clip(probabilities, 1e-8, 1 - 1e-7)
+    of_one = f * (jnp.log(f) - jax.nn.log_sigmoid(class_logits))
+    of_other = (1 - f) * (jnp.log1p(-f) - jax.nn.log_sigmoid(-class_logits))
+    return jnp.mean(jnp.sum(of_one + of_other, -1))
+
+
 def loss(output: PolicyOutput, batch: Rollout, objective: Objective) -> tuple[jax.Array, Metrics]:
     """L = L_ppo − λ_en H(q) + λ_v L_v + λ_kl L_kl (Eq. 25) and its parts.
 
@@ -307,7 +319,10 @@ def loss(output: PolicyOutput, batch: Rollout, objective: Objective) -> tuple[ja
         num_features = jnp.ones_like(logits).sum(-1, where=output.valid)
         bonus = entropy / num_features.mean()
     value = value_loss(output.values, batch.scores)
-    kl = kl_to_softmax(output.class_logits, batch.probabilities, objective.kl)
+    if objective.output == "sigmoid":
+        kl = kl_to_sigmoids(output.class_logits, batch.probabilities)
+    else:
+        kl = kl_to_softmax(output.class_logits, batch.probabilities, objective.kl)
     total = (
         surrogate
         - objective.entropy_coef * bonus

@@ -29,6 +29,8 @@ class Model:
     grid: tuple[int, ...]  # how the N features lie: (rows, columns) of patches, or (N,)
     # inputs → bool [B, N], False where an input has fewer than N features; None: all have N
     valid: Callable[[Inputs], jax.Array] | None = None
+    # inputs → what a network that explains reads of them; here, what f reads
+    view: Callable[[Inputs], Inputs] = lambda inputs: inputs
 
     # For gradients with respect to the input, or to what stands for it.
     embed: Callable[[Inputs], jax.Array] | None = None  # inputs → x [B, ...]
@@ -132,7 +134,8 @@ def from_checkpoint(
 
     Args:
       predictor: a `pretrained.Checkpoint`, whose batches are pixels [B, H, W, C], uint8 or in
-        [0, 255], or a `pretrained.TextCheckpoint`, whose batches are a `TokenBatch`.
+        [0, 255], or a `pretrained.TextCheckpoint`, whose batches are a `TokenBatch`; or what has a
+        `bind` of its own, a `host.black_box.BlackBox`, to which the rest does not apply.
       fill: what a removed patch becomes, after normalisation.
       removal: of words: "mask" replaces them by [MASK], "delete" hides them from attention.
       dtype: of the matrix products.
@@ -142,6 +145,8 @@ def from_checkpoint(
     """
     if removal not in ("mask", "delete"):
         raise ValueError(f"text.removal is {removal!r}; choose mask or delete")
+    if hasattr(predictor, "bind"):
+        return predictor.bind
 
     def images(params: Params, pixels: jax.Array) -> tuple[Model, jax.Array]:
         return vit(predictor.config, params, fill, dtype), predictor.preprocessing.normalize(pixels)

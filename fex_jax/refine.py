@@ -1,7 +1,7 @@
 """Improving an explainer's map of an input by a few queries about that very input.
 
-Shapes: B inputs, N features, M pairs of queries. Masks exist for one chunk of queries, or one input's
-block of equations, at a time: memory does not grow with their number.
+Shapes: B inputs, N features, M pairs of queries. Masks exist for one chunk of queries, or for one
+block of an input's equations, at a time: memory does not grow with their number.
 """
 
 import jax

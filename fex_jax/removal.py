@@ -8,6 +8,7 @@ edges for the object, and need soft edges over a blurred picture.
 import dataclasses
 import math
 import warnings
+from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 import jax
@@ -126,6 +127,14 @@ class Removal:
         soft = jnp.einsum("hr,brc,wc->bhw", down, masks.astype(jnp.float32), across)
         return soft.clip(0, 1)
 
+    def pool(self, values: jax.Array) -> jax.Array:
+        """Sums of pixels' values [B, H, W, C] over each cell and all channels, [B, N]."""
+        down, across = (
+            jax.nn.one_hot(_cells(size, cells), cells)
+            for size, cells in zip(values.shape[1:3], self.grid, strict=True)
+        )
+        return jnp.einsum("bhwx,hr,wc->brc", values, down, across).reshape(len(values), -1)
+
 
 def blur(images: jax.Array, sigma: float) -> jax.Array:
     """Images [B, H, W, C] under a Gaussian of `sigma` pixels, mirrored at the edges."""
@@ -187,8 +196,32 @@ class Probe:
         )
         return f"f says {self.clean:.3f} of whole inputs, {kept}, and {self.blank:.3f} of nothing"
 
+    @property
+    def at_half(self) -> float:
+        """What survives with the share kept that is nearest to a half."""
+        return self.survives[int(np.argmin(np.abs(np.asarray(self.shares) - 0.5)))]
+
 
 _NOTHING = 0.05  # of the answer: less counts as nothing
+_LITTLE = 0.2  # of the answer: what an input without features may say more than the emptiest
+_ENOUGH = 0.8  # of what the best removal lets survive
+
+
+def choose(found: Mapping[Removal, Probe]) -> Removal:
+    """The hardest edges with which four fifths of what survives at best survives.
+
+    Soft edges let f see better what is kept, and more of what is removed. Left out are removals
+    after all of which more than a fifth of f's answer is left, for then the picture is not gone.
+    """
+    least = min(probe.blank for probe in found.values())
+    found = {
+        one: probe
+        for one, probe in found.items()
+        if probe.blank - least <= _LITTLE * max(probe.clean - least, 0)
+    }
+    enough = _ENOUGH * max(probe.at_half for probe in found.values())
+    fit = {one: probe.at_half for one, probe in found.items() if probe.at_half >= enough}
+    return min(fit, key=lambda one: (one.softness, -fit[one]))
 
 
 def probe(
@@ -241,10 +274,10 @@ def probe(
         answers.append(float(np.mean(found)))
     blank = mean(masked(inputs, jnp.zeros_like(valid)))
     result = Probe(mean(clean), blank, tuple(shares), tuple(answers))
-    half = int(np.argmin(np.abs(np.asarray(shares) - 0.5)))
-    if abs(result.survives[half]) < _NOTHING:
+    if abs(result.at_half) < _NOTHING:
+        half = min(shares, key=lambda share: abs(share - 0.5))
         warnings.warn(
-            f"with {shares[half]:.0%} of the features kept nothing survives of f's answer "
+            f"with {half:.0%} of the features kept nothing survives of f's answer "
             f"({result.sentence}): queries will say nothing of whole inputs; choose a removal that "
             "f can stand, such as blur with soft edges",
             stacklevel=2,

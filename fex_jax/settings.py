@@ -4,6 +4,9 @@ A config of `configs/` is `default(preset)` with a few settings changed.
 """
 
 import ml_collections
+from flax import traverse_util
+
+from fex_jax import checks
 
 _PAPER = {
     "score": "paper",  # f(m⊙x) / K_m, Eq. 9
@@ -96,7 +99,11 @@ def default(preset: str = "contrast") -> ml_collections.ConfigDict:
     config.data.augment = True  # random resized crop and flip
 
     config.predictor = ml_collections.ConfigDict()
-    config.predictor.path = ""  # Hugging Face directory or hub id
+    # Hugging Face directory or hub id; or a black box: model.onnx, model.tflite, http://… or
+    # package.module:function, with a file of its labels and, as JSON, other options of its adapter.
+    config.predictor.path = ""
+    config.predictor.labels = ""
+    config.predictor.options = "{}"
     config.predictor.image_size = 0  # pixels; 0 = the checkpoint's own
     config.predictor.surrogate = ""  # a classifier trained on masked inputs, queried instead
     config.predictor.fill = 0.0  # what a removed patch becomes, after normalisation
@@ -107,7 +114,15 @@ def default(preset: str = "contrast") -> ml_collections.ConfigDict:
     config.text.too_long = "refuse"  # training texts beyond it: or "cut" to it
     config.text.removal = "mask"  # a removed feature becomes [MASK]; or "delete" from attention
 
+    config.removal = ml_collections.ConfigDict()  # of a black box's cells
+    config.removal.kind = "probe"  # what f stands best of fill, mean and blur; or one of these
+    config.removal.softness = -1.0  # of edges, in cells; below 0: probed, too
+    config.removal.sigma = 0.0  # of blur, in pixels; 0 = an eleventh of the side
+    config.removal.grid = 0  # cells a side; 0 = 16, of small pictures fewer
+
     config.policy = "vit"  # the predictor's architecture and weights; or "unet"
+    config.policy_backbone = ml_collections.ConfigDict()
+    config.policy_backbone.path = ""  # of a black box: a ViT's directory or hub id, not a "unet"
     # What a ViT's map head reads of a patch: its "token", as published, or more, "wide". A wide one
     # gives FastSHAP worse maps: docs/notebook.md.
     config.map_head = "wide" if preset == "contrast" else "token"
@@ -144,3 +159,37 @@ def default(preset: str = "contrast") -> ml_collections.ConfigDict:
     config.attributions.integrated_gradients = {"steps": 100}
     config.attributions.grad_shap = {"samples": 100}
     return config
+
+
+_COUNT, _SIZE = checks.integer(1, 2**31 - 1), checks.integer(0, 2**31 - 1)
+_CHECKS = {
+    "seed": checks.integer(0, 2**32 - 1),
+    "batch_size": _COUNT,
+    "epochs": checks.number(1e-6, 1e6),
+    "dtype": checks.one_of("float32", "bfloat16"),
+    "log_every": _COUNT,
+    "data.limit": _SIZE,
+    "predictor.image_size": checks.integer(0, 4096),
+    "predictor.fill": checks.number(-1e3, 1e3),
+    "text.unit": checks.one_of("word", "token"),
+    "text.max_length": _SIZE,
+    "text.too_long": checks.one_of("refuse", "cut"),
+    "text.removal": checks.one_of("mask", "delete"),
+    "map_head": checks.one_of("token", "wide"),
+    "optimizer.learning_rate": checks.number(0, 1e38),
+    "optimizer.backbone_scale": checks.number(0, 1e3),
+    "optimizer.warmup_fraction": checks.number(0, 1),
+    "optimizer.clip_norm": checks.number(1e-9, 1e9),
+    "mesh.fsdp": _COUNT,
+    "checkpoint.every": _COUNT,
+    "checkpoint.keep": _COUNT,
+}
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+    """Raises a ValueError at the first setting that training cannot use; objectives check theirs.
+
+    What is the name of a file, a data set or a network is checked where that is opened.
+    """
+    values = traverse_util.flatten_dict(config.to_dict(), sep=".")
+    checks.require(values, _CHECKS, "settings")

@@ -17,10 +17,8 @@ from fex_jax.evaluation import fingerprint
 from fex_jax.export import save_description, save_weights
 from fex_jax.models.policy import functional_policy
 from fex_jax.training.explainer import train
-from tests import tiny_text
+from tests import commands, tiny_text
 from tests.conftest import random_params
-
-ROOT = pathlib.Path(__file__).parent.parent
 
 
 def test_texts_from_training_to_the_gallery(reviews, tmp_path):
@@ -38,15 +36,13 @@ def test_texts_from_training_to_the_gallery(reviews, tmp_path):
     train(config, runs[0])
     train(fastshap, runs[1])
     np.save(tmp_path / "mine.npy", np.random.default_rng(0).normal(size=(6, 32)))
-    command = [
-        sys.executable, str(ROOT / "eval.py"), f"--config={ROOT}/configs/common.py",
+    end = commands.run(
+        "eval.py", f"--config={commands.ROOT}/configs/common.py",
         f"--workdir={runs[0]}", f"--trained={runs[1]}", "--methods=lime,gradcam_norm1",
         "--refine=8", "--write_inputs", f"--scores=mine={tmp_path}/mine.npy",
         *(f"--config.{name}={value}" for name, value in changes.items()),
-    ]  # fmt: skip
-    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
-    result = subprocess.run(command, capture_output=True, text=True, env=environment)
-    assert result.returncode == 0, result.stderr[-2000:]
+    )  # fmt: skip
+    assert end is None
     found = json.loads((runs[0] / "eval" / "results.json").read_text())
     trained = ["fex", "fastshap", "fex+8", "fastshap+8"]
     assert list(found["methods"]) == [*trained, "lime", "gradcam_norm1", "mine"]
@@ -101,7 +97,9 @@ def test_a_typo_is_answered_before_tensorflow(run):
     )
     command = [sys.executable, "-c", code, f"--workdir={run}", "--methods=rises"]
     environment = os.environ | {"JAX_PLATFORMS": "cpu"}
-    result = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT)
+    result = subprocess.run(
+        command, capture_output=True, text=True, env=environment, cwd=commands.ROOT
+    )
     assert result.returncode == 1
     last = result.stderr.strip().splitlines()[-1]
     assert last.startswith("error: method 'rises' is unknown; choose all"), result.stderr[-2000:]
@@ -109,4 +107,4 @@ def test_a_typo_is_answered_before_tensorflow(run):
 
 def test_it_stays_a_thin_skin():
     """Breaks if work moves from the library into the script."""
-    assert len((ROOT / "eval.py").read_text().splitlines()) <= 120
+    assert len((commands.ROOT / "eval.py").read_text().splitlines()) <= 120

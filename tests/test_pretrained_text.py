@@ -2,10 +2,6 @@
 
 import dataclasses
 import json
-import os
-
-# No test may reach the network; read when huggingface_hub is imported.
-os.environ["HF_HUB_OFFLINE"] = "1"
 
 import jax
 import numpy as np

@@ -10,7 +10,7 @@ from scipy import ndimage, stats
 
 from fex_jax import masking
 from fex_jax.predictors import Model
-from fex_jax.removal import Pictures, Removal, _cells, blur, probe
+from fex_jax.removal import Pictures, Probe, Removal, _cells, blur, choose, probe
 
 RNG = np.random.default_rng(0)
 ROUND = ((12, 8), (3, 4))  # size and grid that divide
@@ -205,3 +205,34 @@ def test_the_probe_warns_when_nothing_survives():
         probe(share_model(20), jnp.ones((0, 20)))
     with pytest.raises(ValueError, match="give shares in 0..1"):
         probe(share_model(20), jnp.ones((1, 20)), shares=(50,))
+
+
+def test_the_hardest_edges_that_f_stands_are_chosen():
+    """Breaks if more is shown of removed cells than f needs, or a picture that stays is preferred.
+
+    Of .9 a tenth survives hard edges, .7 those of half a cell, .8 of a whole one: .64 is enough.
+    """
+
+    def found(at_half: float, blank: float = 0.0) -> Probe:
+        return Probe(0.9, blank, (0.7, 0.5), (0.9, blank + at_half * (0.9 - blank)))
+
+    grid = (4, 4)
+    probes = {
+        Removal("fill", grid): found(0.1),
+        Removal("fill", grid, 0.5): found(0.65),
+        Removal("blur", grid, 0.5): found(0.7),
+        Removal("blur", grid, 1.0): found(0.8),
+        Removal("mean", grid): found(0.9, blank=0.7),
+    }
+    assert choose(probes) == Removal("blur", grid, 0.5)
+    del probes[Removal("mean", grid)], probes[Removal("blur", grid, 1.0)]
+    assert choose(probes | {Removal("mean", grid): found(0.6)}) == Removal("mean", grid)
+    even = {one: Probe(0.9, 0.5, (0.5,), (0.7,)) for one in probes}  # of two classes
+    assert choose(even) == Removal("fill", grid)
+
+
+def test_pools_are_sums_over_cells():
+    """Breaks if a pixel counts for another cell; by hand, on a grid that does not divide."""
+    values = jnp.arange(12.0).reshape(1, 3, 4, 1) * jnp.ones((1, 1, 1, 2))
+    pooled = Removal(grid=(2, 2)).pool(values)  # the middle row is the lower cells'
+    np.testing.assert_allclose(pooled, 2 * np.array([[1, 5, 4 + 5 + 8 + 9, 6 + 7 + 10 + 11]]))

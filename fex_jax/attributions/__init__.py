@@ -42,7 +42,15 @@ METHODS = {
 # Soft masks that lie over rows and columns; every other method explains texts too.
 IMAGES_ONLY = frozenset({"smooth_rise"})
 
+# What a black box cannot be asked; `smooth_rise` makes masked pictures of its own.
+LOOKS_INSIDE = frozenset(
+    {
+        "smooth_rise", "gradient_x_input", "integrated_gradients", "grad_shap",
+        "gradcam_attention", "gradcam_norm1", "rollout", "attcat", "attlrp",
+    }
+)  # fmt: skip
+
 # 2N² queries an input: only where it is named.
 NOT_IN_ALL = frozenset({"greedy"})
 
-__all__ = ["IMAGES_ONLY", "METHODS", "NOT_IN_ALL", *METHODS]
+__all__ = ["IMAGES_ONLY", "LOOKS_INSIDE", "METHODS", "NOT_IN_ALL", *METHODS]

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fex_jax.host.answers import HostError
 from fex_jax.predictors import Inputs, Model
 
 F = TypeVar("F", bound=Callable[..., jax.Array])
@@ -110,6 +111,8 @@ def _num_classes(model: Model, inputs: Inputs) -> int:
         embedded = None if model.embed is None else jax.eval_shape(model.embed, inputs)
         valid = jax.eval_shape(model.features, inputs)
         answers = jax.eval_shape(model.predict, jax.eval_shape(model.blank, inputs))
+    except HostError:  # a black box that is not at hand
+        raise
     except Exception as error:
         first = next(iter(str(error).splitlines()), "")
         raise ValueError(

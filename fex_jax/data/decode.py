@@ -34,7 +34,12 @@ def decode(picture: Picture, where: str = "picture") -> np.ndarray:
       ValueError: names the picture that cannot be read, and why.
     """
     if isinstance(picture, str | os.PathLike):
-        where = f"{where} ({escape.terminal(os.fsdecode(picture))})"
+        where = f"{where} ({escape.terminal(os.fsdecode(picture)) or 'an empty path'})"
+        if os.path.isdir(picture):
+            raise ValueError(
+                f"{where} is a folder and no picture: give its files, as "
+                'sorted(pathlib.Path(folder).glob("*.jpg")) lists them'
+            )
         if not os.path.isfile(picture):  # of a pipe or a device, reading might not end
             raise ValueError(f"{where}: there is no such file")
         try:

@@ -58,6 +58,17 @@ def class_files(
     return found
 
 
+def plain_files(directory: str | os.PathLike, suffixes: Collection[str]) -> list[pathlib.Path]:
+    """The files of a folder that has no folders in it, sorted; of another one none."""
+    root = pathlib.Path(directory).expanduser()
+    if not os.fspath(directory) or not root.is_dir():
+        return []
+    entries = [entry for entry in root.iterdir() if not _is_hidden(entry.name)]
+    if any(entry.is_dir() for entry in entries):
+        return []
+    return sorted(entry for entry in entries if entry.suffix.lower() in suffixes)
+
+
 def walk(folder: pathlib.Path, skipped: collections.Counter) -> Iterator[pathlib.Path]:
     """All files below a folder that are not hidden."""
 

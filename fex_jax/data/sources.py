@@ -73,14 +73,16 @@ def scene_source(
 
 
 def folder_source(directory: str, split: str, held_out: float = 0.2, seed: int = 0) -> Source:
-    """Images of a folder of class folders; a fixed random part of each class is held out.
+    """Images of a folder, best of class folders; a fixed random part of each class is held out.
 
     Splits: "train", "test" (`held_out` of each class) and "all". `folders.class_files` says what
-    counts as a class and as an image.
+    counts as a class and as an image. A folder of nothing but images has no classes, and its source
+    no labels.
     """
     if split not in ("train", "test", "all"):
         raise ValueError(f"split {split!r} is unknown; a folder has train, test and all")
-    classes = folders.class_files(directory, SUFFIXES)
+    plain = folders.plain_files(directory, SUFFIXES)
+    classes = {"": plain} if plain else folders.class_files(directory, SUFFIXES)
     files, labels = [], []
     for label, images in enumerate(classes.values()):
         order = np.random.default_rng((seed, label)).permutation(len(images))
@@ -105,7 +107,7 @@ def folder_source(directory: str, split: str, held_out: float = 0.2, seed: int =
         }
 
     records = tf.data.Dataset.from_tensor_slices({"file": files, "label": labels})
-    return Source(records, example, len(files), len(files), tuple(classes))
+    return Source(records, example, len(files), len(files), tuple(filter(None, classes)))
 
 
 def imagenet_segmentation_source(path: str) -> Source:

@@ -8,7 +8,7 @@ the fingerprint of all that they depend on (`cache`, `fingerprint`), and shown (
 from fex_jax.evaluation.comparison import evaluate
 from fex_jax.evaluation.inputs import load_task
 from fex_jax.evaluation.measure import make_perturbation, statistics
-from fex_jax.evaluation.methods import load_explainers
+from fex_jax.evaluation.methods import load_explainers, opened
 from fex_jax.evaluation.run import Method, Scores, attribute, baseline, external, trained
 from fex_jax.evaluation.table import Table
 
@@ -23,6 +23,7 @@ __all__ = [
     "load_explainers",
     "load_task",
     "make_perturbation",
+    "opened",
     "statistics",
     "trained",
 ]

@@ -1,16 +1,19 @@
 """`fex_jax.evaluate`: attribution methods compared on one's own predictor and data."""
 
+import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
 from tqdm import tqdm
 
-from fex_jax import checks, explain, metrics, modalities, predictors, pretrained, tokens
+from fex_jax import checks, explain, host, metrics, modalities, predictors, pretrained, tokens
 from fex_jax.evaluation import cache, fingerprint, gallery, inputs, measure, run, tasks
 from fex_jax.evaluation.methods import Given, check_comparable, check_rows, choose
 from fex_jax.evaluation.table import Table, describe
+from fex_jax.host import black_box
+from fex_jax.host.black_box import BlackBox
 
 _OPTIONS = modalities.OPTIONS | {
     "protocol": checks.one_of(*metrics.PROTOCOLS),
@@ -30,11 +33,11 @@ _OPTIONS = modalities.OPTIONS | {
 
 def evaluate(
     methods: Sequence[Given] | Given,
-    predictor: explain.Explainer | tasks.Predictor | str | pathlib.Path,
+    predictor: explain.Explainer | tasks.Predictor | host.HostPredictor | str | os.PathLike,
     data: Any,
     labels: Sequence[int | str] | np.ndarray | None = None,
     *,
-    workdir: str | pathlib.Path | None = None,
+    workdir: str | os.PathLike | None = None,
     protocol: str = "fex",
     limit: int = 0,
     batch_size: int | None = None,
@@ -57,7 +60,8 @@ def evaluate(
         targets, key, **options) → scores [B, N], also as "package.module:function", or an
         explainer; by its name, as "fex", the one that `predictor` is. Several explainers of one
         name are its seeds.
-      predictor: a classifier, an explainer of it, or where to find one of them.
+      predictor: a classifier, an explainer of it, or where to find one of them. Of a host
+        predictor cells are removed as `host.black_box.of` says.
       data: images as `Explainer` takes them, a folder of images (labelled, if all are in class
         folders) or a source of `fex_jax.data`; texts as a list, a file or folder, or a source of
         `fex_jax.text_data`; a `tasks.Task`; or a function that returns one of these, called when
@@ -84,8 +88,13 @@ def evaluate(
     Raises:
       ValueError: what cannot be used, and why.
     """
-    given = [methods] if isinstance(methods, Given) else list(methods)
+    many = isinstance(methods, Iterable) and not isinstance(methods, str)
+    given = list(methods) if many else [methods]
+    if not given and not scores:
+        raise ValueError("evaluate: there is nothing to score: no methods, and no scores")
     predictor, explainers, given = _open(predictor, given)
+    if isinstance(predictor, BlackBox) and predictor.f is None:
+        raise ValueError(predictor.absence)
     names = [f"{e.name} ({i})" for i, e in enumerate(explainers)]
     batch_size = modalities.of(predictor).BATCH_SIZE if batch_size is None else batch_size
     options, scores = options or {}, scores or {}
@@ -99,6 +108,9 @@ def evaluate(
     checks.require(options, dict.fromkeys(options, checks.mapping()), "evaluate: options")
     if write_inputs and workdir is None:
         raise ValueError("write_inputs needs a workdir to write to")
+    if refine and not explainers:
+        raise ValueError(f"refine is {refine}, but there is no explainer among the methods")
+    output = None if workdir is None else checks.folder(workdir, "evaluate: workdir")
     if explainers:
         check_comparable([explainers[0], *explainers], ["the predictor", *names])
         if fingerprint.of(explainers[0].predictor) != fingerprint.of(predictor):
@@ -117,9 +129,9 @@ def evaluate(
     reading = inputs.Reading(protocol, batch_size, limit, unit, max_length, too_long, classes_by)
 
     task = inputs.open_task(predictor, bind, predict, data, labels, reading)
-    output = None if workdir is None else pathlib.Path(workdir)
     if write_inputs:
-        gallery.write_inputs(output / "inputs.npz", task)
+        with checks.room(output):
+            gallery.write_inputs(output / "inputs.npz", task)
     results: dict[str, list[cache.Result]] = {}
     common = output and cache.common(
         task, protocol=protocol, batch_size=batch_size, seed=seed, predictor=predictor,
@@ -138,7 +150,8 @@ def evaluate(
                 worth = measure.statistics(found, task, perturb, batch_size, method.logits)
                 done = found, worth
                 if key:
-                    cache.save(path, key, *done)
+                    with checks.room(output):
+                        cache.save(path, key, *done)
             runs.append(done)
             progress.update()
         for name, path in external.items():
@@ -154,10 +167,22 @@ def _open(
     predictor: Any, given: list[Given]
 ) -> tuple[tasks.Predictor, list[explain.Explainer], list[Given]]:
     """The predictor, the explainers among the methods, and the other methods."""
-    if isinstance(predictor, str | pathlib.Path):
+    if isinstance(predictor, str | os.PathLike):
         path = pathlib.Path(predictor).expanduser()
         is_run = any((path / part / "explainer.json").is_file() for part in (".", "export"))
-        predictor = explain.load(path) if is_run else pretrained.load(str(predictor))
+        if is_run:
+            predictor = explain.load(path)
+        elif host.is_name(str(predictor)):
+            predictor = host.open(predictor)
+        else:
+            predictor = pretrained.load(str(predictor))
+    if isinstance(predictor, host.HostPredictor):
+        predictor = black_box.of(predictor)
+    if not isinstance(predictor, explain.Explainer | tasks.Predictor):
+        raise ValueError(
+            f"the predictor is of type {type(predictor).__name__}; expected a classifier that "
+            "fex_jax.pretrained.load opens, an explainer that fex_jax.load opens, or where it lies"
+        )
     own = predictor if isinstance(predictor, explain.Explainer) else None
     if own is not None:
         predictor = own.predictor

@@ -75,7 +75,9 @@ def _parts(value: Any, seen: set[int]) -> Iterable[bytes]:
             yield from _of_class(value, seen)
         case _ if dataclasses.is_dataclass(value):
             yield _frame(type(value).__qualname__, b"")
-            fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+            # What a class leaves out of its equality is no part of what it is.
+            compared = [f.name for f in dataclasses.fields(value) if f.compare]
+            fields = {name: getattr(value, name) for name in compared}
             yield from _parts(fields, seen)
         case _ if hasattr(value, "to_str"):  # a tokenizer of Hugging Face's library
             yield _frame(type(value).__qualname__, value.to_str().encode())

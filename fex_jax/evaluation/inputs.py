@@ -1,5 +1,6 @@
 """What people have to score methods on, as a task: arrays, lists, folders, sources."""
 
+import os
 import pathlib
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
@@ -45,6 +46,8 @@ def open_task(
         return data
     if isinstance(data, Callable):
         data = data()
+    if isinstance(data, str) and not data.strip():
+        raise ValueError(f"the data is {data!r}; expected the path of a file or a folder")
     common, by = (reading.protocol, reading.batch_size), reading.classes_by
     if predictor.modality == "texts":
         options = {name: getattr(reading, name) for name in ("max_length", "unit", "too_long")}
@@ -54,7 +57,7 @@ def open_task(
         _no_labels(labels)
         return tasks.of_images(predictor, bind, predict, data, *common, reading.limit, by)
     names = predictor.labels
-    if isinstance(data, str | pathlib.Path):
+    if isinstance(data, str | os.PathLike):
         files, numbers, names = _folder(pathlib.Path(data).expanduser(), labels, names)
     else:
         files = decode.as_list(data)
@@ -97,7 +100,7 @@ def _texts(predictor: tasks.Predictor, data: Any, labels: Any) -> Any:
     if hasattr(data, "rationales"):
         _no_labels(labels)
         return data
-    if isinstance(data, str | pathlib.Path):
+    if isinstance(data, str | os.PathLike):
         from fex_jax import text_data
 
         _no_labels(labels)
@@ -135,7 +138,12 @@ def _is_picture(path: pathlib.Path) -> bool:
 
 
 def _numbers(labels: Any, count: int, names: tuple[str, ...], what: str) -> np.ndarray | None:
-    return None if labels is None else class_numbers(labels, count, names, what)
+    if labels is None:
+        return None
+    try:
+        return class_numbers(labels, count, names, what)
+    except ValueError as error:
+        raise ValueError(f"labels: {error}") from None
 
 
 def _no_labels(labels: Any) -> None:

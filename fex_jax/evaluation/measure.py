@@ -11,6 +11,7 @@ import numpy as np
 from fex_jax import metrics
 from fex_jax.evaluation.run import Scores
 from fex_jax.evaluation.tasks import Predictor, Task, in_batches, object_masks
+from fex_jax.host.black_box import BlackBox
 from fex_jax.predictors import Bind
 
 
@@ -26,9 +27,10 @@ def make_perturbation(
     Raises:
       ValueError: a protocol of pixels, for texts.
     """
-    is_text = predictor.modality == "texts"
-    if is_text and (protocol.unit == "pixel" or protocol.fill == "black"):
-        raise ValueError(f"protocol {protocol.name} removes pixels; texts take fex or authors")
+    is_text, is_box = predictor.modality == "texts", isinstance(predictor, BlackBox)
+    if (is_text or is_box) and (protocol.unit == "pixel" or protocol.fill == "black"):
+        what = "texts" if is_text else "black boxes"
+        raise ValueError(f"protocol {protocol.name} removes pixels; {what} take fex or authors")
 
     @jax.jit
     def perturb(params: Any, batch: Any, scores, targets, reference):
@@ -42,7 +44,7 @@ def make_perturbation(
             )
             erasure = metrics.erasure(model.predict, mask, inputs, scores, targets, valid)
             found |= {name: values.mean(-1) for name, values in erasure._asdict().items()}  # AOPC
-        else:
+        elif not is_box:  # which removes cells as its explainer was trained to see it
             side = (predictor.preprocessing.image_size,) * 2
             black = predictor.preprocessing.normalize(jnp.zeros(3))
             mask, scores = metrics.image_features(protocol, scores, model.grid, side, black)

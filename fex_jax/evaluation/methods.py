@@ -1,13 +1,18 @@
 """Methods by name, functions of one's own and explainers, as rows of a table."""
 
+import contextlib
 import importlib
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from fex_jax import attributions, explain
+import ml_collections
+
+from fex_jax import attributions, explain, host
 from fex_jax.evaluation import cache, fingerprint
 from fex_jax.evaluation.run import Method, baseline, trained
+from fex_jax.host import black_box
+from fex_jax.host.black_box import BlackBox
 from fex_jax.predictors import Bind
 
 # Names that --methods gives a meaning, and those of explainers.
@@ -25,6 +30,43 @@ def load_explainers(paths: Sequence[str | pathlib.Path]) -> list[explain.Explain
     explainers = [explain.load(path) for path in paths]
     check_comparable(explainers, list(map(str, paths)))
     return explainers
+
+
+@contextlib.contextmanager
+def opened(
+    paths: Sequence[str | pathlib.Path],
+    config: ml_collections.ConfigDict,
+    f: str | None = None,
+    queries: int | None = None,
+) -> Iterator[list[explain.Explainer]]:
+    """The same; of a black box with f at hand, whose answers the first run's bank keeps.
+
+    Args:
+      paths: as `load_explainers` takes them.
+      config: of the run; its `predictor` says how f is opened.
+      f: a name that `host.open` takes; None: the one in the config.
+      queries: answers that the bank may hold in the end; None: any number.
+
+    Raises:
+      ValueError: f has no name, or is another than the one that is explained.
+    """
+    explainers = load_explainers(paths)
+    box = explainers[0].predictor
+    if not isinstance(box, BlackBox):
+        if f is not None or queries is not None:
+            raise ValueError(
+                f"{paths[0]} holds its predictor, which is no black box: leave out the name of one "
+                "and its queries"
+            )
+        yield explainers
+        return
+    f = f or config.predictor.path
+    if not f:
+        raise ValueError(f"{box.name} is not in {paths[0]}: say with --predictor where it is")
+    own = {"labels": box.labels, "input": (box.size, box.size, 3)}
+    asked = host.open(f, **host.parse_options(config.predictor.options) | own)
+    with black_box.recorded(explainers, asked, pathlib.Path(paths[0]), queries) as asking:
+        yield asking
 
 
 def check_comparable(explainers: Sequence[explain.Explainer], names: Sequence[str]) -> None:
@@ -61,7 +103,13 @@ def choose(
     """
     found = [trained(explainer) for explainer in explainers]
     found += [trained(explainer, refine) for explainer in explainers if refine]
-    expanded = _expand(given, predictor.modality == "texts")
+    expanded = _expand(given, predictor)
+    if isinstance(predictor, BlackBox):
+        for name in (one for one in expanded if one in attributions.LOOKS_INSIDE):
+            raise ValueError(
+                f"{name} looks inside the classifier, and {predictor.name} can only be queried: "
+                f"choose of {', '.join(_of(predictor))}"
+            )
     functions: list[tuple[str, Callable]] = []
     for name, function in map(_function, expanded):
         if not any(function is other for _, other in functions):
@@ -87,10 +135,19 @@ def check_rows(methods: Sequence[Method], external: Mapping[str, Any]) -> None:
     cache.check_names([*explainers, *others, *external])
 
 
-def _expand(given: Sequence[Given], is_text: bool) -> list[Given]:
-    """The list with "all" in the place of every method that the modality has; none twice."""
-    left_out = attributions.NOT_IN_ALL | (attributions.IMAGES_ONLY if is_text else set())
-    every = [name for name in attributions.METHODS if name not in left_out]
+def _of(predictor: Any) -> list[str]:
+    """The methods that "all" stands for."""
+    left_out = set(attributions.NOT_IN_ALL)
+    if predictor.modality == "texts":
+        left_out |= attributions.IMAGES_ONLY
+    if isinstance(predictor, BlackBox):
+        left_out |= attributions.LOOKS_INSIDE
+    return [name for name in attributions.METHODS if name not in left_out]
+
+
+def _expand(given: Sequence[Given], predictor: Any) -> list[Given]:
+    """The list with "all" in the place of every method that the predictor has; none twice."""
+    every = _of(predictor)
     named = [one for one in given if one not in every] if "all" in given else given
     return [*(every if "all" in given else []), *(one for one in named if one != "all")]
 

@@ -11,10 +11,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from fex_jax import explain, metrics, report
+from fex_jax import checks, explain, metrics, report
 from fex_jax.evaluation import gallery
 from fex_jax.evaluation.cache import Result
 from fex_jax.evaluation.tasks import Predictor, Task
+from fex_jax.host.black_box import BlackBox
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -80,14 +81,14 @@ class Table:
           name: of the data, for titles.
           more: further entries of results.json.
         """
-        directory = pathlib.Path(directory)
-        directory.mkdir(parents=True, exist_ok=True)
-        results = more | self.to_dict()
-        (directory / "results.json").write_text(json.dumps(results, indent=2) + "\n")
-        (directory / "results.md").write_text(report.markdown(results, self.facts))
-        gallery.draw(directory, self, name)
-        if self.explainers:
-            gallery.write(directory / "gallery.html", self, name)
+        directory = checks.folder(directory, "Table.write")
+        with checks.room(directory):
+            results = more | self.to_dict()
+            (directory / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+            (directory / "results.md").write_text(report.markdown(results, self.facts))
+            gallery.draw(directory, self, name)
+            if self.explainers:
+                gallery.write(directory / "gallery.html", self, name)
 
 
 def describe(
@@ -104,6 +105,10 @@ def describe(
         "Protocol": protocol.name,
         "Features": features,
     }
+    if isinstance(predictor, BlackBox):
+        facts["Predictor"] = f"{predictor.name}, {len(predictor.labels)} classes, {digest}"
+        facts["Features"] = "{}×{} cells".format(*task.grid)
+        facts["Removal"] = str(predictor.removal)
     if task.accuracy is not None:
         facts["Predictor's accuracy"] = f"{task.accuracy:.1%}"
     if len(task.pairs):

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from fex_jax import metrics, pretrained, tokens
 from fex_jax.answers import ask, log_odds
+from fex_jax.export import Predictor
 from fex_jax.predictors import Bind
 from fex_jax.targets import match_classes
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:  # TensorFlow, which they import, takes seconds; not all data 
     from fex_jax import data, text_data
 
 _log = logging.getLogger(__name__)
-Predictor = pretrained.Checkpoint | pretrained.TextCheckpoint
 By = Literal["name", "position"]  # how the data's classes are found among the predictor's
 Predict = Callable[[Any], jax.Array]  # inputs of a task [B, ...] → f(x) [B, K]
 
@@ -63,7 +63,7 @@ class Task(NamedTuple):
 
 
 def of_images(
-    predictor: pretrained.Checkpoint,
+    predictor: Predictor,
     bind: Bind,
     predict: Predict,
     source: "data.Source",
@@ -85,13 +85,13 @@ def of_images(
     stream = data.eval_stream(source, predictor.preprocessing, batch_size, limit=total)
     batches = list(tqdm(stream, "images", -(-total // batch_size), leave=False))
     arrays = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
-    images, labels = arrays["image"], arrays["label"]
+    images, labels = arrays["image"], arrays["label"] if source.labels else None
     known = images, labels, source.labels, arrays.get("segmentation")
     return of_pixels(predictor, bind, predict, *known, protocol, batch_size, classes_by)
 
 
 def of_pixels(
-    predictor: pretrained.Checkpoint,
+    predictor: Predictor,
     bind: Bind,
     predict: Predict,
     images: np.ndarray,

@@ -12,10 +12,10 @@ import types
 
 from fex_jax.host.answers import HostError
 from fex_jax.host.bank import Bank
-from fex_jax.host.opening import open
+from fex_jax.host.opening import is_name, open, parse_options
 from fex_jax.host.predictor import HostPredictor, host
 
-__all__ = ["Bank", "HostError", "HostPredictor", "host", "open"]
+__all__ = ["Bank", "HostError", "HostPredictor", "host", "is_name", "open", "parse_options"]
 
 
 class _Host(types.ModuleType):

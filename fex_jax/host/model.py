@@ -42,8 +42,7 @@ def model(
 
     def predict(inputs: Inputs) -> jax.Array:
         asked = to_pixels(read(inputs)) if pixels else read(inputs)
-        shape = jax.ShapeDtypeStruct((len(asked), len(predictor.labels)), jnp.float32)
-        return jax.pure_callback(_answers(predictor), shape, asked, vmap_method="sequential")
+        return callback(predictor, len(predictor.labels), asked)
 
     return Model(predict=predict, mask=mask, grid=grid)
 
@@ -82,15 +81,18 @@ def plain_errors() -> Iterator[None]:
         _failures.clear()
 
 
-_failures: list[HostError] = []
+def callback(ask: Callable[..., np.ndarray], classes: int, *arrays: jax.Array) -> jax.Array:
+    """ask(arrays [B, ...]) → answers [B, K] on the host, from inside jit; see `plain_errors`."""
 
-
-def _answers(predictor: HostPredictor) -> Callable[[Any], np.ndarray]:
-    def answers(asked: Any) -> np.ndarray:
+    def answers(*asked: Any) -> np.ndarray:
         try:
-            return predictor(np.asarray(asked))
+            return ask(*map(np.asarray, asked))
         except HostError as error:
             _failures.append(error)
             raise
 
-    return answers
+    shape = jax.ShapeDtypeStruct((len(arrays[0]), classes), jnp.float32)
+    return jax.pure_callback(answers, shape, *arrays, vmap_method="sequential")
+
+
+_failures: list[HostError] = []

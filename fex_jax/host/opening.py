@@ -1,6 +1,7 @@
 """Opening a black box by its name: a file, an endpoint, a function."""
 
 import importlib
+import json
 import os
 import pathlib
 import re
@@ -30,9 +31,9 @@ def open(where: str | os.PathLike[str], **options: Any) -> HostPredictor:
     where = os.fspath(where)
     if re.match(r"https?://", where):
         return _adapter("http", where, options)
-    if suffix := _SUFFIXES.get(pathlib.Path(where).suffix.lower()):
+    if suffix := _suffix(where):
         return _adapter(suffix, where, options)
-    if not _FUNCTION.fullmatch(where):
+    if not is_name(where):
         raise ValueError(
             f"{where!r} names no black box; give a file ending in {', '.join(_SUFFIXES)}, an "
             "http:// or https:// address, or package.module:function"
@@ -46,6 +47,31 @@ def open(where: str | os.PathLike[str], **options: Any) -> HostPredictor:
         if name not in options:
             raise ValueError(f"{where} needs {name}: {what}")
     return host(found, **{"name": where, "digest": where} | options)
+
+
+def is_name(where: str) -> bool:
+    """Whether `open` takes a name of this form; names of checkpoints have others."""
+    endpoint = re.match(r"https?://", where)
+    return bool(endpoint or _suffix(where) or _FUNCTION.fullmatch(where))
+
+
+def parse_options(given: str) -> dict[str, Any]:
+    """Options of `open` as a command line has them, a JSON object.
+
+    Raises:
+      ValueError: something else.
+    """
+    try:
+        options = json.loads(given)
+    except ValueError as error:
+        raise ValueError(f"predictor.options is {given!r}, no JSON: {error}") from None
+    if not isinstance(options, dict):
+        raise ValueError(f"predictor.options is {given!r}; give an object, {{...}}")
+    return options
+
+
+def _suffix(where: str) -> str | None:
+    return _SUFFIXES.get(pathlib.Path(where).suffix.lower())
 
 
 def _adapter(name: str, where: str, options: dict[str, Any]) -> HostPredictor:

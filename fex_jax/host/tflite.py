@@ -10,13 +10,14 @@ import numpy as np
 from fex_jax.host import digests
 from fex_jax.host.answers import HostError, brief
 from fex_jax.host.pixels import preparation
-from fex_jax.host.predictor import HostPredictor, host
+from fex_jax.host.predictor import HostPredictor, Input, host
 
 
 def tflite(
     path: str | pathlib.Path,
     *,
     labels: Sequence[str] | str | pathlib.Path | None = None,
+    input: Input | None = None,
     mean: Sequence[float] | float = 0.0,
     std: Sequence[float] | float = 1.0,
     scale: float = 1 / 255,
@@ -32,6 +33,7 @@ def tflite(
     Args:
       path: the file.
       labels: names of the classes, or a file of them; None: "class 0" and so on.
+      input: (height, width, channels) or (columns,), if given, as in the file.
       mean: pixels become (x · `scale` − `mean`) / `std`, unless the network takes uint8.
       threads: interpreters.
       options: of `host`; output is "softmax" where not given, with a tolerance of half a step of
@@ -60,6 +62,8 @@ def tflite(
     shape, classes = tuple(map(int, taken["shape"])), int(given["shape"][-1])
     if len(shape) not in (2, 4):
         raise ValueError(f"{name} takes {list(shape)}; wanted images [b, H, W, C] or rows [b, D]")
+    if input is not None and tuple(input) != shape[1:]:
+        raise ValueError(f"input is {tuple(input)}, but {name} takes {shape[1:]}")
     raw = taken["dtype"] == np.uint8 and len(shape) == 4
     prepare = preparation(mean, std, scale, "NHWC") if len(shape) == 4 else np.float32
     if labels is None:

@@ -58,6 +58,7 @@ class Checkpoint:
     labels: tuple[str, ...]
     preprocessing: Preprocessing
     modality: ClassVar[str] = "images"  # of `fex_jax.modalities`
+    output: ClassVar[str] = "softmax"  # what answers are
 
     def __post_init__(self) -> None:
         if len(self.labels) != self.config.num_classes:
@@ -78,15 +79,11 @@ def load(
     """Loads a directory whose config.json holds `hf_config`; see `pretrained.load`."""
     family = hf_config["model_type"]
     tensors = _normalize_keys(hub.read_tensors(directory), family)
-    preprocessing = _read_preprocessing(directory, family)
-    if image_size is not None:
-        checks.require({"image_size": image_size}, {"image_size": _SIDE}, "pretrained.load")
-        preprocessing = preprocessing.with_image_size(image_size)
-
     kernel = tensors.get("classifier.weight")
     fresh_head, num_classes = hub.choose_head(kernel, num_classes, hf_config, directory)
     labels = hub.read_labels({} if fresh_head else hf_config, num_classes)
     stored = _config_from_hf(hf_config, num_classes, directory)
+    preprocessing = _read_preprocessing(directory, stored, image_size)
     config = dataclasses.replace(stored, image_size=preprocessing.image_size)
     if config.num_patches > _MAX_PATCHES:
         raise ValueError(
@@ -296,7 +293,10 @@ def _side(value: int | list[int]) -> int:
     return value[0]
 
 
-def _read_preprocessing(directory: Path, family: str) -> Preprocessing:
+def _read_preprocessing(
+    directory: Path, config: ViTConfig, image_size: int | None
+) -> Preprocessing:
+    """What the directory says, for images of another side if `image_size` is given."""
     path = checks.file_inside(directory, "preprocessor_config.json")
     if not path.exists():
         raise ValueError(
@@ -304,4 +304,17 @@ def _read_preprocessing(directory: Path, family: str) -> Preprocessing:
             "normalisation are unknown; save the image processor there with "
             "save_pretrained(directory)"
         )
-    return Preprocessing.from_dict(checks.read_json(path), _PROCESSORS[family])
+    values = checks.read_json(path)
+    found = Preprocessing.from_dict(values, _PROCESSORS[config.family])
+    if image_size is not None:
+        checks.require({"image_size": image_size}, {"image_size": _SIDE}, "pretrained.load")
+        return found.with_image_size(image_size)
+    deciding = "crop_size" if found.do_center_crop else "size"
+    default = values.get(deciding) is None and found.image_size != config.image_size
+    if default and config.family != "dinov2":  # which transformers, too, feeds another side
+        raise ValueError(
+            f"{path} has no {deciding}: {found.processor}ImageProcessor's own is "
+            f"{found.image_size} px, but the model takes {config.image_size}; add {deciding}, or "
+            "pass image_size"
+        )
+    return found

@@ -77,6 +77,7 @@ class TextCheckpoint:
     labels: tuple[str, ...]
     tokenizer: tokens.Tokenizer
     modality: ClassVar[str] = "texts"  # of `fex_jax.modalities`
+    output: ClassVar[str] = "softmax"  # what answers are
 
     def __post_init__(self) -> None:
         if len(self.labels) != self.config.num_classes:

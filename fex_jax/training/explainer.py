@@ -9,25 +9,45 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from fex_jax import checkpoint, data, export, fastshap, logs, ppo, pretrained, sharding, text_data
-from fex_jax.models.policy import functional_policy, make_backbone
-from fex_jax.training import identity, loop, run
+from fex_jax import (
+    checkpoint,
+    checks,
+    data,
+    export,
+    fastshap,
+    host,
+    logs,
+    ppo,
+    pretrained,
+    settings,
+    sharding,
+    text_data,
+)
+from fex_jax.export import Predictor
+from fex_jax.host import Bank, HostError, HostPredictor, black_box
+from fex_jax.host.black_box import BlackBox
+from fex_jax.models import Params
+from fex_jax.models.policy import Backbone, functional_policy, make_backbone
+from fex_jax.training import asking, identity, loop, run
 from fex_jax.training import step as steps
 
-Predictor = pretrained.Checkpoint | pretrained.TextCheckpoint
 Source = data.Source | text_data.Source
 
 # Settings that may differ when a run continues, and the one that is said when it does. Of the
 # predictor the digest counts, wherever it lies.
-_FREE = ("eval.", "attributions.", "checkpoint.", "mesh.", "log_every", "predictor.path")
+_FREE = (
+    "eval.", "attributions.", "checkpoint.", "mesh.", "log_every", "predictor.path",
+    "predictor.labels",
+)  # fmt: skip
 _LEARNING_RATE = "optimizer.learning_rate"
 
 
 def train(
     config: ml_collections.ConfigDict,
     workdir: pathlib.Path,
-    predictor: Predictor | None = None,
+    predictor: Predictor | HostPredictor | None = None,
     source: Source | None = None,
+    queries: int | None = None,
 ) -> None:
     """From the last checkpoint or the start to the end; for FEX, Algorithm 1 of the paper.
 
@@ -37,29 +57,65 @@ def train(
       config: as `fex_jax.settings.default` returns it.
       predictor: what is explained; by default what the config names.
       source: the training data; by default what the config names.
+      queries: of a black box: answers that the run may ask for in all; None: any number.
 
     Raises:
       ValueError: settings that do not go together, a folder of another run, or in use.
       OSError: a file that cannot be read or written.
       FloatingPointError: training diverged; the last good checkpoint is kept.
+      HostError: a black box failed; its answers are kept, and none is asked for again.
     """
-    objective = steps.make_objective(config)
+    settings.check(config)
+    workdir = checks.folder(workdir, "workdir")
     mesh = sharding.make_mesh(config.mesh.fsdp)
-    devices, num_updates, batch_size = jax.device_count(), objective.num_updates, config.batch_size
+    num_updates = steps.make_objective(config).num_updates
+    devices, batch_size = jax.device_count(), config.batch_size
     if batch_size < 1 or batch_size % (devices * num_updates):
         raise ValueError(
             f"batch_size={batch_size} must be a multiple of devices x objective.num_updates = "
             f"{devices} x {num_updates}"
         )
     if predictor is None:
-        predictor = pretrained.load(config.predictor.path, config.predictor.image_size or None)
-    queried = load_queried(config, predictor)
-    source = source or open_source(config, predictor)
-    num_examples = min(config.data.limit or source.size, source.size)
-    num_steps = max(1, int(config.epochs * num_examples) // batch_size)
+        predictor = open_predictor(config)
+    if not isinstance(predictor, HostPredictor):
+        if queries is not None:
+            raise ValueError("queries are counted of a black box; leave them out")
+        queried = load_queried(config, predictor)
+        source = source or open_source(config, predictor)
+        backbone = make_backbone(config.policy, predictor.config)
+        start = None if config.policy == "unet" else queried.params["backbone"]
+        with run.lock(workdir):
+            _train(config, workdir, mesh, predictor, queried, source, backbone, start)
+        return
+    steps.make_objective(config, predictor.output)
+    source = source or open_source(config, black_box.of(predictor))
+    policy = asking.open_policy(config, predictor)
+    planned = num_steps(config, source) * batch_size * asking.queries_of_input(config)
+    with run.lock(workdir):
+        try:
+            with asking.settled(
+                predictor, policy.looks, config, workdir, source, planned, queries
+            ) as box:
+                _train(config, workdir, mesh, box, box, source, policy.backbone, policy.start)
+        except HostError as error:
+            raise HostError(f"{error}. The same call continues") from error
+
+
+def _train(
+    config: ml_collections.ConfigDict,
+    workdir: pathlib.Path,
+    mesh: jax.sharding.Mesh,
+    predictor: Predictor,
+    queried: Predictor,
+    source: Source,
+    backbone: Backbone,
+    start: Params | None,
+) -> None:
+    """`train`, of a policy with this backbone, whose first parameters are `start`."""
+    objective = steps.make_objective(config, predictor.output)
+    batch_size, total = config.batch_size, num_steps(config, source)
 
     # The policy, its optimiser and where their arrays live.
-    backbone = make_backbone(config.policy, predictor.config)
     init, network = functional_policy(
         backbone,
         predictor.config.num_classes,
@@ -67,10 +123,10 @@ def train(
         config.remat,
         config.map_head,
     )
-    optimizer = steps.make_optimizer(config, num_steps)
+    optimizer = steps.make_optimizer(config, total)
     frozen = jax.device_put(queried.params, sharding.split_parameters(queried.params, mesh))
     initial_state = steps.make_initial_state(config, init, optimizer)
-    shapes = jax.eval_shape(initial_state, frozen)
+    shapes = jax.eval_shape(initial_state, start)
     shardings = sharding.split_parameters(shapes, mesh)
     step_fn = jax.jit(
         steps.make_step(config, queried, network, optimizer),
@@ -78,48 +134,63 @@ def train(
         out_shardings=(shardings, sharding.replicated(mesh)),
     )
 
-    with run.lock(workdir):
-        # Continue, or begin.
-        manager = checkpoint.open_manager(workdir / "checkpoints", config.checkpoint.keep)
-        identities = {
-            "predictor": identity.of_predictor(predictor),
-            "surrogate": identity.of_predictor(queried) if config.predictor.surrogate else None,
-            "data": identity.of_data(source, predictor),
-        }
-        exported = workdir / "export"
-        if manager.latest_step() is not None:
-            check_same_run(config, identities, workdir, finished=manager.latest_step() == num_steps)
-            state = checkpoint.restore(manager, sharding.with_shardings(shapes, shardings))
-        elif (exported / "explainer.safetensors").is_file():
-            raise ValueError(
-                f"{exported} holds a finished explainer, but its checkpoints are gone: training "
-                "would begin anew and overwrite it. Choose another --workdir, or move it away"
-            )
-        else:
-            state = jax.jit(initial_state, out_shardings=shardings)(frozen)
-        if not (exported / "explainer.json").is_file() or state.step == 0:
-            save_description(config, objective, predictor, backbone, exported)
-        run.write_json(workdir / "config.json", config.to_dict())
-        rates = learning_rates(workdir / "run.json", int(state.step), config)
-        run.write_json(workdir / "run.json", identities | {"learning_rates": rates})
-        print(f"{workdir}: steps {state.step} to {num_steps} of {batch_size} inputs, {backbone}")
-
-        # Step after step.
-        key = jax.random.key(config.seed)
-        stream = open_stream(config, predictor, source)
-        state = loop.train(
-            lambda state, batch: step_fn(state, frozen, batch, key),
-            state,
-            lambda start: (sharding.global_batch(batch, mesh) for batch in stream(start)),
-            num_steps,
-            manager,
-            make_report(workdir, int(state.step), warn=config.method == "fex"),
-            batch_size=batch_size,
-            log_every=config.log_every,
-            checkpoint_every=config.checkpoint.every,
+    # Continue, or begin.
+    manager = checkpoint.open_manager(workdir / "checkpoints", config.checkpoint.keep)
+    identities = {
+        "predictor": identity.of_predictor(predictor),
+        "surrogate": identity.of_predictor(queried) if config.predictor.surrogate else None,
+        "data": identity.of_data(source, predictor),
+    }
+    exported = workdir / "export"
+    if manager.latest_step() is not None:
+        check_same_run(config, identities, workdir, finished=manager.latest_step() == total)
+        state = checkpoint.restore(manager, sharding.with_shardings(shapes, shardings))
+    elif (exported / "explainer.safetensors").is_file():
+        raise ValueError(
+            f"{exported} holds a finished explainer, but its checkpoints are gone: training "
+            "would begin anew and overwrite it. Choose another --workdir, or move it away"
         )
-        export.save_weights(exported, state.params)
+    else:
+        state = jax.jit(initial_state, out_shardings=shardings)(start)
+    if not (exported / "explainer.json").is_file() or state.step == 0:
+        save_description(config, objective, predictor, backbone, exported)
+    run.write_json(workdir / "config.json", config.to_dict())
+    rates = learning_rates(workdir / "run.json", int(state.step), config)
+    run.write_json(workdir / "run.json", identities | {"learning_rates": rates})
+    print(f"{workdir}: steps {state.step} to {total} of {batch_size} inputs, {backbone}")
+
+    # Step after step.
+    key = jax.random.key(config.seed)
+    stream = open_stream(config, predictor, source)
+    bank = predictor.f if isinstance(predictor, BlackBox) else None
+    state = loop.train(
+        lambda state, batch: step_fn(state, frozen, batch, key),
+        state,
+        lambda start: (sharding.global_batch(batch, mesh) for batch in stream(start)),
+        total,
+        manager,
+        make_report(workdir, int(state.step), config.method == "fex", bank),
+        batch_size=batch_size,
+        log_every=config.log_every,
+        checkpoint_every=config.checkpoint.every,
+    )
+    export.save_weights(exported, state.params)
     print(f"wrote {exported}: open it with fex_jax.load, or score it with eval.py")
+
+
+def open_predictor(config: ml_collections.ConfigDict) -> Predictor | HostPredictor:
+    """What the config names: a checkpoint, or a black box."""
+    given = config.predictor
+    if not host.is_name(given.path):
+        return pretrained.load(given.path, given.image_size or None)
+    labels = {"labels": given.labels} if given.labels else {}
+    return host.open(given.path, **labels | host.parse_options(given.options))
+
+
+def num_steps(config: ml_collections.ConfigDict, source: Source) -> int:
+    """Batches of a whole run."""
+    num_examples = min(config.data.limit or source.size, source.size)
+    return max(1, int(config.epochs * num_examples) // config.batch_size)
 
 
 def load_queried(config: ml_collections.ConfigDict, predictor: Predictor) -> Predictor:
@@ -207,7 +278,10 @@ def save_description(
         method=config.method,
         budget=-objective.budget_range if draws_budget else None,
         # Of two classes one's map is the other's mirrored: a contrast would add but noise.
-        contrastive=draws_budget and objective.learns_f and predictor.config.num_classes > 2,
+        contrastive=draws_budget
+        and objective.learns_f
+        and predictor.output == "softmax"  # labels that do not exclude each other: no contrast
+        and predictor.config.num_classes > 2,
         map_head=config.map_head,
         fill=config.predictor.fill,
         unit=config.text.unit,
@@ -216,7 +290,7 @@ def save_description(
 
 
 def make_report(
-    workdir: pathlib.Path, start: int, warn: bool
+    workdir: pathlib.Path, start: int, warn: bool, bank: Bank | None = None
 ) -> Callable[[dict[str, float], dict], str]:
     """report(metrics, parameters) → a line for people; the first collapse is said, once."""
     log = logs.open_log(workdir, start) if jax.process_index() == 0 else lambda metrics: None
@@ -225,7 +299,7 @@ def make_report(
     def report(metrics: dict[str, float], _: dict) -> str:
         nonlocal warned
         log(metrics)
-        line = logs.console_line(metrics)
+        line = logs.console_line(metrics) + (f"  {asking.countdown(bank)}" if bank else "")
         if not warned and (warning := ppo.collapse_warning(metrics)):
             warned = True
             line += f"\nWARNING at step {metrics['step']}: {warning}"

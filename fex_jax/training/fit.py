@@ -1,31 +1,46 @@
 """`fex_jax.fit`: an explainer of one's own classifier from one's own data, in one call."""
 
+import dataclasses
 import os
 import pathlib
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import ml_collections
 import numpy as np
 
-from fex_jax import attributions, data, explain, metrics, pretrained, text_data
+from fex_jax import attributions, checks, data, explain, host, metrics, pretrained, text_data
 from fex_jax import settings as presets
-from fex_jax.training import sources
+from fex_jax.host import HostPredictor, black_box
+from fex_jax.host.black_box import BlackBox
+from fex_jax.training import asking, sources
 from fex_jax.training.explainer import Predictor, Source, train
 
 _FEW_UPDATES = 200  # fewer teach a map head next to nothing
 _MOST_EPOCHS = 20
 _SECONDS = 20  # that the comparison at the end may take, about
+_OPTIONS = {
+    "epochs": checks.either(checks.number(1e-6, 1e6), checks.nothing()),
+    "batch_size": checks.either(checks.integer(1, 2**24), checks.nothing()),
+    "limit": checks.either(checks.integer(1, 2**62), checks.nothing()),
+    "column": checks.either(checks.text(), checks.nothing()),
+    "seed": checks.integer(0, 2**32 - 1),
+    "settings": checks.either(checks.mapping(), checks.nothing()),
+}
 
 
 def fit(
-    predictor: str | os.PathLike | Predictor,
+    predictor: str | os.PathLike | Predictor | HostPredictor,
     data: Any,
     *,
+    labels: Sequence[str] | str | os.PathLike | None = None,
+    backbone: str | None = None,
+    queries: int | None = None,
     workdir: str | os.PathLike | None = None,
     preset: str = "contrast",
     epochs: float | None = None,
@@ -41,11 +56,18 @@ def fit(
     negative AUC of the explainer are printed beside those of Random and Occlusion.
 
     Args:
-      predictor: a Hugging Face directory or hub id, or what `fex_jax.pretrained.load` returns.
+      predictor: a Hugging Face directory or hub id, or what `fex_jax.pretrained.load` returns; or a
+        black box of images: what `fex_jax.host` returns, or a name that `fex_jax.host.open` takes,
+        such as "model.onnx".
       data: of images, a folder with or without class folders, an array [B, H, W, 3] of uint8 or of
         floats in [0, 1], a list or an iterator of paths, PIL images or arrays; of texts, a list or
         an iterator of strings, a .csv, .tsv, .jsonl, .parquet or .txt file, or a folder of .txt
         files; of both, a `datasets.Dataset`, a pandas DataFrame, or a `Source`.
+      labels: of a black box that is named: its classes, or a file of them.
+      backbone: of a black box: the directory or hub id of a ViT that the explainer starts from,
+        such as "facebook/dinov2-small"; None: a U-Net.
+      queries: of a black box: answers that may be asked for in all; None: any number. Where
+        `epochs` is None, as many epochs are trained as they suffice for.
       workdir: where checkpoints, logs and the export go; the same call continues there after an
         interruption. None: a temporary folder, which is removed at the end.
       preset: the objective: "contrast", "authors" or "paper" of FEX, or "fastshap".
@@ -64,28 +86,38 @@ def fit(
         call continues.
       KeyboardInterrupt: Ctrl-C; the state is saved first, and it is said where.
     """
-    if isinstance(predictor, str | os.PathLike):
-        size = (settings or {}).get("predictor.image_size")
-        path, predictor = str(predictor), pretrained.load(str(predictor), size or None)
-    elif isinstance(predictor, Predictor):
-        path = ""
-    else:
-        raise ValueError(
-            f"the predictor is of type {type(predictor).__name__}; expected a directory, a hub id "
-            "or what fex_jax.pretrained.load returns"
-        )
+    given = {
+        "epochs": epochs, "batch_size": batch_size, "limit": limit, "column": column, "seed": seed,
+        "settings": settings,
+    }  # fmt: skip
+    checks.require(given, _OPTIONS, "fit")
+    if workdir is not None:
+        workdir = checks.folder(workdir, "fit: workdir")
+    path, predictor = _open(predictor, labels, settings or {})
+    f = None
+    if isinstance(predictor, HostPredictor):
+        f = predictor
+        if workdir is None and not f.digest:  # nothing is kept that could be taken for another's
+            f = dataclasses.replace(f, digest=f"of this process, {uuid.uuid4().hex}")
+        predictor = black_box.of(f)
+    elif not (backbone is queries is None):
+        raise ValueError("backbone and queries are of black boxes; leave them out")
     source, skipped = sources.open_data(predictor, data, column, limit)
     held_out, training = sources.split(source, _held_out(source.size))
+    settings = ({"policy_backbone.path": backbone} if backbone else {}) | dict(settings or {})
     config = _configure(predictor, training.size, preset, epochs, batch_size, settings)
-    config.seed = seed
+    if f is not None and queries is not None and epochs is None:
+        config.epochs = asking.affordable(config, f, training.size, queries)
+    config.seed = int(seed)
     config.predictor.path = path
     config.data.path = str(data) if isinstance(data, str | os.PathLike) else ""
     _describe(config, predictor, training.size, held_out.size, skipped)
 
     folder = pathlib.Path(tempfile.mkdtemp(prefix="fex-") if workdir is None else workdir)
     try:
-        train(config, folder, predictor, training)
-        explainer = explain.load(folder)
+        train(config, folder, predictor if f is None else f, training, queries)
+        explainer = explain.load(folder, f)
+        _finish(explainer, held_out, config, folder, f, queries)
     except BaseException:
         if workdir is None and any(folder.glob("checkpoints/[0-9]*")):
             print(f"the same call with workdir={str(folder)!r} continues what was begun")
@@ -94,8 +126,47 @@ def fit(
         raise
     if workdir is None:
         shutil.rmtree(folder)
-    print(compare(explainer, held_out, config))
     return explainer
+
+
+def _open(
+    predictor: Any, labels: Any, settings: Mapping[str, Any]
+) -> tuple[str, Predictor | HostPredictor]:
+    """Its path, if it has one, and the predictor."""
+    named = isinstance(predictor, str | os.PathLike)
+    if named and host.is_name(str(predictor)):
+        options = host.parse_options(settings.get("predictor.options", "{}"))
+        options |= {"labels": labels} if labels is not None else {}
+        return str(predictor), host.open(predictor, **options)
+    if labels is not None:
+        raise ValueError("labels are of a black box that is named; leave them out")
+    if named:
+        size = settings.get("predictor.image_size")
+        return str(predictor), pretrained.load(str(predictor), size or None)
+    if isinstance(predictor, Predictor | HostPredictor):
+        return "", predictor
+    raise ValueError(
+        f"the predictor is of type {type(predictor).__name__}; expected a directory, a hub id, "
+        "what fex_jax.pretrained.load returns, or a function in fex_jax.host"
+    )
+
+
+def _finish(
+    explainer: explain.Explainer,
+    held_out: Source,
+    config: ml_collections.ConfigDict,
+    folder: pathlib.Path,
+    f: HostPredictor | None,
+    queries: int | None,
+) -> None:
+    """Prints what the explainer is worth, if no budget forbids it."""
+    if f is None:
+        print(compare(explainer, held_out, config))
+    elif queries is not None:
+        print(f"{f.name} is not asked more: fex_jax.evaluate says what the explainer is worth")
+    else:
+        with black_box.recorded([explainer], f, folder) as (asked,):
+            print(compare(asked, held_out, config))
 
 
 def _held_out(size: int) -> int:
@@ -115,6 +186,8 @@ def _configure(
     config = presets.default(preset)
     if isinstance(predictor, pretrained.TextCheckpoint):
         config.policy, config.text.too_long = "bert", "cut"
+    if isinstance(predictor, BlackBox):
+        config.policy = "unet"
     if predictor.config.num_classes == 2:
         config.objective.num_passes = 1  # an answer is one number, soon overfitted
     on_cpu = jax.default_backend() == "cpu"
@@ -122,7 +195,7 @@ def _configure(
     parts = devices * config.objective.num_updates  # a batch is divided into so many
     largest = (32 if on_cpu else 128) * devices
     chosen = parts * max(1, min(largest, max(16, size // 16), size) // parts)
-    config.batch_size = chosen if batch_size is None else batch_size
+    config.batch_size = chosen if batch_size is None else int(batch_size)
     if size < config.batch_size:
         raise ValueError(
             f"{size} items are left to train on, fewer than a batch of {config.batch_size}: give "
@@ -133,7 +206,7 @@ def _configure(
     for name, value in (settings or {}).items():
         try:
             config.update_from_flattened_dict({name: value})
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"settings: {name}={value!r} cannot be set: {error}") from None
     return config
 

@@ -7,6 +7,8 @@ import jax
 import numpy as np
 
 from fex_jax import data, pretrained, text_data
+from fex_jax.export import Predictor
+from fex_jax.host.black_box import BlackBox
 
 _RECORDS = 10_000  # records of a data set that its digest is made of
 _PICTURES = 16  # pictures that are decoded for it
@@ -25,8 +27,10 @@ def digest(*values: Any) -> str:
     return found.hexdigest()[:16]
 
 
-def of_predictor(predictor: pretrained.Checkpoint | pretrained.TextCheckpoint) -> str:
+def of_predictor(predictor: Predictor) -> str:
     """Of everything its answers depend on."""
+    if isinstance(predictor, BlackBox):
+        return digest(predictor.digest, predictor.labels, str(predictor.removal))
     if isinstance(predictor, pretrained.TextCheckpoint):
         reads = predictor.tokenizer.backend.to_str()
     else:

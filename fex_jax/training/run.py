@@ -22,6 +22,7 @@ def lock(folder: pathlib.Path) -> Iterator[None]:
 
     Raises:
       ValueError: another process holds it.
+      OSError: the disk is full.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if jax.process_index() > 0:  # processes of one run share its folder
@@ -41,7 +42,8 @@ def lock(folder: pathlib.Path) -> Iterator[None]:
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
-        yield
+        with checks.room(folder):
+            yield
 
 
 @contextlib.contextmanager

@@ -51,15 +51,18 @@ def open_data(
     Raises:
       ValueError: what cannot be used, and why.
     """
-    if limit is not None and limit < 1:
-        raise ValueError(f"limit is {limit}; expected at least 1, or None for all")
+    if isinstance(given, str) and not given.strip():
+        raise ValueError(f"the data is {given!r}; expected the path of a file or a folder")
     kind = text_data.Source if isinstance(predictor, pretrained.TextCheckpoint) else data.Source
+    is_path = isinstance(given, str | os.PathLike)
     if isinstance(given, data.Source | text_data.Source):
         if not isinstance(given, kind):
             raise ValueError("the data is a source of images or texts, the predictor takes others")
         return (split(given, limit)[0] if limit and limit < given.size else given), ""
     if (names := _columns(given)) is not None:
         given = _column(given, _choose(names, column, _COLUMNS[kind]))
+    elif column is not None and not (kind is text_data.Source and is_path):
+        raise ValueError(f"column is {column!r}, but the data is no table: leave it out")
     if isinstance(given, Iterator):
         given = itertools.islice(given, limit or _FROM_ITERATORS[kind])
         if kind is data.Source:
@@ -115,7 +118,7 @@ def _images(given: Any, skipped: collections.Counter) -> Sequence:
             raise ValueError(
                 f"the images are an array of shape {tuple(given.shape)}; expected [B, H, W, 3]"
             )
-        return np.asarray(given)
+        return np.asanyarray(given)  # of masked arrays, `decode` says what to do
     if not isinstance(given, Iterable):
         raise ValueError(
             f"{type(given).__name__} cannot be trained on: expected a folder, a list of pictures "
@@ -276,7 +279,8 @@ class _Column(Sequence):
 def _columns(given: Any) -> list[str] | None:
     """The columns of a `datasets.Dataset` or a pandas DataFrame; None: it is no table."""
     if isinstance(given, dict):
-        raise ValueError(f"the data is a dict of {', '.join(map(str, given))}: choose one of them")
+        names = ", ".join(map(str, given)) or "nothing"
+        raise ValueError(f"the data is a dict of {names}: choose one of its values")
     names = getattr(given, "column_names", None)
     if names is None and hasattr(given, "iloc") and hasattr(given, "columns"):
         names = given.columns

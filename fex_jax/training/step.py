@@ -8,18 +8,25 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
-from fex_jax import fastshap, ppo, predictors, pretrained, updates
+from fex_jax import fastshap, ppo, predictors, updates
+from fex_jax.export import Predictor
 from fex_jax.models.policy import Policy
 
-Predictor = pretrained.Checkpoint | pretrained.TextCheckpoint
 
-
-def make_objective(config: ml_collections.ConfigDict) -> ppo.Objective | fastshap.Objective:
-    """The objective of the config's method, checked."""
+def make_objective(
+    config: ml_collections.ConfigDict, output: str = "softmax"
+) -> ppo.Objective | fastshap.Objective:
+    """The objective of the config's method, for a predictor whose answers are `output`, checked."""
     methods = {"fex": ppo.Objective, "fastshap": fastshap.Objective}
     if config.method not in methods:
         raise ValueError(f"method {config.method!r} is unknown; choose {' or '.join(methods)}")
-    return methods[config.method](**config.objective)
+    if output not in ("softmax", "sigmoid"):
+        raise ValueError(
+            f"the predictor answers with output={output!r}; explainers are trained for "
+            "probabilities, 'softmax' or 'sigmoid': of other values ask KernelSHAP or occlusion"
+        )
+    own = {"output": output} if config.method == "fex" else {}
+    return methods[config.method](**config.objective, **own)
 
 
 def make_optimizer(
@@ -42,13 +49,13 @@ def make_initial_state(
     config: ml_collections.ConfigDict,
     init: Callable,
     optimizer: optax.GradientTransformation,
-) -> Callable[[dict], updates.TrainState]:
-    """initial_state(predictor's parameters): a policy of its kind starts from its backbone."""
+) -> Callable[[dict | None], updates.TrainState]:
+    """initial_state(the backbone's first parameters): None has them drawn."""
 
-    def initial_state(predictor_params: dict) -> updates.TrainState:
+    def initial_state(backbone: dict | None) -> updates.TrainState:
         params = init(jax.random.key(config.seed))
-        if config.policy != "unet":
-            params["backbone"] = jax.tree.map(jnp.copy, predictor_params["backbone"])
+        if backbone is not None:
+            params["backbone"] = jax.tree.map(jnp.copy, backbone)
         return updates.TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
 
     return initial_state
@@ -61,7 +68,7 @@ def make_step(
     optimizer: optax.GradientTransformation,
 ) -> Callable:
     """step(state, predictor's parameters, batch, key) → (state, metrics), to be jitted."""
-    objective = make_objective(config)
+    objective = make_objective(config, predictor.output)
     bind = predictors.from_checkpoint(
         predictor, config.predictor.fill, config.text.removal, jnp.dtype(config.dtype)
     )
@@ -78,7 +85,7 @@ def make_step(
                 predict=model.predict,
                 mask=model.mask,
                 features=model.features,
-                explainer=lambda params, x, y: policy(params).maps(x, y),
+                explainer=lambda params, x, y: policy(params).maps(model.view(x), y),
                 optimizer=optimizer,
                 objective=objective,
             )
@@ -88,7 +95,9 @@ def make_step(
             key,
             predict=model.predict,
             mask=model.mask,
-            policy=lambda params, x, y: ppo.PolicyOutput(*policy(params)(x, y, objective.kl)),
+            policy=lambda params, x, y: ppo.PolicyOutput(
+                *policy(params)(model.view(x), y, objective.kl)
+            ),
             optimizer=optimizer,
             objective=objective,
             grid=model.grid,
@@ -108,4 +117,5 @@ def learning_policy(
 
 def backbone_scale(config: ml_collections.ConfigDict) -> float:
     """Learning-rate factor of the backbone; 1 for a U-Net, which starts from nothing."""
-    return 1.0 if config.policy == "unet" else config.optimizer.backbone_scale
+    is_unet = config.policy == "unet" and not config.policy_backbone.path
+    return 1.0 if is_unet else config.optimizer.backbone_scale

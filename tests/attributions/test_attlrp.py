@@ -85,7 +85,7 @@ def test_sum_rule_conserves():
 def test_walk_conserves(family):
     """Breaks if a branch is left out on the way from the logit to the first block's input."""
     # Wide enough for each output of a layer to have positive contributions.
-    model, _, _, inputs = classifier(family, hidden_size=48, mlp_dim=96)
+    model, _, _, inputs = classifier(family, hidden_size=48, mlp_dim=96, num_layers=2)
 
     @jax.jit
     def totals(inputs, targets):

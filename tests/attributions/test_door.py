@@ -23,6 +23,7 @@ SMALL = {
 }
 # One of each kind of inner loop: queries, a regression, gradients, taps.
 SOME = ("occlusion", "kernel_shap", "grad_shap", "rollout")
+INSIDE = ("gradcam_attention", "gradcam_norm1", "rollout", "attcat", "attlrp")
 
 
 def run(name, model, x, y, key=KEY, **options):
@@ -38,6 +39,8 @@ def model():
 def test_numpy_and_64_bits_give_the_map_of_32(name, model):
     """Breaks if a NumPy array, an array of 64 bits or jax_enable_x64 fails or changes a map."""
     x, y = images(), targets()
+    if name not in SOME + INSIDE:  # they take any model, and a ViT compiles for long
+        model, x = perceptron(4, 4), rows(2, 4, 4)
     found = run(name, model, x, y)
     assert found.dtype == jnp.float32 and np.ptp(found) > 0
     with jax.enable_x64(True):
@@ -249,19 +252,19 @@ def test_refining_has_the_same_door():
 @pytest.mark.parametrize(
     "name", ["rise", "smooth_rise", "lime", "kernel_shap", "integrated_gradients", "grad_shap"]
 )
-def test_memory_does_not_grow_with_queries(name, model):
+def test_memory_does_not_grow_with_queries(name):
     """Breaks if masks or gradients of all queries are in memory together.
 
     What may grow is what f answered, and each query's number, 4 bytes each.
     """
     option = {"integrated_gradients": "steps", "grad_shap": "samples"}.get(name, "num_queries")
-    batch = 4
+    model, batch = perceptron(4, 4), 4
 
     def size(count):  # in bytes
         def score(x, y, key):
             return run(name, model, x, y, key, **{option: count, "chunk": 8})
 
-        compiled = jax.jit(score).lower(images(batch), targets(batch), KEY).compile()
+        compiled = jax.jit(score).lower(rows(batch, 4, 4), targets(batch), KEY).compile()
         return compiled.memory_analysis().temp_size_in_bytes
 
-    assert size(4000) - size(200) < 3800 * batch * 16
+    assert size(1000) - size(200) < 800 * batch * 16

@@ -56,27 +56,30 @@ def tiny(family: str) -> Model:
     return vit(one.config, one.params)
 
 
-def perceptron() -> Model:
-    """Far cheaper to compile: one hidden layer on rows of 12 × 3 numbers, 12 features."""
+def perceptron(*grid: int) -> Model:
+    """Far cheaper to compile: one hidden layer on `rows`, each place of the grid a feature."""
+    grid = grid or (12,)
     rng = np.random.default_rng(0)
-    first, second = rng.normal(size=(36, 64)) / 6, rng.normal(size=(64, 5)) / 4
+    first = rng.normal(size=(3 * np.prod(grid), 64)) / 6
+    second = rng.normal(size=(64, 5)) / 4
 
     def logits(x, _=None):
         return jnp.tanh(x.reshape(len(x), -1) @ jnp.float32(first)) @ jnp.float32(second)
 
     return Model(
         predict=lambda x: jax.nn.softmax(logits(x)),
-        mask=lambda x, masks: x * masks[..., None],
-        grid=(12,),
+        mask=lambda x, masks: x * masks.reshape(-1, *grid, 1),
+        grid=grid,
         embed=lambda x: x,
         logits=logits,
-        pool=lambda values, _: values.sum(-1),
+        pool=lambda values, _: values.sum(-1).reshape(len(values), -1),
     )
 
 
-def rows(count: int = 2) -> np.ndarray:
-    """[B, 12, 3]."""
-    return np.random.default_rng(1).normal(size=(count, 12, 3)).astype(np.float32)
+def rows(count: int = 2, *grid: int) -> np.ndarray:
+    """[B, 12, 3], or images [B, *grid, 3]."""
+    shape = count, *(grid or (12,)), 3
+    return np.random.default_rng(1).normal(size=shape).astype(np.float32)
 
 
 def tiny_bert(length: int = 12, mask_id: int | None = 4) -> Model:

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from fex_jax.data.folders import class_files
+from fex_jax.data.folders import class_files, plain_files
 
 ENDINGS = {".jpg", ".png"}
 
@@ -78,6 +78,14 @@ def test_no_class_and_no_telling_which(names, message, tmp_path):
     _write(tmp_path, *names)
     with pytest.raises(ValueError, match=message):
         class_files(tmp_path / "data", ENDINGS)
+
+
+def test_a_folder_of_nothing_but_files_has_no_classes(tmp_path):
+    """Breaks if pictures without classes cannot be listed, or class folders are flattened."""
+    _write(tmp_path, "b.png", "a.JPG", ".hidden.png", "notes.txt")
+    assert [file.name for file in plain_files(tmp_path, ENDINGS)] == ["a.JPG", "b.png"]
+    _write(tmp_path, "cat/1.png")
+    assert plain_files(tmp_path, ENDINGS) == plain_files("", ENDINGS) == []
 
 
 def test_an_empty_path_is_not_the_working_directory():

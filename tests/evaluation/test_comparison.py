@@ -130,6 +130,12 @@ def test_a_list_of_texts():
     "changes, message",
     [
         ({"methods": "rises"}, "method 'rises' is unknown"),
+        ({"methods": []}, "there is nothing to score"),
+        ({"methods": None}, "None is no method"),
+        ({"methods": ["rise"], "refine": 8}, "refine is 8, but there is no explainer"),
+        ({"predictor": None}, "the predictor is of type NoneType; expected a classifier"),
+        ({"workdir": 5}, "workdir is 5; expected the path of a folder"),
+        ({"workdir": "/dev/null/table"}, "/dev/null/table is no folder to write to: "),
         ({"protocol": "paper"}, "protocol is 'paper'; expected one of 'fex'"),
         ({"protocol": ["fex"]}, r"protocol is \['fex'\]; expected one of"),
         ({"batch_size": 0}, "batch_size is 0; expected an integer from 1"),
@@ -170,8 +176,9 @@ def test_settings_are_checked_before_data_are_opened(explainer, changes, message
     "data, changes, message",
     [
         ([], {}, "there are no images to explain"),
+        ("", {}, "the data is ''; expected the path of a file or a folder"),
         ("no/such/folder", {}, "no/such/folder is no folder"),
-        (IMAGES, {"labels": [1]}, "1 targets for 5 images"),
+        (IMAGES, {"labels": [1]}, "labels: 1 targets for 5 images"),
         (IMAGES, {"labels": ["cat"] * 5}, "class 'cat' is unknown"),
         (IMAGES, {"protocol": "chefer"}, "protocol chefer needs labels, but there are none"),
     ],

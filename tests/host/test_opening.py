@@ -57,6 +57,21 @@ def test_a_name_that_leads_nowhere_is_explained(where, options, message):
         host.open(where, **options)
 
 
+def test_names_of_checkpoints_are_no_black_boxes():
+    """Breaks if a hub id or a folder is opened as a black box, or one is sought at the hub."""
+    for name in ("google/vit-base-patch16-224", "runs/mine", "models/digits_vit", "vit", ""):
+        assert not host.is_name(name)
+    for name in ("a/b.ONNX", "b.tflite", "https://example.org/v1", "package.module:f"):
+        assert host.is_name(name)
+
+
+@pytest.mark.parametrize("given", ["{", "[1]", "mean=1"])
+def test_options_that_are_no_json_object_are_named(given):
+    """Breaks if a command line's options end in a traceback, or are dropped."""
+    with pytest.raises(ValueError, match="predictor.options is "):
+        host.parse_options(given)
+
+
 def test_the_host_package_knows_no_jax():
     """Breaks if opening a black box needs JAX, or `fex_jax.host(call, …)` is not `host.host`."""
     import subprocess

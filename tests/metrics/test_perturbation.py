@@ -94,7 +94,7 @@ def test_authors_negative_starts_from_the_blank_input():
     ],
 )
 def test_rounding(protocol, size, expected):
-    """Breaks if halves round to even, the fraction of a pixel counts, or floats enter the counts."""
+    """Breaks if halves round to even, a part of a pixel counts, or floats enter the counts."""
     assert protocol.counts(jnp.asarray(size)).tolist() == expected
 
 

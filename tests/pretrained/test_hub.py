@@ -1,10 +1,7 @@
 """Model directories from strangers: every lie is one sentence, told before anything is built."""
 
 import json
-import os
 import shutil
-
-os.environ["HF_HUB_OFFLINE"] = "1"
 
 import numpy as np
 import pytest

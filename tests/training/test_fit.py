@@ -52,13 +52,37 @@ def test_texts_to_an_explainer_that_continues(tmp_path, capsys):
         ({"preset": "better"}, "preset 'better' is unknown; choose one of contrast"),
         ({"batch_size": 64}, "15 items are left to train on, fewer than a batch of 64"),
         ({"batch_size": 6}, "batch_size=6 must be a multiple of"),
-        ({"limit": 0}, "limit is 0; expected at least 1"),
+        ({"limit": 0}, "limit is 0; expected an integer from 1"),
+        ({"limit": 1.5}, "limit is 1.5; expected an integer"),
+        ({"epochs": 0}, "epochs is 0; expected a number from"),
+        ({"epochs": float("nan")}, "epochs is nan; expected a number"),
+        ({"batch_size": 0}, "batch_size is 0; expected an integer from 1"),
+        ({"batch_size": "8"}, "batch_size is '8'; expected an integer"),
+        ({"seed": None}, "seed is None; expected an integer"),
+        ({"seed": -1}, "seed is -1; expected an integer from 0"),
+        ({"settings": {"optimizer.learning_rate": float("nan")}}, "learning_rate is nan; expected"),
+        (
+            {"settings": {"checkpoint.every": 0}},
+            "checkpoint.every is 0; expected an integer",
+        ),
+        ({"settings": {"dtype": "float3"}}, "dtype is 'float3'; expected one of 'float32'"),
+        ({"settings": {"data.limit": -1}}, "data.limit is -1; expected an integer from 0"),
+        ({"settings": {"objective.num_passes": 0}}, "num_passes=0"),
+        ({"settings": {1: 2}}, "settings: 1=2 cannot be set"),
+        ({"settings": 5}, "settings is 5; expected an object"),
+        ({"column": "text"}, "column is 'text', but the data is no table"),
+        ({"data": ""}, "the data is ''; expected the path"),
+        ({"data": {}}, "the data is a dict of nothing"),
+        ({"data": np.ma.masked_equal(PICTURES, PICTURES[0, 0, 0, 0])}, "array with masked values"),
+        ({"workdir": ""}, "workdir is ''; expected the path of a folder"),
+        ({"workdir": "/dev/null/run"}, "/dev/null/run is no folder to write to: "),
+        ({"workdir": "a\0b"}, "no folder to write to: embedded null byte"),
     ],
 )
 def test_what_cannot_be_used_is_said(predictor, options, message):
     """Breaks if a wrong option ends in a traceback from inside, or only after minutes."""
     with pytest.raises(ValueError, match=message):
-        fex_jax.fit(predictor, PICTURES, **options)
+        fex_jax.fit(predictor, **{"data": PICTURES} | options)
 
 
 def test_no_predictor_is_said():

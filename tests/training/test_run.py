@@ -35,6 +35,13 @@ def test_one_process_trains_in_a_folder(tmp_path):
             pass  # nor may two threads of one process
 
 
+def test_a_full_disk_is_said_with_the_folder(tmp_path):
+    """Breaks if all that is said is "No space left on device", of which file system is unknown."""
+    with pytest.raises(OSError, match=f"{tmp_path} cannot be written .*No space left"):
+        with run.lock(tmp_path), open("/dev/full", "w") as full:
+            full.write("x" * 2**20)
+
+
 def test_other_settings_are_named(tmp_path, capsys):
     """Breaks if a run continues as another one, or says nothing of its new learning rate."""
     path = tmp_path / "config.json"

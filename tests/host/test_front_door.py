@@ -1,0 +1,407 @@
+"""Black boxes from training to tables: the same as a classifier in JAX, and never asked in vain."""
+
+import contextlib
+import json
+import pathlib
+import warnings
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+from flax import traverse_util
+from PIL import Image
+
+import eval as eval_script
+import fex_jax
+import train as train_script
+from configs import black_box as config_file
+from fex_jax import explain, host, predictors, settings
+from fex_jax.host import Bank, HostError, black_box
+from fex_jax.training import asking, sources
+from fex_jax.training.explainer import train
+from tests.host.misbehaving import reply, serving
+
+PICTURES = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3), np.uint8)
+GREY = 128  # what a removed cell shows: 127.5, as f gets it
+
+
+class Box:
+    """The softmax of the mean of each channel: three classes. It counts, and can die."""
+
+    def __init__(self, dies_after: int | None = None) -> None:
+        self.asked, self.dies_after = 0, dies_after
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        if self.dies_after is not None and self.asked + len(pixels) > self.dies_after:
+            raise ConnectionError("gone")
+        self.asked += len(pixels)
+        powers = np.exp(pixels.mean((1, 2), np.float64) / 10)
+        return powers / powers.sum(-1, keepdims=True)
+
+    def predictor(self, **options) -> host.HostPredictor:
+        own = {"labels": ("red", "green", "blue"), "input": (32, 32, 3), "batch_size": 4}
+        return host.host(self, **{"digest": "box", "name": "box"} | own | options)
+
+
+def small(directory: str, **changes):
+    """Three steps that start from a tiny ViT; hard grey squares on its grid."""
+    config = settings.default()
+    config.update_from_flattened_dict(
+        {
+            "batch_size": 4, "epochs": 1.0, "log_every": 1, "checkpoint.every": 2, "policy": "vit",
+            "policy_backbone.path": directory, "objective.num_masks": 4, "data.augment": False,
+            "removal.kind": "fill", "removal.softness": 0.0, "optimizer.learning_rate": 1e-3,
+            "objective.num_updates": 1, "objective.num_passes": 1,
+        }
+        | changes
+    )  # fmt: skip
+    return config
+
+
+def source_of(pictures: np.ndarray, f: host.HostPredictor):
+    return sources.open_data(black_box.of(f), pictures)[0]
+
+
+def curve(workdir) -> list[float]:
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line)["loss"] for line in lines]
+
+
+# ---------------------------------------------------------------- the same network everywhere
+
+
+@pytest.fixture(scope="module")
+def natively(predictor, tmp_path_factory):
+    """The tiny ViT trained on where it is, inside JAX: its curve, its explainer, its workdir."""
+    workdir = tmp_path_factory.mktemp("native")
+    fill = float(predictor.preprocessing.normalize(np.full((1, 3), GREY, np.uint8)).ravel()[0])
+    config = small("", **{"predictor.fill": fill})
+    train(config, workdir, predictor, sources.open_data(predictor, PICTURES)[0])
+    return curve(workdir), explain.load(workdir)
+
+
+def jitted(predictor):
+    """uint8 pictures → probabilities, by JAX."""
+    predict = jax.jit(predictors.vit(predictor.config, predictor.params).predict)
+    return lambda pixels: np.asarray(predict(predictor.preprocessing.normalize(pixels)))
+
+
+def in_jax(predictor, tmp_path, stack):
+    return host.host(jitted(predictor), labels=predictor.labels, input=(32, 32, 3), digest="jitted")
+
+
+def torch_net(predictor):
+    """The ViT written again, in torch: pixels [B, 3, 32, 32] → logits."""
+    torch = pytest.importorskip("torch")
+    config, side = predictor.config, predictor.config.patch_size
+    functional, tokens = torch.nn.functional, 1 + config.num_patches
+
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            flat = traverse_util.flatten_dict(predictor.params, sep="/")
+            for name, value in flat.items():
+                self.register_buffer(name, torch.tensor(np.asarray(value)))
+
+        def linear(self, x, name):
+            return x @ getattr(self, f"{name}/kernel") + getattr(self, f"{name}/bias")
+
+        def norm(self, x, name):
+            weights = (getattr(self, f"{name}/{part}") for part in ("scale", "bias"))
+            return functional.layer_norm(x, (config.hidden_size,), *weights, config.layer_norm_eps)
+
+        def attend(self, x, name):
+            query, key, value = (
+                self.linear(x, f"{name}/{part}")
+                .reshape(-1, tokens, config.num_heads, config.hidden_size // config.num_heads)
+                .transpose(1, 2)
+                for part in ("query", "key", "value")
+            )
+            weights = (query @ key.transpose(2, 3) / query.shape[-1] ** 0.5).softmax(-1)
+            mixed = (weights @ value).transpose(1, 2).reshape(-1, tokens, config.hidden_size)
+            return self.linear(mixed, f"{name}/out")
+
+        def forward(self, pixels):
+            rows, columns = config.grid  # sizes are numbers, so that ONNX leaves the batch open
+            cells = pixels.reshape(-1, 3, rows, side, columns, side).permute(0, 2, 4, 3, 5, 1)
+            cells = cells.reshape(-1, rows * columns, side * side * 3)
+            x = self.linear(cells, "backbone/patch_embedding/projection")
+            first = torch.zeros_like(x[:, :1]) + getattr(self, "backbone/cls_token")
+            x = torch.cat([first, x], 1) + getattr(self, "backbone/position_embedding")
+            for i in range(config.num_layers):
+                block = f"backbone/blocks/{i}"
+                x = x + self.attend(self.norm(x, f"{block}/norm1"), f"{block}/attention")
+                inner = self.linear(self.norm(x, f"{block}/norm2"), f"{block}/mlp/fc1")
+                x = x + self.linear(functional.gelu(inner), f"{block}/mlp/fc2")
+            return self.linear(self.norm(x, "backbone/norm")[:, 0], "head")
+
+    return Net().eval()
+
+
+def in_torch(predictor, tmp_path, stack):
+    net = torch_net(predictor)
+    from fex_jax.host.torch_module import torch_module
+
+    return torch_module(net, labels=predictor.labels, input=(32, 32, 3), mean=0.5, std=0.5)
+
+
+def in_onnx(predictor, tmp_path, stack):
+    net = torch_net(predictor)
+    torch, path = pytest.importorskip("torch"), tmp_path / "net.onnx"
+    for library in ("onnx", "onnxruntime"):
+        pytest.importorskip(library)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            net, (torch.zeros(2, 3, 32, 32),), str(path), dynamo=False, input_names=["x"],
+            output_names=["y"], dynamic_axes={"x": {0: "b"}, "y": {0: "b"}},
+        )  # fmt: skip
+    return host.open(path, labels=predictor.labels, mean=0.5, std=0.5)
+
+
+def over_http(predictor, tmp_path, stack):
+    call = jitted(predictor)
+
+    def behave(request, instances, _):
+        reply(request, {"predictions": call(np.array(instances, np.uint8)).tolist()})
+
+    server = stack.enter_context(serving(behave))
+    return host.open(server.url, labels=predictor.labels, input=(32, 32, 3), digest="http")
+
+
+@pytest.mark.parametrize("where", [in_jax, in_torch, in_onnx, over_http])
+def test_one_network_wherever_it_is(where, natively, predictor, predictor_directory, tmp_path):
+    """Breaks if training asks other questions of a black box than of a classifier in JAX.
+
+    f is the same ViT; a policy starts from its weights each time.
+    """
+    losses, native = natively
+    with contextlib.ExitStack() as stack:
+        f = where(predictor, tmp_path, stack)
+        train(small(predictor_directory), tmp_path, f, source_of(PICTURES, f))
+        np.testing.assert_allclose(curve(tmp_path), losses, rtol=1e-3)
+        asked = explain.load(tmp_path, f)(PICTURES, refine=8, batch_size=12)
+    expected = native(PICTURES, refine=8, batch_size=12)
+    np.testing.assert_allclose(asked.probabilities, expected.probabilities, atol=1e-4)
+    np.testing.assert_allclose(asked.attributions, expected.attributions, atol=1e-4)
+
+
+# ---------------------------------------------------------------- answers are kept, and counted
+
+
+@pytest.fixture(scope="module")
+def run(predictor_directory, tmp_path_factory):
+    """A finished run of the three colours, that died in its middle and went on; its workdir."""
+    workdir = tmp_path_factory.mktemp("run")
+    dying = Box(dies_after=90).predictor()
+    config = small(predictor_directory)
+    planned = asking.queries_of_probe(asking.candidates(config, dying), 12) + 12 * 5
+    with pytest.raises(HostError, match=r"box failed .*gone; all \d+ answers are saved in .*bank"):
+        train(config, workdir, dying, source_of(PICTURES, dying), planned)
+    alive = Box()
+    f = alive.predictor()
+    train(config, workdir, f, source_of(PICTURES, f), planned)
+    return SimpleNamespace(workdir=workdir, box=alive, died=dying.call, f=f, planned=planned)
+
+
+def banks(workdir: pathlib.Path) -> int:
+    """Answers in a workdir, by the size of its files."""
+    count = 0
+    for name, bytes_of_mask in (("probe.bank", 1), ("answers.bank", 2)):
+        header, _, body = (workdir / name).read_bytes().partition(b"\n")
+        assert json.loads(header)["predictor"] == "box"
+        count += len(body) // (16 + bytes_of_mask + 4 * 3 + 4)
+    return count
+
+
+def test_a_crash_loses_no_answer_and_repeats_none(run, predictor_directory, tmp_path):
+    """Breaks if a question that was answered before f died is asked again, or changes training."""
+    assert 80 < run.died.asked <= 90 and run.box.asked
+    assert banks(run.workdir) == run.box.asked + run.died.asked
+    whole = Box()
+    f = whole.predictor()
+    train(small(predictor_directory), tmp_path, f, source_of(PICTURES, f))
+    assert whole.asked == banks(tmp_path) == banks(run.workdir) <= run.planned
+    np.testing.assert_array_equal(curve(tmp_path), curve(run.workdir))
+    before = whole.asked
+    train(small(predictor_directory), tmp_path, f, source_of(PICTURES, f))  # it is finished
+    assert whole.asked == before
+
+
+def test_too_small_a_budget_is_said_before_anything_is_asked(predictor_directory, tmp_path):
+    """Breaks if a run begins that cannot be paid for."""
+    box = Box()
+    f = box.predictor()
+    with pytest.raises(ValueError, match="training takes up to 156 queries, 96 of them to choose"):
+        train(small(predictor_directory), tmp_path, f, source_of(PICTURES, f), 155)
+    assert box.asked == 0
+
+
+def test_fit_trains_as_many_epochs_as_can_be_paid(tmp_path, capsys, predictor_directory):
+    """Breaks if a budget is exceeded, or is not said."""
+    box = Box()
+    options = {"removal.softness": 0.0, "removal.kind": "mean", "objective.num_masks": 4}
+    explainer = fex_jax.fit(
+        box.predictor(digest=None), PICTURES, queries=300, backbone=predictor_directory,
+        batch_size=4, settings=options,
+    )  # fmt: skip
+    said = capsys.readouterr().out
+    assert "of 300 are left" in said and "is not asked more" in said
+    assert 150 < box.asked <= 300
+    assert explainer(PICTURES[:2]).attributions.shape == (2, 4, 4)
+
+
+# ---------------------------------------------------------------- the explainer, with and without f
+
+
+def test_without_f_it_explains_and_refuses_queries(run):
+    """Breaks if an export needs f for what it knows itself, or goes on without it."""
+    away = fex_jax.load(run.workdir)
+    found = away(PICTURES, top_k=2)
+    np.testing.assert_allclose(found.probabilities.sum(-1), 1, atol=1e-5)  # its own p
+    at_hand = fex_jax.load(run.workdir, run.f)
+    asked = at_hand(PICTURES, found.targets[:, 0])
+    np.testing.assert_allclose(asked.probabilities, run.box(PICTURES), atol=1e-6)
+    np.testing.assert_allclose(asked.logits, found.logits[:, 0], atol=1e-5)
+    with pytest.raises(HostError, match="^this takes queries, and box is not at hand: open the"):
+        away(PICTURES, refine=8, batch_size=12)
+    with pytest.raises(ValueError, match="box is not at hand"):
+        fex_jax.evaluate(["random"], away, PICTURES)
+    described = json.loads((run.workdir / "export/predictor/black_box.json").read_text())
+    assert described["labels"] == ["red", "green", "blue"] and described["digest"] == "box"
+    removal = json.loads((run.workdir / "export/predictor/removal.json").read_text())
+    assert (removal["kind"], removal["grid"]) == ("fill", [4, 4])
+
+
+@pytest.mark.parametrize(
+    "other, message",
+    [
+        ({"labels": ("a", "b", "c")}, "has the labels .*but box, which is explained"),
+        ({"digest": "else"}, "give host that digest if they answer alike"),
+        ({"input": (16, 16, 3)}, "has the size 16, but box, which is explained, 32"),
+        ({"input": (32, 16, 3)}, "takes arrays .*explained are predictors of square colour"),
+    ],
+)
+def test_another_f_is_refused(run, other, message):
+    """Breaks if a map is refined or scored by another classifier than it is of."""
+    with pytest.raises(ValueError, match=message):
+        fex_jax.load(run.workdir, Box().predictor(**other))
+
+
+def test_values_are_refused_by_name(tmp_path, predictor_directory):
+    """Breaks if an objective of probabilities is trained on numbers of any kind."""
+    f = Box().predictor(output="value")
+    with pytest.raises(ValueError, match="output='value'; explainers are trained for prob"):
+        train(small(predictor_directory), tmp_path, f, source_of(PICTURES, f))
+
+
+def test_a_black_box_of_sigmoids(tmp_path, predictor_directory):
+    """Breaks if labels that do not exclude each other are trained as if they did.
+
+    Without f, its own p are sigmoids that need not sum to 1.
+    """
+    f = Box().predictor(output="sigmoid")
+    train(small(predictor_directory), tmp_path, f, source_of(PICTURES, f))
+    explainer = fex_jax.load(tmp_path)
+    assert not explainer.contrastive and explainer.predictor.output == "sigmoid"
+    sums = explainer(PICTURES).probabilities.sum(-1)
+    assert ((sums > 0) & (np.abs(sums - 1) > 1e-3)).all()
+
+
+def test_the_probe_prefers_what_f_can_stand():
+    """Breaks if f is asked under a removal after which it says nothing; here of hard edges.
+
+    f finds an edge of one pixel anywhere, and then says "edge" whatever else it sees.
+    """
+
+    def call(pixels: np.ndarray) -> np.ndarray:
+        steps = np.abs(np.diff(pixels.astype(float), axis=2)).max((1, 2, 3))
+        edge = 1 / (1 + np.exp(-(steps - 40) / 4))
+        bright = (1 - edge) * np.clip(pixels.mean((1, 2, 3)) / 255, 0, 1)
+        return np.stack([edge, bright, 1 - edge - bright], -1)
+
+    f = host.host(call, labels=("edge", "bright", "dark"), input=(32, 32, 3), digest="edges")
+    pictures = np.full((6, 32, 32, 3), 250, np.uint8)
+    found = asking.candidates(settings.default(), f)
+    assert len(found) == 12
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        chosen, about = asking._choose(f, found[:4], pictures)
+    assert chosen.softness >= 1 / 3 and about.at_half > 0.4
+
+
+# ---------------------------------------------------------------- both commands
+
+
+@pytest.fixture
+def folder(tmp_path) -> pathlib.Path:
+    """Pictures without classes."""
+    for i, picture in enumerate(PICTURES):
+        Image.fromarray(picture).resize((40, 36)).save(tmp_path / f"{i}.png")
+    return tmp_path
+
+
+def test_both_commands_on_a_folder_without_classes(
+    folder, tmp_path_factory, predictor_directory, monkeypatch, capsys
+):
+    """Breaks if train.py and eval.py cannot be pointed at a function and a folder."""
+    workdir = tmp_path_factory.mktemp("commands")
+    (workdir / "labels.txt").write_text("dark\nbright\n")
+    name = "tests.host.black_boxes:brightness"
+    config = config_file.get_config()
+    own = small(predictor_directory, epochs=0.5).to_dict()
+    for group in ("removal", "objective", "policy_backbone"):
+        config[group].update(own[group])
+    config.update_from_flattened_dict(
+        {
+            "predictor.path": name, "predictor.labels": str(workdir / "labels.txt"),
+            "predictor.options": '{"input": [32, 32, 3]}', "data.path": str(folder),
+            "batch_size": 4, "epochs": 0.5, "eval.num_images": 2, "eval.batch_size": 2,
+            "attributions.rise.num_queries": 4, "attributions.lime.num_queries": 4,
+            "attributions.kernel_shap.num_queries": 4, "log_every": 1,
+        }
+    )  # fmt: skip
+    given = {"config": config, "workdir": str(workdir), "queries": 1000}
+    monkeypatch.setattr(train_script.flags, "FLAGS", SimpleNamespace(**given))
+    train_script.main([])
+    said = capsys.readouterr()
+    assert "queries left" in said.out + said.err
+
+    usual = {"config": None, "predictor": None, "trained": [], "scores": [], "refine": 8}
+    given |= usual | {"methods": ["all"], "write_inputs": False, "queries": None}
+    monkeypatch.setattr(eval_script.flags, "FLAGS", SimpleNamespace(**given))
+    eval_script.main([])
+    found = json.loads((workdir / "eval" / "results.json").read_text())
+    methods = ["fex", "fex+8", "random", "occlusion", "rise", "lime", "kernel_shap"]
+    assert list(found["methods"]) == methods
+    assert found["facts"]["Removal"] == "fill grey, hard edges"
+    assert found["facts"]["Predictor"].startswith(name)
+    assert found["accuracy"] is None
+    assert (workdir / "eval" / "gallery.html").is_file()
+
+    for wrong, message in (
+        ({"methods": ["attlrp"]}, "attlrp looks inside the classifier, and .* only be queried"),
+        ({"predictor": "tests.host.black_boxes:nothing"}, "has no nothing"),
+        ({"queries": 1}, "the budget of 1 queries is spent"),
+    ):
+        changed = SimpleNamespace(**given | {"refine": 0} | wrong)
+        changed.config = config.copy_and_resolve_references()
+        changed.config.seed = 1
+        changed.config.eval.num_images = 4
+        monkeypatch.setattr(eval_script.flags, "FLAGS", changed)
+        with pytest.raises(SystemExit, match=f"error: .*{message}"):
+            eval_script.main([])
+
+
+def test_a_bank_alone_scores_methods_again(run):
+    """Breaks if scoring again what was scored once asks f anything."""
+    removal, before = fex_jax.load(run.workdir).predictor.removal, run.box.asked
+    where = {"removal": str(removal), "grid": removal.grid}
+    with Bank(run.workdir / "again.bank", run.f, **where) as bank:
+        explainer = fex_jax.load(run.workdir, bank)
+        first = fex_jax.evaluate(["occlusion"], explainer, PICTURES[:2], batch_size=2)
+        asked = run.box.asked
+        again = fex_jax.evaluate(["occlusion"], explainer, PICTURES[:2], batch_size=2)
+    assert run.box.asked == asked > before
+    assert first.methods == again.methods
