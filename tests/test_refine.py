@@ -73,7 +73,11 @@ def test_equals_a_dense_computation():
             mean = np.stack([scores, np.ones(SIZE)], -1) @ trend
             expected = mean + ratio * x.T @ v @ (contrasts - a @ trend)
     found = refining.posterior_mean(
-        jnp.asarray(masks), jnp.asarray(contrasts), jnp.asarray(scores), jnp.ones(SIZE, bool)
+        jnp.asarray(masks),
+        jnp.asarray(contrasts),
+        jnp.asarray(scores),
+        jnp.ones(SIZE, bool),
+        (SIZE,),
     )
     np.testing.assert_allclose(found, expected, atol=1e-3 * np.abs(expected).max())
 
@@ -85,9 +89,9 @@ def test_a_triangle_says_what_all_equations_say():
     contrasts, valid = jnp.asarray(rng.normal(size=70)), jnp.arange(SIZE) < 10
     scores = jnp.where(valid, scores, 0)
     equations = refining._equations(masks, contrasts, valid)
-    whole = refining.posterior_mean(masks, contrasts, scores, valid)
+    whole = refining.posterior_mean(masks, contrasts, scores, valid, (SIZE,))
     blocks = regression.triangle(lambda i: equations.reshape(5, 14, -1)[i], 5, SIZE + 1)
-    found = refining._posterior(blocks, 70, scores, valid)
+    found = refining._posterior(blocks, 70, scores, valid, jnp.eye(SIZE)[None])
     np.testing.assert_allclose(found, whole, atol=1e-5)
 
 
@@ -112,10 +116,10 @@ def test_features_that_are_not_there_change_nothing(weights):
     masks, scores = rng.integers(0, 2, (9, SIZE)).astype(bool), rng.normal(size=SIZE)
     contrasts, valid = rng.normal(size=9), np.arange(SIZE) < 7
     short = refining.posterior_mean(
-        *map(jnp.asarray, (masks[:, :7], contrasts, scores[:7], valid[:7]))
+        *map(jnp.asarray, (masks[:, :7], contrasts, scores[:7], valid[:7])), (7,)
     )
     long = refining.posterior_mean(
-        *map(jnp.asarray, (masks, contrasts, np.where(valid, scores, 0), valid))
+        *map(jnp.asarray, (masks, contrasts, np.where(valid, scores, 0), valid)), (SIZE,)
     )
     np.testing.assert_allclose(long[:7], short, atol=1e-5)
     assert not long[7:].any()
