@@ -82,6 +82,30 @@ def test_equals_a_dense_computation():
     np.testing.assert_allclose(found, expected, atol=1e-3 * np.abs(expected).max())
 
 
+def test_on_a_grid_neighbours_weigh_alike():
+    """Breaks if the prior of a smooth map is not tried, or not taken where answers are of one: of
+    36 cells 20 queries know next to nothing, but that they lie beside each other. NumPy."""
+    rng, grid = np.random.default_rng(3), (6, 6)
+    cells = np.indices(grid).reshape(2, -1)
+    smooth = np.exp(-((cells - 2.0) ** 2).sum(0) / 4)
+    masks = rng.random((20, 36)) < 0.5
+    contrasts = (2.0 * masks - 1) @ smooth
+    arrays = [jnp.asarray(x) for x in (masks, contrasts, np.zeros(36), np.ones(36, bool))]
+    found, alone = (refining.posterior_mean(*arrays, g) for g in (grid, (36,)))
+    assert np.corrcoef(found, smooth)[0, 1] > 0.95 > np.corrcoef(alone, smooth)[0, 1]
+    # Given a length and a ratio, the posterior mean is that of a Gaussian process with trend γ.
+    priors = np.asarray(refining._priors(grid), float)
+    x = 2.0 * masks - 1
+    candidates = []
+    for prior in priors:
+        for ratio in np.asarray(refining._RATIOS, float):
+            v = np.linalg.inv(np.eye(20) + ratio * x @ prior @ x.T)
+            a = x.sum(1)
+            gamma = (a @ v @ contrasts) / (a @ v @ a)
+            candidates.append(gamma + ratio * prior @ x.T @ v @ (contrasts - a * gamma))
+    assert min(np.abs(np.asarray(found) - c).max() for c in candidates) < 1e-2
+
+
 def test_a_triangle_says_what_all_equations_say():
     """Breaks if many pairs, taken up block by block, are counted or weighed otherwise than few."""
     rng = np.random.default_rng(4)

@@ -79,9 +79,7 @@ class Policy(nnx.Module):
         rngs: nnx.Rngs,
     ):
         if map_head not in get_args(MapHead):
-            raise ValueError(
-                f"map_head {map_head!r} is unknown; choose {', '.join(get_args(MapHead))}"
-            )
+            raise ValueError(f"map_head {map_head!r} is unknown; choose token, wide or shared")
         match backbone:
             case ViTConfig():
                 self.backbone = ViT(backbone, dtype=dtype, remat=remat, rngs=rngs)
