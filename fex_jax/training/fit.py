@@ -188,6 +188,7 @@ def _configure(
         config.policy, config.text.too_long = "bert", "cut"
     if isinstance(predictor, BlackBox):
         config.policy = "unet"
+        config.map_head = "shared" if preset == "contrast" else "token"
     if predictor.config.num_classes == 2:
         config.objective.num_passes = 1  # an answer is one number, soon overfitted
     on_cpu = jax.default_backend() == "cpu"

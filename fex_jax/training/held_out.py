@@ -15,7 +15,7 @@ from fex_jax.training import sources
 from fex_jax.training.sources import Source
 from fex_jax.updates import TrainState
 
-_MOST = 64  # inputs
+_LEAST, _MOST = 4, 64  # inputs
 _ONE_OF = 16  # of the training inputs, at most
 _MASKS = 20  # of each
 
@@ -31,7 +31,7 @@ class Found(NamedTuple):
 def split(config: ml_collections.ConfigDict, source: Source) -> tuple[Source | None, Source]:
     """Inputs that are held out, for a head that needs them, and those to train on."""
     count = min(_MOST, min(config.data.limit or source.size, source.size) // _ONE_OF)
-    if config.map_head != "shared" or not count:
+    if config.map_head != "shared" or count < _LEAST:
         return None, source
     return sources.split(source, count)
 

@@ -116,6 +116,6 @@ def test_only_a_shared_head_holds_inputs_back():
     source = SimpleNamespace(size=32)
     config = SimpleNamespace(map_head="wide", data=SimpleNamespace(limit=0))
     assert held_out.split(config, source) == (None, source)
-    config = SimpleNamespace(map_head="shared", data=SimpleNamespace(limit=15))
+    config = SimpleNamespace(map_head="shared", data=SimpleNamespace(limit=63))
     assert held_out.split(config, source) == (None, source)
     assert held_out.queries(None) == 0
