@@ -72,7 +72,7 @@ def plain_errors() -> Iterator[None]:
     log.setLevel(logging.CRITICAL)
     try:
         yield
-    except Exception as error:  # JAX's own, or a ValueError where a program was compiled ahead
+    except Exception as error:  # whatever it was wrapped in on its way
         if _failures and not isinstance(error, HostError):
             raise _failures[-1] from None
         raise
