@@ -391,7 +391,7 @@ def test_both_commands_on_a_folder_without_classes(
         changed.config.seed = 1
         changed.config.eval.num_images = 4
         monkeypatch.setattr(eval_script.flags, "FLAGS", changed)
-        with pytest.raises(SystemExit, match=f"error: .*{message}"):
+        with pytest.raises(SystemExit, match=f"^error: .*{message}"):
             eval_script.main([])
 
 
