@@ -22,6 +22,8 @@ def get_config(preset: str = "contrast") -> ml_collections.ConfigDict:
     config.batch_size = 32
     config.epochs = 10.0
     config.policy = "unet"
+    if preset == "contrast":
+        config.map_head = "shared"
     config.eval.num_images = 100
     config.eval.batch_size = 16
     for method in ("lime", "kernel_shap"):

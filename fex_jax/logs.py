@@ -61,6 +61,8 @@ def console_line(metrics: dict[str, float]) -> str:
             f"keeps {metrics['policy/kept_features']:.1f}/{metrics['policy/num_features']:.4g}",
             f"clipped {metrics['ppo/clip_fraction']:.0%}",
         ]
+        if "held_out/explained" in metrics:
+            words.append(f"explains {metrics['held_out/explained']:.0%} of held-out answers")
     else:
         words += [
             f"f(∅) {metrics['f/empty']:.2f}",

@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from fex_jax import draws
 from fex_jax.answers import ask, log_odds
 from fex_jax.distributions import distrax
 from fex_jax.targets import choose_classes
@@ -119,6 +120,8 @@ class PolicyOutput(NamedTuple):
     class_logits: jax.Array  # [B, K] whose softmax is compared with f, Eq. 24
     values: jax.Array  # [B, T] v_y(x)
     valid: jax.Array | None = None  # [B, 1, N] bool, features that an input has; None: all
+    # z_0 [B, 1, N] and c [B, T, N], where the logits are z_0 + s c; None: they are of one piece
+    parts: tuple[jax.Array, jax.Array] | None = None
 
 
 class Rollout(NamedTuple):
@@ -266,6 +269,47 @@ def slope(logits: jax.Array, objective: Objective, valid: jax.Array | None = Non
     return objective.temperature / objective.num_groups * _FEW / jnp.maximum(num_features, _FEW)
 
 
+def regression_loss(
+    logits: jax.Array,
+    batch: Rollout,
+    objective: Objective,
+    valid: jax.Array | None = None,
+    weights: jax.Array | float = 1.0,
+) -> jax.Array:
+    """√E[w e²] in units of α / G, e the residuals of `regression_residuals`; w [B, T, 1] of mean 1.
+
+    The root gives gradients the scale that advantages of unit mean square have.
+    """
+    errors = regression_residuals(logits, batch.scores, batch.masks, objective, valid)
+    unit = slope(logits, objective, valid).mean()
+    return jnp.sqrt(jnp.mean(weights * errors**2) + 1e-12) / unit
+
+
+def shared_regression_loss(
+    shared: jax.Array,
+    own: jax.Array,
+    batch: Rollout,
+    objective: Objective,
+    valid: jax.Array | None = None,
+) -> jax.Array:
+    """First what all classes have in common, then what a class adds to it: z_0, and z_0 + c.
+
+    z_0 [B, 1, N] learns from each class by f_y(x), of which one counts that f believes in; c
+    [B, T, N] learns from what z_0 leaves, and z_0 not from it.
+    """
+    weights = plausibility(batch)
+    common = jnp.broadcast_to(shared, own.shape)
+    rest = jax.lax.stop_gradient(shared) + own
+    first = regression_loss(common, batch, objective, valid, weights)
+    return first + regression_loss(rest, batch, objective, valid)
+
+
+def plausibility(batch: Rollout) -> jax.Array:
+    """f_y(x) of the targets relative to their mean over the batch, [B, T, 1]."""
+    f = jnp.take_along_axis(batch.probabilities, batch.targets, -1)[..., None]
+    return f / f.mean()
+
+
 def value_loss(values: jax.Array, scores: jax.Array) -> jax.Array:
     """L_v = E[(c − v_y)²] (Eq. 19); values [...], scores [..., S]; scalar."""
     return jnp.mean((scores - values[..., None]) ** 2)
@@ -305,13 +349,10 @@ def loss(output: PolicyOutput, batch: Rollout, objective: Objective) -> tuple[ja
         surrogate = clipped_surrogate(
             log_probs, batch.log_probs, batch.advantages, objective.clip_epsilon
         )
+    elif output.parts is None:
+        surrogate = regression_loss(output.logits, batch, objective, output.valid)
     else:
-        errors = regression_residuals(
-            output.logits, batch.scores, batch.masks, objective, output.valid
-        )
-        # This gives gradients the scale that advantages of unit mean square have.
-        unit = slope(output.logits, objective, output.valid).mean()
-        surrogate = jnp.sqrt(jnp.mean(errors**2) + 1e-12) / unit
+        surrogate = shared_regression_loss(*output.parts, batch, objective, output.valid)
     entropy = jnp.mean(bernoulli_entropy(logits))
     bonus = entropy
     if objective.entropy == "authors":
@@ -345,6 +386,21 @@ def loss(output: PolicyOutput, batch: Rollout, objective: Objective) -> tuple[ja
 # ---------------------------------------------------------------- one training step
 
 
+def draw_masks(
+    key: jax.Array, logits: jax.Array, objective: Objective, grid: tuple[int, ...]
+) -> jax.Array:
+    """S masks of each input, float [S, B, N]: m ~ q, logits [B, N] (Eq. 7).
+
+    A regression asks for each λ_i alone, and its masks fall in patches, where `grid` has rows and
+    columns: `draws.uniform`.
+    """
+    shape = (objective.num_masks, len(logits))
+    if objective.surrogate == "clipped":
+        return bernoulli(logits).sample(seed=key, sample_shape=shape[:1])
+    grid = grid or logits.shape[1:]
+    return (draws.uniform(key, grid, shape) < jax.nn.sigmoid(logits)).astype(logits.dtype)
+
+
 def rollout(
     predict: Callable[[Inputs], jax.Array],
     mask: Callable[[Inputs, jax.Array], Inputs],
@@ -352,6 +408,7 @@ def rollout(
     inputs: Inputs,
     key: jax.Array,
     objective: Objective,
+    grid: tuple[int, ...] = (),
 ) -> tuple[Rollout, Metrics]:
     """Chooses T classes of each input, draws S masks for the first and asks f what they are worth.
 
@@ -368,8 +425,7 @@ def rollout(
     )
     drawn_for = output.logits[:, :1]
     logits = shift_budget(drawn_for, budgets, objective, output.valid)
-    distribution = bernoulli(logits[:, 0])
-    masks = distribution.sample(seed=mask_key, sample_shape=(objective.num_masks,))  # [S, B, N]
+    masks = draw_masks(mask_key, logits[:, 0], objective, grid)  # [S, B, N]
 
     first = objective.num_masks // objective.num_groups  # the complement is asked of the others
     asked = jnp.concatenate([masks[:first], 1 - masks[first:]])
@@ -419,6 +475,7 @@ def train_step(
     policy: Callable[[dict, Inputs, jax.Array], PolicyOutput],
     optimizer: optax.GradientTransformation,
     objective: Objective,
+    grid: tuple[int, ...] = (),
 ) -> tuple[TrainState, Metrics]:
     """Algorithm 1 for one batch: a rollout, then `num_passes` of `num_updates` gradient steps.
 
@@ -426,7 +483,7 @@ def train_step(
     backward pass of g serves S masks, and a batch costs g one rollout pass and its gradient passes.
     """
     batch, metrics = rollout(
-        predict, mask, lambda *args: policy(state.params, *args), inputs, key, objective
+        predict, mask, lambda *args: policy(state.params, *args), inputs, key, objective, grid
     )
 
     state, losses = update(

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fex_jax import draws
 from fex_jax.answers import log_odds
 from fex_jax.attributions import regression
 from fex_jax.attributions.door import public
@@ -17,6 +18,7 @@ from fex_jax.predictors import Inputs, Model
 LEAST_QUERIES = 8
 BUDGET_RANGE = 3.0  # of logits, where training drew none: 5 % to 95 % of the features are kept
 _RATIOS = np.logspace(-4, 1, 26)  # τ²/σ² tried
+_ALONE = 0.1  # of a weight's prior variance: what it does not share with its neighbours
 
 
 @public
@@ -71,7 +73,7 @@ def refine_scores(
     def kept(pair: jax.Array, index: jax.Array) -> jax.Array:
         """The first half of a pair [N]; of the first pair, all."""
         budget = budget_range * ((2 * pair - 1) / (pairs - 1) - 1)
-        noise = jax.random.uniform(jax.random.fold_in(key[index], pair), (size,))
+        noise = draws.uniform(jax.random.fold_in(key[index], pair), model.grid)
         return ((noise < jax.nn.sigmoid(scores[index] + budget)) | (pair == 0)) & valid[index]
 
     def draw(query: jax.Array, index: jax.Array) -> jax.Array:
@@ -95,8 +97,9 @@ def refine_scores(
 
         # Where there are many, the triangle says the same in N + 1 equations.
         found = rows(0) if blocks == 1 else regression.triangle(rows, blocks, size + 1)
-        return _posterior(found, pairs, scores[index], valid[index])
+        return _posterior(found, pairs, scores[index], valid[index], priors)
 
+    priors = _priors(model.grid)
     weights = jax.lax.map(fit, (jnp.arange(len(targets)), (h[:pairs] - h[pairs:]).T))
     if not logits:
         return weights
@@ -104,14 +107,28 @@ def refine_scores(
 
 
 def posterior_mean(
-    masks: jax.Array, contrasts: jax.Array, scores: jax.Array, valid: jax.Array
+    masks: jax.Array,
+    contrasts: jax.Array,
+    scores: jax.Array,
+    valid: jax.Array,
+    grid: tuple[int, ...],
 ) -> jax.Array:
     """E[w | c] of one input: masks [M, N], c [M], s [N], valid [N] → [N].
 
-    With X = 2m − 1, A = X [s 1] and V = I + κ X Xᵀ, κ = τ²/σ²: (β, γ) = (AᵀV⁻¹A)⁻¹AᵀV⁻¹c and
-    w = βs + γ + κ XᵀV⁻¹(c − A(β, γ)).
+    With X = 2m − 1, A = X [s 1] and V = I + κ X C Xᵀ, κ = τ²/σ²: (β, γ) = (AᵀV⁻¹A)⁻¹AᵀV⁻¹c and
+    w = βs + γ + κ C XᵀV⁻¹(c − A(β, γ)).
     """
-    return _posterior(_equations(masks, contrasts, valid), len(contrasts), scores, valid)
+    equations = _equations(masks, contrasts, valid)
+    return _posterior(equations, len(contrasts), scores, valid, _priors(grid))
+
+
+def _priors(grid: tuple[int, ...]) -> jax.Array:
+    """The C that are tried, [L, N, N]: on a grid features weigh what their neighbours do."""
+    size = int(np.prod(grid))
+    if len(grid) != 2:
+        return jnp.eye(size)[None]
+    smooth = np.stack([draws.covariance(grid, length) for length in draws.LENGTHS])
+    return jnp.asarray((1 - _ALONE) * smooth + _ALONE * np.eye(size, dtype=np.float32))
 
 
 def _equations(masks: jax.Array, contrasts: jax.Array, valid: jax.Array) -> jax.Array:
@@ -120,14 +137,15 @@ def _equations(masks: jax.Array, contrasts: jax.Array, valid: jax.Array) -> jax.
 
 
 @jax.default_matmul_precision("highest")
-def _posterior(equations: jax.Array, pairs: int, scores: jax.Array, valid: jax.Array) -> jax.Array:
+def _posterior(
+    equations: jax.Array, pairs: int, scores: jax.Array, valid: jax.Array, priors: jax.Array
+) -> jax.Array:
     """`posterior_mean` from [X c]: its `pairs` rows, or the triangle of them."""
     signs, contrasts = equations[:, :-1], equations[:, -1]
     basis = jnp.stack([scores, jnp.float32(valid)], -1)  # [N, 2]
     known = signs @ basis
-    gram = signs @ signs.T
 
-    def fit(ratio: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def fit(ratio: jax.Array, shared: jax.Array, gram: jax.Array) -> tuple[jax.Array, jax.Array]:
         factor = jnp.linalg.cholesky(jnp.eye(len(contrasts)) + ratio * gram)
 
         def whiten(x: jax.Array) -> jax.Array:
@@ -143,11 +161,16 @@ def _posterior(equations: jax.Array, pairs: int, scores: jax.Array, valid: jax.A
             + jnp.linalg.slogdet(information)[1] / 2
             + (pairs - 2) / 2 * jnp.log(rest @ rest + 1e-12)
         )
-        own = ratio * signs.T @ jax.scipy.linalg.solve_triangular(factor.T, rest)
+        own = ratio * shared @ jax.scipy.linalg.solve_triangular(factor.T, rest)
         return likelihood, basis @ trend + own
 
-    likelihoods, weights = jax.lax.map(fit, _RATIOS)
-    return jnp.where(valid, weights[jnp.argmax(likelihoods)], 0)
+    def of_prior(prior: jax.Array) -> tuple[jax.Array, jax.Array]:
+        shared = prior @ signs.T  # [N, M]
+        return jax.lax.map(lambda ratio: fit(ratio, shared, signs @ shared), _RATIOS)
+
+    likelihoods, weights = jax.lax.map(of_prior, priors)
+    best = jnp.argmax(likelihoods)
+    return jnp.where(valid, weights.reshape(-1, len(valid))[best], 0)
 
 
 def _moments(x: jax.Array, valid: jax.Array) -> tuple[jax.Array, jax.Array]:

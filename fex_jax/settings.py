@@ -124,7 +124,8 @@ def default(preset: str = "contrast") -> ml_collections.ConfigDict:
     config.policy_backbone = ml_collections.ConfigDict()
     config.policy_backbone.path = ""  # of a black box: a ViT's directory or hub id, not a "unet"
     # What a ViT's map head reads of a patch: its "token", as published, or more, "wide". A wide one
-    # gives FastSHAP worse maps: docs/notebook.md.
+    # gives FastSHAP worse maps: docs/notebook.md. "shared" is wide, and what all classes have in
+    # common is learned before what each adds: for many classes and few inputs.
     config.map_head = "wide" if preset == "contrast" else "token"
 
     config.objective = ml_collections.ConfigDict(PRESETS[preset])
@@ -175,7 +176,7 @@ _CHECKS = {
     "text.max_length": _SIZE,
     "text.too_long": checks.one_of("refuse", "cut"),
     "text.removal": checks.one_of("mask", "delete"),
-    "map_head": checks.one_of("token", "wide"),
+    "map_head": checks.one_of("token", "wide", "shared"),
     "optimizer.learning_rate": checks.number(0, 1e38),
     "optimizer.backbone_scale": checks.number(0, 1e3),
     "optimizer.warmup_fraction": checks.number(0, 1),

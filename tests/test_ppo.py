@@ -450,6 +450,46 @@ def test_features_that_are_not_there_change_nothing(preset):
     np.testing.assert_array_equal(every, ppo.shift_budget(padded, 0.5, objective))
 
 
+def test_what_classes_share_learns_first_and_from_plausible_classes():
+    """Breaks if z_0 learns from what a class adds, c from more than z_0 leaves, or an unlikely
+    class counts as much for z_0 as a likely one."""
+    objective, rng = ppo.Objective(num_targets=2, num_masks=8), np.random.default_rng(0)
+    masks = jnp.asarray(rng.random((3, 8, 5)) < 0.5)
+    batch = ppo.Rollout(
+        inputs=None, targets=jnp.tile(jnp.array([0, 1]), (3, 1)),
+        probabilities=jnp.tile(jnp.array([0.9, 0.1]), (3, 1)), budgets=None, masks=masks,
+        log_probs=None, scores=jnp.asarray(rng.normal(size=(3, 2, 8)), jnp.float32),
+        advantages=None,
+    )  # fmt: skip
+    shared = jnp.asarray(rng.normal(size=(3, 1, 5)), jnp.float32)
+    own = jnp.asarray(rng.normal(size=(3, 2, 5)), jnp.float32)
+    first, second = jax.grad(ppo.shared_regression_loss, (0, 1))(shared, own, batch, objective)
+    alone = jax.grad(ppo.shared_regression_loss)(shared, 5 * own, batch, objective)
+    np.testing.assert_allclose(first, alone, rtol=1e-5)
+    whole = jax.grad(ppo.regression_loss)(shared + own, batch, objective)
+    np.testing.assert_allclose(second, whole, rtol=1e-5)
+    # By hand: the mean of w e², w = f_y over its mean 1/2.
+    z = jnp.broadcast_to(shared, own.shape)
+    errors = ppo.regression_residuals(z, batch.scores, masks, objective)
+    mean = (1.8 * (errors[:, 0] ** 2).mean() + 0.2 * (errors[:, 1] ** 2).mean()) / 2
+    found = ppo.shared_regression_loss(shared, own, batch, objective)
+    found -= ppo.regression_loss(shared + own, batch, objective)
+    np.testing.assert_allclose(found, jnp.sqrt(mean) / ppo.slope(z, objective), rtol=1e-5)
+
+
+def test_masks_of_a_regression_fall_in_patches():
+    """Breaks if masks on a grid are independent, or λ is no longer how often a feature is kept."""
+    logits = jnp.tile(jnp.linspace(-2, 2, 16), (1, 1))
+    many = ppo.Objective(num_masks=8000)
+    key = jax.random.key(0)
+    masks = np.asarray(ppo.draw_masks(key, logits, many, (4, 4)))[:, 0]
+    assert masks.shape == (8000, 16)
+    np.testing.assert_allclose(masks.mean(0), jax.nn.sigmoid(logits[0]), atol=0.03)
+    assert np.corrcoef(masks[:, 5], masks[:, 6])[0, 1] > 0.1
+    alone = np.asarray(ppo.draw_masks(key, logits, many, (16,)))[:, 0]
+    assert abs(np.corrcoef(alone[:, 5], alone[:, 6])[0, 1]) < 0.05
+
+
 def test_collapse_is_noticed():
     """Breaks if a policy that keeps one feature in a hundred, or is deterministic, passes."""
     healthy = {"policy/kept_features": 30.0, "policy/entropy": 20.0, "policy/num_features": 64.0}

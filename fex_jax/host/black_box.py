@@ -24,7 +24,7 @@ from fex_jax.host.predictor import HostPredictor
 from fex_jax.models import Params
 from fex_jax.predictors import Model
 from fex_jax.preprocessing import MAX_SIDE, Preprocessing
-from fex_jax.removal import Removal
+from fex_jax.removal import Probe, Removal
 
 ANSWERS = "answers.bank"  # in a run's folder
 _FILE = "black_box.json"
@@ -80,6 +80,7 @@ class BlackBox:
       removal: what becomes of a removed cell.
       looks: how a network that explains sees the picture that f sees: its size and normalisation.
       f: what answers; None: it is not at hand, and only what needs no query works.
+      probe: what survives the removal, where it is known.
     """
 
     name: str
@@ -89,8 +90,9 @@ class BlackBox:
     size: int
     removal: Removal
     looks: Preprocessing
-    # No part of the box's identity, which is its digest.
+    # No parts of its identity.
     f: HostPredictor | Bank | None = dataclasses.field(default=None, compare=False, repr=False)
+    probe: Probe | None = dataclasses.field(default=None, compare=False, repr=False)
     modality: ClassVar[str] = "images"
     params: ClassVar[Params] = {}
 
@@ -189,6 +191,8 @@ class BlackBox:
         directory.mkdir(parents=True, exist_ok=True)
         values = {name: getattr(self, name) for name in _FIELDS} | {"looks": self.looks.to_dict()}
         removal = dataclasses.asdict(self.removal)
+        if self.probe:
+            removal["probe"] = dataclasses.asdict(self.probe)
         for file, content in ((_FILE, values), ("removal.json", removal)):
             (directory / file).write_text(json.dumps(content, indent=2) + "\n")
 
@@ -258,14 +262,14 @@ def read(directory: pathlib.Path) -> BlackBox:
       ValueError: names what is missing or wrong.
     """
     box, removal = (
-        _fields(checks.file_inside(directory, file), fields)
+        _read(checks.file_inside(directory, file), fields)
         for file, fields in ((_FILE, _FIELDS), ("removal.json", _REMOVAL))
     )
     looks = Preprocessing.from_dict(box["looks"])
     return BlackBox(**box | {"looks": looks, "removal": Removal(**removal)})
 
 
-def _fields(path: pathlib.Path, wanted: dict[str, checks.Check]) -> dict[str, Any]:
+def _read(path: pathlib.Path, wanted: dict[str, checks.Check]) -> dict[str, Any]:
     """The fields of a JSON file, lists as tuples."""
     values = checks.read_json(path)
     for name in wanted:

@@ -72,10 +72,10 @@ def plain_errors() -> Iterator[None]:
     log.setLevel(logging.CRITICAL)
     try:
         yield
-    except jax.errors.JaxRuntimeError as error:
-        if _failures:
+    except Exception as error:  # whatever it was wrapped in on its way
+        if _failures and not isinstance(error, HostError):
             raise _failures[-1] from None
-        raise error
+        raise
     finally:
         log.setLevel(level)
         _failures.clear()

@@ -1,7 +1,7 @@
 """The explainer network g and its critic v on top of any backbone that yields tokens."""
 
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from fex_jax.models.unet import UNet, UNetConfig
 from fex_jax.models.vit import Linear, ViT, ViTConfig
 
 Backbone = ViTConfig | UNetConfig | BertConfig
-MapHead = Literal["token", "wide"]
+MapHead = Literal["token", "wide", "shared"]
 _CLASSES_AT_ONCE = 16  # maps held in memory together by the paper's KL term
 
 
@@ -25,16 +25,30 @@ class Heads(nnx.Module):
     beside the hidden one.
     """
 
-    def __init__(self, width: int, num_classes: int, read: int, *, rngs: nnx.Rngs):
+    def __init__(
+        self, width: int, num_classes: int, read: int, shared: bool = False, *, rngs: nnx.Rngs
+    ):
         def linear(features: int, scale: float = 1.0, inputs: int = width) -> Linear:
             init = nnx.initializers.variance_scaling(scale, "fan_in", "truncated_normal")
             return Linear(inputs, features, kernel_init=init, rngs=rngs)
 
         self.map_in, self.map_mid = linear(width, inputs=read), linear(width)
         # λ starts near 1/2: every mask is explored
-        self.map_out = linear(num_classes, 0.01, width if read == width else width + read)
+        last = width if read == width else width + read
+        self.map_out = linear(num_classes, 0.01, last)
+        if shared:
+            self.map_all = linear(1, 0.01, last)
+            self.class_share = nnx.Param(jnp.zeros(()))  # no gradient: `training.held_out`
         self.value_in, self.value_mid = linear(width), linear(width)
         self.value_out = linear(num_classes, 0.01)
+
+
+class Reading(NamedTuple):
+    """What a backbone says of a batch; of a frozen one it is the same in every pass."""
+
+    pooled: jax.Array  # [B, D] the first token
+    features: jax.Array  # [B, N, D or 5 D] what the map head reads of each
+    valid: jax.Array | None  # bool [B, N], features that an input has; None: all
 
 
 class Policy(nnx.Module):
@@ -49,7 +63,9 @@ class Policy(nnx.Module):
     form ever computes all K maps, and K = 1000 costs what K = 10 does.
 
     The map head reads of a feature its "token", as published, or, "wide", of a ViT's patch also
-    what says which class it is about and where; other backbones have no wide one.
+    what says which class it is about and where; other backbones have no wide one. A "shared" one is
+    wide and has a column for all classes beside those of each: z_k = z_0 + s c_k, where what the
+    classes add counts by a share s in [0, 1].
     """
 
     def __init__(
@@ -63,7 +79,7 @@ class Policy(nnx.Module):
         rngs: nnx.Rngs,
     ):
         if map_head not in get_args(MapHead):
-            raise ValueError(f"map_head {map_head!r} is unknown; choose token or wide")
+            raise ValueError(f"map_head {map_head!r} is unknown; choose token, wide or shared")
         match backbone:
             case ViTConfig():
                 self.backbone = ViT(backbone, dtype=dtype, remat=remat, rngs=rngs)
@@ -71,27 +87,45 @@ class Policy(nnx.Module):
                 self.backbone = Bert(backbone, dtype=dtype, remat=remat, rngs=rngs)
             case UNetConfig():
                 self.backbone = UNet(backbone, dtype=dtype, rngs=rngs)
-        self.reads_more = map_head == "wide" and isinstance(backbone, ViTConfig)
+        self.reads_more = map_head != "token" and isinstance(backbone, ViTConfig)
+        self.shares = map_head == "shared"
         width = backbone.hidden_size
-        self.heads = Heads(width, num_classes, 5 * width if self.reads_more else width, rngs=rngs)
+        read = 5 * width if self.reads_more else width
+        self.heads = Heads(width, num_classes, read, self.shares, rngs=rngs)
         self.config = backbone
 
     def __call__(
         self, inputs: jax.Array | TokenBatch, targets: jax.Array, kl: str = "authors"
-    ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array | None]:
-        """Inputs, targets [B, T] → logits [B, T, N], [B, K], values [B, T], valid [B, 1, N].
+    ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array | None, Any]:
+        """Inputs, targets [B, T] → logits [B, T, N], [B, K], values [B, T], valid [B, 1, N], parts.
 
         The second output is what the KL term compares with f (Eq. 24): mean_i z_ik ("authors") or
-        mean_i log σ(z_ik) ("paper"). The last says which features an input has; None: all.
+        mean_i log σ(z_ik) ("paper"), of a shared head c_ik for z_ik. `valid` says which features an
+        input has; None: all. `parts` are z_0 [B, 1, N] and c [B, T, N] of a shared head, or None.
         """
-        hidden, pooled, valid = self._hidden(inputs)
+        return self.say(self.read(inputs), targets, kl)
+
+    def read(self, inputs: jax.Array | TokenBatch) -> Reading:
+        """What the heads need to know of inputs: all that the backbone has a part in."""
+        tokens, features, valid = self._read(inputs)
+        return Reading(tokens[:, 0], features, valid)
+
+    def say(
+        self, reading: Reading, targets: jax.Array, kl: str = "authors"
+    ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array | None, Any]:
+        """What calling the policy returns, from what it has read."""
+        hidden, pooled, valid = self._hidden(reading)
         logits = self._maps(hidden, targets)
+        parts = None
+        if self.shares:
+            parts = self._shared(hidden), logits
+            logits = parts[0] + self._share * logits
         mean_of_class = self._mean_log_sigmoid if kl == "paper" else self._mean
         class_logits = mean_of_class(hidden, valid)
         value = jax.nn.relu(self.heads.value_in(pooled))
         values = self.heads.value_out(jax.nn.relu(self.heads.value_mid(value)))
         values = jnp.take_along_axis(values, targets, -1)
-        return logits, class_logits, values, None if valid is None else valid[:, None]
+        return logits, class_logits, values, None if valid is None else valid[:, None], parts
 
     def maps(
         self, inputs: jax.Array | TokenBatch, targets: jax.Array, *, contrastive: bool = False
@@ -99,28 +133,40 @@ class Policy(nnx.Module):
         """Map logits of several classes: inputs, targets [B, T] → [B, T, N].
 
         With `contrastive` less what else f believes in: z_y − Σ_{k≠y} p_k z_k, where
-        p = softmax(mean_i z_i) is what the KL term has taught of f(x) (Eq. 24, "authors").
+        p = softmax(mean_i z_i) is what the KL term has taught of f(x) (Eq. 24, "authors"). Of a
+        shared head c takes the place of z, for z_0 is every class's.
         """
-        hidden, _, valid = self._hidden(inputs)
+        hidden, _, valid = self._hidden(self.read(inputs))
         maps = self._maps(hidden, targets)
-        if not contrastive:
-            return maps
+        if contrastive:
+            maps = self._contrast(maps, hidden, targets, valid)
+        return self._shared(hidden) + self._share * maps if self.shares else maps
+
+    def _contrast(
+        self, maps: jax.Array, hidden: jax.Array, targets: jax.Array, valid: jax.Array | None
+    ) -> jax.Array:
         p = jax.nn.softmax(self._mean(hidden, valid))  # [B, K]
         own = jnp.take_along_axis(p, targets, -1)[..., None]
         column, bias = p @ self.heads.map_out.kernel[...].T, p @ self.heads.map_out.bias[...]
         expected = jnp.einsum("bnd,bd->bn", hidden, column) + bias[:, None]  # Σ_k p_k z_k
         return maps - (expected[:, None] - own * maps)
 
-    def _hidden(
-        self, inputs: jax.Array | TokenBatch
-    ) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+    def _shared(self, hidden: jax.Array) -> jax.Array:
+        """z_0, [B, N, D] → [B, 1, N]."""
+        return self.heads.map_all(hidden)[:, None, :, 0]
+
+    @property
+    def _share(self) -> jax.Array:
+        return jax.lax.stop_gradient(self.heads.class_share[...])
+
+    def _hidden(self, reading: Reading) -> tuple[jax.Array, jax.Array, jax.Array | None]:
         """What the map head's last layer reads [B, N, D], the pooled token [B, D], valid."""
-        tokens, features, valid = self._read(inputs)
+        pooled, features, valid = reading
         hidden = jax.nn.relu(self.heads.map_in(features))
         hidden = jax.nn.relu(self.heads.map_mid(hidden))
         if self.reads_more:
             hidden = jnp.concatenate([hidden, features], -1)  # [B, N, 6 D]
-        return hidden, tokens[:, 0], valid
+        return hidden, pooled, valid
 
     def _read(
         self, inputs: jax.Array | TokenBatch

@@ -1,6 +1,7 @@
 """Before a black box is explained: its policy, its removal, how many queries, who keeps them."""
 
 import contextlib
+import dataclasses
 import pathlib
 import sys
 import warnings
@@ -139,7 +140,7 @@ def settled(
             f"answered in {bank.path}{budget}"
         )
         with plain_errors():
-            yield black_box.of(f, chosen, looks).asking(bank)
+            yield dataclasses.replace(black_box.of(f, chosen, looks), f=bank, probe=about)
 
 
 def countdown(bank: Bank) -> str:

@@ -28,7 +28,7 @@ from fex_jax.host import Bank, HostError, HostPredictor, black_box
 from fex_jax.host.black_box import BlackBox
 from fex_jax.models import Params
 from fex_jax.models.policy import Backbone, functional_policy, make_backbone
-from fex_jax.training import asking, identity, loop, run
+from fex_jax.training import asking, held_out, identity, loop, run, sources
 from fex_jax.training import step as steps
 
 Source = data.Source | text_data.Source
@@ -81,22 +81,25 @@ def train(
         if queries is not None:
             raise ValueError("queries are counted of a black box; leave them out")
         queried = load_queried(config, predictor)
-        source = source or open_source(config, predictor)
+        kept, source = held_out.split(config, source or open_source(config, predictor))
         backbone = make_backbone(config.policy, predictor.config)
         start = None if config.policy == "unet" else queried.params["backbone"]
         with run.lock(workdir):
-            _train(config, workdir, mesh, predictor, queried, source, backbone, start)
+            _train(config, workdir, mesh, predictor, queried, source, kept, backbone, start)
         return
     steps.make_objective(config, predictor.output)
     source = source or open_source(config, black_box.of(predictor))
+    kept, source = held_out.split(config, source)
     policy = asking.open_policy(config, predictor)
     planned = num_steps(config, source) * batch_size * asking.queries_of_input(config)
+    planned += held_out.queries(kept)
     with run.lock(workdir):
         try:
             with asking.settled(
                 predictor, policy.looks, config, workdir, source, planned, queries
             ) as box:
-                _train(config, workdir, mesh, box, box, source, policy.backbone, policy.start)
+                start, backbone = policy.start, policy.backbone
+                _train(config, workdir, mesh, box, box, source, kept, backbone, start)
         except HostError as error:
             raise HostError(f"{error}. The same call continues") from error
 
@@ -108,10 +111,12 @@ def _train(
     predictor: Predictor,
     queried: Predictor,
     source: Source,
+    kept: Source | None,
     backbone: Backbone,
     start: Params | None,
 ) -> None:
-    """`train`, of a policy with this backbone, whose first parameters are `start`."""
+    """`train`, of a policy with this backbone, whose first parameters are `start`; `kept` inputs
+    are held out."""
     objective = steps.make_objective(config, predictor.output)
     batch_size, total = config.batch_size, num_steps(config, source)
 
@@ -162,6 +167,13 @@ def _train(
     # Step after step.
     key = jax.random.key(config.seed)
     stream = open_stream(config, predictor, source)
+    revise = None
+    if kept is not None:
+        output_of = steps.make_output(network, objective)
+        batches = sources.eval_batches(predictor, kept, config)
+        revise = held_out.make_revise(
+            steps.make_bind(config, queried), output_of, frozen, batches, objective, key
+        )
     bank = predictor.f if isinstance(predictor, BlackBox) else None
     state = loop.train(
         lambda state, batch: step_fn(state, frozen, batch, key),
@@ -170,6 +182,7 @@ def _train(
         total,
         manager,
         make_report(workdir, int(state.step), config.method == "fex", bank),
+        revise,
         batch_size=batch_size,
         log_every=config.log_every,
         checkpoint_every=config.checkpoint.every,

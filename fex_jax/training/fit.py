@@ -7,14 +7,14 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import ml_collections
 import numpy as np
 
-from fex_jax import attributions, checks, data, explain, host, metrics, pretrained, text_data
+from fex_jax import attributions, checks, explain, host, metrics, pretrained
 from fex_jax import settings as presets
 from fex_jax.host import HostPredictor, black_box
 from fex_jax.host.black_box import BlackBox
@@ -188,6 +188,7 @@ def _configure(
         config.policy, config.text.too_long = "bert", "cut"
     if isinstance(predictor, BlackBox):
         config.policy = "unet"
+        config.map_head = "shared" if preset == "contrast" else "token"
     if predictor.config.num_classes == 2:
         config.objective.num_passes = 1  # an answer is one number, soon overfitted
     on_cpu = jax.default_backend() == "cpu"
@@ -255,7 +256,7 @@ def compare(explainer: explain.Explainer, source: Source, config: ml_collections
         }
 
     found, count, compiled = [], 0, 0.0
-    for number, batch in enumerate(_batches(explainer.predictor, source, config)):
+    for number, batch in enumerate(sources.eval_batches(explainer.predictor, source, config)):
         if count >= 8 and time.monotonic() - compiled > _SECONDS:
             break
         classes = np.asarray(explainer.answers(batch)).argmax(-1)
@@ -289,17 +290,3 @@ def _verdict(gain: np.ndarray) -> str:
     if abs(gain.mean()) <= 2 * error:
         return "is level with"
     return "beats" if gain.mean() > 0 else "is behind"
-
-
-def _batches(
-    predictor: Predictor, source: Source, config: ml_collections.ConfigDict
-) -> Iterator[Any]:
-    """Eight items at a time, as the explainer takes them."""
-    if not isinstance(predictor, pretrained.TextCheckpoint):
-        stream = data.eval_stream(source, predictor.preprocessing, 8)
-        return (batch["image"] for batch in stream)
-    window = predictor.config.max_length
-    length = min(config.text.max_length or window, window)
-    options = {"unit": config.text.unit, "too_long": config.text.too_long}
-    stream = text_data.eval_stream(source, predictor.tokenizer, length, 8, **options)
-    return (batch["inputs"] for batch in stream)

@@ -23,6 +23,7 @@ def train(
     num_steps: int,
     manager: ocp.CheckpointManager,
     report: Callable[[dict[str, float], dict], str | None],
+    revise: Callable[[TrainState], tuple[TrainState, dict[str, float]]] | None = None,
     *,
     batch_size: int,
     log_every: int,
@@ -36,6 +37,7 @@ def train(
       step: (state, batch) → the next state and metrics with "loss", compiled; may donate the state.
       batches: batches from that number on.
       report: (metrics, parameters) of every `log_every`-th and of the last step → words to print.
+      revise: a state → the one that is saved in its place, and more metrics.
       batch_size: inputs in a batch of all processes, for the rate that is reported.
 
     Raises:
@@ -54,6 +56,10 @@ def train(
                 before = metrics
                 state, metrics = step(state, next(stream))
                 jax.block_until_ready(before)  # one step ahead at most, or the bar would run away
+                saves = done % checkpoint_every == 0 or done == num_steps or stopped
+                if saves and revise:
+                    state, more = revise(state)
+                    metrics |= more
                 if done % log_every == 0 or done == num_steps:
                     metrics = {name: float(value) for name, value in metrics.items()}
                     if not np.isfinite(metrics["loss"]):
@@ -67,7 +73,7 @@ def train(
                     )
                     if words:
                         progress.write(words)
-                if done % checkpoint_every == 0 or done == num_steps or stopped:
+                if saves:
                     checkpoint.save(manager, state)
                 if stopped:
                     break

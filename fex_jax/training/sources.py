@@ -12,6 +12,7 @@ import pathlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
+import ml_collections
 import numpy as np
 import tensorflow as tf
 from PIL import Image
@@ -102,6 +103,20 @@ def split(source: Source, count: int) -> tuple[Source, Source]:
         source._replace(records=records, size=count, shuffle_buffer=buffers[0]),
         source._replace(records=source.records.skip(count), size=rest, shuffle_buffer=buffers[1]),
     )
+
+
+def eval_batches(
+    predictor: Predictor, source: Source, config: ml_collections.ConfigDict
+) -> Iterator[Any]:
+    """Eight items at a time, in their order, as explainers take them."""
+    if not isinstance(predictor, pretrained.TextCheckpoint):
+        stream = data.eval_stream(source, predictor.preprocessing, 8)
+        return (batch["image"] for batch in stream)
+    window = predictor.config.max_length
+    length = min(config.text.max_length or window, window)
+    options = {"unit": config.text.unit, "too_long": config.text.too_long}
+    stream = text_data.eval_stream(source, predictor.tokenizer, length, 8, **options)
+    return (batch["inputs"] for batch in stream)
 
 
 # ---------------------------------------------------------------- images

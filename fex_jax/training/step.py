@@ -69,10 +69,7 @@ def make_step(
 ) -> Callable:
     """step(state, predictor's parameters, batch, key) → (state, metrics), to be jitted."""
     objective = make_objective(config, predictor.output)
-    bind = predictors.from_checkpoint(
-        predictor, config.predictor.fill, config.text.removal, jnp.dtype(config.dtype)
-    )
-    policy = learning_policy(config, network)
+    bind, policy = make_bind(config, predictor), learning_policy(config, network)
 
     def step(state: updates.TrainState, predictor_params: dict, batch: Any, key: jax.Array):
         model, inputs = bind(predictor_params, batch)
@@ -89,20 +86,45 @@ def make_step(
                 optimizer=optimizer,
                 objective=objective,
             )
+        # Beside each input lies what a frozen backbone reads of it, once for all passes.
+        read = policy(state.params).read
+        frozen = backbone_scale(config) == 0
+        said_of = (inputs, read(model.view(inputs)) if frozen else None)
+
+        def output(params: dict, pair: tuple, classes: jax.Array) -> ppo.PolicyOutput:
+            given, reading = pair
+            network = policy(params)
+            if not frozen:
+                reading = network.read(model.view(given))
+            return ppo.PolicyOutput(*network.say(reading, classes, objective.kl))
+
         return ppo.train_step(
             state,
-            inputs,
+            said_of,
             key,
-            predict=model.predict,
-            mask=model.mask,
-            policy=lambda params, x, y: ppo.PolicyOutput(
-                *policy(params)(model.view(x), y, objective.kl)
-            ),
+            predict=lambda pair: model.predict(pair[0]),
+            mask=lambda pair, masks: (model.mask(pair[0], masks), None),
+            policy=output,
             optimizer=optimizer,
             objective=objective,
+            grid=model.grid,
         )
 
     return step
+
+
+def make_bind(config: ml_collections.ConfigDict, predictor: Predictor) -> predictors.Bind:
+    """bind(params, batch) → the predictor's `Model` under the config's removal, and its inputs."""
+    return predictors.from_checkpoint(
+        predictor, config.predictor.fill, config.text.removal, jnp.dtype(config.dtype)
+    )
+
+
+def make_output(
+    network: Callable[[dict], Policy], objective: ppo.Objective
+) -> Callable[[dict, Any, jax.Array], ppo.PolicyOutput]:
+    """output(params, what the network reads, targets) → what FEX learns from."""
+    return lambda params, x, y: ppo.PolicyOutput(*network(params)(x, y, objective.kl))
 
 
 def learning_policy(

@@ -272,6 +272,7 @@ def test_without_f_it_explains_and_refuses_queries(run):
     assert described["labels"] == ["red", "green", "blue"] and described["digest"] == "box"
     removal = json.loads((run.workdir / "export/predictor/removal.json").read_text())
     assert (removal["kind"], removal["grid"]) == ("fill", [4, 4])
+    assert removal["probe"]["shares"] == [0.9, 0.7, 0.5, 0.3, 0.1]
 
 
 @pytest.mark.parametrize(
@@ -390,7 +391,7 @@ def test_both_commands_on_a_folder_without_classes(
         changed.config.seed = 1
         changed.config.eval.num_images = 4
         monkeypatch.setattr(eval_script.flags, "FLAGS", changed)
-        with pytest.raises(SystemExit, match=f"error: .*{message}"):
+        with pytest.raises(SystemExit, match=f"^error: .*{message}"):
             eval_script.main([])
 
 
@@ -405,3 +406,5 @@ def test_a_bank_alone_scores_methods_again(run):
         again = fex_jax.evaluate(["occlusion"], explainer, PICTURES[:2], batch_size=2)
     assert run.box.asked == asked > before
     assert first.methods == again.methods
+    alone = fex_jax.evaluate("random", run.f, PICTURES[:2], batch_size=2)
+    assert alone.facts["Removal"].startswith("blur") and run.box.asked > asked

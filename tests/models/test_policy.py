@@ -38,10 +38,10 @@ def test_one_map_and_the_class_means_equal_all_maps(backbone, map_head):
     every = jnp.broadcast_to(jnp.arange(7), (3, 7))
     maps = policy.maps(IMAGES, every)  # [3, 7, 16]
     assert maps.shape == (3, 7, 16)
-    logits, means, values, valid = policy(IMAGES, targets)
+    logits, means, values, valid, _ = policy(IMAGES, targets)
     np.testing.assert_allclose(logits, maps[jnp.arange(3)[:, None], targets], rtol=1e-5, atol=1e-7)
     np.testing.assert_allclose(means, maps.mean(-1), rtol=1e-4, atol=1e-6)
-    _, log_means, _, _ = policy(IMAGES, targets, "paper")
+    _, log_means, *_ = policy(IMAGES, targets, "paper")
     np.testing.assert_allclose(log_means, jax.nn.log_sigmoid(maps).mean(-1), rtol=1e-5)
     assert valid is None  # every image has all features
     p = jax.nn.softmax(means).at[jnp.arange(3)[:, None], targets[:, :1]].set(0)  # of the others
@@ -63,7 +63,9 @@ def test_what_a_wide_map_head_reads(backbone, remat):
     plain = functional_policy(config, 7, map_head="wide")[1](params).backbone
     tokens = plain(IMAGES, lambda name, x: (seen.append(x), x)[1] if name == "hidden" else x)
     policy.heads.map_in = policy.heads.map_mid = lambda x: x[..., :16]
-    read = policy._hidden(IMAGES)[0][..., 16:]  # [3, 16, 5 · 16], beside the hidden layer
+    read = policy._hidden(policy.read(IMAGES))[0][
+        ..., 16:
+    ]  # [3, 16, 5 · 16], beside the hidden layer
     mean = tokens[:, first:].mean(1)
     for image, patch in [(0, 0), (1, 5), (2, 15)]:
         earlier = [seen[block][image, first + patch] for block in (2, 3)]
@@ -73,6 +75,28 @@ def test_what_a_wide_map_head_reads(backbone, remat):
     targets = jnp.zeros((3, 1), int)
     gradient = jax.jit(jax.grad(lambda params: bind(params).maps(IMAGES, targets).std()))(params)
     assert float(jnp.abs(gradient["backbone"]["blocks"]["0"]["attention"]["query"]["kernel"]).max())
+
+
+def test_a_shared_head_adds_what_a_class_adds_by_its_share():
+    """Breaks if z = z_0 + s c is put together otherwise, a contrast touches z_0, the means are not
+    those of c, or the share or what it weighs learns from the whole."""
+    init, bind = functional_policy(DINOV2, 7, map_head="shared")
+    params = random_params(init)
+    params["heads"]["class_share"] = jnp.float32(0.3)
+    policy, targets = bind(params), jnp.array([[2, 5], [0, 2], [6, 6]])
+    logits, means, _, _, (shared, own) = policy(IMAGES, targets)
+    assert shared.shape == (3, 1, 16) and own.shape == (3, 2, 16)
+    np.testing.assert_allclose(logits, shared + 0.3 * own, rtol=1e-5)
+    np.testing.assert_allclose(policy.maps(IMAGES, targets), logits, rtol=1e-5)
+    plain = {k: v for k, v in params["heads"].items() if k not in ("map_all", "class_share")}
+    wide = functional_policy(DINOV2, 7, map_head="wide")[1](params | {"heads": plain})
+    np.testing.assert_allclose(own, wide.maps(IMAGES, targets), rtol=1e-5)
+    np.testing.assert_allclose(means, wide(IMAGES, targets)[1], rtol=1e-5)
+    contrasted = policy.maps(IMAGES, targets, contrastive=True)
+    expected = shared + 0.3 * wide.maps(IMAGES, targets, contrastive=True)
+    np.testing.assert_allclose(contrasted, expected, rtol=1e-4, atol=1e-6)
+    gradient = jax.grad(lambda params: bind(params).maps(IMAGES, targets).std())(params)
+    assert gradient["heads"]["class_share"] == 0
 
 
 def test_cost_hardly_depends_on_the_number_of_classes():
@@ -115,7 +139,7 @@ def test_make_backbone():
     assert make_backbone("unet", VIT).grid == VIT.grid
     with pytest.raises(ValueError, match="choose vit or unet"):
         make_backbone("resnet", VIT)
-    with pytest.raises(ValueError, match="choose token or wide"):
+    with pytest.raises(ValueError, match="choose token, wide or shared"):
         build(VIT, map_head="broad")
     bert = tiny_text.config()
     assert make_backbone("bert", bert) is bert
@@ -132,12 +156,12 @@ def test_text_maps_and_means_are_over_the_features_a_text_has(family):
     texts = tokenizer(["the film was funny !", "great"], "word")
     targets, every = jnp.array([[2, 1], [0, 2]]), jnp.tile(jnp.arange(3), (2, 1))
     batch = tokens.collate(texts, 12, tokenizer)
-    logits, means, values, valid = policy(batch, targets)
+    logits, means, values, valid, _ = policy(batch, targets)
     np.testing.assert_array_equal(valid.sum(-1), [[5], [1]])
     maps = policy.maps(batch, every)  # [2, 3, 12]
     np.testing.assert_allclose(logits, maps[jnp.arange(2)[:, None], targets], rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(means, maps.mean(-1, where=valid), rtol=1e-4, atol=1e-6)
-    _, log_means, _, _ = policy(batch, targets, "paper")
+    _, log_means, *_ = policy(batch, targets, "paper")
     expected = jax.nn.log_sigmoid(maps).mean(-1, where=valid)
     np.testing.assert_allclose(log_means, expected, rtol=1e-5)
     longer = policy(tokens.collate(texts, 32, tokenizer), targets)

@@ -1,0 +1,49 @@
+"""Random masks whose neighbouring features are kept or removed together.
+
+Of independently drawn masks half of every object is always left. A picture's answers then differ
+little, and mostly by what no map explains. Masks that fall in patches of several sizes remove whole
+parts: each answer says more, and no feature is kept more or less often than before.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+LENGTHS = (0.0, 1 / 16, 1 / 8, 3 / 16)  # correlation lengths, in sides of the grid
+
+
+def uniform(key: jax.Array, grid: tuple[int, ...], shape: tuple[int, ...] = ()) -> jax.Array:
+    """Numbers u ~ U(0, 1) for N features, alike for neighbours on a grid: [*`shape`, N].
+
+    m_i = [u_i < λ_i] keeps feature i with probability λ_i. u = Φ(A z Bᵀ), z independent normals,
+    and A and B Gaussian filters with rows of length 1, of one of `LENGTHS`, drawn for each mask.
+    Features in a single row, as those of a text, are independent.
+    """
+    size = int(np.prod(grid))
+    if len(grid) != 2:
+        return jax.random.uniform(key, (*shape, size))
+    which, noise = jax.random.split(key)
+    lengths = jax.random.randint(which, shape, 0, len(LENGTHS))
+    fields = jax.random.normal(noise, (*shape, *grid))
+    down, across = (jnp.asarray(_filters(side))[lengths] for side in grid)
+    fields = jnp.einsum("...ij,...jk,...lk->...il", down, fields, across)
+    return jax.scipy.special.ndtr(fields).reshape(*shape, size)
+
+
+def covariance(grid: tuple[int, int], length: float) -> np.ndarray:
+    """exp(−d² / 2ℓ²) of two features at a distance d, ℓ = `length` in sides of the grid: [N, N]."""
+    if not length:
+        return np.eye(int(np.prod(grid)), dtype=np.float32)
+    down, across = (_gaussian(side, length) for side in grid)
+    return np.kron(down, across).astype(np.float32)
+
+
+def _filters(side: int) -> np.ndarray:
+    """[L, side, side], rows of length 1."""
+    filters = np.stack([_gaussian(side, length) if length else np.eye(side) for length in LENGTHS])
+    return (filters / np.linalg.norm(filters, axis=-1, keepdims=True)).astype(np.float32)
+
+
+def _gaussian(side: int, length: float) -> np.ndarray:
+    distance = np.subtract.outer(np.arange(side), np.arange(side)) / side
+    return np.exp(-(distance**2) / (2 * length**2))
