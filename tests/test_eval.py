@@ -82,7 +82,7 @@ def run(predictor, tmp_path_factory) -> pathlib.Path:
 def test_wrong_flags_end_in_one_line(run, given, message, monkeypatch):
     """Breaks if a wrong flag ends in a traceback, or is ignored."""
     usual = {"config": None, "workdir": str(run), "methods": ["random"], "trained": []}
-    usual |= {"scores": [], "refine": 0, "write_inputs": False}
+    usual |= {"scores": [], "refine": 0, "write_inputs": False, "predictor": None, "queries": None}
     monkeypatch.setattr(script.flags, "FLAGS", SimpleNamespace(**usual | given))
     with pytest.raises(SystemExit, match=message):
         script.main([])

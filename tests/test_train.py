@@ -195,7 +195,7 @@ def test_killed_runs_end_with_the_parameters_of_an_uninterrupted_one(
     [
         ("--config.batch_size=6", "error: batch_size=6 must be a mult"),
         ("--config.predictor.path=runs/misspelt", "error: 'runs/misspelt' is no local directory"),
-        (f"--workdir={__file__}", "is no folder to write to: [Errno 17] File exists"),
+        (f"--workdir={__file__}", f"error: workdir: {__file__} is no folder"),
     ],
 )
 def test_wrong_settings_end_in_one_line(arguments, tmp_path, flag, message):
