@@ -205,7 +205,8 @@ def _scaled(maps: jax.Array, size: tuple[int, int]) -> jax.Array:
     flat = is_flat(maps, (1, 2))[:, None, None]
     maps = maps / 16  # no span of finite values overflows then, nor is its inverse subnormal
     # The least is taken off first: upsampling rounds in proportion to what it is given.
-    pixels = upsample(maps - maps.min(axis=(1, 2), keepdims=True), size)
+    with jax.enable_x64(False):
+        pixels = upsample(maps - maps.min(axis=(1, 2), keepdims=True), size)
     low = pixels.min(axis=(1, 2), keepdims=True)
     span = pixels.max(axis=(1, 2), keepdims=True) - low
     return jnp.where(flat, 0.5, (pixels - low) / jnp.where(flat, 1, span))
