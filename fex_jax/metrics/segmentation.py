@@ -200,10 +200,13 @@ def attribution_mass(maps: jax.Array, own: jax.Array, other: jax.Array) -> jax.A
 
 def _scaled(maps: jax.Array, size: tuple[int, int]) -> jax.Array:
     """Maps [B, rows, cols] as pixels [B, H, W] in [0, 1]; 1/2 everywhere of a flat one."""
+    # With jax_enable_x64, too: of pixels that tie, rounding decides the order.
+    maps = maps.astype(jnp.float32)
     flat = is_flat(maps, (1, 2))[:, None, None]
     maps = maps / 16  # no span of finite values overflows then, nor is its inverse subnormal
     # The least is taken off first: upsampling rounds in proportion to what it is given.
-    pixels = upsample(maps - maps.min(axis=(1, 2), keepdims=True), size)
+    with jax.enable_x64(False):
+        pixels = upsample(maps - maps.min(axis=(1, 2), keepdims=True), size)
     low = pixels.min(axis=(1, 2), keepdims=True)
     span = pixels.max(axis=(1, 2), keepdims=True) - low
     return jnp.where(flat, 0.5, (pixels - low) / jnp.where(flat, 1, span))

@@ -59,6 +59,34 @@ def test_inside_jit_under_x64(name, model):
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
 
 
+@pytest.mark.parametrize("name", [*SOME, "lime"])
+def test_inside_vmap(name, model):
+    """Breaks if a caller who maps over inputs, or over classes, gets other maps than of a batch."""
+    x, y = jnp.asarray(images()), jnp.asarray(targets())
+    expected = np.asarray(run(name, model, x, y))
+    bound = 1e-4 * np.abs(expected).max()
+    each = jax.vmap(lambda x, y: run(name, model, x[None], y[None])[0])(x, y)
+    np.testing.assert_allclose(each, expected, atol=bound)
+    classes = jax.vmap(lambda y: run(name, model, x, y))(jnp.stack([y + 1, y]))
+    np.testing.assert_allclose(classes[1], expected, atol=bound)
+
+
+@pytest.mark.parametrize("name", ["occlusion", "kernel_shap", "gradient_x_input"])
+def test_maps_have_gradients(name):
+    """Breaks if what a caller differentiates is cut, or NaN: beside a difference quotient."""
+    one, x, y = perceptron(), jnp.asarray(rows(1)), targets(1)
+
+    def first(x):
+        return run(name, one, x, y)[0, 0]
+
+    slopes = np.asarray(jax.grad(first)(x))
+    place = np.unravel_index(np.abs(slopes).argmax(), x.shape)
+    step = jnp.zeros_like(x).at[place].set(1e-2)
+    assert abs(slopes[place]) > 1e-3
+    quotient = float(first(x + step) - first(x - step)) / 2e-2
+    assert slopes[place] == pytest.approx(quotient, rel=0.05)
+
+
 @pytest.mark.parametrize("name", ["random", "rise", "lime", "kernel_shap", "grad_shap"])
 def test_an_input_does_not_depend_on_its_neighbours(name):
     """Breaks if one key draws other numbers for an input first, last or alone; cases/19."""

@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -209,6 +210,18 @@ def test_pointing_and_mass_compare_two_objects():
     maps[1, 1, 1], maps[1, 2:, 2:] = 2.0, 1.5  # the peak on it, most of the mass on the other
     np.testing.assert_array_equal(pointing_game(maps, own, other), [1, 1, 0])
     np.testing.assert_allclose(attribution_mass(maps, own, other), [0.75, 0.25, 0.5], atol=1e-6)
+
+
+def test_64_bits_give_the_numbers_of_32():
+    """Breaks if pixels that tie, as at an edge that repeats, are ranked otherwise in float64."""
+    maps, masks = scenes(grid=4)
+    other = np.roll(masks, 5, 2) & ~masks
+    expected = segmentation_statistics(maps, masks), attribution_mass(maps, masks, other)
+    with jax.enable_x64(True):
+        large = maps.astype(np.float64)
+        found = segmentation_statistics(large, masks), attribution_mass(large, masks, other)
+    for one, same in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, same, rtol=1e-6)
 
 
 def test_wrong_shapes_are_refused():
