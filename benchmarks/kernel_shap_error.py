@@ -29,7 +29,7 @@ from fex_jax.predictors import Model  # noqa: E402
 
 Game = Callable[[np.ndarray], np.ndarray]  # masks [M, N] → v [M]
 
-_GAMES = {9: 100, 16: 100, 64: 8, 256: 8}  # of each number of features
+_GAMES = {9: 600, 16: 100, 64: 8, 256: 8}  # of each number of features
 _QUERIES = (0.5, 1, 2, 3, 4, 8, 16)  # times N
 _OUTPUT = ROOT / "docs" / "results" / "kernel_shap_error"
 

@@ -54,7 +54,7 @@ def test_all_pairs_once(n):
     )
 
 
-@pytest.mark.parametrize("n, pairs", [(9, 150), (12, 200), (12, 15), (40, 300), (40, 30)])
+@pytest.mark.parametrize("n, pairs", [(9, 150), (9, 18), (12, 200), (12, 15), (40, 300), (40, 30)])
 def test_none_twice(n, pairs):
     """Breaks if a query is spent on what is known: a coalition, or a pair's other half."""
     masks, weights = drawn(np.ones(n, bool), pairs)
@@ -63,7 +63,7 @@ def test_none_twice(n, pairs):
     assert len(both) == 2 * pairs
     sizes = np.bincount(masks.sum(-1), minlength=n // 2 + 1)
     assert sizes[0] == 0 and len(sizes) == n // 2 + 1
-    if n <= pairs < 2 * n:
+    if n <= pairs < n + 7 * np.sqrt(n):
         assert sizes[1] == n
 
 
