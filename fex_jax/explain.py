@@ -256,6 +256,7 @@ class Explainer:
 
         return jax.jit(answers), jax.jit(self.scores, static_argnames="refine")
 
+    @jax.enable_x64(False)
     def _run(self, program: int, *args: Any, **options: Any) -> jax.Array:
         """Calls one of `_programs`; what a black box says against it comes out as it was said."""
         if not isinstance(self.predictor, BlackBox):

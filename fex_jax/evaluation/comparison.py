@@ -5,6 +5,7 @@ import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
+import jax
 import numpy as np
 from tqdm import tqdm
 
@@ -31,6 +32,7 @@ _OPTIONS = modalities.OPTIONS | {
 }
 
 
+@jax.enable_x64(False)
 def evaluate(
     methods: Sequence[Given] | Given,
     predictor: explain.Explainer | tasks.Predictor | host.HostPredictor | str | os.PathLike,

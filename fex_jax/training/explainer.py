@@ -42,6 +42,7 @@ _FREE = (
 _LEARNING_RATE = "optimizer.learning_rate"
 
 
+@jax.enable_x64(False)
 def train(
     config: ml_collections.ConfigDict,
     workdir: pathlib.Path,

@@ -34,6 +34,7 @@ _OPTIONS = {
 }
 
 
+@jax.enable_x64(False)
 def fit(
     predictor: str | os.PathLike | Predictor | HostPredictor,
     data: Any,

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 
@@ -83,6 +84,21 @@ def test_what_cannot_be_used_is_said(predictor, options, message):
     """Breaks if a wrong option ends in a traceback from inside, or only after minutes."""
     with pytest.raises(ValueError, match=message):
         fex_jax.fit(predictor, **{"data": PICTURES} | options)
+
+
+def test_64_bits_change_nothing(predictor):
+    """Breaks if jax_enable_x64 trains, refines or scores otherwise, by a draw or by rounding."""
+
+    def all_of_it():
+        explainer = fex_jax.fit(predictor, PICTURES, epochs=1, batch_size=8)
+        table = fex_jax.evaluate([explainer, "rise"], explainer, PICTURES)
+        maps = [explainer(PICTURES, refine=count).logits for count in (0, 8)]
+        return maps, [scores.targets for runs in table.results.values() for scores, _ in runs]
+
+    expected = all_of_it()
+    with jax.enable_x64(True):
+        found = all_of_it()
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
 def test_no_predictor_is_said():
