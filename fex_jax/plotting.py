@@ -1,9 +1,6 @@
-"""Pictures of attributions: overlays, perturbation curves and a self-contained HTML gallery."""
+"""Pictures of attributions: overlays and plots."""
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,45 +9,10 @@ from PIL import Image
 
 from fex_jax import escape
 from fex_jax.metrics import is_flat
-from fex_jax.text_explanation import TextExplanation
 
 # Okabe and Ito's palette for colour-blind readers; a grey replaces its yellow, too pale on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#7F7F7F")
 MARKERS = "os^Dv<>P"
-
-DISPLAY = 256  # pixels of an image's shorter side in the gallery, at least
-PLOT = (44, 14, 184, 184)  # left, top, width, height of a curve's axes in its 240 x 240 drawing
-
-
-@dataclass(frozen=True)
-class ClassMap:
-    """A class and the attribution map that explains it."""
-
-    label: str
-    probability: float
-    attribution: np.ndarray  # [h, w]
-
-
-@dataclass(frozen=True)
-class GalleryItem:
-    """One input with the maps of its classes, the most probable class first."""
-
-    image: np.ndarray  # [H, W, 3] uint8, or float in [0, 1]
-    label: str  # the true one; empty if unknown
-    classes: tuple[ClassMap, ...]
-    positive: np.ndarray  # [S] probability of the first class, most important removed first
-    negative: np.ndarray  # [S] the same, least important removed first
-
-
-@dataclass(frozen=True)
-class TextItem:
-    """One text with the explanations of its classes, the most probable class first."""
-
-    label: str  # the true one; empty if unknown
-    explanations: tuple[TextExplanation, ...]
-    positive: np.ndarray  # as in `GalleryItem`
-    negative: np.ndarray
-    strongest: Mapping[str, str]  # method -> its highest words; empty for none
 
 
 def overlay(
@@ -77,7 +39,7 @@ def overlay(
     """
     import matplotlib
 
-    image = _rgb(image)
+    image = rgb(image)
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha must be in [0, 1], got {alpha}")
     scaled = _scaled(attribution, image.shape[:2])  # [H, W]
@@ -88,7 +50,7 @@ def overlay(
     return np.rint(255 * (opacity * colour + (1 - opacity) * grey)).astype(np.uint8)
 
 
-def _rgb(image: np.ndarray) -> np.ndarray:
+def rgb(image: np.ndarray) -> np.ndarray:
     """[H, W, 3] uint8, whichever of the two forms came."""
     image = np.asarray(image)
     if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
@@ -147,7 +109,9 @@ def curves(
     }
     panels = {
         heading: {
-            name: _curve(curve[direction], fractions[direction], f"{direction} curve of {name}")
+            name: finite_curve(
+                curve[direction], fractions[direction], f"{direction} curve of {name}"
+            )
             for name, curve in methods.items()
         }
         for direction, heading in headings.items()
@@ -177,7 +141,7 @@ def curves_by_top(
       ValueError: no methods, or a curve that is not S finite values.
     """
     lines = {
-        heading: {name: _curve(values, top, heading) for name, values in methods.items()}
+        heading: {name: finite_curve(values, top, heading) for name, values in methods.items()}
         for heading, methods in panels.items()
     }
     figure = _line_panels(lines, title, "Words", "F1", shared=False)
@@ -223,7 +187,7 @@ def _line_panels(
     return figure
 
 
-def _curve(
+def finite_curve(
     values: np.ndarray, fractions: Sequence[float], name: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """Fractions removed, ascending, and the values there."""
@@ -291,127 +255,3 @@ def comparison(
     for cell, name in zip(grid[0], ("input", *maps), strict=True):
         cell.set_title(escape.plot(name).replace("_", "\n", 1), fontsize=8)
     figure.savefig(path, format="png", dpi=100)
-
-
-def gallery(
-    path: str | Path,
-    items: Sequence[GalleryItem] | Sequence[TextItem],
-    fractions: Mapping[str, Sequence[float]],
-    title: str,
-    facts: Mapping[str, str],
-    results: Mapping[str, Mapping[str, str]],
-) -> None:
-    """Writes a gallery of explanations as one HTML file that needs no other.
-
-    Args:
-      path: the file to write.
-      items: the examples, at least one; images or texts.
-      fractions: {"positive": [S], "negative": [S]} of the features removed along the items' curves.
-      title: of the page.
-      facts: what a reader must know about the run, name -> value.
-      results: method -> {metric: value}, a table; empty for none. A metric that a method lacks is
-        shown as a dash.
-
-    Raises:
-      ValueError: no items, an item without classes, arrays that `overlay` refuses, or curves
-        that are not S finite values.
-    """
-    import jinja2
-
-    if not items:
-        raise ValueError("a gallery needs at least one item")
-    is_text = isinstance(items[0], TextItem)
-    card = _text_card if is_text else _card
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        # Beside markup, which autoescaping takes care of, what steers; a macro's output is safe.
-        finalize=lambda value: value if hasattr(value, "__html__") else escape.terminal(value),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    html = environment.get_template("text_gallery.html" if is_text else "gallery.html").render(
-        title=title,
-        facts=facts,
-        metrics=list(dict.fromkeys(metric for row in results.values() for metric in row)),
-        results=results,
-        legend=_legend(),
-        plot=PLOT,
-        items=[card(item) | _svg_curves(item, fractions) for item in items],
-    )
-    Path(path).write_text(html, encoding="utf-8")
-
-
-def _card(item: GalleryItem) -> dict:
-    """What the template shows of one image, beside its curves."""
-    if not item.classes:
-        raise ValueError("an item needs at least one class")
-    image = _rgb(item.image)
-    # Whole factors and nearest neighbours keep the pixels of a small image square and sharp.
-    factor = -(-DISPLAY // min(image.shape[:2]))
-    large = image.repeat(factor, axis=0).repeat(factor, axis=1)
-    return {
-        "label": item.label,
-        "image": _data_uri(image, lossless=factor > 1),
-        "pixelated": factor > 1,
-        "classes": [
-            {
-                "label": shown.label,
-                "percent": f"{shown.probability:.1%}",
-                "image": _data_uri(overlay(large, shown.attribution)),
-            }
-            for shown in item.classes
-        ],
-    }
-
-
-def _text_card(item: TextItem) -> dict:
-    """The same of one text."""
-    if not item.explanations:
-        raise ValueError("an item needs at least one class")
-    first = item.explanations[0]
-    return {
-        "label": item.label,
-        "explanations": [explanation.to_html() for explanation in item.explanations],
-        "explained": first.labels[first.target],
-        "strongest": item.strongest,
-    }
-
-
-def _svg_curves(
-    item: GalleryItem | TextItem, fractions: Mapping[str, Sequence[float]]
-) -> dict[str, dict[str, str]]:
-    return {
-        name: _svg_curve(*_curve(getattr(item, name), fractions[name], f"{name} curve"))
-        for name in ("positive", "negative")
-    }
-
-
-def _svg_curve(fractions: np.ndarray, values: np.ndarray) -> dict[str, str]:
-    """What the template draws and says of one curve."""
-    return {
-        "points": _points(fractions, values),
-        "first": f"{values[0]:.2f}",
-        "half": f"{np.interp(0.5, fractions, values):.2f}",
-    }
-
-
-def _points(fractions: np.ndarray, values: np.ndarray) -> str:
-    """The points of an SVG polyline."""
-    left, top, width, height = PLOT
-    pairs = zip(fractions, values, strict=True)
-    return " ".join(f"{left + width * x:.1f},{top + height * (1 - y):.1f}" for x, y in pairs)
-
-
-def _legend() -> str:
-    """`overlay` itself on a black and on a white image, attribution rising to the right."""
-    image = np.zeros((32, 256, 3), np.uint8)
-    image[16:] = 255
-    return _data_uri(overlay(image, np.linspace(0, 1, 256)[None]), lossless=True)
-
-
-def _data_uri(image: np.ndarray, lossless: bool = False) -> str:
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "WEBP", quality=90, lossless=lossless)
-    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

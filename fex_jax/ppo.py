@@ -1,5 +1,5 @@
-"""Training an explainer by PPO: the equations of Pan, Moniz and Chawla, IJCAI 2025, and what
-became of them: docs/method.md.
+"""The objective of an explainer: the equations of Pan, Moniz and Chawla, IJCAI 2025, and what
+became of them: docs/method.md. `algorithm` asks f and takes a training step.
 
 The explainer g and the black box f enter as three pure functions, whatever the modality:
 
@@ -14,18 +14,13 @@ Shapes: B inputs, K classes, of which T are explained, N features, S masks drawn
 """
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
-from fex_jax import draws
-from fex_jax.answers import ask, log_odds
 from fex_jax.distributions import distrax
-from fex_jax.targets import choose_classes
-from fex_jax.updates import Metrics, TrainState, update
+from fex_jax.updates import Metrics
 
 Inputs = Any  # an array [B, ...], or a pytree of them
 _FEW = 64  # features: with more of them, each is worth less
@@ -381,135 +376,3 @@ def loss(output: PolicyOutput, batch: Rollout, objective: Objective) -> tuple[ja
         "ppo/ratio_max": ratio.max(),
         "value/explained_variance": 1 - value / jnp.maximum(jnp.var(batch.scores), 1e-12),
     }
-
-
-# ---------------------------------------------------------------- one training step
-
-
-def draw_masks(
-    key: jax.Array, logits: jax.Array, objective: Objective, grid: tuple[int, ...]
-) -> jax.Array:
-    """S masks of each input, float [S, B, N]: m ~ q, logits [B, N] (Eq. 7).
-
-    A regression asks for each λ_i alone, and its masks fall in patches, where `grid` has rows and
-    columns: `draws.uniform`.
-    """
-    shape = (objective.num_masks, len(logits))
-    if objective.surrogate == "clipped":
-        return bernoulli(logits).sample(seed=key, sample_shape=shape[:1])
-    grid = grid or logits.shape[1:]
-    return (draws.uniform(key, grid, shape) < jax.nn.sigmoid(logits)).astype(logits.dtype)
-
-
-def rollout(
-    predict: Callable[[Inputs], jax.Array],
-    mask: Callable[[Inputs, jax.Array], Inputs],
-    policy: Callable[[Inputs, jax.Array], PolicyOutput],
-    inputs: Inputs,
-    key: jax.Array,
-    objective: Objective,
-    grid: tuple[int, ...] = (),
-) -> tuple[Rollout, Metrics]:
-    """Chooses T classes of each input, draws S masks for the first and asks f what they are worth.
-
-    The classes are the most probable, as y in Algorithm 1, or drawn from f(x) one after the other
-    without replacement; an answer of f holds them all.
-    f sees every input 1 + S times, g once.
-    """
-    target_key, budget_key, mask_key = jax.random.split(key, 3)
-    probabilities = predict(inputs)
-    targets = choose_classes(target_key, probabilities, objective.targets, objective.num_targets)
-    output = policy(inputs, targets)
-    budgets = objective.budget_range * jax.random.uniform(
-        budget_key, (len(targets), 1, 1), minval=-1.0, maxval=1.0
-    )
-    drawn_for = output.logits[:, :1]
-    logits = shift_budget(drawn_for, budgets, objective, output.valid)
-    masks = draw_masks(mask_key, logits[:, 0], objective, grid)  # [S, B, N]
-
-    first = objective.num_masks // objective.num_groups  # the complement is asked of the others
-    asked = jnp.concatenate([masks[:first], 1 - masks[first:]])
-    answers = ask(predict, mask, inputs, targets, asked)  # [S, B, T]
-    if objective.score == "contrast":
-        h = log_odds(answers) if objective.answers == "log_odds" else answers
-        scores = contrast_score(h)
-    else:
-        scores = ratio_score(answers, masks, objective.score, output.valid)
-    scores, masks = jnp.moveaxis(scores, 0, -1), jnp.swapaxes(masks, 0, 1)  # [B, T, S], [B, S, N]
-    if objective.baseline == "leave_one_out":
-        baseline = leave_one_out(scores, objective.num_groups)
-    else:
-        baseline = output.values[..., None]
-    batch = Rollout(
-        inputs=inputs,
-        targets=targets,
-        probabilities=probabilities,
-        budgets=budgets,
-        masks=masks.astype(bool),
-        log_probs=bernoulli_log_prob(logits[:, :, None], masks[:, None]),
-        scores=scores,
-        advantages=advantage(scores, baseline, objective.advantage),
-    )
-    lam = jax.nn.sigmoid(shift_budget(drawn_for, 0.0, objective, output.valid))
-    return (
-        batch,
-        {
-            "policy/mean_lambda": lam.mean(where=output.valid),
-            "policy/kept_features": masks.sum(-1).mean(),  # K_m
-            "policy/num_features": jnp.ones_like(masks[:, :1]).sum(-1, where=output.valid).mean(),
-            "policy/logit_std": drawn_for.std(-1, where=output.valid).mean(),
-            "score/mean": scores[:, 0].mean(),
-            "f/clean": probabilities.max(-1).mean(),
-            "f/under_policy": answers[:first, :, 0].mean(),
-        },
-    )
-
-
-def train_step(
-    state: TrainState,
-    inputs: Inputs,
-    key: jax.Array,
-    *,
-    predict: Callable[[Inputs], jax.Array],
-    mask: Callable[[Inputs, jax.Array], Inputs],
-    policy: Callable[[dict, Inputs, jax.Array], PolicyOutput],
-    optimizer: optax.GradientTransformation,
-    objective: Objective,
-    grid: tuple[int, ...] = (),
-) -> tuple[TrainState, Metrics]:
-    """Algorithm 1 for one batch: a rollout, then `num_passes` of `num_updates` gradient steps.
-
-    Every update of a pass sees other inputs of the batch with all their masks, so one forward and
-    backward pass of g serves S masks, and a batch costs g one rollout pass and its gradient passes.
-    """
-    batch, metrics = rollout(
-        predict, mask, lambda *args: policy(state.params, *args), inputs, key, objective, grid
-    )
-
-    state, losses = update(
-        state,
-        batch,
-        lambda params, part: loss(policy(params, part.inputs, part.targets), part, objective),
-        optimizer,
-        objective.num_updates,
-        objective.num_passes,
-    )
-    return state, metrics | losses
-
-
-def collapse_warning(metrics: dict[str, float]) -> str | None:
-    """Says in words that the policy no longer ranks most features, or None if it does.
-
-    The optimum of f/K_m keeps one or two features (docs/method.md): localisation stays good while
-    the order of all other features, and with it negative AUC, is lost.
-    """
-    kept, num_features = metrics["policy/kept_features"], metrics["policy/num_features"]
-    entropy = metrics["policy/entropy"] / (num_features * 0.6931)
-    if 0.08 * num_features < kept < 0.92 * num_features and entropy > 0.05:
-        return None
-    return (
-        f"the policy has collapsed: it keeps {kept:.1f} of {num_features:g} features with "
-        f"{entropy:.0%} of the maximal entropy, so most features are no longer ranked. Use the "
-        "'contrast' preset, a lower learning rate, or a larger entropy_coef (of the regression: "
-        "temperature)."
-    )

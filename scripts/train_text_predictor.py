@@ -22,7 +22,7 @@ from ml_collections import config_flags
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
-from fex_jax import masking, pretrained, text_data, tokens  # noqa: E402
+from fex_jax import masking, pretrained, text_data, text_streams, tokens  # noqa: E402
 from fex_jax.models import functional  # noqa: E402
 from fex_jax.models.bert import BertClassifier, BertConfig, TokenBatch  # noqa: E402
 from fex_jax.training import classifier, identity  # noqa: E402
@@ -117,7 +117,7 @@ def train_classifier() -> None:
         return bind(params)(inputs).argmax(-1)
 
     def accuracy(params, removed: float) -> float:
-        stream = text_data.eval_stream(
+        stream = text_streams.eval_stream(
             held_out, tokenizer, length, _BATCH_SIZE.value, limit=_EVAL_TEXTS.value, **features
         )
         correct = [
@@ -127,7 +127,7 @@ def train_classifier() -> None:
         return float(np.mean(np.concatenate(correct)))
 
     def batches(start: int) -> Iterator[dict]:
-        return text_data.train_stream(
+        return text_streams.train_stream(
             train, tokenizer, length, _BATCH_SIZE.value, seed=config.seed, start=start, **features
         )
 

@@ -97,3 +97,19 @@ def reviews(tmp_path) -> str:
         rows.append({"annotation_id": f"{i}.txt", "classification": label, "evidences": [[span]]})
     (tmp_path / "test.jsonl").write_text("\n".join(map(json.dumps, rows)))
     return str(tmp_path)
+
+
+@pytest.fixture
+def text_table(tmp_path):
+    """A file of 40 texts of 1 to 10 words; the label tells whether "good" begins it."""
+    path = tmp_path / "own.csv"
+    rows = [f"{'good' if i % 2 else 'bad'}{' film' * (i % 10)},{i % 2}\n" for i in range(40)]
+    path.write_text("text,label\n" + "".join(rows))
+    return str(path)
+
+
+def peak(size: int = 8) -> np.ndarray:
+    """One important place, row 2 and column 5, and exact zeros in the lower half."""
+    attribution = np.zeros((size, size))
+    attribution[2, 5] = 1.0
+    return attribution

@@ -1,17 +1,14 @@
 """The paper's equations, against enumeration, finite differences and values computed by hand."""
 
-import dataclasses
 import functools
 import itertools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
-from configs import common
-from fex_jax import ppo, updates
+from fex_jax import ppo
 
 LOGITS = jnp.array([[0.5, -1.0, 2.0], [0.0, 0.3, -0.7]])
 ALL_MASKS = jnp.array(list(itertools.product([0, 1], repeat=3)))  # [8, 3]
@@ -282,174 +279,6 @@ def test_total_loss_is_eq_25(form, features):
     np.testing.assert_allclose(total, expected, rtol=1e-6)
 
 
-# A toy game: f needs features 0 and 3 of six for the first of three classes, and shares the rest
-# among the others; one table of logits per class is the policy.
-BEST = np.array([1, 0, 0, 1, 0, 0])
-
-
-def toy_predict(x: jax.Array) -> jax.Array:
-    p = 0.05 + 0.9 * x[..., 0] * x[..., 3]
-    return jnp.stack([p, 0.8 * (1 - p), 0.2 * (1 - p)], -1)
-
-
-def toy_policy(params: dict, x: jax.Array, targets: jax.Array) -> ppo.PolicyOutput:
-    return ppo.PolicyOutput(
-        params["logits"][targets],
-        jnp.broadcast_to(params["classes"], (len(x), 3)),
-        jnp.broadcast_to(params["value"], targets.shape),
-    )
-
-
-def toy_params() -> dict:
-    return {"logits": jnp.zeros((3, 6)), "classes": jnp.zeros(3), "value": jnp.zeros(())}
-
-
-def run_toy(objective: ppo.Objective, steps: int = 150) -> tuple[jax.Array, dict]:
-    optimizer = optax.adam(0.03)
-    params = toy_params()
-    state = updates.TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
-    step = jax.jit(
-        functools.partial(
-            ppo.train_step, predict=toy_predict, mask=lambda x, m: x * m, policy=toy_policy,
-            optimizer=optimizer, objective=objective,
-        )
-    )  # fmt: skip
-    for i in range(steps):
-        state, metrics = step(state, jnp.ones((32, 6)), jax.random.key(i))
-    return state.params["logits"], metrics
-
-
-PRESETS = {
-    name: ppo.Objective(**common.get_config(name).objective)
-    for name in ("paper", "authors", "contrast")
-}
-PRESETS["clipped"] = dataclasses.replace(
-    PRESETS["contrast"], surrogate="clipped", num_targets=1, entropy_coef=0.6
-)
-
-
-@pytest.mark.parametrize("preset", PRESETS)
-def test_ppo_finds_the_best_mask(preset):
-    """Breaks if rollout, advantage and update do not climb the score together."""
-    objective = PRESETS[preset]
-    logits, metrics = run_toy(objective, steps=400 if preset == "paper" else 150)
-    assert set(np.argsort(logits[0])[-2:]) == {0, 3}
-    if objective.num_targets > 1:  # they are what speaks most against the other classes
-        assert set(np.argsort(logits[1])[:2]) == set(np.argsort(logits[2])[:2]) == {0, 3}
-    if not objective.budget_range:  # the policy chooses its budget: exactly the two features
-        np.testing.assert_array_equal(np.asarray(jax.nn.sigmoid(logits[0])) > 0.5, BEST)
-
-
-def test_one_update_at_a_time_moves_every_part_of_the_batch():
-    """Breaks if updates see the same inputs again, or if the step counter is not per batch."""
-    objective = dataclasses.replace(PRESETS["contrast"], num_updates=2, num_passes=1)
-    seen = []
-
-    def policy(params, x, targets):
-        jax.debug.callback(lambda x: seen.append(np.asarray(x)), x[:, 0])
-        return toy_policy(params, x, targets)
-
-    optimizer = optax.sgd(0.0)
-    params = toy_params()
-    state = updates.TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
-    x = jnp.ones((4, 6)).at[:, 0].set(jnp.arange(4))
-    step = jax.jit(
-        functools.partial(
-            ppo.train_step, predict=toy_predict, mask=lambda x, m: x * m, policy=policy,
-            optimizer=optimizer, objective=objective,
-        )
-    )  # fmt: skip
-    state, _ = step(state, x, jax.random.key(0))
-    jax.effects_barrier()
-    parts = {tuple(part) for part in seen if len(part) == 2}
-    assert parts == {(0.0, 2.0), (1.0, 3.0)}
-    assert int(state.step) == 1
-
-
-def test_targets_are_the_argmax_or_sampled_from_f():
-    """Breaks if another class than the one drawn is scored, or sampling ignores f."""
-    x = jnp.ones((4000, 6)) * jnp.array([0.8, 1, 1, 1, 1, 1])  # f = (0.77, 0.18, 0.05)
-    policy = functools.partial(toy_policy, toy_params())
-
-    @functools.partial(jax.jit, static_argnums=0)
-    def rollout(objective, x):
-        found, _ = ppo.rollout(
-            toy_predict, lambda x, m: x * m, policy, x, jax.random.key(0), objective
-        )
-        return found
-
-    sampled = rollout(PRESETS["contrast"], x)
-    assert abs(float((sampled.targets[:, 0] == 0).mean()) - 0.77) < 0.03
-    assert sampled.targets.shape == (4000, 2)  # the third class is known from the others
-    argmax = rollout(PRESETS["authors"], x)
-    assert argmax.targets.shape == (4000, 1) and not argmax.targets.any()
-    kept, removed = x[:, None] * sampled.masks, x[:, None] * ~sampled.masks
-    # Each half of the masks is asked one question, of every class.
-    answers = jnp.concatenate([toy_predict(kept)[:, :5], toy_predict(removed)[:, 5:]], 1)
-    expected = jnp.take_along_axis(jnp.swapaxes(answers, 1, 2), sampled.targets[..., None], 1)
-    certain = jnp.clip(expected, 0.01, 0.99)
-    log_odds = jnp.log(certain / (1 - certain)) * jnp.where(jnp.arange(10) < 5, 1, -1)
-    np.testing.assert_allclose(sampled.scores, log_odds, atol=1e-5)
-    objective = dataclasses.replace(PRESETS["contrast"], answers="probability")
-    sampled = rollout(objective, x)
-    expected = expected * jnp.where(jnp.arange(10) < 5, 1, -1)
-    np.testing.assert_allclose(sampled.scores, expected, atol=1e-6)
-
-
-@pytest.mark.parametrize("preset", list(PRESETS))
-def test_features_that_are_not_there_change_nothing(preset):
-    """Breaks if padding enters K_m, N, a mean, the entropy or the gradients."""
-    objective = PRESETS[preset]
-    rng = np.random.default_rng(0)
-    logits = jnp.asarray(rng.normal(size=(4, min(objective.num_targets, 2), 3)), jnp.float32)
-    padded = jnp.concatenate([logits, jnp.asarray(rng.normal(size=(*logits.shape[:2], 5)))], -1)
-    valid = jnp.arange(8) < 3
-    short = ppo.PolicyOutput(logits, jnp.zeros((4, 2)), jnp.zeros(logits.shape[:2]))
-    long = short._replace(logits=padded, valid=jnp.tile(valid, (4, 1, 1)))
-    masks = jnp.asarray(rng.integers(0, 2, (4, objective.num_masks, 3)), bool)
-    asked = (*logits.shape[:2], objective.num_masks)
-    batch = ppo.Rollout(
-        inputs=None, targets=jnp.zeros(asked[:2], int), probabilities=jnp.full((4, 2), 0.5),
-        budgets=jnp.asarray(rng.normal(size=(4, 1, 1)), jnp.float32), masks=masks,
-        log_probs=jnp.full((4, 1, objective.num_masks), -2.0), scores=jnp.ones(asked),
-        advantages=jnp.asarray(rng.normal(size=asked), jnp.float32),
-    )  # fmt: skip
-    wide = batch._replace(masks=jnp.pad(masks, ((0, 0), (0, 0), (0, 5))))
-
-    def total(logits, output, batch):
-        return ppo.loss(output._replace(logits=logits), batch, objective)
-
-    expected, actual = (
-        jax.jit(jax.value_and_grad(total, has_aux=True))(output.logits, output, batch)
-        for output, batch in ((short, batch), (long, wide))
-    )
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5), expected[0], actual[0])
-    np.testing.assert_allclose(actual[1][..., :3], expected[1], rtol=1e-5, atol=1e-7)
-    assert not actual[1][..., 3:].any()
-    # The rollout: drawn masks, scores and metrics. f sees how many of the first three are kept.
-    inputs = {"x": jnp.ones((4, 3))}  # a pytree
-
-    def predict(inputs):
-        kept = inputs["x"].mean(-1)
-        return jnp.stack([1 - 0.6 * kept, 0.6 * kept], -1)
-
-    rollout = jax.jit(
-        lambda inputs: ppo.rollout(
-            predict, lambda x, m: {"x": x["x"] * m[:, :3]}, lambda *_: long, inputs,
-            jax.random.key(0), objective,
-        )
-    )  # fmt: skip
-    batch, metrics = rollout(inputs)
-    assert not batch.masks[..., 3:].any() and batch.masks[..., :3].any()
-    assert metrics["policy/num_features"] == 3
-    kept, masks = jnp.moveaxis(batch.scores, -1, 0), jnp.swapaxes(batch.masks, 0, 1)
-    same = ppo.ratio_score(kept, masks[..., :3], "authors")
-    with_padding = ppo.ratio_score(kept, masks, "authors", long.valid)
-    np.testing.assert_array_equal(same, with_padding)
-    every = ppo.shift_budget(padded, 0.5, objective, jnp.ones((4, 1, 8), bool))
-    np.testing.assert_array_equal(every, ppo.shift_budget(padded, 0.5, objective))
-
-
 def test_what_classes_share_learns_first_and_from_plausible_classes():
     """Breaks if z_0 learns from what a class adds, c from more than z_0 leaves, or an unlikely
     class counts as much for z_0 as a likely one."""
@@ -475,27 +304,6 @@ def test_what_classes_share_learns_first_and_from_plausible_classes():
     found = ppo.shared_regression_loss(shared, own, batch, objective)
     found -= ppo.regression_loss(shared + own, batch, objective)
     np.testing.assert_allclose(found, jnp.sqrt(mean) / ppo.slope(z, objective), rtol=1e-5)
-
-
-def test_masks_of_a_regression_fall_in_patches():
-    """Breaks if masks on a grid are independent, or λ is no longer how often a feature is kept."""
-    logits = jnp.tile(jnp.linspace(-2, 2, 16), (1, 1))
-    many = ppo.Objective(num_masks=8000)
-    key = jax.random.key(0)
-    masks = np.asarray(ppo.draw_masks(key, logits, many, (4, 4)))[:, 0]
-    assert masks.shape == (8000, 16)
-    np.testing.assert_allclose(masks.mean(0), jax.nn.sigmoid(logits[0]), atol=0.03)
-    assert np.corrcoef(masks[:, 5], masks[:, 6])[0, 1] > 0.1
-    alone = np.asarray(ppo.draw_masks(key, logits, many, (16,)))[:, 0]
-    assert abs(np.corrcoef(alone[:, 5], alone[:, 6])[0, 1]) < 0.05
-
-
-def test_collapse_is_noticed():
-    """Breaks if a policy that keeps one feature in a hundred, or is deterministic, passes."""
-    healthy = {"policy/kept_features": 30.0, "policy/entropy": 20.0, "policy/num_features": 64.0}
-    assert ppo.collapse_warning(healthy) is None
-    assert "keeps 1.5 of 64" in ppo.collapse_warning(healthy | {"policy/kept_features": 1.5})
-    assert ppo.collapse_warning(healthy | {"policy/entropy": 0.5})
 
 
 def test_maps_are_contrasted_only_where_their_means_learn_f():

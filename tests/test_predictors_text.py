@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from fex_jax import ppo, predictors, tokens
+from fex_jax import algorithm, ppo, predictors, tokens, updates
 from fex_jax.models.policy import functional_policy
 from tests import tiny_text
 from tests.conftest import random_params
@@ -126,9 +126,9 @@ def test_an_explainer_is_trained_on_texts(unit):
     init, bind = functional_policy(checkpoint.config, 2)
     params = random_params(init) | {"backbone": checkpoint.params["backbone"]}
     optimizer = optax.sgd(1e-2)
-    state = ppo.TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
+    state = updates.TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
     step = functools.partial(
-        ppo.train_step, predict=model.predict, mask=model.mask, optimizer=optimizer,
+        algorithm.train_step, predict=model.predict, mask=model.mask, optimizer=optimizer,
         policy=lambda params, x, y: ppo.PolicyOutput(*bind(params)(x, y)),
         objective=ppo.Objective(num_masks=4, num_updates=2),
     )  # fmt: skip

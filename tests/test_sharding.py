@@ -27,7 +27,7 @@ def test_four_devices_give_the_loss_and_gradients_of_one():
         import jax
         jax.config.update("jax_num_cpu_devices", 4)
         import jax.numpy as jnp, numpy as np, optax
-        from fex_jax import ppo, predictors, sharding, updates
+        from fex_jax import algorithm, ppo, predictors, sharding, updates
         from fex_jax.models.policy import functional_policy
         from tests.conftest import random_checkpoint, random_params
 
@@ -41,7 +41,7 @@ def test_four_devices_give_the_loss_and_gradients_of_one():
 
         def step(state, frozen, images):
             model = predictors.vit(predictor.config, frozen)
-            return ppo.train_step(
+            return algorithm.train_step(
                 state, images, jax.random.key(1), predict=model.predict, mask=model.mask,
                 policy=lambda p, x, y: ppo.PolicyOutput(*bind(p)(x, y)),
                 optimizer=optimizer, objective=objective)

@@ -1,111 +1,24 @@
-"""Text sources and streams: what is in a batch, its order, and files that cannot be read."""
+"""Text sources: their splits and formats, and files that cannot be read."""
 
-import itertools
 import json
 
-import jax
 import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from fex_jax import reviews, text_data
-from tests import tiny_text
-
-TOKENIZER = tiny_text.tokenizer()
 
 
-def take(stream, count):
-    return list(itertools.islice(stream, count))
-
-
-def assert_same(ours, theirs):
-    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
-
-
-@pytest.fixture
-def table(tmp_path):
-    """A file of 40 texts of 1 to 10 words; the label tells whether "good" begins it."""
-    path = tmp_path / "own.csv"
-    rows = [f"{'good' if i % 2 else 'bad'}{' film' * (i % 10)},{i % 2}\n" for i in range(40)]
-    path.write_text("text,label\n" + "".join(rows))
-    return str(path)
-
-
-def stream(source, size=4, **kwargs):
-    return text_data.train_stream(
-        source, TOKENIZER, 32, size, buckets=(6, 8), **{"seed": 0} | kwargs
-    )
-
-
-def test_batches_hold_texts_of_one_bucket(table):
-    """Breaks if texts and labels part, or a short text is padded to the longest of all."""
-    source = text_data.open_source("texts", "all", table)
-    assert source.size == 40 and source.names == ("0", "1")
-    lengths = set()
-    for batch in take(stream(source), 30):
-        inputs = batch["inputs"]
-        assert inputs.ids.shape[0] == 4
-        np.testing.assert_array_equal(inputs.ids[:, 1] == 11, batch["label"] == 1)  # "good"
-        sizes = inputs.attention.sum(-1)
-        longest = inputs.ids.shape[1]
-        lengths.add(longest)
-        assert sizes.max() <= longest and sizes.min() > {6: 0, 8: 6, 32: 8}[longest]
-        for i, size in zip(batch["index"], sizes, strict=True):
-            assert len(source.texts[i].split()) == size - 2
-    assert lengths == {6, 8, 32}
-
-
-def test_stream_is_resumed_where_it_stopped(table):
-    """Breaks if a run that was stopped sees other batches than one that was not."""
-    source = text_data.open_source("texts", "train", table)
-    whole = take(stream(source), 12)
-    assert_same(whole[5:], take(stream(source, start=5), 7))
-    first, other = whole[0]["index"], take(stream(source, seed=1), 1)[0]["index"]
-    assert list(first) != list(other)
-
-
-def test_processes_share_a_batch(table):
-    """Breaks if processes get the same texts, or batches of different lengths at one step."""
-    source = text_data.open_source("texts", "all", table)
-    whole = take(stream(source, size=4), 8)
-    parts = [take(stream(source, size=2, process=(i, 2)), 8) for i in range(2)]
-    for batch, one, two in zip(whole, *parts, strict=True):
-        assert set(batch["index"]) == set(one["index"]) | set(two["index"])
-        assert (
-            one["inputs"].ids.shape == two["inputs"].ids.shape == (2, batch["inputs"].ids.shape[1])
-        )
-
-
-def test_eval_stream_sees_every_text_once(table):
-    """Breaks if the remainder of a bucket is dropped, or limit takes a biased part."""
-    source = text_data.open_source("texts", "all", table)
-    batches = list(text_data.eval_stream(source, TOKENIZER, 32, 7, buckets=(6, 8)))
-    assert sorted(np.concatenate([batch["index"] for batch in batches])) == list(range(40))
-    few = list(text_data.eval_stream(source, TOKENIZER, 32, 7, limit=20))
-    labels = np.concatenate([batch["label"] for batch in few])
-    assert len(labels) == 20 and 4 < labels.sum() < 16
-
-
-def test_long_texts_are_refused_or_cut_on_demand(table):
-    """Breaks if a text is silently cut."""
-    source = text_data.open_source("texts", "all", table)
-    with pytest.raises(ValueError, match="12 of 40 texts are longer than the model's 9.*'cut'"):
-        next(text_data.train_stream(source, TOKENIZER, 9, 4, seed=0))
-    cut = list(text_data.eval_stream(source, TOKENIZER, 9, 4, too_long="cut"))
-    assert max(batch["inputs"].attention.sum(-1).max() for batch in cut) == 9
-    assert all((batch["inputs"].ids == 3).sum(-1).all() for batch in cut)  # SEP is still there
-
-
-def test_splits_of_own_texts(table):
+def test_splits_of_own_texts(text_table):
     """Breaks if test texts are trained on, or a class is missing from a split."""
     train, test, everything = (
-        text_data.open_source("texts", split, table) for split in ("train", "test", "all")
+        text_data.open_source("texts", split, text_table) for split in ("train", "test", "all")
     )
     assert (train.size, test.size) == (32, 8) and test.labels.sum() == 4
     assert sorted(train.texts + test.texts) == sorted(everything.texts)
     with pytest.raises(ValueError, match="texts have train, test and all"):
-        text_data.open_source("texts", "validation", table)
+        text_data.open_source("texts", "validation", text_table)
 
 
 def test_formats_of_own_texts(tmp_path):

@@ -21,7 +21,7 @@ import jax
 import numpy as np
 
 # Files of this package that show numbers but do not make them; every other one counts as code.
-_SHOWS = {"plotting.py", "report.py", "gallery.py", "text_explanation.py", "logs.py"}
+_SHOWS = {"plotting.py", "page.py", "report.py", "gallery.py", "text_explanation.py", "logs.py"}
 _PACKAGE = pathlib.Path(__file__).resolve().parent.parent
 _LIBRARIES = tuple(sysconfig.get_path(name) for name in ("purelib", "platlib", "stdlib"))
 

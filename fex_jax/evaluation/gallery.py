@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import jax
 import numpy as np
 
-from fex_jax import explain, metrics, plotting, report
+from fex_jax import explain, metrics, page, plotting, report
 from fex_jax.evaluation.cache import Result
 from fex_jax.evaluation.tasks import Document, Task
 
@@ -22,7 +22,7 @@ def write(path: pathlib.Path, table: "Table", name: str) -> None:
     """gallery.html: the first inputs with what explains their two most probable classes."""
     items = _image_items if table.task.documents is None else _text_items
     of = f" on {name}" if name else ""
-    plotting.gallery(
+    page.gallery(
         path,
         items(table.explainers[0], table.task, table.results),
         _fractions(table.protocol),
@@ -79,17 +79,17 @@ def _images(task: Task, shown: slice) -> np.ndarray:
 
 def _image_items(
     explainer: explain.Explainer, task: Task, results: dict[str, list[Result]]
-) -> list[plotting.GalleryItem]:
+) -> list[page.GalleryItem]:
     """The first images with the maps of their two most probable classes."""
     images = _images(task, slice(0, _GALLERY_ITEMS))
     found = next(iter(results.values()))[0][1]
     result = explainer(images, top_k=min(2, len(explainer.predictor.labels)))
     return [
-        plotting.GalleryItem(
+        page.GalleryItem(
             image=images[i],
             label=task.label(i),
             classes=tuple(
-                plotting.ClassMap(
+                page.ClassMap(
                     label=result.labels[target],
                     probability=float(result.probabilities[i, target]),
                     attribution=attribution,
@@ -107,7 +107,7 @@ def _image_items(
 
 def _text_items(
     explainer: explain.Explainer, task: Task, results: dict[str, list[Result]]
-) -> list[plotting.TextItem]:
+) -> list[page.TextItem]:
     """The first texts with their two most probable classes, and every method's highest words."""
     documents = task.documents[:_GALLERY_ITEMS]
     texts = [document.text for document in documents]
@@ -119,7 +119,7 @@ def _text_items(
         return ", ".join(document.text[a:b] for a, b in document.spans[order])
 
     return [
-        plotting.TextItem(
+        page.TextItem(
             label=task.label(i),
             explanations=explanations,
             positive=found["positive_probability"][i],

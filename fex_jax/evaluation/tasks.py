@@ -138,10 +138,10 @@ def of_texts(
       unit: what a feature is.
       too_long: "refuse" longer texts, or "cut" them.
     """
-    from fex_jax import text_data
+    from fex_jax import text_streams
 
     window = predictor.config.max_length
-    inputs, texts = text_data.one_batch(
+    inputs, texts = text_streams.one_batch(
         source,
         predictor.tokenizer,
         min(max_length or window, window),

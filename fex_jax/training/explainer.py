@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import ml_collections
 
 from fex_jax import (
+    algorithm,
     checkpoint,
     checks,
     data,
@@ -22,6 +23,7 @@ from fex_jax import (
     settings,
     sharding,
     text_data,
+    text_streams,
 )
 from fex_jax.export import Predictor
 from fex_jax.host import Bank, HostError, HostPredictor, black_box
@@ -170,10 +172,13 @@ def _train(
     stream = open_stream(config, predictor, source)
     revise = None
     if kept is not None:
-        output_of = steps.make_output(network, objective)
-        batches = sources.eval_batches(predictor, kept, config)
         revise = held_out.make_revise(
-            steps.make_bind(config, queried), output_of, frozen, batches, objective, key
+            steps.make_bind(config, queried),
+            lambda params, x, y: ppo.PolicyOutput(*network(params)(x, y)),
+            frozen,
+            sources.eval_batches(predictor, kept, config),
+            objective,
+            key,
         )
     bank = predictor.f if isinstance(predictor, BlackBox) else None
     state = loop.train(
@@ -247,7 +252,7 @@ def open_stream(
         window = predictor.config.max_length
         length = min(config.text.max_length or window, window)
         options |= {"unit": config.text.unit, "too_long": config.text.too_long}
-        of = text_data.train_stream, (source, predictor.tokenizer, length, batch_size), "inputs"
+        of = text_streams.train_stream, (source, predictor.tokenizer, length, batch_size), "inputs"
     else:
         options |= {"augment": config.data.augment}
         of = data.train_stream, (source, predictor.preprocessing, batch_size), "image"
@@ -314,7 +319,7 @@ def make_report(
         nonlocal warned
         log(metrics)
         line = logs.console_line(metrics) + (f"  {asking.countdown(bank)}" if bank else "")
-        if not warned and (warning := ppo.collapse_warning(metrics)):
+        if not warned and (warning := algorithm.collapse_warning(metrics)):
             warned = True
             line += f"\nWARNING at step {metrics['step']}: {warning}"
         return line

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from fex_jax import ppo
+from fex_jax import algorithm, ppo
 from fex_jax.models import Params
 from fex_jax.predictors import Bind
 from fex_jax.training import sources
@@ -68,12 +68,11 @@ def ask(
         model, inputs = bind(params, batch)
         asked = objective_of(objective)
         arguments = model.predict, model.mask, flat(model), inputs, key, asked, model.grid
-        return ppo.rollout(*arguments)[0]._replace(inputs=None)
+        return algorithm.rollout(*arguments)[0]._replace(inputs=None)
 
-    keys = (jax.random.fold_in(key, number) for number in range(2**31))
     return [
-        (batch, rollout(predictor_params, batch, one))
-        for batch, one in zip(batches, keys, strict=False)
+        (batch, rollout(predictor_params, batch, jax.random.fold_in(key, number)))
+        for number, batch in enumerate(batches)
     ]
 
 

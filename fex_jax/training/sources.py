@@ -18,7 +18,7 @@ import tensorflow as tf
 from PIL import Image
 from tqdm import tqdm
 
-from fex_jax import data, pretrained, text_data
+from fex_jax import data, pretrained, text_data, text_streams
 from fex_jax.data import folders
 from fex_jax.data.decode import MAX_PIXELS, SUFFIXES, decode
 
@@ -115,7 +115,7 @@ def eval_batches(
     window = predictor.config.max_length
     length = min(config.text.max_length or window, window)
     options = {"unit": config.text.unit, "too_long": config.text.too_long}
-    stream = text_data.eval_stream(source, predictor.tokenizer, length, 8, **options)
+    stream = text_streams.eval_stream(source, predictor.tokenizer, length, 8, **options)
     return (batch["inputs"] for batch in stream)
 
 

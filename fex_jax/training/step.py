@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
-from fex_jax import fastshap, ppo, predictors, updates
+from fex_jax import algorithm, fastshap, ppo, predictors, updates
 from fex_jax.export import Predictor
 from fex_jax.models.policy import Policy
 
@@ -26,7 +26,13 @@ def make_objective(
             "probabilities, 'softmax' or 'sigmoid': of other values ask KernelSHAP or occlusion"
         )
     own = {"output": output} if config.method == "fex" else {}
-    return methods[config.method](**config.objective, **own)
+    objective = methods[config.method](**config.objective, **own)
+    if config.map_head == "shared" and getattr(objective, "surrogate", "") != "regression":
+        raise ValueError(
+            "map_head=shared is learned by FEX's regression, the preset contrast; for this "
+            "objective choose token or wide"
+        )
+    return objective
 
 
 def make_optimizer(
@@ -87,9 +93,8 @@ def make_step(
                 objective=objective,
             )
         # Beside each input lies what a frozen backbone reads of it, once for all passes.
-        read = policy(state.params).read
         frozen = backbone_scale(config) == 0
-        said_of = (inputs, read(model.view(inputs)) if frozen else None)
+        reading = policy(state.params).read(model.view(inputs)) if frozen else None
 
         def output(params: dict, pair: tuple, classes: jax.Array) -> ppo.PolicyOutput:
             given, reading = pair
@@ -98,9 +103,9 @@ def make_step(
                 reading = network.read(model.view(given))
             return ppo.PolicyOutput(*network.say(reading, classes, objective.kl))
 
-        return ppo.train_step(
+        return algorithm.train_step(
             state,
-            said_of,
+            (inputs, reading),
             key,
             predict=lambda pair: model.predict(pair[0]),
             mask=lambda pair, masks: (model.mask(pair[0], masks), None),
@@ -118,13 +123,6 @@ def make_bind(config: ml_collections.ConfigDict, predictor: Predictor) -> predic
     return predictors.from_checkpoint(
         predictor, config.predictor.fill, config.text.removal, jnp.dtype(config.dtype)
     )
-
-
-def make_output(
-    network: Callable[[dict], Policy], objective: ppo.Objective
-) -> Callable[[dict, Any, jax.Array], ppo.PolicyOutput]:
-    """output(params, what the network reads, targets) → what FEX learns from."""
-    return lambda params, x, y: ppo.PolicyOutput(*network(params)(x, y, objective.kl))
 
 
 def learning_policy(

@@ -70,3 +70,13 @@ def test_a_run_that_diverged_continues_with_a_lower_learning_rate(predictor, tmp
     rates = json.loads((tmp_path / "run.json").read_text())["learning_rates"]
     assert rates[str(last)] == 1e-3
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(explain.load(tmp_path).params))
+
+
+@pytest.mark.parametrize("preset", ["fastshap", "paper", "authors"])
+def test_a_shared_head_is_of_the_regression(predictor, preset, tmp_path):
+    """Breaks if an objective that never trains z_0 takes a head that has one."""
+    config = settings.default(preset)
+    config.update_from_flattened_dict({"map_head": "shared", "batch_size": 4})
+    source, _ = sources.open_data(predictor, PICTURES)
+    with pytest.raises(ValueError, match="map_head=shared is learned by FEX's regression"):
+        train(config, tmp_path / "run", predictor, source)

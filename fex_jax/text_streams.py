@@ -1,0 +1,138 @@
+"""Streams of tokenised texts through tf.data.
+
+Texts are small: a `Source` holds them all. A stream tokenises them once, and tf.data orders their
+numbers: shuffled, grouped by length, skipped to where a run stopped. So resuming costs nothing,
+and every run sees the same batches in the same order.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import tensorflow as tf
+
+from fex_jax import tokens
+from fex_jax.models.bert import TokenBatch
+from fex_jax.text_data import Source
+
+Batch = dict[str, Any]  # "inputs" TokenBatch, "label" [B], "index" [B] place in the source
+
+
+def train_stream(
+    source: Source,
+    tokenizer: tokens.Tokenizer,
+    max_length: int,
+    batch_size: int,
+    *,
+    unit: tokens.Unit = "token",
+    buckets: Sequence[int] = tokens.BUCKETS,
+    too_long: Literal["refuse", "cut"] = "refuse",
+    seed: int,
+    start: int = 0,
+    limit: int | None = None,
+    process: tuple[int, int] = (0, 1),
+) -> Iterator[Batch]:
+    """Endless shuffled batches of texts of one bucket, from batch number `start` on.
+
+    Args:
+      max_length: the model's window in tokens.
+      batch_size: texts per batch of this process.
+      unit: what a feature is.
+      too_long: "refuse" texts beyond the window, or "cut" them to it.
+      limit: use only the first so many texts of the source.
+      process: index and count; every process gets its own part of each batch.
+    """
+    lengths, texts = _tokenise(source, tokenizer, max_length, unit, buckets, too_long, limit)
+    index, count = process
+    dataset = tf.data.Dataset.range(len(texts))
+    dataset = dataset.shuffle(len(texts), seed=seed, reshuffle_each_iteration=True).repeat()
+    dataset = _batches(dataset, lengths, batch_size * count).skip(start)
+    for numbers in dataset.prefetch(2).as_numpy_iterator():
+        yield _batch(source, texts, lengths, numbers[index::count], tokenizer)
+
+
+def eval_stream(
+    source: Source,
+    tokenizer: tokens.Tokenizer,
+    max_length: int,
+    batch_size: int,
+    *,
+    unit: tokens.Unit = "token",
+    buckets: Sequence[int] = tokens.BUCKETS,
+    too_long: Literal["refuse", "cut"] = "refuse",
+    limit: int | None = None,
+) -> Iterator[Batch]:
+    """The first `limit` texts once, in batches of one bucket; the last of a bucket is short."""
+    lengths, texts = _tokenise(source, tokenizer, max_length, unit, buckets, too_long, limit)
+    dataset = _batches(tf.data.Dataset.range(len(texts)), lengths, batch_size)
+    for numbers in dataset.prefetch(2).as_numpy_iterator():
+        yield _batch(source, texts, lengths, numbers, tokenizer)
+
+
+def one_batch(
+    source: Source,
+    tokenizer: tokens.Tokenizer,
+    max_length: int,
+    *,
+    unit: tokens.Unit = "token",
+    too_long: Literal["refuse", "cut"] = "refuse",
+    limit: int | None = None,
+) -> tuple[TokenBatch, list[tokens.Text]]:
+    """The first `limit` texts as one TokenBatch of the bucket that the longest needs, and split."""
+    lengths, texts = _tokenise(source, tokenizer, max_length, unit, tokens.BUCKETS, too_long, limit)
+    return tokens.collate(texts, int(lengths.max()), tokenizer), texts
+
+
+def _tokenise(
+    source: Source,
+    tokenizer: tokens.Tokenizer,
+    max_length: int,
+    unit: tokens.Unit,
+    buckets: Sequence[int],
+    too_long: str,
+    limit: int | None,
+) -> tuple[np.ndarray, list[tokens.Text]]:
+    """The bucket of each text, [n], and its tokens."""
+    if too_long not in ("refuse", "cut"):
+        raise ValueError(f"too_long is {too_long!r}; expected 'refuse' or 'cut'")
+    texts = tokenizer(source.texts[:limit], unit)
+    if too_long == "cut":
+        # The first window without overlap: whole words, as many as fit.
+        texts = [
+            text if len(text.ids) + 2 <= max_length else tokens.windows(text, max_length, 0)[0][1]
+            for text in texts
+        ]
+    counts = np.array([len(text.ids) + 2 for text in texts])
+    if counts.max() > max_length:
+        beginning = source.texts[counts.argmax()][:60]
+        raise ValueError(
+            f"{(counts > max_length).sum()} of {len(texts)} texts are longer than the model's "
+            f"{max_length} tokens, the longest, {beginning!r}…, has {counts.max()}. Cut them with "
+            "too_long='cut'"
+        )
+    return np.array([tokens.bucket(n, max_length, buckets) for n in counts]), texts
+
+
+def _batches(numbers: tf.data.Dataset, lengths: np.ndarray, batch_size: int) -> tf.data.Dataset:
+    """Numbers of texts in groups of one bucket."""
+    table = tf.constant(lengths, tf.int64)
+    return numbers.group_by_window(
+        key_func=lambda i: table[i],
+        reduce_func=lambda _, window: window.batch(batch_size),
+        window_size=batch_size,
+    )
+
+
+def _batch(
+    source: Source,
+    texts: list[tokens.Text],
+    lengths: np.ndarray,
+    numbers: np.ndarray,
+    tokenizer: tokens.Tokenizer,
+) -> Batch:
+    chosen = [texts[i] for i in numbers]
+    return {
+        "inputs": tokens.collate(chosen, int(lengths[numbers[0]]), tokenizer),
+        "label": source.labels[numbers],
+        "index": numbers,
+    }
