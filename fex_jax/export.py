@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 import reprlib
+import shutil
 from collections.abc import Collection
 from typing import Any, NamedTuple, get_args
 
@@ -67,7 +68,7 @@ _SIZES = {
     "pad_id": checks.integer(0, 2**24),
 }
 _MAX_JSON = 2**20  # bytes
-
+WEIGHTS = "explainer.safetensors"
 
 Predictor = pretrained.Checkpoint | pretrained.TextCheckpoint | BlackBox
 
@@ -96,7 +97,7 @@ def read(path: str | pathlib.Path) -> Export:
             "explainer.safetensors, predictor/), or the --workdir of train.py"
         )
     backbone, settings = _read_description(checks.file_inside(export, "explainer.json"))
-    weights = checks.file_inside(export, "explainer.safetensors")
+    weights = checks.file_inside(export, WEIGHTS)
     complete = step is None and weights.is_file()
     stored = checks.tensor_shapes(weights) if complete else None
     if stored is not None:
@@ -245,7 +246,7 @@ def save_description(
 ) -> None:
     """Writes all of an export but the explainer's weights, which training is yet to find."""
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / "explainer.safetensors").unlink(missing_ok=True)  # of an earlier run
+    (directory / WEIGHTS).unlink(missing_ok=True)  # of an earlier run
     if isinstance(predictor, BlackBox):
         predictor.save(directory / "predictor")
     else:
@@ -268,6 +269,16 @@ def save_description(
 
 
 def save_weights(directory: pathlib.Path, params: Params) -> None:
-    """Completes an export with the policy's parameters."""
+    """Completes an export with the policy's parameters, or replaces them: whole or not at all."""
     tensors = traverse_util.flatten_dict(jax.tree.map(np.asarray, params), sep="/")
-    save_file(tensors, directory / "explainer.safetensors")
+    directory.mkdir(parents=True, exist_ok=True)
+    part = directory / f"{WEIGHTS}.part"
+    save_file(tensors, part)
+    os.replace(part, directory / WEIGHTS)
+
+
+def copy_weights(source: pathlib.Path, directory: pathlib.Path) -> None:
+    """Completes an export with parameters that `save_weights` wrote elsewhere."""
+    part = directory / f"{WEIGHTS}.part"
+    shutil.copyfile(source / WEIGHTS, part)
+    os.replace(part, directory / WEIGHTS)

@@ -71,7 +71,8 @@ def train(
     settings.check(config)
     workdir = checks.folder(workdir, "workdir")
     mesh = sharding.make_mesh(config.mesh.fsdp)
-    num_updates = steps.make_objective(config).num_updates
+    objective = steps.make_objective(config)
+    num_updates = objective.num_updates
     devices, batch_size = jax.device_count(), config.batch_size
     if batch_size < 1 or batch_size % (devices * num_updates):
         raise ValueError(
@@ -84,7 +85,7 @@ def train(
         if queries is not None:
             raise ValueError("queries are counted of a black box; leave them out")
         queried = load_queried(config, predictor)
-        kept, source = held_out.split(config, source or open_source(config, predictor))
+        kept, source = held_out.split(config, objective, source or open_source(config, predictor))
         backbone = make_backbone(config.policy, predictor.config)
         start = None if config.policy == "unet" else queried.params["backbone"]
         with run.lock(workdir):
@@ -92,7 +93,7 @@ def train(
         return
     steps.make_objective(config, predictor.output)
     source = source or open_source(config, black_box.of(predictor))
-    kept, source = held_out.split(config, source)
+    kept, source = held_out.split(config, objective, source)
     policy = asking.open_policy(config, predictor)
     planned = num_steps(config, source) * batch_size * asking.queries_of_input(config)
     planned += held_out.queries(kept)
@@ -149,7 +150,7 @@ def _train(
         "surrogate": identity.of_predictor(queried) if config.predictor.surrogate else None,
         "data": identity.of_data(source, predictor),
     }
-    exported = workdir / "export"
+    exported, best = workdir / "export", workdir / "best"
     if manager.latest_step() is not None:
         check_same_run(config, identities, workdir, finished=manager.latest_step() == total)
         state = checkpoint.restore(manager, sharding.with_shardings(shapes, shardings))
@@ -160,6 +161,7 @@ def _train(
         )
     else:
         state = jax.jit(initial_state, out_shardings=shardings)(start)
+        held_out.forget(best)
     if not (exported / "explainer.json").is_file() or state.step == 0:
         save_description(config, objective, predictor, backbone, exported)
     run.write_json(workdir / "config.json", config.to_dict())
@@ -174,11 +176,13 @@ def _train(
     if kept is not None:
         revise = held_out.make_revise(
             steps.make_bind(config, queried),
-            lambda params, x, y: ppo.PolicyOutput(*network(params)(x, y)),
+            network,
             frozen,
             sources.eval_batches(predictor, kept, config),
             objective,
             key,
+            best,
+            frozen=steps.backbone_scale(config) == 0,
         )
     bank = predictor.f if isinstance(predictor, BlackBox) else None
     state = loop.train(
@@ -192,8 +196,12 @@ def _train(
         batch_size=batch_size,
         log_every=config.log_every,
         checkpoint_every=config.checkpoint.every,
+        revise_every=held_out.interval(total),
     )
-    export.save_weights(exported, state.params)
+    if kept is None:
+        export.save_weights(exported, state.params)
+    else:
+        print(held_out.conclude(best, exported, total))
     print(f"wrote {exported}: open it with fex_jax.load, or score it with eval.py")
 
 

@@ -1,37 +1,52 @@
 """Held-out answers, the yardstick of a fit: of inputs that nothing learns from, asked for once."""
 
 import dataclasses
+import json
+import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 
-from fex_jax import algorithm, ppo
+from fex_jax import algorithm, export, ppo
 from fex_jax.models import Params
+from fex_jax.models.policy import Policy
 from fex_jax.predictors import Bind
-from fex_jax.training import sources
+from fex_jax.training import run, sources
 from fex_jax.training.sources import Source
 from fex_jax.updates import TrainState
 
-_LEAST, _MOST = 4, 64  # inputs
+_LEAST, _MOST = 8, 64  # inputs
 _ONE_OF = 16  # of the training inputs, at most
 _MASKS = 20  # of each
+_MEASURES = 20  # in a run
+_BEST = "held_out.json"
+_BLOB = 0.25  # standard deviation of the blob, in sides of the grid
 
 
 class Found(NamedTuple):
-    """What maps explain of held-out answers: 1 − Σ (R − R̂)² / Σ R², R less its mean over masks."""
+    """What maps explain of held-out answers: 1 − Σ (R − R̂)² / Σ R², R less its mean over masks.
+
+    Answers count by f_y(x), so that of an input's classes one counts that f believes in.
+    """
 
     explained: float  # by the map
+    first: float  # of the first class alone
+    others: float  # of the other classes alone
     shared: float  # by what all classes share, z_0, alone
     share: float  # s of z_0 + s c that explains most
+    blob: float  # by a blob at the centre of the grid, at its best scale: what looks at no input
 
 
-def split(config: ml_collections.ConfigDict, source: Source) -> tuple[Source | None, Source]:
-    """Inputs that are held out, for a head that needs them, and those to train on."""
+def split(
+    config: ml_collections.ConfigDict, objective: Any, source: Source
+) -> tuple[Source | None, Source]:
+    """Inputs that are held out, where the objective explains answers, and those to train on."""
     count = min(_MOST, min(config.data.limit or source.size, source.size) // _ONE_OF)
-    if config.map_head != "shared" or count < _LEAST:
+    if getattr(objective, "surrogate", "") != "regression" or count < _LEAST:
         return None, source
     return sources.split(source, count)
 
@@ -41,9 +56,14 @@ def queries(kept: Source | None) -> int:
     return 0 if kept is None else kept.size * (1 + _MASKS)
 
 
+def interval(num_steps: int) -> int:
+    """Batches from one measure to the next."""
+    return max(1, num_steps // _MEASURES)
+
+
 def objective_of(objective: ppo.Objective) -> ppo.Objective:
-    """The questions about a held-out input: those of training, of more masks."""
-    return dataclasses.replace(objective, num_masks=_MASKS)
+    """The questions about a held-out input: of more masks, and about its first classes."""
+    return dataclasses.replace(objective, num_masks=_MASKS, targets="argmax")
 
 
 def ask(
@@ -77,9 +97,9 @@ def ask(
 
 
 def make_measure(
-    bind: Bind, policy: Callable[[Params, Any, jax.Array], ppo.PolicyOutput], objective: Any
-) -> Callable[[Params, Params, list[tuple[Any, ppo.Rollout]]], Found]:
-    """measure(policy's parameters, predictor's, what `ask` returned) → `Found`."""
+    policy: Callable[[Params], Policy], objective: ppo.Objective, grid: tuple[int, ...]
+) -> Callable[[Params, list[tuple[Any, ppo.Rollout]]], Found]:
+    """measure(the policy's parameters, what it reads of inputs and their answers) → `Found`."""
     asked = objective_of(objective)
 
     def centred(values: jax.Array) -> jax.Array:
@@ -87,54 +107,131 @@ def make_measure(
         return (groups - groups.mean(-1, keepdims=True)).reshape(values.shape)
 
     @jax.jit
-    def sums(params: Params, predictor_params: Params, batch: Any, answered: ppo.Rollout):
-        model, inputs = bind(predictor_params, batch)
-        output = policy(params, model.view(inputs), answered.targets)
+    def sums(params: Params, reading: Any, answered: ppo.Rollout) -> jax.Array:
+        """Σ over inputs and masks of w a b, [pairs of a and b, T]."""
+        output = ppo.PolicyOutput(*policy(params).say(reading, answered.targets, asked.kl))
         shared, own = output.parts or (output.logits, jnp.zeros_like(output.logits))
-        weights = ppo.plausibility(answered)
 
         def predicted(logits: jax.Array) -> jax.Array:
             z = ppo.centre(logits, output.valid)
             linear = jnp.einsum("bsn,btn->bts", answered.masks.astype(z.dtype), z)
-            return centred(ppo.slope(z, asked, output.valid) * linear)
+            return centred(ppo.slope(logits, asked, output.valid) * linear)
 
         rest = centred(answered.scores)
         left, of_class = rest - predicted(shared), predicted(own)
-        pairs = (rest, rest), (left, left), (left, of_class), (of_class, of_class)
-        return jnp.stack([(weights * a * b).sum() for a, b in pairs])
+        of_blob = predicted(jnp.broadcast_to(_blob(grid, own.shape[-1]), own.shape))
+        pairs = (
+            (rest, rest), (left, left), (left, of_class), (of_class, of_class),
+            (rest, of_blob), (of_blob, of_blob),
+        )  # fmt: skip
+        weights = ppo.plausibility(answered)
+        return jnp.stack([(weights * a * b).sum((0, 2)) for a, b in pairs])
 
-    def measure(params: Params, predictor_params: Params, held_out: list) -> Found:
-        total, left, cross, own = sum(sums(params, predictor_params, *part) for part in held_out)
-        share = jnp.clip(cross / jnp.maximum(own, 1e-12), 0, 1)
-        shared = 1 - left / total
-        explained = shared + (2 * share * cross - share**2 * own) / total
-        return Found(float(explained), float(shared), float(share))
+    def measure(params: Params, held_out: list[tuple[Any, ppo.Rollout]]) -> Found:
+        parts = sum(np.asarray(sums(params, *part), float) for part in held_out)
+
+        def explained(parts: np.ndarray, share: float) -> float:
+            total, left, cross, own = parts[:4]
+            return float(1 - (left - 2 * share * cross + share**2 * own) / max(total, 1e-12))
+
+        whole = parts.sum(-1)
+        total, _, cross, own, with_blob, blob = whole
+        share = float(np.clip(cross / max(own, 1e-12), 0, 1))
+        return Found(
+            explained=explained(whole, share),
+            first=explained(parts[:, 0], share),
+            others=explained(parts[:, 1:].sum(-1), share) if parts.shape[1] > 1 else 0.0,
+            shared=explained(whole, 0.0),
+            share=share,
+            blob=float(max(with_blob, 0) ** 2 / max(blob * total, 1e-12)),
+        )
 
     return measure
 
 
+def _blob(grid: tuple[int, ...], size: int) -> np.ndarray:
+    """exp(−d² / 2σ²) of the distance to the centre of a grid, [N]; of a row of features 0."""
+    if len(grid) != 2:
+        return np.zeros(size, np.float32)
+    down, across = (((np.arange(side) + 0.5) / side - 0.5) ** 2 for side in grid)
+    return np.exp(-np.add.outer(down, across).ravel() / (2 * _BLOB**2)).astype(np.float32)
+
+
 def make_revise(
     bind: Bind,
-    policy: Callable[[Params, Any, jax.Array], ppo.PolicyOutput],
+    policy: Callable[[Params], Policy],
     predictor_params: Params,
     batches: Iterator[Any],
     objective: ppo.Objective,
     key: jax.Array,
+    folder: pathlib.Path,
+    frozen: bool,
 ) -> Callable[[TrainState], tuple[TrainState, dict[str, float]]]:
     """revise(state) → with the share s that explains held-out answers best, and what they explain.
 
-    f is asked at the first call.
+    f is asked at the first call. The parameters that explain most are kept in `folder`.
+
+    Args:
+      frozen: the policy's backbone does not learn, and reads the inputs once.
     """
-    measure, answered = make_measure(bind, policy, objective), []
+
+    @jax.jit
+    def read(params: Params, predictor_params: Params, batch: Any) -> Any:
+        model, inputs = bind(predictor_params, batch)
+        return policy(params).read(model.view(inputs))
+
+    answered, readings, measure = [], [], None
 
     def revise(state: TrainState) -> tuple[TrainState, dict[str, float]]:
-        if not answered:
+        nonlocal readings, measure
+        if measure is None:
             answered.extend(ask(bind, predictor_params, batches, objective, key))
-        found = measure(state.params, predictor_params, answered)
-        heads = state.params["heads"]
-        share = jax.device_put(jnp.float32(found.share), heads["class_share"].sharding)
-        params = state.params | {"heads": heads | {"class_share": share}}
+            grid = bind(predictor_params, answered[0][0])[0].grid
+            measure = make_measure(policy, objective, grid)
+        if not (readings and frozen):
+            readings = [read(state.params, predictor_params, batch) for batch, _ in answered]
+        found = measure(
+            state.params,
+            [(reading, of) for reading, (_, of) in zip(readings, answered, strict=True)],
+        )
+        params = state.params
+        if "class_share" in params["heads"]:
+            share = params["heads"]["class_share"]
+            share = jax.device_put(jnp.float32(found.share), share.sharding)
+            params = params | {"heads": params["heads"] | {"class_share": share}}
+        if found.explained > best(folder).get("explained", -np.inf):
+            export.save_weights(folder, params)
+            run.write_json(folder / _BEST, {"step": int(state.step)} | found._asdict())
         named = {f"held_out/{name}": value for name, value in found._asdict().items()}
         return state._replace(params=params), named
 
     return revise
+
+
+def best(folder: pathlib.Path) -> dict:
+    """Step of the parameters in `folder`, and what they explain; nothing where there are none."""
+    file = folder / _BEST
+    return json.loads(file.read_text()) if file.is_file() else {}
+
+
+def forget(folder: pathlib.Path) -> None:
+    """Removes the best parameters of a run that begins anew."""
+    for name in (_BEST, export.WEIGHTS):
+        (folder / name).unlink(missing_ok=True)
+
+
+def conclude(folder: pathlib.Path, exported: pathlib.Path, num_steps: int) -> str:
+    """Puts the best parameters into an export, and says what they are worth."""
+    export.copy_weights(folder, exported)
+    found = best(folder)
+    words = (
+        f"The state after step {found['step']} of {num_steps} explains held-out answers best and "
+        f"is kept: {found['explained']:.1%} of them ({found['first']:.1%} about first classes, "
+        f"{found['others']:.1%} about others); a blob at the centre {found['blob']:.1%}"
+    )
+    if found["explained"] <= found["blob"]:
+        words += (
+            "\nWARNING: what looks at no input explains as much. The explainer has learned nothing "
+            "of its own: give it more inputs or epochs, or a pretrained backbone"
+        )
+    return words

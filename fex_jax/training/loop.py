@@ -28,6 +28,7 @@ def train(
     batch_size: int,
     log_every: int,
     checkpoint_every: int,
+    revise_every: int = 1,
 ) -> TrainState:
     """Takes the steps that `state` still lacks of `num_steps`, and closes the manager.
 
@@ -37,7 +38,8 @@ def train(
       step: (state, batch) → the next state and metrics with "loss", compiled; may donate the state.
       batches: batches from that number on.
       report: (metrics, parameters) of every `log_every`-th and of the last step → words to print.
-      revise: a state → the one that is saved in its place, and more metrics.
+      revise: a state → the one that takes its place, and more metrics; every `revise_every` steps
+        and at the last.
       batch_size: inputs in a batch of all processes, for the rate that is reported.
 
     Raises:
@@ -56,11 +58,12 @@ def train(
                 before = metrics
                 state, metrics = step(state, next(stream))
                 jax.block_until_ready(before)  # one step ahead at most, or the bar would run away
-                saves = done % checkpoint_every == 0 or done == num_steps or stopped
-                if saves and revise:
+                last = done == num_steps
+                revised = revise and (last or done % revise_every == 0)
+                if revised:
                     state, more = revise(state)
                     metrics |= more
-                if done % log_every == 0 or done == num_steps:
+                if last or revised or done % log_every == 0:
                     metrics = {name: float(value) for name, value in metrics.items()}
                     if not np.isfinite(metrics["loss"]):
                         raise FloatingPointError(f"the loss is {metrics['loss']} at step {done}")
@@ -73,7 +76,7 @@ def train(
                     )
                     if words:
                         progress.write(words)
-                if saves:
+                if last or stopped or done % checkpoint_every == 0:
                     checkpoint.save(manager, state)
                 if stopped:
                     break

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from fex_jax import ppo
 from fex_jax.predictors import Model
@@ -28,12 +29,16 @@ def bind(_, x):
     return Model(predict=predict, mask=lambda x, m: x * m, grid=(SIZE,)), x
 
 
-def policy(params, x, targets):
+def policy(params):
     """Maps z_0 and c of the parameters, mirrored for class 0."""
-    sign = (2 * targets - 1)[..., None].astype(jnp.float32)  # [B, 1, 1]
-    parts = tuple(sign * params["heads"][name] for name in ("shared", "own"))
-    logits = parts[0] + params["heads"]["class_share"] * parts[1]
-    return ppo.PolicyOutput(logits, jnp.zeros(()), jnp.zeros(targets.shape), None, parts)
+
+    def say(inputs, targets, kl):
+        sign = (2 * targets - 1)[..., None].astype(jnp.float32)  # [B, 1, 1]
+        parts = tuple(sign * params["heads"][name] for name in ("shared", "own"))
+        logits = parts[0] + params["heads"]["class_share"] * parts[1]
+        return ppo.PolicyOutput(logits, jnp.zeros(()), jnp.zeros(targets.shape), None, parts)
+
+    return SimpleNamespace(read=lambda x: x, say=say)
 
 
 @pytest.fixture(scope="module")
@@ -61,24 +66,24 @@ def test_f_is_asked_once_about_flat_masks(answered):
 
 def test_what_maps_explain(answered):
     """Breaks if the true map explains less than all, a zero map anything, or s is not the best."""
-    measure = held_out.make_measure(bind, policy, OBJECTIVE)
+    measure = held_out.make_measure(policy, OBJECTIVE, (SIZE,))
     # Σ m_i (w_i − w̄) lacks what the number of features says; so w sums to 0 here.
     right = WEIGHTS
     zero = np.zeros(SIZE)
-    found = measure(params(right, zero), {}, answered)
+    found = measure(params(right, zero), answered)
     assert found.shared == pytest.approx(found.explained) and found.share == 0
-    nothing = measure(params(zero, zero), {}, answered)
+    nothing = measure(params(zero, zero), answered)
     assert nothing.explained == pytest.approx(0, abs=1e-6)
-    own = measure(params(zero, right), {}, answered)
+    own = measure(params(zero, right), answered)
     assert own.shared == pytest.approx(0, abs=1e-6) and own.share == pytest.approx(1, abs=0.1)
     assert own.explained == pytest.approx(found.explained, abs=0.02)
-    double = measure(params(zero, 2 * right), {}, answered)
+    double = measure(params(zero, 2 * right), answered)
     assert double.share == pytest.approx(0.5, abs=0.05)
-    assert (
-        measure(params(zero, -right), {}, answered).share == 0
-    )  # a part that harms counts nothing
+    assert measure(params(zero, -right), answered).share == 0  # a part that harms counts nothing
     by_hand = _explained(answered, right)
     assert found.explained == pytest.approx(by_hand, abs=1e-4) and by_hand > 0.9
+    assert found.first == pytest.approx(found.explained)  # there is but one class
+    assert found.blob == 0  # a row has no centre
 
 
 def _explained(answered, weights):
@@ -97,11 +102,27 @@ def _explained(answered, weights):
     return 1 - left / total
 
 
-def test_the_share_is_set_before_a_state_is_saved():
+def test_a_blob_at_the_centre_explains_what_lies_there(answered):
+    """Breaks if what looks at no input is not told apart from a map, or has not its best scale."""
+    rows, columns = np.mgrid[:4, :3]
+    blob = np.exp(-(((rows - 1.5) / 4) ** 2 + ((columns - 1) / 3) ** 2) * 8).ravel()
+    measure = held_out.make_measure(policy, OBJECTIVE, (4, 3))
+    for scale in 3, -3:
+        linear = [(x, of, of.masks @ (scale * (blob - blob.mean()))) for x, of in answered]
+        linear = [(x, of._replace(scores=scores[:, None])) for x, of, scores in linear]
+        found = measure(params(np.zeros(SIZE), np.zeros(SIZE)), linear)
+        assert found.blob == pytest.approx(float(scale > 0), abs=1e-5) and abs(found.explained) < 1e-6
+
+
+def _revise(folder, frozen=True):
+    batches = iter([X[:4], X[4:]])
+    key = jax.random.key(0)
+    return held_out.make_revise(bind, policy, {}, batches, OBJECTIVE, key, folder, frozen)
+
+
+def test_the_share_is_set(tmp_path):
     """Breaks if a run keeps another share than held-out answers ask for, or does not report it."""
-    revise = held_out.make_revise(
-        bind, policy, {}, iter([X[:4], X[4:]]), OBJECTIVE, jax.random.key(0)
-    )
+    revise = _revise(tmp_path)
     state = TrainState(params(np.zeros(SIZE), 2 * WEIGHTS), (), jnp.zeros((), jnp.int32))
     after, metrics = revise(state)
     share = float(after.params["heads"]["class_share"])
@@ -111,11 +132,30 @@ def test_the_share_is_set_before_a_state_is_saved():
     assert same == metrics and again.params["heads"]["own"] is state.params["heads"]["own"]
 
 
-def test_only_a_shared_head_holds_inputs_back():
-    """Breaks if other heads lose inputs, or too few inputs are split until none is left."""
-    source = SimpleNamespace(size=32)
-    config = SimpleNamespace(map_head="wide", data=SimpleNamespace(limit=0))
-    assert held_out.split(config, source) == (None, source)
-    config = SimpleNamespace(map_head="shared", data=SimpleNamespace(limit=63))
-    assert held_out.split(config, source) == (None, source)
+def test_the_best_state_is_exported(tmp_path):
+    """Breaks if a worse state replaces a better one, or a run that continues forgets it."""
+    right, zero = params(WEIGHTS, np.zeros(SIZE)), params(np.zeros(SIZE), np.zeros(SIZE))
+    best, exported = tmp_path / "best", tmp_path / "export"
+    exported.mkdir()
+    for step, now in ((5, zero), (10, right)):
+        _revise(best)(TrainState(now, (), jnp.int32(step)))
+    _revise(best)(TrainState(zero, (), jnp.int32(15)))  # of a run that continued
+    words = held_out.conclude(best, exported, 20)
+    kept = load_file(exported / "explainer.safetensors")
+    np.testing.assert_array_equal(kept["heads/shared"], right["heads"]["shared"])
+    assert "step 10 of 20" in words and "WARNING" not in words
+    held_out.forget(best)
+    _revise(best)(TrainState(zero, (), jnp.int32(0)))
+    assert "WARNING: what looks at no input explains as much" in held_out.conclude(
+        best, exported, 1
+    )
+
+
+def test_who_holds_inputs_back():
+    """Breaks if an objective that explains no answers loses inputs, or too few are split."""
+    source, limit = SimpleNamespace(size=160), SimpleNamespace(data=SimpleNamespace(limit=0))
+    clipped = ppo.Objective(surrogate="clipped", num_targets=1)
+    assert held_out.split(limit, clipped, source) == (None, source)
+    few = SimpleNamespace(data=SimpleNamespace(limit=127))
+    assert held_out.split(few, OBJECTIVE, source) == (None, source)
     assert held_out.queries(None) == 0
