@@ -2,35 +2,38 @@
 
     python benchmarks/refinement.py --config=configs/digit_scenes.py --workdir=runs/demo
 
-scores the explainer of `--workdir` as it is and refined by n queries, and RISE and KernelSHAP with
-n queries, all on the same inputs. Writes refinement.md and .png to `--output`; interrupted, the
-same command continues.
+scores the explainer of `--workdir` as it is and refined by n queries, and RISE, LIME and KernelSHAP
+with n queries, all on the same inputs. Writes `docs/results/<name>_refinement.json` and .png, name
+that of the config's file, and makes the documents anew; interrupted, the same command continues.
 """
 
+import datetime
 import functools
+import json
 import pathlib
+import subprocess
 import sys
 
 from absl import app, flags
 from matplotlib.figure import Figure
 from ml_collections import config_flags
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
 
 from fex_jax import (  # noqa: E402
     attributions,
     evaluation,
-    explain,
     plotting,
     report,
 )
 
-_QUERIES = (10, 20, 50, 100, 200)
-_PANELS = ("positive_auc", "negative_auc")
+_QUERIES = (10, 50, 100, 200, 500)
+_RIVALS = ("rise", "lime", "kernel_shap")
+_PANELS = ("positive_auc", "negative_auc", "insertion")
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "An experiment of configs/.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "The folder that train.py wrote.")
-_OUTPUT = flags.DEFINE_string("output", "runs/refinement", "Folder of the table and the plot.")
 
 
 def with_queries(name: str, count: int) -> functools.partial:
@@ -40,33 +43,34 @@ def with_queries(name: str, count: int) -> functools.partial:
     return method
 
 
-def main(_: list[str]) -> None:
-    config, output = _CONFIG.value, pathlib.Path(_OUTPUT.value)
-    explainer = explain.load(_WORKDIR.value)
-    _, _, task = evaluation.load_task(explainer, config)
-    trained = explainer.name
-    lines = {trained: [trained]}  # of the plot, a row of the table a point
-    found = {}
-    for count in _QUERIES:
-        table = evaluation.evaluate(
-            [explainer, *(with_queries(name, count) for name in ("rise", "kernel_shap"))],
-            explainer.predictor,
-            task,
-            workdir=output,
-            protocol=config.eval.protocol,
-            batch_size=config.eval.batch_size,
-            seed=config.seed,
-            refine=count,
-        )
-        found |= table.methods
-        for name in (trained, "rise", "kernel_shap"):
-            line = f"{name}, refined" if name == trained else name
-            lines.setdefault(line, []).append(f"{name}+{count}")
-    facts = {"Data": f"{config.data.name}, {task.size} {config.data.eval_split} inputs"}
-    (output / "refinement.md").write_text(report.markdown({"methods": found}, facts))
-    print(report.console(found, {}))
+def measure(config, workdir: pathlib.Path) -> tuple[dict, dict[str, list[str]], int]:
+    """Results by rows, the lines of the plot as names of rows, and how many inputs there are."""
+    with evaluation.opened([workdir], config) as (explainer,):
+        _, _, task = evaluation.load_task(explainer, config)
+        trained = explainer.name
+        lines, found = {trained: [trained]}, {}
+        for count in _QUERIES:
+            rivals = [with_queries(name, count) for name in _RIVALS]
+            table = evaluation.evaluate(
+                [explainer, *rivals],
+                explainer.predictor,
+                task,
+                workdir=workdir / "refinement",
+                protocol=config.eval.protocol,
+                batch_size=config.eval.batch_size,
+                seed=config.seed,
+                refine=count,
+            )
+            found |= table.methods
+            for name in (trained, *_RIVALS):
+                line = f"{name}, refined" if name == trained else name
+                lines.setdefault(line, []).append(f"{name}+{count}")
+    return found, lines, task.size
 
-    figure = Figure(figsize=(9, 4), layout="constrained")
+
+def draw(found: dict, lines: dict[str, list[str]]) -> Figure:
+    """A panel a metric: a line a method, queries an input to the right."""
+    figure = Figure(figsize=(4.5 * len(_PANELS), 4), layout="constrained")
     for axes, metric in zip(figure.subplots(1, len(_PANELS)), _PANELS, strict=True):
         for index, (label, line) in enumerate(lines.items()):
             style = {"color": plotting.COLOURS[index], "label": label}
@@ -80,8 +84,23 @@ def main(_: list[str]) -> None:
         axes.minorticks_off()
         axes.grid(color="0.9")
     figure.axes[0].legend(frameon=False)
-    figure.savefig(output / "refinement.png", dpi=160)
-    print(f"wrote {output}/refinement.md and refinement.png")
+    return figure
+
+
+def main(_: list[str]) -> None:
+    config, workdir = _CONFIG.value, pathlib.Path(_WORKDIR.value)
+    found, lines, size = measure(config, workdir)
+    given = next(a for a in sys.argv if "--config=" in a).partition("=")[2]
+    path = ROOT / "docs" / "results" / f"{pathlib.Path(given.split(':')[0]).stem}_refinement"
+    rows = {
+        name: {report.heading(metric): of[metric]["mean"] for metric in _PANELS}
+        for name, of in found.items()
+    }
+    made = {"date": datetime.date.today().isoformat(), "inputs": size, "rows": rows}
+    path.with_suffix(".json").write_text(json.dumps(made, indent=2, ensure_ascii=False) + "\n")
+    draw(found, lines).savefig(path.with_suffix(".png"), dpi=160)
+    print(report.console(found, {}))
+    subprocess.run([sys.executable, str(ROOT / "scripts" / "docs.py")], check=True)
 
 
 if __name__ == "__main__":

@@ -35,14 +35,13 @@ def draw_masks(
 ) -> jax.Array:
     """S masks of each input, float [S, B, N]: m ~ q, logits [B, N] (Eq. 7).
 
-    A regression asks for each λ_i alone, and its masks fall in patches, where `grid` has rows and
-    columns: `draws.uniform`.
+    A regression does not ask how features are drawn together. Its masks keep as many as λ adds up
+    to, and fall in patches, where `grid` has rows and columns: `draws.masks`.
     """
-    shape = (objective.num_masks, len(logits))
+    shape = (objective.num_masks,)
     if objective.surrogate == "clipped":
-        return bernoulli(logits).sample(seed=key, sample_shape=shape[:1])
-    grid = grid or logits.shape[1:]
-    return (draws.uniform(key, grid, shape) < jax.nn.sigmoid(logits)).astype(logits.dtype)
+        return bernoulli(logits).sample(seed=key, sample_shape=shape)
+    return draws.masks(key, logits, grid, shape).astype(logits.dtype)
 
 
 def rollout(

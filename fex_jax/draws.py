@@ -12,6 +12,21 @@ import numpy as np
 LENGTHS = (0.0, 1 / 16, 1 / 8, 3 / 16)  # correlation lengths, in sides of the grid
 
 
+def masks(
+    key: jax.Array, logits: jax.Array, grid: tuple[int, ...], shape: tuple[int, ...] = ()
+) -> jax.Array:
+    """Masks of as many features as λ = σ(`logits`) adds up to, [..., N] → bool [*`shape`, ..., N].
+
+    Kept are the k = round(Σ_i λ_i) features with the largest logit λ_i − logit u_i, u of `uniform`.
+    m_i = [u_i < λ_i], with a threshold of 0, would keep now more and now less, and of that number f
+    says more than of which features they are.
+    """
+    noise = uniform(key, grid or logits.shape[-1:], (*shape, *logits.shape[:-1]))
+    count = jnp.round(jax.nn.sigmoid(logits).sum(-1, keepdims=True))
+    order = jnp.argsort(jax.scipy.special.logit(noise.clip(1e-6, 1 - 1e-6)) - logits, axis=-1)
+    return jnp.argsort(order, axis=-1) < count
+
+
 def uniform(key: jax.Array, grid: tuple[int, ...], shape: tuple[int, ...] = ()) -> jax.Array:
     """Numbers u ~ U(0, 1) for N features, alike for neighbours on a grid: [*`shape`, N].
 

@@ -17,6 +17,7 @@ from fex_jax.predictors import Inputs, Model
 
 LEAST_QUERIES = 8
 BUDGET_RANGE = 3.0  # of logits, where training drew none: 5 % to 95 % of the features are kept
+_NEVER = -1e9  # the logit of a feature that is not there
 _RATIOS = np.logspace(-4, 1, 26)  # τ²/σ² tried
 _ALONE = 0.1  # of a weight's prior variance: what it does not share with its neighbours
 
@@ -73,8 +74,9 @@ def refine_scores(
     def kept(pair: jax.Array, index: jax.Array) -> jax.Array:
         """The first half of a pair [N]; of the first pair, all."""
         budget = budget_range * ((2 * pair - 1) / (pairs - 1) - 1)
-        noise = draws.uniform(jax.random.fold_in(key[index], pair), model.grid)
-        return ((noise < jax.nn.sigmoid(scores[index] + budget)) | (pair == 0)) & valid[index]
+        logits = jnp.where(valid[index], scores[index] + budget, _NEVER)
+        mask = draws.masks(jax.random.fold_in(key[index], pair), logits, model.grid)
+        return (mask | (pair == 0)) & valid[index]
 
     def draw(query: jax.Array, index: jax.Array) -> jax.Array:
         """First all halves that are kept, then what each of them removes."""

@@ -48,6 +48,25 @@ def test_neighbours_fall_together_and_those_of_a_text_do_not():
     assert np.abs(text - np.eye(5)).max() < 0.03
 
 
+@pytest.mark.parametrize("grid", [GRID, ()])
+def test_masks_keep_as_many_as_their_probabilities_add_up_to(grid):
+    """Breaks if a mask keeps more or fewer, likelier features less often, or one that is not there.
+
+    Of flat probabilities every feature is kept in a share k / N of the masks.
+    """
+    logits = jnp.linspace(-2, 2, 48).at[5].set(-1e9)
+    found = np.asarray(
+        draws.masks(jax.random.key(0), jnp.stack([logits, 0 * logits]), grid, (9000,))
+    )
+    assert found.shape == (9000, 2, 48) and found.dtype == bool
+    wanted = np.delete(1 / (1 + np.exp(-np.linspace(-2, 2, 48))), 5)
+    assert set(found[:, 0].sum(-1)) == {round(wanted.sum())} and set(found[:, 1].sum(-1)) == {24}
+    kept = found[:, 0].mean(0)
+    assert kept[5] == 0
+    np.testing.assert_allclose(np.delete(kept, 5), wanted, atol=0.06)
+    np.testing.assert_allclose(found[:, 1].mean(0), 0.5, atol=0.03)
+
+
 def test_covariance_of_neighbours():
     """Breaks if distances are not in sides of the grid, or rows and columns change places."""
     found = draws.covariance(GRID, 1 / 4).reshape(6, 8, 6, 8)

@@ -111,12 +111,12 @@ def _resize(decoded: dict, preprocessing: Preprocessing) -> dict:
 
 
 def _random_crop(image: tf.Tensor, preprocessing: Preprocessing, noise: tf.Tensor) -> tf.Tensor:
-    """A random area of 8 to 100 % at aspect 3/4 to 4/3, resized, flipped half of the time."""
+    """A random area of 30 to 100 % at aspect 3/4 to 4/3, resized, flipped half of the time."""
     begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
         tf.shape(image),
         bounding_boxes=tf.constant([[[0.0, 0.0, 1.0, 1.0]]]),
         seed=noise,
-        area_range=(0.08, 1.0),
+        area_range=(0.3, 1.0),
         aspect_ratio_range=(3 / 4, 4 / 3),
         use_image_if_no_bounding_boxes=True,
     )

@@ -111,7 +111,9 @@ def test_a_blob_at_the_centre_explains_what_lies_there(answered):
         linear = [(x, of, of.masks @ (scale * (blob - blob.mean()))) for x, of in answered]
         linear = [(x, of._replace(scores=scores[:, None])) for x, of, scores in linear]
         found = measure(params(np.zeros(SIZE), np.zeros(SIZE)), linear)
-        assert found.blob == pytest.approx(float(scale > 0), abs=1e-5) and abs(found.explained) < 1e-6
+        assert (
+            found.blob == pytest.approx(float(scale > 0), abs=1e-5) and abs(found.explained) < 1e-6
+        )
 
 
 def _revise(folder, frozen=True):
