@@ -115,7 +115,7 @@ class PolicyOutput(NamedTuple):
     class_logits: jax.Array  # [B, K] whose softmax is compared with f, Eq. 24
     values: jax.Array  # [B, T] v_y(x)
     valid: jax.Array | None = None  # [B, 1, N] bool, features that an input has; None: all
-    # z_0 [B, 1, N] and c [B, T, N], where the logits are z_0 + s c; None: they are of one piece
+    # z_0 [B, 1, N] and c [B, T, N], where the logits are a z_0 + b c; None: they are of one piece
     parts: tuple[jax.Array, jax.Array] | None = None
 
 
@@ -287,16 +287,14 @@ def shared_regression_loss(
     objective: Objective,
     valid: jax.Array | None = None,
 ) -> jax.Array:
-    """First what all classes have in common, then what a class adds to it: z_0, and z_0 + c.
+    """Of what all classes have in common, and of each class alone: z_0 and c learn apart.
 
     z_0 [B, 1, N] learns from each class by f_y(x), of which one counts that f believes in; c
-    [B, T, N] learns from what z_0 leaves, and z_0 not from it.
+    [B, T, N] learns as a head without z_0 does.
     """
-    weights = plausibility(batch)
     common = jnp.broadcast_to(shared, own.shape)
-    rest = jax.lax.stop_gradient(shared) + own
-    first = regression_loss(common, batch, objective, valid, weights)
-    return first + regression_loss(rest, batch, objective, valid)
+    first = regression_loss(common, batch, objective, valid, plausibility(batch))
+    return first + regression_loss(own, batch, objective, valid)
 
 
 def plausibility(batch: Rollout) -> jax.Array:

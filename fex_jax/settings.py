@@ -124,8 +124,8 @@ def default(preset: str = "contrast") -> ml_collections.ConfigDict:
     config.policy_backbone = ml_collections.ConfigDict()
     config.policy_backbone.path = ""  # of a black box: a ViT's directory or hub id, not a "unet"
     # What a ViT's map head reads of a patch: its "token", as published, or more, "wide". A wide one
-    # gives FastSHAP worse maps: docs/notebook.md. "shared" is wide, and what all classes have in
-    # common is learned before what each adds: for many classes and few inputs.
+    # gives FastSHAP worse maps: docs/notebook.md. "shared" is wide, and mixes what all classes have
+    # in common with what is each one's own: for many classes and few inputs.
     config.map_head = "wide" if preset == "contrast" else "token"
 
     config.objective = ml_collections.ConfigDict(PRESETS[preset])

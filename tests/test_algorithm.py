@@ -181,7 +181,7 @@ def test_features_that_are_not_there_change_nothing(preset):
 
 
 def test_masks_of_a_regression_fall_in_patches():
-    """Breaks if masks on a grid are independent, of other sizes, or λ is not how often one keeps."""
+    """Breaks if masks on a grid are independent or of several sizes, or λ is not what is kept."""
     logits = jnp.tile(jnp.linspace(-2, 2, 16), (1, 1))
     many = ppo.Objective(num_masks=8000)
     key = jax.random.key(0)

@@ -38,7 +38,7 @@ class Heads(nnx.Module):
         self.map_out = linear(num_classes, 0.01, last)
         if shared:
             self.map_all = linear(1, 0.01, last)
-            self.class_share = nnx.Param(jnp.zeros(()))  # no gradient: `training.held_out`
+            self.mix = nnx.Param(jnp.array([1.0, 0.0]))  # no gradient: `training.held_out`
         self.value_in, self.value_mid = linear(width), linear(width)
         self.value_out = linear(num_classes, 0.01)
 
@@ -64,8 +64,7 @@ class Policy(nnx.Module):
 
     The map head reads of a feature its "token", as published, or, "wide", of a ViT's patch also
     what says which class it is about and where; other backbones have no wide one. A "shared" one is
-    wide and has a column for all classes beside those of each: z_k = z_0 + s c_k, where what the
-    classes add counts by a share s in [0, 1].
+    wide and has a column for all classes beside those of each: z_k = a z_0 + b c_k (`mix`).
     """
 
     def __init__(
@@ -119,7 +118,7 @@ class Policy(nnx.Module):
         parts = None
         if self.shares:
             parts = self._shared(hidden), logits
-            logits = parts[0] + self._share * logits
+            logits = self._mixed(*parts)
         mean_of_class = self._mean_log_sigmoid if kl == "paper" else self._mean
         class_logits = mean_of_class(hidden, valid)
         value = jax.nn.relu(self.heads.value_in(pooled))
@@ -140,7 +139,7 @@ class Policy(nnx.Module):
         maps = self._maps(hidden, targets)
         if contrastive:
             maps = self._contrast(maps, hidden, targets, valid)
-        return self._shared(hidden) + self._share * maps if self.shares else maps
+        return self._mixed(self._shared(hidden), maps) if self.shares else maps
 
     def _contrast(
         self, maps: jax.Array, hidden: jax.Array, targets: jax.Array, valid: jax.Array | None
@@ -155,9 +154,10 @@ class Policy(nnx.Module):
         """z_0, [B, N, D] → [B, 1, N]."""
         return self.heads.map_all(hidden)[:, None, :, 0]
 
-    @property
-    def _share(self) -> jax.Array:
-        return jax.lax.stop_gradient(self.heads.class_share[...])
+    def _mixed(self, shared: jax.Array, own: jax.Array) -> jax.Array:
+        """a z_0 + b c."""
+        of_all, of_class = jax.lax.stop_gradient(self.heads.mix[...])
+        return of_all * shared + of_class * own
 
     def _hidden(self, reading: Reading) -> tuple[jax.Array, jax.Array, jax.Array | None]:
         """What the map head's last layer reads [B, N, D], the pooled token [B, D], valid."""

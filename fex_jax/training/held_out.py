@@ -37,7 +37,7 @@ class Found(NamedTuple):
     first: float  # of the first class alone
     others: float  # of the other classes alone
     shared: float  # by what all classes share, z_0, alone
-    share: float  # s of z_0 + s c that explains most
+    mix: tuple[float, float]  # a and b of a z_0 + b c that explain most
     blob: float  # by a blob at the centre of the grid, at its best scale: what looks at no input
 
 
@@ -113,40 +113,50 @@ def make_measure(
         shared, own = output.parts or (output.logits, jnp.zeros_like(output.logits))
 
         def predicted(logits: jax.Array) -> jax.Array:
-            z = ppo.centre(logits, output.valid)
+            z = ppo.centre(jnp.broadcast_to(logits, own.shape), output.valid)
             linear = jnp.einsum("bsn,btn->bts", answered.masks.astype(z.dtype), z)
-            return centred(ppo.slope(logits, asked, output.valid) * linear)
+            return centred(ppo.slope(z, asked, output.valid) * linear)
 
-        rest = centred(answered.scores)
-        left, of_class = rest - predicted(shared), predicted(own)
-        of_blob = predicted(jnp.broadcast_to(_blob(grid, own.shape[-1]), own.shape))
-        pairs = (
-            (rest, rest), (left, left), (left, of_class), (of_class, of_class),
-            (rest, of_blob), (of_blob, of_blob),
-        )  # fmt: skip
+        blob = jnp.asarray(_blob(grid, own.shape[-1]))
+        values = centred(answered.scores), predicted(shared), predicted(own), predicted(blob)
         weights = ppo.plausibility(answered)
-        return jnp.stack([(weights * a * b).sum((0, 2)) for a, b in pairs])
+        return jnp.stack(
+            [jnp.stack([(weights * a * b).sum((0, 2)) for a in values]) for b in values]
+        )
 
     def measure(params: Params, held_out: list[tuple[Any, ppo.Rollout]]) -> Found:
-        parts = sum(np.asarray(sums(params, *part), float) for part in held_out)
-
-        def explained(parts: np.ndarray, share: float) -> float:
-            total, left, cross, own = parts[:4]
-            return float(1 - (left - 2 * share * cross + share**2 * own) / max(total, 1e-12))
-
-        whole = parts.sum(-1)
-        total, _, cross, own, with_blob, blob = whole
-        share = float(np.clip(cross / max(own, 1e-12), 0, 1))
+        products = sum(np.asarray(sums(params, *part), float) for part in held_out)  # [4, 4, T]
+        whole = products.sum(-1)
+        mix = _best_mix(whole) if "mix" in params["heads"] else (1.0, 0.0)
         return Found(
-            explained=explained(whole, share),
-            first=explained(parts[:, 0], share),
-            others=explained(parts[:, 1:].sum(-1), share) if parts.shape[1] > 1 else 0.0,
-            shared=explained(whole, 0.0),
-            share=share,
-            blob=float(max(with_blob, 0) ** 2 / max(blob * total, 1e-12)),
+            explained=_explained(whole, *mix),
+            first=_explained(products[..., 0], *mix),
+            others=_explained(products[..., 1:].sum(-1), *mix),
+            shared=_explained(whole, 1.0),
+            mix=mix,
+            blob=float(max(whole[0, 3], 0) ** 2 / max(whole[0, 0] * whole[3, 3], 1e-12)),
         )
 
     return measure
+
+
+def _explained(products: np.ndarray, of_all: float, of_class: float = 0.0) -> float:
+    """1 − |R − a R̂_0 − b R̂_c|² / |R|² from the products of R, R̂_0, R̂_c and others with each other;
+    0 where there is no R."""
+    rest = np.array([1.0, -of_all, -of_class])
+    total = products[0, 0]
+    return float(1 - rest @ products[:3, :3] @ rest / total) if total > 0 else 0.0
+
+
+def _best_mix(products: np.ndarray) -> tuple[float, float]:
+    """a and b ≥ 0 with the least |R − a R̂_0 − b R̂_c|², from the same products."""
+    (_, *of_rest), (_, *first), (_, *second) = products[:3, :3]
+    gram, with_rest = np.array([first, second]), np.array(of_rest)
+    alone = np.maximum(with_rest, 0) / np.maximum(np.diag(gram), 1e-12)
+    both = np.linalg.lstsq(gram, with_rest, rcond=1e-6)[0]
+    tried = [(alone[0], 0.0), (0.0, alone[1]), *([both] if both.min() >= 0 else [])]
+    a, b = max(tried, key=lambda mix: _explained(products, *mix))
+    return float(a), float(b)
 
 
 def _blob(grid: tuple[int, ...], size: int) -> np.ndarray:
@@ -167,7 +177,7 @@ def make_revise(
     folder: pathlib.Path,
     frozen: bool,
 ) -> Callable[[TrainState], tuple[TrainState, dict[str, float]]]:
-    """revise(state) → with the share s that explains held-out answers best, and what they explain.
+    """revise(state) → with the mix that explains held-out answers best, and what maps explain.
 
     f is asked at the first call. The parameters that explain most are kept in `folder`.
 
@@ -195,14 +205,15 @@ def make_revise(
             [(reading, of) for reading, (_, of) in zip(readings, answered, strict=True)],
         )
         params = state.params
-        if "class_share" in params["heads"]:
-            share = params["heads"]["class_share"]
-            share = jax.device_put(jnp.float32(found.share), share.sharding)
-            params = params | {"heads": params["heads"] | {"class_share": share}}
+        if "mix" in params["heads"]:
+            mix = jax.device_put(jnp.float32(found.mix), params["heads"]["mix"].sharding)
+            params = params | {"heads": params["heads"] | {"mix": mix}}
         if found.explained > best(folder).get("explained", -np.inf):
             export.save_weights(folder, params)
             run.write_json(folder / _BEST, {"step": int(state.step)} | found._asdict())
-        named = {f"held_out/{name}": value for name, value in found._asdict().items()}
+        of_all, of_class = found.mix
+        named = found._asdict() | {"mix": of_class / max(of_all + of_class, 1e-12)}
+        named = {f"held_out/{name}": value for name, value in named.items()}
         return state._replace(params=params), named
 
     return revise

@@ -77,26 +77,26 @@ def test_what_a_wide_map_head_reads(backbone, remat):
     assert float(jnp.abs(gradient["backbone"]["blocks"]["0"]["attention"]["query"]["kernel"]).max())
 
 
-def test_a_shared_head_adds_what_a_class_adds_by_its_share():
-    """Breaks if z = z_0 + s c is put together otherwise, a contrast touches z_0, the means are not
-    those of c, or the share or what it weighs learns from the whole."""
+def test_a_shared_head_mixes_what_all_classes_have_with_what_each_has():
+    """Breaks if z = a z_0 + b c is put together otherwise, a contrast touches z_0, the means are
+    not those of c, or a and b learn from gradients."""
     init, bind = functional_policy(DINOV2, 7, map_head="shared")
     params = random_params(init)
-    params["heads"]["class_share"] = jnp.float32(0.3)
+    params["heads"]["mix"] = jnp.array([0.9, 0.3])
     policy, targets = bind(params), jnp.array([[2, 5], [0, 2], [6, 6]])
     logits, means, _, _, (shared, own) = policy(IMAGES, targets)
     assert shared.shape == (3, 1, 16) and own.shape == (3, 2, 16)
-    np.testing.assert_allclose(logits, shared + 0.3 * own, rtol=1e-5)
+    np.testing.assert_allclose(logits, 0.9 * shared + 0.3 * own, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(policy.maps(IMAGES, targets), logits, rtol=1e-5)
-    plain = {k: v for k, v in params["heads"].items() if k not in ("map_all", "class_share")}
+    plain = {k: v for k, v in params["heads"].items() if k not in ("map_all", "mix")}
     wide = functional_policy(DINOV2, 7, map_head="wide")[1](params | {"heads": plain})
     np.testing.assert_allclose(own, wide.maps(IMAGES, targets), rtol=1e-5)
     np.testing.assert_allclose(means, wide(IMAGES, targets)[1], rtol=1e-5)
     contrasted = policy.maps(IMAGES, targets, contrastive=True)
-    expected = shared + 0.3 * wide.maps(IMAGES, targets, contrastive=True)
+    expected = 0.9 * shared + 0.3 * wide.maps(IMAGES, targets, contrastive=True)
     np.testing.assert_allclose(contrasted, expected, rtol=1e-4, atol=1e-6)
     gradient = jax.grad(lambda params: bind(params).maps(IMAGES, targets).std())(params)
-    assert gradient["heads"]["class_share"] == 0
+    assert not gradient["heads"]["mix"].any()
 
 
 def test_cost_hardly_depends_on_the_number_of_classes():

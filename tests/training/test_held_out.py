@@ -35,7 +35,8 @@ def policy(params):
     def say(inputs, targets, kl):
         sign = (2 * targets - 1)[..., None].astype(jnp.float32)  # [B, 1, 1]
         parts = tuple(sign * params["heads"][name] for name in ("shared", "own"))
-        logits = parts[0] + params["heads"]["class_share"] * parts[1]
+        logits = params["heads"]["mix"] @ jnp.stack(parts).reshape(2, -1)
+        logits = logits.reshape(parts[0].shape)
         return ppo.PolicyOutput(logits, jnp.zeros(()), jnp.zeros(targets.shape), None, parts)
 
     return SimpleNamespace(read=lambda x: x, say=say)
@@ -46,11 +47,11 @@ def answered():
     return held_out.ask(bind, {}, iter([X[:4], X[4:]]), OBJECTIVE, jax.random.key(0))
 
 
-def params(shared, own, share=0.0):
+def params(shared, own):
     # α Σ m_i z_i / G is c(m) where z = w G / α; log-odds of a half of the contrast have slope 1.
     scale = OBJECTIVE.num_groups / OBJECTIVE.temperature
     heads = {"shared": scale * jnp.asarray(shared), "own": scale * jnp.asarray(own)}
-    return {"heads": heads | {"class_share": jnp.float32(share)}}
+    return {"heads": heads | {"mix": jnp.array([1.0, 0.0])}}
 
 
 def test_f_is_asked_once_about_flat_masks(answered):
@@ -71,17 +72,20 @@ def test_what_maps_explain(answered):
     right = WEIGHTS
     zero = np.zeros(SIZE)
     found = measure(params(right, zero), answered)
-    assert found.shared == pytest.approx(found.explained) and found.share == 0
+    assert found.shared == pytest.approx(found.explained, abs=0.01)
+    assert found.mix == (pytest.approx(1, abs=0.1), 0)
     nothing = measure(params(zero, zero), answered)
     assert nothing.explained == pytest.approx(0, abs=1e-6)
     own = measure(params(zero, right), answered)
-    assert own.shared == pytest.approx(0, abs=1e-6) and own.share == pytest.approx(1, abs=0.1)
-    assert own.explained == pytest.approx(found.explained, abs=0.02)
-    double = measure(params(zero, 2 * right), answered)
-    assert double.share == pytest.approx(0.5, abs=0.05)
-    assert measure(params(zero, -right), answered).share == 0  # a part that harms counts nothing
+    assert own.shared == pytest.approx(0, abs=1e-6) and own.mix == (0, pytest.approx(1, abs=0.1))
+    assert own.explained == pytest.approx(found.explained)
+    assert measure(params(zero, 2 * right), answered).mix[1] == pytest.approx(0.5, abs=0.05)
+    assert measure(params(zero, -right), answered).mix == (0, 0)  # what harms counts nothing
+    half = np.where(np.arange(SIZE) % 2, right, 0)
+    parts = measure(params(half, 3 * (right - half)), answered)
+    assert parts.mix == (pytest.approx(1, abs=0.1), pytest.approx(1 / 3, abs=0.05))
     by_hand = _explained(answered, right)
-    assert found.explained == pytest.approx(by_hand, abs=1e-4) and by_hand > 0.9
+    assert found.shared == pytest.approx(by_hand, abs=1e-4) and by_hand > 0.9
     assert found.first == pytest.approx(found.explained)  # there is but one class
     assert found.blob == 0  # a row has no centre
 
@@ -122,13 +126,13 @@ def _revise(folder, frozen=True):
     return held_out.make_revise(bind, policy, {}, batches, OBJECTIVE, key, folder, frozen)
 
 
-def test_the_share_is_set(tmp_path):
-    """Breaks if a run keeps another share than held-out answers ask for, or does not report it."""
+def test_the_mix_is_set(tmp_path):
+    """Breaks if a run keeps another mix than held-out answers ask for, or does not report it."""
     revise = _revise(tmp_path)
     state = TrainState(params(np.zeros(SIZE), 2 * WEIGHTS), (), jnp.zeros((), jnp.int32))
     after, metrics = revise(state)
-    share = float(after.params["heads"]["class_share"])
-    assert share == pytest.approx(0.5, abs=0.05) == metrics["held_out/share"]
+    np.testing.assert_allclose(after.params["heads"]["mix"], [0, 0.5], atol=0.05)
+    assert metrics["held_out/mix"] == 1
     assert metrics["held_out/explained"] > 0.9
     again, same = revise(after)  # f was asked once: the batches are used up
     assert same == metrics and again.params["heads"]["own"] is state.params["heads"]["own"]
