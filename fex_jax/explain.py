@@ -27,7 +27,6 @@ from fex_jax.data.decode import Picture
 from fex_jax.export import Predictor
 from fex_jax.host import Bank, HostError, HostPredictor
 from fex_jax.host import open as open_host
-from fex_jax.host.black_box import BlackBox
 from fex_jax.host.model import plain_errors
 from fex_jax.modalities.images import Explanation
 from fex_jax.models import Params
@@ -103,11 +102,10 @@ class Explainer:
         Raises:
           ValueError: another f than the one that is explained, or a predictor that is no black box.
         """
-        if not isinstance(self.predictor, BlackBox):
+        if self.predictor.inside:
             raise ValueError("this explainer has its predictor in its folder: leave predictor out")
         if isinstance(f, str):
-            side = (self.predictor.size,) * 2
-            f = open_host(f, labels=self.predictor.labels, input=(*side, 3))
+            f = open_host(f, labels=self.predictor.labels, input=self.predictor.reads.input)
         return dataclasses.replace(self, predictor=self.predictor.asking(f))
 
     @property
@@ -221,7 +219,7 @@ class Explainer:
         if self.budget is None:
             raise HostError(self.predictor.absence)
         model, inputs = self.bind(self.predictor.params, batch)
-        classes = jnp.zeros((len(batch), 1), int)
+        classes = jnp.zeros((len(jax.tree.leaves(batch)[0]), 1), int)
         means = self._network(params)(model.view(inputs), classes)[1]
         return (jax.nn.softmax if self.predictor.output == "softmax" else jax.nn.sigmoid)(means)
 
@@ -249,7 +247,7 @@ class Explainer:
     def _jit(self) -> tuple[Any, Any]:
 
         def answers(predictor_params: Params, params: Params, batch: Any) -> jax.Array:
-            if isinstance(self.predictor, BlackBox) and self.predictor.f is None:
+            if self.predictor.absence:
                 return self.p(params, batch)
             model, inputs = self.bind(predictor_params, batch)
             return model.predict(inputs)
@@ -259,7 +257,7 @@ class Explainer:
     @jax.enable_x64(False)
     def _run(self, program: int, *args: Any, **options: Any) -> jax.Array:
         """Calls one of `_programs`; what a black box says against it comes out as it was said."""
-        if not isinstance(self.predictor, BlackBox):
+        if self.predictor.inside:
             return self._programs[program](*args, **options)
         with plain_errors():
             return jax.block_until_ready(self._programs[program](*args, **options))

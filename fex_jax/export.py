@@ -187,12 +187,11 @@ def _read_predictor(export: pathlib.Path) -> Predictor:
 def _check_fits(backbone: Backbone, predictor: Predictor, export: pathlib.Path) -> None:
     """Refuses a policy that reads other inputs than the predictor, or has other features."""
     own = predictor.config
-    if isinstance(predictor, BlackBox):
-        reads = getattr(backbone, "image_size", None), getattr(backbone, "grid", None)
-        if reads != (predictor.looks.image_size, predictor.removal.grid):
+    if not predictor.inside:
+        if not predictor.reads.fits(backbone, predictor.removal):
             raise ValueError(
-                f"{export}: its policy and its black box are of other pictures, {backbone} and "
-                f"{predictor}: they do not belong together"
+                f"{export}: its policy and its black box are of other {predictor.modality}, "
+                f"{backbone} and {predictor}: they do not belong together"
             )
         return
     if isinstance(backbone, type(own)):  # a policy of the predictor's own architecture
@@ -247,10 +246,7 @@ def save_description(
     """Writes all of an export but the explainer's weights, which training is yet to find."""
     directory.mkdir(parents=True, exist_ok=True)
     (directory / WEIGHTS).unlink(missing_ok=True)  # of an earlier run
-    if isinstance(predictor, BlackBox):
-        predictor.save(directory / "predictor")
-    else:
-        pretrained.save(directory / "predictor", predictor)
+    predictor.save(directory / "predictor")
     description = {
         "format": _FORMAT,
         "policy": next(name for name, kind in _BACKBONES.items() if isinstance(backbone, kind)),

@@ -1,4 +1,4 @@
-"""What becomes of a picture's removed cells, and how much of f's answer survives it.
+"""What becomes of removed cells and words, and how much of f's answer survives it.
 
 A classifier must make sense of masked pictures, or queries say nothing of the whole one. Networks
 that learned with missing patches bear hard grey squares; convolutional ones take the squares'
@@ -9,7 +9,7 @@ import dataclasses
 import math
 import warnings
 from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -134,6 +134,46 @@ class Removal:
             for size, cells in zip(values.shape[1:3], self.grid, strict=True)
         )
         return jnp.einsum("bhwx,hr,wc->brc", values, down, across).reshape(len(values), -1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Words:
+    """Strings without some of their words.
+
+    Attributes:
+      word: what takes the place of a removed one, such as "[MASK]"; "": nothing, and the white
+        space before the word goes with it.
+    """
+
+    word: str = ""
+    softness: ClassVar[float] = 0.0  # a word is there, or it is not
+
+    def __str__(self) -> str:
+        """All that decides an answer, for tables."""
+        return f"words become {self.word!r}" if self.word else "words are deleted"
+
+    @property
+    def kind(self) -> str:
+        """What the config calls it."""
+        return "word" if self.word else "delete"
+
+    def mask(self, text: str, spans: np.ndarray, kept: np.ndarray) -> str:
+        """A text without the words at `spans` [N, 2] of which bool [N] is False.
+
+        Spans that begin below 0 are none.
+        """
+        found, at = "", 0
+        for (start, stop), stays in zip(spans.tolist(), kept.tolist(), strict=True):
+            if start < 0:
+                break
+            between = text[at:start]  # nothing, where pieces of one character are features
+            if stays:
+                found += between + text[max(at, start) : stop]
+            else:
+                found += between + self.word if self.word else between.rstrip()
+            at = max(at, stop)
+        found += text[at:]
+        return found if kept[0] or self.word else found.lstrip()
 
 
 def blur(images: jax.Array, sigma: float) -> jax.Array:

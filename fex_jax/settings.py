@@ -114,15 +114,19 @@ def default(preset: str = "contrast") -> ml_collections.ConfigDict:
     config.text.too_long = "refuse"  # training texts beyond it: or "cut" to it
     config.text.removal = "mask"  # a removed feature becomes [MASK]; or "delete" from attention
 
-    config.removal = ml_collections.ConfigDict()  # of a black box's cells
-    config.removal.kind = "probe"  # what f stands best of fill, mean and blur; or one of these
+    config.removal = ml_collections.ConfigDict()  # of a black box's cells or words
+    # What f stands best: of cells fill, mean or blur, of words delete or word; or one of these.
+    config.removal.kind = "probe"
+    config.removal.word = ""  # what may take the place of a removed one, as "[MASK]"
     config.removal.softness = -1.0  # of edges, in cells; below 0: probed, too
     config.removal.sigma = 0.0  # of blur, in pixels; 0 = an eleventh of the side
     config.removal.grid = 0  # cells a side; 0 = 16, of small pictures fewer
 
-    config.policy = "vit"  # the predictor's architecture and weights; or "unet"
+    # "vit" or "bert": the predictor's architecture and weights. From nothing: "unet", or of a black
+    # box of texts "small_bert".
+    config.policy = "vit"
     config.policy_backbone = ml_collections.ConfigDict()
-    config.policy_backbone.path = ""  # of a black box: a ViT's directory or hub id, not a "unet"
+    config.policy_backbone.path = ""  # of a black box: a ViT's or BERT's directory or hub id
     # What a ViT's map head reads of a patch: its "token", as published, or more, "wide". A wide one
     # gives FastSHAP worse maps: docs/notebook.md. "shared" is wide, and mixes what all classes have
     # in common with what is each one's own: for many classes and few inputs.

@@ -10,10 +10,12 @@ import numpy as np
 import tokenizers
 
 from fex_jax import checks
-from fex_jax.models.bert import TokenBatch
+from fex_jax.models.bert import Raw, TokenBatch
 
 Unit = Literal["token", "word"]
 BUCKETS = (32, 64, 128, 256, 512)  # tokens, CLS and SEP included
+_BYTES = 8  # of a string for each token of a batch, more than most have
+_NO_BYTE = 255  # of UTF-8
 # What BERT and RoBERTa call them: the files of some published models do not say.
 _SPECIAL = {
     "cls_token": ("[CLS]", "<s>"),
@@ -28,10 +30,14 @@ class Text(NamedTuple):
 
     ids: np.ndarray  # [t]
     features: np.ndarray  # [t] the feature a token belongs to; -1 for special tokens typed in it
-    spans: np.ndarray  # [n, 2] where a feature begins and ends in the string
+    spans: np.ndarray  # [n, 2] where a feature begins and ends in the whole string
+    string: str  # this part of it
+    start: int = 0  # where in the whole it begins
 
     def part(self, first: int, last: int) -> "Text":
         """Features first to last - 1 with the tokens between them, numbered from 0."""
+        begin = self.spans[first, 0] - self.start if first else 0
+        end = self.spans[:last, 1].max() - self.start if last < len(self.spans) else None
         start, stop = np.searchsorted(np.maximum.accumulate(self.features), [first, last])
         start = start if first else 0  # special tokens typed before the first feature
         features = self.features[start:stop]
@@ -39,6 +45,8 @@ class Text(NamedTuple):
             self.ids[start:stop],
             np.where(features < 0, -1, features - first),
             self.spans[first:last],
+            self.string[begin:end],
+            self.start + int(begin),
         )
 
 
@@ -59,6 +67,7 @@ class Tokenizer:
     sep_id: int
     pad_id: int
     mask_id: int
+    raw: bool = False  # batches carry the strings, too
 
     @property
     def vocab_size(self) -> int:
@@ -115,7 +124,7 @@ class Tokenizer:
         np.maximum.at(spans[:, 1], features[real], offsets[real, 1])
         # RoBERTa's tokens begin with the space before them.
         spans[:, 0] += [len(text[a:b]) - len(text[a:b].lstrip()) for a, b in spans]
-        return Text(ids, features, spans)
+        return Text(ids, features, spans, text)
 
 
 def load(directory: str | pathlib.Path) -> Tokenizer:
@@ -194,7 +203,7 @@ def bucket(count: int, max_length: int, buckets: Sequence[int] = BUCKETS) -> int
 
 
 def collate(texts: Sequence[Text], length: int, tokenizer: Tokenizer) -> TokenBatch:
-    """CLS, the text, SEP and padding: numpy arrays [B, length]."""
+    """CLS, the text, SEP and padding: numpy arrays [B, length]; see `Tokenizer.raw`."""
     shape = (len(texts), length)
     ids = np.full(shape, tokenizer.pad_id, np.int32)
     attention, features = np.zeros(shape, bool), np.full(shape, -1, np.int32)
@@ -203,7 +212,26 @@ def collate(texts: Sequence[Text], length: int, tokenizer: Tokenizer) -> TokenBa
         ids[row, 0], ids[row, 1:end], ids[row, end] = tokenizer.cls_id, text.ids, tokenizer.sep_id
         attention[row, : end + 1] = True
         features[row, 1:end] = text.features
-    return TokenBatch(ids, attention, features)
+    return TokenBatch(ids, attention, features, _raw(texts, length) if tokenizer.raw else None)
+
+
+def _raw(texts: Sequence[Text], length: int) -> Raw:
+    """The strings, in as many bytes as one of few sizes: XLA compiles for each."""
+    encoded = [text.string.encode() for text in texts]
+    size = _BYTES * length
+    while size < max(map(len, encoded)):
+        size *= 2
+    content = np.full((len(texts), size), _NO_BYTE, np.uint8)
+    spans = np.full((len(texts), length, 2), -1, np.int32)
+    for row, (text, string) in enumerate(zip(texts, encoded, strict=True)):
+        content[row, : len(string)] = np.frombuffer(string, np.uint8)
+        spans[row, : len(text.spans)] = text.spans - text.start
+    return Raw(content, spans)
+
+
+def string(content: np.ndarray) -> str:
+    """A row of `Raw.content`."""
+    return content.tobytes().rstrip(bytes([_NO_BYTE])).decode()
 
 
 def encode(

@@ -10,7 +10,7 @@ from scipy import ndimage, stats
 
 from fex_jax import masking
 from fex_jax.predictors import Model
-from fex_jax.removal import Pictures, Probe, Removal, _cells, blur, choose, probe
+from fex_jax.removal import Pictures, Probe, Removal, Words, _cells, blur, choose, probe
 
 RNG = np.random.default_rng(0)
 ROUND = ((12, 8), (3, 4))  # size and grid that divide
@@ -236,3 +236,21 @@ def test_pools_are_sums_over_cells():
     values = jnp.arange(12.0).reshape(1, 3, 4, 1) * jnp.ones((1, 1, 1, 2))
     pooled = Removal(grid=(2, 2)).pool(values)  # the middle row is the lower cells'
     np.testing.assert_allclose(pooled, 2 * np.array([[1, 5, 4 + 5 + 8 + 9, 6 + 7 + 10 + 11]]))
+
+
+@pytest.mark.parametrize(
+    ("word", "kept", "expected"),
+    [
+        ("", (1, 1, 1, 1, 1), " Ä film, not bad "),
+        ("", (1, 0, 1, 1, 1), " Ä, not bad "),
+        ("", (0, 1, 0, 1, 0), "film not "),
+        ("", (1, 1, 0, 0, 1), " Ä film bad "),
+        ("", (0, 0, 0, 0, 0), ""),
+        ("[MASK]", (0, 1, 0, 1, 0), " [MASK] film[MASK] not [MASK] "),
+    ],
+)
+def test_words_leave_their_strings(word, kept, expected):
+    """Breaks if a word leaves two spaces behind, or a string that keeps all words changes."""
+    spans = np.array([(1, 2), (3, 7), (7, 8), (9, 12), (13, 16), (-1, -1)])
+    found = Words(word).mask(" Ä film, not bad ", spans, np.array([*kept, 0], bool))
+    assert found == expected

@@ -14,7 +14,6 @@ from fex_jax.evaluation import cache, fingerprint, gallery, inputs, measure, run
 from fex_jax.evaluation.methods import Given, check_comparable, check_rows, choose
 from fex_jax.evaluation.table import Table, describe
 from fex_jax.host import black_box
-from fex_jax.host.black_box import BlackBox
 
 _OPTIONS = modalities.OPTIONS | {
     "protocol": checks.one_of(*metrics.PROTOCOLS),
@@ -95,7 +94,7 @@ def evaluate(
     if not given and not scores:
         raise ValueError("evaluate: there is nothing to score: no methods, and no scores")
     predictor, explainers, given = _open(predictor, given)
-    if isinstance(predictor, BlackBox) and predictor.f is None:
+    if predictor.absence:
         raise ValueError(predictor.absence)
     names = [f"{e.name} ({i})" for i, e in enumerate(explainers)]
     batch_size = modalities.of(predictor).BATCH_SIZE if batch_size is None else batch_size

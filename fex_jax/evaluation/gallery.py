@@ -66,7 +66,9 @@ def write_inputs(path: pathlib.Path, task: Task) -> None:
         np.savez(path, images=task.inputs, targets=task.targets)
     else:
         texts = np.array([document.text for document in task.documents])
-        np.savez(path, texts=texts, targets=task.targets, **task.inputs._asdict())
+        arrays = task.inputs._asdict()
+        del arrays["raw"]  # the texts say it
+        np.savez(path, texts=texts, targets=task.targets, **arrays)
 
 
 def _fractions(protocol: metrics.Protocol) -> dict[str, tuple[float, ...]]:

@@ -11,7 +11,6 @@ import numpy as np
 from fex_jax import metrics
 from fex_jax.evaluation.run import Scores
 from fex_jax.evaluation.tasks import Predictor, Task, in_batches, object_masks
-from fex_jax.host.black_box import BlackBox
 from fex_jax.predictors import Bind
 
 
@@ -27,7 +26,7 @@ def make_perturbation(
     Raises:
       ValueError: a protocol of pixels, for texts.
     """
-    is_text, is_box = predictor.modality == "texts", isinstance(predictor, BlackBox)
+    is_text, is_box = predictor.modality == "texts", not predictor.inside
     if (is_text or is_box) and (protocol.unit == "pixel" or protocol.fill == "black"):
         what = "texts" if is_text else "black boxes"
         raise ValueError(f"protocol {protocol.name} removes pixels; {what} take fex or authors")

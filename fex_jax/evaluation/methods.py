@@ -12,7 +12,6 @@ from fex_jax import attributions, explain, host
 from fex_jax.evaluation import cache, fingerprint
 from fex_jax.evaluation.run import Method, baseline, trained
 from fex_jax.host import black_box
-from fex_jax.host.black_box import BlackBox
 from fex_jax.predictors import Bind
 
 # Names that --methods gives a meaning, and those of explainers.
@@ -52,7 +51,7 @@ def opened(
     """
     explainers = load_explainers(paths)
     box = explainers[0].predictor
-    if not isinstance(box, BlackBox):
+    if box.inside:
         if f is not None or queries is not None:
             raise ValueError(
                 f"{paths[0]} holds its predictor, which is no black box: leave out the name of one "
@@ -63,7 +62,7 @@ def opened(
     f = f or config.predictor.path
     if not f:
         raise ValueError(f"{box.name} is not in {paths[0]}: say with --predictor where it is")
-    own = {"labels": box.labels, "input": (box.size, box.size, 3)}
+    own = {"labels": box.labels, "input": box.reads.input}
     asked = host.open(f, **host.parse_options(config.predictor.options) | own)
     with black_box.recorded(explainers, asked, pathlib.Path(paths[0]), queries) as asking:
         yield asking
@@ -104,7 +103,7 @@ def choose(
     found = [trained(explainer) for explainer in explainers]
     found += [trained(explainer, refine) for explainer in explainers if refine]
     expanded = _expand(given, predictor)
-    if isinstance(predictor, BlackBox):
+    if not predictor.inside:
         for name in (one for one in expanded if one in attributions.LOOKS_INSIDE):
             raise ValueError(
                 f"{name} looks inside the classifier, and {predictor.name} can only be queried: "
@@ -140,7 +139,7 @@ def _of(predictor: Any) -> list[str]:
     left_out = set(attributions.NOT_IN_ALL)
     if predictor.modality == "texts":
         left_out |= attributions.IMAGES_ONLY
-    if isinstance(predictor, BlackBox):
+    if not predictor.inside:
         left_out |= attributions.LOOKS_INSIDE
     return [name for name in attributions.METHODS if name not in left_out]
 

@@ -12,8 +12,8 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from fex_jax import attributions, explain, pretrained
-from fex_jax.evaluation.tasks import Predict, Task
+from fex_jax import attributions, explain
+from fex_jax.evaluation.tasks import Predict, Predictor, Task
 from fex_jax.modalities import texts
 from fex_jax.predictors import Bind
 
@@ -34,7 +34,7 @@ class Method:
     logits: bool = False  # scores are logits of λ
     own_keys: bool = False  # takes a key for each input, [B], and not one for all
     # The classifier of texts that come in batches of the lengths that `explain` gives them.
-    predictor: pretrained.TextCheckpoint | None = None
+    predictor: Predictor | None = None
 
 
 class Scores(NamedTuple):
@@ -174,7 +174,7 @@ def attribute(method: Method, predict: Predict, task: Task, batch_size: int, see
 
 
 def _groups(
-    inputs: Any, rows: np.ndarray, batch_size: int, predictor: pretrained.TextCheckpoint | None
+    inputs: Any, rows: np.ndarray, batch_size: int, predictor: Predictor | None
 ) -> Iterator[tuple[np.ndarray, int, Any]]:
     """Places in `rows` [batch_size], how many are no repetitions, and the batch of their inputs."""
 

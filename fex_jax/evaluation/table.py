@@ -15,7 +15,6 @@ from fex_jax import checks, explain, metrics, report
 from fex_jax.evaluation import gallery
 from fex_jax.evaluation.cache import Result
 from fex_jax.evaluation.tasks import Predictor, Task
-from fex_jax.host.black_box import BlackBox
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -96,18 +95,18 @@ def describe(
 ) -> dict[str, str]:
     """What a reader must know beside the numbers."""
     if task.documents is None:
-        inputs, features = "images", "{}×{} patches".format(*task.grid)
+        part = "patches" if predictor.inside else "cells"
+        inputs, features = "images", "{}×{} {}".format(*task.grid, part)
     else:
         inputs, features = "texts", f"{unit}s, in texts of up to {task.grid[0]} tokens"
+    name = predictor.config.family if predictor.inside else predictor.name
     facts = {
         "Data": f"{task.size} {inputs}",
-        "Predictor": f"{predictor.config.family}, {len(predictor.labels)} classes, {digest}",
+        "Predictor": f"{name}, {len(predictor.labels)} classes, {digest}",
         "Protocol": protocol.name,
         "Features": features,
     }
-    if isinstance(predictor, BlackBox):
-        facts["Predictor"] = f"{predictor.name}, {len(predictor.labels)} classes, {digest}"
-        facts["Features"] = "{}×{} cells".format(*task.grid)
+    if not predictor.inside:
         facts["Removal"] = str(predictor.removal)
     if task.accuracy is not None:
         facts["Predictor's accuracy"] = f"{task.accuracy:.1%}"

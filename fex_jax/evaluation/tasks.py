@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from fex_jax import metrics, pretrained, tokens
+from fex_jax import metrics, tokens
 from fex_jax.answers import ask, log_odds
 from fex_jax.export import Predictor
 from fex_jax.predictors import Bind
@@ -119,7 +119,7 @@ def of_pixels(
 
 
 def of_texts(
-    predictor: pretrained.TextCheckpoint,
+    predictor: Predictor,
     predict: Predict,
     source: "text_data.Source",
     protocol: metrics.Protocol,

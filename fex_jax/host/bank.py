@@ -26,13 +26,13 @@ from fex_jax.host.answers import HostError
 from fex_jax.host.predictor import HostPredictor
 
 _FORMAT = "fex-jax answers 1"
-_ID = 16  # bytes
+ID = 16  # bytes
 _BLOCK = 2**24  # bytes read at a time
 
 
 def identify(inputs: Any) -> list[bytes]:
     """Content ids of B inputs, strings or rows of an array: 16 bytes of BLAKE2b each."""
-    return [hashlib.blake2b(_content(one), digest_size=_ID).digest() for one in inputs]
+    return [hashlib.blake2b(_content(one), digest_size=ID).digest() for one in inputs]
 
 
 def _content(one: Any) -> bytes:
@@ -83,7 +83,7 @@ class Bank:
         self.queries, self.price, self.sync = queries, price, sync
         self._record = np.dtype(
             [
-                ("id", f"V{_ID}"),
+                ("id", f"V{ID}"),
                 ("mask", "u1", (-(-self.size // 8),)),
                 ("answer", "<f4", (self.classes,)),
                 ("crc", "<u4"),
@@ -260,8 +260,8 @@ class Bank:
     def _append(self, keys: list[bytes], answers: np.ndarray) -> None:
         records = np.zeros(len(keys), self._record)
         split = np.frombuffer(b"".join(keys), np.uint8).reshape(len(keys), -1)
-        records["id"] = np.ascontiguousarray(split[:, :_ID]).view(f"V{_ID}")[:, 0]
-        records["mask"] = split[:, _ID:]
+        records["id"] = np.ascontiguousarray(split[:, :ID]).view(f"V{ID}")[:, 0]
+        records["mask"] = split[:, ID:]
         records["answer"] = answers
         raw = records.view(np.uint8).reshape(len(keys), -1)
         records["crc"] = [zlib.crc32(row[:-4].tobytes()) for row in raw]

@@ -40,8 +40,9 @@ def open(where: str | os.PathLike[str], **options: Any) -> HostPredictor:
         )
     found = _attribute(*where.split(":"))
     if isinstance(found, HostPredictor):
-        if options:
-            raise ValueError(f"{where} is a predictor already, and takes no {', '.join(options)}")
+        other = [name for name, value in options.items() if getattr(found, name, None) != value]
+        if other:
+            raise ValueError(f"{where} is a predictor already, and takes no {', '.join(other)}")
         return found
     for name, what in (("labels", "names of the classes"), ("input", "the shape of an input")):
         if name not in options:

@@ -154,4 +154,9 @@ def at_length(batch: TokenBatch, length: int, pad_id: int) -> TokenBatch:
         missing = max(0, length - array.shape[-1])
         return np.pad(array, ((0, 0), (0, missing)), constant_values=padding)[:, :length]
 
-    return TokenBatch(*map(resize, batch, (pad_id, False, -1)))
+    raw = batch.raw
+    if raw is not None:
+        missing = max(0, length - raw.spans.shape[1])
+        spans = np.pad(raw.spans, ((0, 0), (0, missing), (0, 0)), constant_values=-1)
+        raw = raw._replace(spans=spans[:, :length])
+    return TokenBatch(*map(resize, batch[:3], (pad_id, False, -1)), raw)

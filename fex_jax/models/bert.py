@@ -18,6 +18,13 @@ Family = Literal["bert", "distilbert", "roberta"]
 _HIDDEN_FROM_ATTENTION = -1e9  # finite: a softmax over nothing but padding is not NaN
 
 
+class Raw(NamedTuple):
+    """The strings of B texts as arrays, for a classifier that reads those."""
+
+    content: jax.Array  # [B, L] uint8: UTF-8, filled up with 255, which is never part of it
+    spans: jax.Array  # [B, T, 2] int, the characters of each feature; -1: the text has fewer
+
+
 class TokenBatch(NamedTuple):
     """Texts as a classifier reads them, with the features that may be removed from them.
 
@@ -28,6 +35,7 @@ class TokenBatch(NamedTuple):
     ids: jax.Array  # [B, T] int
     attention: jax.Array  # [B, T] bool, False at padding
     features: jax.Array  # [B, T] int, the feature a token belongs to; -1: CLS, SEP and padding
+    raw: Raw | None = None  # of a black box
 
 
 @dataclasses.dataclass(frozen=True)

@@ -39,5 +39,4 @@ def load(
 
 def save(directory: str | Path, checkpoint: Checkpoint | TextCheckpoint) -> None:
     """Writes a directory that transformers opens; it is made if not there."""
-    kind = image if isinstance(checkpoint, Checkpoint) else text
-    kind.save(directory, checkpoint)
+    checkpoint.save(directory)

@@ -59,6 +59,8 @@ class Checkpoint:
     preprocessing: Preprocessing
     modality: ClassVar[str] = "images"  # of `fex_jax.modalities`
     output: ClassVar[str] = "softmax"  # what answers are
+    inside: ClassVar[bool] = True  # methods may look inside
+    absence: ClassVar[str] = ""  # why it cannot be asked
 
     def __post_init__(self) -> None:
         if len(self.labels) != self.config.num_classes:
@@ -68,6 +70,15 @@ class Checkpoint:
                 f"preprocessing gives {self.preprocessing.image_size} px images, but the model "
                 f"takes {self.config.image_size} px; use preprocessing.with_image_size"
             )
+
+    @property
+    def identity(self) -> tuple:
+        """Everything that its answers depend on."""
+        return self.params, repr(self.config), self.labels, repr(self.preprocessing)
+
+    def save(self, directory: str | Path) -> None:
+        """Writes a directory that transformers opens; it is made if not there."""
+        save(directory, self)
 
 
 def load(

@@ -78,6 +78,8 @@ class TextCheckpoint:
     tokenizer: tokens.Tokenizer
     modality: ClassVar[str] = "texts"  # of `fex_jax.modalities`
     output: ClassVar[str] = "softmax"  # what answers are
+    inside: ClassVar[bool] = True  # methods may look inside
+    absence: ClassVar[str] = ""  # why it cannot be asked
 
     def __post_init__(self) -> None:
         if len(self.labels) != self.config.num_classes:
@@ -92,6 +94,16 @@ class TextCheckpoint:
                 f"the tokenizer pads with token {self.tokenizer.pad_id}, but the model's "
                 f"pad_token_id is {self.config.pad_id}: they do not belong together"
             )
+
+    @property
+    def identity(self) -> tuple:
+        """Everything that its answers depend on."""
+        reads = self.tokenizer.backend.to_str()
+        return self.params, repr(self.config), self.labels, reads
+
+    def save(self, directory: str | Path) -> None:
+        """Writes a directory that transformers opens; it is made if not there."""
+        save(directory, self)
 
 
 def load(

@@ -1,4 +1,4 @@
-"""Before a black box is explained: its policy, its removal, how many queries, who keeps them."""
+"""Before a black box is explained: its removal, how many queries, who keeps the answers."""
 
 import contextlib
 import dataclasses
@@ -6,78 +6,35 @@ import pathlib
 import sys
 import warnings
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any
 
 import ml_collections
 import numpy as np
 
-from fex_jax import data, host, pretrained, removal
+from fex_jax import host, removal
 from fex_jax.host import black_box
 from fex_jax.host.bank import Bank, identify
 from fex_jax.host.black_box import BlackBox
-from fex_jax.host.model import image_model, plain_errors
+from fex_jax.host.model import plain_errors
+from fex_jax.host.pictures import Pictures
 from fex_jax.host.predictor import HostPredictor
-from fex_jax.models import Params
-from fex_jax.models.policy import Backbone
-from fex_jax.models.unet import UNetConfig
-from fex_jax.preprocessing import Preprocessing
-from fex_jax.removal import Probe, Removal
+from fex_jax.host.strings import Strings
+from fex_jax.removal import Probe, Removal, Words
+from fex_jax.training import batches
+from fex_jax.training.sources import Source
 
-PICTURES = 32  # that the probe asks about
-_EDGES = (0.0, 1 / 3, 1 / 2, 1.0)  # in cells
+PROBED = 32  # inputs that the probe asks about
 _SHARES = (0.9, 0.7, 0.5, 0.3, 0.1)
 
 
-class Policy(NamedTuple):
-    """Where a policy begins, and how it sees f's picture."""
-
-    backbone: Backbone
-    start: Params | None  # the backbone's parameters; None: drawn
-    looks: Preprocessing
+def candidates(config: ml_collections.ConfigDict, f: HostPredictor) -> list[Removal | Words]:
+    """The removals that the config leaves to the probe; see `Pictures` and `Strings`."""
+    return black_box.kind_of(f).candidates(config, f)
 
 
-def open_policy(config: ml_collections.ConfigDict, f: HostPredictor) -> Policy:
-    """A U-Net, or the ViT of `policy_backbone.path` at the size that has a patch for each cell.
-
-    Raises:
-      ValueError: a path to something else, or a policy without it that f has no network for.
-    """
-    rows, columns = _grid(config, f)
-    path = config.policy_backbone.path
-    if path:
-        found = pretrained.load(path, num_classes=2)  # the head is not used
-        if not isinstance(found, pretrained.Checkpoint):
-            raise ValueError(f"policy_backbone.path: {path} reads texts; f's inputs are pictures")
-        if found.config.grid != (rows, columns):
-            side = rows * found.config.patch_size
-            found = pretrained.load(path, image_size=side, num_classes=2)
-        return Policy(found.config, found.params["backbone"], found.preprocessing)
-    if config.policy != "unet":
-        raise ValueError(
-            f"policy {config.policy!r}: a black box has no backbone to start from; choose unet, or "
-            "name one with --config.policy_backbone.path"
-        )
-    looks = black_box.of(f, Removal(grid=(rows, columns))).looks
-    return Policy(UNetConfig(looks.image_size, looks.image_size // rows), None, looks)
-
-
-def candidates(config: ml_collections.ConfigDict, f: HostPredictor) -> list[Removal]:
-    """The removals that the config leaves to the probe.
-
-    Raises:
-      ValueError: another kind, or a number that cannot be.
-    """
-    given = config.removal
-    kinds = ("fill", "mean", "blur") if given.kind == "probe" else (given.kind,)
-    edges = _EDGES if given.softness < 0 else (given.softness,)
-    sigma = given.sigma or black_box.default_sigma(f.input[0])
-    grid = _grid(config, f)
-    return [Removal(kind, grid, edge, sigma=sigma) for kind in kinds for edge in edges]
-
-
-def queries_of_probe(found: list[Removal], pictures: int) -> int:
+def queries_of_probe(found: list[Removal | Words], inputs: int) -> int:
     """How many queries choosing among removals takes at most, and looking at the chosen one."""
-    return pictures * (1 + 2 * len(found) + len(_SHARES))
+    return inputs * (1 + 2 * len(found) + len(_SHARES))
 
 
 def queries_of_input(config: ml_collections.ConfigDict) -> int:
@@ -88,8 +45,8 @@ def queries_of_input(config: ml_collections.ConfigDict) -> int:
 def affordable(
     config: ml_collections.ConfigDict, f: HostPredictor, size: int, queries: int
 ) -> float:
-    """As many of the config's epochs over `size` pictures as so many queries suffice for."""
-    left = queries - queries_of_probe(candidates(config, f), min(size, PICTURES))
+    """As many of the config's epochs over `size` inputs as so many queries suffice for."""
+    left = queries - queries_of_probe(candidates(config, f), min(size, PROBED))
     batches = left // (config.batch_size * queries_of_input(config))
     return min(config.epochs, max(batches, 1) * config.batch_size / size)
 
@@ -97,10 +54,10 @@ def affordable(
 @contextlib.contextmanager
 def settled(
     f: HostPredictor,
-    looks: Preprocessing,
+    reads: Pictures | Strings,
     config: ml_collections.ConfigDict,
     workdir: pathlib.Path,
-    source: data.Source,
+    source: Source,
     training: int,
     queries: int | None,
 ) -> Iterator[BlackBox]:
@@ -108,10 +65,10 @@ def settled(
 
     Args:
       f: what is explained.
-      looks: how the policy sees its pictures.
+      reads: how the policy reads its inputs.
       config: its `removal` is used.
       workdir: where probe.bank and answers.bank are.
-      source: pictures for the probe.
+      source: inputs for the probe.
       training: queries that training takes at most.
       queries: those that may be asked in all; None: any number.
 
@@ -119,28 +76,27 @@ def settled(
       ValueError: more queries are needed than may be asked.
       HostError: f failed; what it answered is kept.
     """
-    first = next(data.eval_stream(source, black_box.of(f).preprocessing, PICTURES, limit=PICTURES))
-    pictures, found = first["image"], candidates(config, f)
-    needed = queries_of_probe(found, len(pictures)) + training
+    box, found = black_box.of(f, reads=reads), candidates(config, f)
+    needed = queries_of_probe(found, min(source.size, PROBED)) + training
     if queries is not None and needed > queries:
         raise ValueError(
             f"training takes up to {needed:,} queries, {needed - training:,} of them to choose a "
             f"removal, and {queries:,} may be asked: allow more, or lower epochs, data.limit or "
             "objective.num_masks"
         )
-    with _bank(workdir / "probe.bank", f, "as it is", (1,), queries) as bank:
-        asked = _remembering(f, bank)
-        chosen, about = _choose(asked, found, pictures)
+    with _bank(workdir / "probe.bank", f, queries, removal="as it is", grid=(1,)) as bank:
+        asked = dataclasses.replace(box, f=_remembering(f, bank))
+        chosen, about = choose(asked, found, batches.first(box, source, config, PROBED))
         left = None if queries is None else queries - len(bank)
     print(f"{f.name}: {chosen}. {about.sentence}")
-    with _bank(workdir / black_box.ANSWERS, f, str(chosen), chosen.grid, left) as bank:
+    with _bank(workdir / black_box.ANSWERS, f, left, **reads.kept_by(chosen)) as bank:
         budget = "" if left is None else f"; {bank.left:,} of {queries:,} are left"
         print(
             f"{f.name}: training takes up to {training:,} queries, of which {len(bank):,} are "
             f"answered in {bank.path}{budget}"
         )
         with plain_errors():
-            yield dataclasses.replace(black_box.of(f, chosen, looks), f=bank, probe=about)
+            yield dataclasses.replace(box, removal=chosen, f=bank, probe=about)
 
 
 def countdown(bank: Bank) -> str:
@@ -148,39 +104,35 @@ def countdown(bank: Bank) -> str:
     return f"{len(bank):,} answers" + ("" if bank.left is None else f", {bank.left:,} queries left")
 
 
-def _grid(config: ml_collections.ConfigDict, f: HostPredictor) -> tuple[int, int]:
-    grid = config.removal.grid
-    return (grid, grid) if grid else black_box.of(f).removal.grid
-
-
-def _bank(
-    path: pathlib.Path, f: HostPredictor, what: str, grid: tuple[int, ...], queries: int | None
-) -> Bank:
+def _bank(path: pathlib.Path, f: HostPredictor, queries: int | None, **where: Any) -> Bank:
     # A crash of the process loses nothing; waiting for the disk would cost more than most queries.
-    return Bank(path, f, removal=what, grid=grid, queries=queries, sync=False)
+    return Bank(path, f, queries=queries, sync=False, **where)
 
 
 def _remembering(f: HostPredictor, bank: Bank) -> HostPredictor:
-    """f, whose answers to whatever pictures are kept by what they show."""
+    """f, whose answers to whatever inputs are kept by what they show."""
 
-    def call(pixels: np.ndarray) -> np.ndarray:
-        whole = np.ones((len(pixels), 1), bool)
-        return bank.ask(identify(pixels), whole, lambda rows: pixels[rows])
+    def call(inputs: Any) -> np.ndarray:
+        whole = np.ones((len(inputs), 1), bool)
+        return bank.ask(identify(inputs), whole, lambda rows: [inputs[row] for row in rows])
 
     return host.host(
         call, labels=f.labels, input=f.input, output=f.output, tolerance=f.tolerance, name=f.name
     )
 
 
-def _choose(f: HostPredictor, found: list[Removal], pictures: np.ndarray) -> tuple[Removal, Probe]:
+def choose(
+    box: BlackBox, found: list[Removal | Words], batch: Any
+) -> tuple[Removal | Words, Probe]:
     """A removal that f can stand, with what survives it; said, and warned about where it does not.
 
-    The others are probed with half of the cells removed.
+    The others are probed with half of the features removed.
     """
 
-    def probe(one: Removal, shares: tuple[float, ...]) -> Probe:
+    def probe(one: Removal | Words, shares: tuple[float, ...]) -> Probe:
         with plain_errors():
-            return removal.probe(*image_model(f, one, pictures), shares=shares)
+            model, inputs = dataclasses.replace(box, removal=one).bind({}, batch)
+            return removal.probe(model, inputs, shares=shares)
 
     chosen = found[0]
     if len(found) > 1:
@@ -188,7 +140,7 @@ def _choose(f: HostPredictor, found: list[Removal], pictures: np.ndarray) -> tup
             warnings.simplefilter("ignore")  # it is the chosen one that matters
             probes = {one: probe(one, (0.5,)) for one in found}
         chosen = removal.choose(probes)
-        print(_table(probes, f.name, len(pictures)))
+        print(_table(probes, box))
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         about = probe(chosen, _SHARES)
@@ -197,14 +149,14 @@ def _choose(f: HostPredictor, found: list[Removal], pictures: np.ndarray) -> tup
     return chosen, about
 
 
-def _table(probes: dict[Removal, Probe], name: str, count: int) -> str:
+def _table(probes: dict[Removal | Words, Probe], box: BlackBox) -> str:
     """Kinds of removal by rows, edges by columns: what survives."""
     edges = sorted({one.softness for one in probes})
     kinds = list(dict.fromkeys(one.kind for one in probes))
     clean = next(iter(probes.values())).clean
     lines = [
-        f"{name} says {clean:.3f} of {count} whole pictures; of that survives, with half of the "
-        "{}×{} cells removed:".format(*next(iter(probes)).grid),
+        f"{box.name} says {clean:.3f} of whole {box.modality}; of that survives, with half of "
+        "them removed:",
         "  edges   "
         + "".join(f"{f'{edge:.2g} cell' if edge else 'hard':>11}" for edge in edges)
         + f"{'nothing left':>15}",

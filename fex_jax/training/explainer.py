@@ -2,7 +2,7 @@
 
 import json
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -23,14 +23,12 @@ from fex_jax import (
     settings,
     sharding,
     text_data,
-    text_streams,
 )
 from fex_jax.export import Predictor
 from fex_jax.host import Bank, HostError, HostPredictor, black_box
-from fex_jax.host.black_box import BlackBox
 from fex_jax.models import Params
 from fex_jax.models.policy import Backbone, functional_policy, make_backbone
-from fex_jax.training import asking, held_out, identity, loop, run, sources
+from fex_jax.training import asking, batches, held_out, identity, loop, run
 from fex_jax.training import step as steps
 
 Source = data.Source | text_data.Source
@@ -94,15 +92,13 @@ def train(
     steps.make_objective(config, predictor.output)
     source = source or open_source(config, black_box.of(predictor))
     kept, source = held_out.split(config, objective, source)
-    policy = asking.open_policy(config, predictor)
+    backbone, start, reads = black_box.kind_of(predictor).policy(config, predictor, source)
     planned = num_steps(config, source) * batch_size * asking.queries_of_input(config)
     planned += held_out.queries(kept)
     with run.lock(workdir):
         try:
-            with asking.settled(
-                predictor, policy.looks, config, workdir, source, planned, queries
-            ) as box:
-                start, backbone = policy.start, policy.backbone
+            given = predictor, reads, config, workdir, source, planned, queries
+            with asking.settled(*given) as box:
                 _train(config, workdir, mesh, box, box, source, kept, backbone, start)
         except HostError as error:
             raise HostError(f"{error}. The same call continues") from error
@@ -171,20 +167,20 @@ def _train(
 
     # Step after step.
     key = jax.random.key(config.seed)
-    stream = open_stream(config, predictor, source)
+    stream = batches.open_stream(config, predictor, source)
     revise = None
     if kept is not None:
         revise = held_out.make_revise(
             steps.make_bind(config, queried),
             network,
             frozen,
-            sources.eval_batches(predictor, kept, config),
+            batches.in_order(predictor, kept, config),
             objective,
             key,
             best,
             frozen=steps.backbone_scale(config) == 0,
         )
-    bank = predictor.f if isinstance(predictor, BlackBox) else None
+    bank = None if predictor.inside else predictor.f
     state = loop.train(
         lambda state, batch: step_fn(state, frozen, batch, key),
         state,
@@ -241,31 +237,9 @@ def load_queried(config: ml_collections.ConfigDict, predictor: Predictor) -> Pre
 def open_source(config: ml_collections.ConfigDict, predictor: Predictor) -> Source:
     """The training data that the config names."""
     where = config.data.name, config.data.train_split, config.data.path
-    if isinstance(predictor, pretrained.TextCheckpoint):
+    if predictor.modality == "texts":
         return text_data.open_source(*where, predictor.labels)
     return data.open_source(*where, predictor.config.image_size)
-
-
-def open_stream(
-    config: ml_collections.ConfigDict, predictor: Predictor, source: Source
-) -> Callable[[int], Iterator]:
-    """stream(start): this process's batches, uint8 images or a `TokenBatch`, from that one on."""
-    options = {
-        "seed": config.seed,
-        "limit": config.data.limit or None,
-        "process": (jax.process_index(), jax.process_count()),
-    }
-    batch_size = config.batch_size // jax.process_count()
-    if isinstance(predictor, pretrained.TextCheckpoint):
-        window = predictor.config.max_length
-        length = min(config.text.max_length or window, window)
-        options |= {"unit": config.text.unit, "too_long": config.text.too_long}
-        of = text_streams.train_stream, (source, predictor.tokenizer, length, batch_size), "inputs"
-    else:
-        options |= {"augment": config.data.augment}
-        of = data.train_stream, (source, predictor.preprocessing, batch_size), "image"
-    open_, arguments, field = of
-    return lambda start: (b[field] for b in open_(*arguments, start=start, **options))
 
 
 def check_same_run(

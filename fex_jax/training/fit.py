@@ -17,8 +17,7 @@ import numpy as np
 from fex_jax import attributions, checks, explain, host, metrics, pretrained
 from fex_jax import settings as presets
 from fex_jax.host import HostPredictor, black_box
-from fex_jax.host.black_box import BlackBox
-from fex_jax.training import asking, sources
+from fex_jax.training import asking, batches, sources
 from fex_jax.training.explainer import Predictor, Source, train
 
 _FEW_UPDATES = 200  # fewer teach a map head next to nothing
@@ -58,15 +57,15 @@ def fit(
 
     Args:
       predictor: a Hugging Face directory or hub id, or what `fex_jax.pretrained.load` returns; or a
-        black box of images: what `fex_jax.host` returns, or a name that `fex_jax.host.open` takes,
-        such as "model.onnx".
+        black box of images or texts: what `fex_jax.host` returns, or a name that
+        `fex_jax.host.open` takes, such as "model.onnx".
       data: of images, a folder with or without class folders, an array [B, H, W, 3] of uint8 or of
         floats in [0, 1], a list or an iterator of paths, PIL images or arrays; of texts, a list or
         an iterator of strings, a .csv, .tsv, .jsonl, .parquet or .txt file, or a folder of .txt
         files; of both, a `datasets.Dataset`, a pandas DataFrame, or a `Source`.
       labels: of a black box that is named: its classes, or a file of them.
-      backbone: of a black box: the directory or hub id of a ViT that the explainer starts from,
-        such as "facebook/dinov2-small"; None: a U-Net.
+      backbone: of a black box: the directory or hub id of a ViT or BERT that the explainer starts
+        from, such as "facebook/dinov2-small"; None: a U-Net or a small BERT from nothing.
       queries: of a black box: answers that may be asked for in all; None: any number. Where
         `epochs` is None, as many epochs are trained as they suffice for.
       workdir: where checkpoints, logs and the export go; the same call continues there after an
@@ -185,9 +184,10 @@ def _configure(
 ) -> ml_collections.ConfigDict:
     """The preset's settings, with a batch and epochs that suit the data and the device."""
     config = presets.default(preset)
-    if isinstance(predictor, pretrained.TextCheckpoint):
-        config.policy, config.text.too_long = "bert", "cut"
-    if isinstance(predictor, BlackBox):
+    if predictor.modality == "texts":
+        config.policy = "bert" if predictor.inside else "small_bert"
+        config.text.too_long = "cut"
+    elif not predictor.inside:
         config.policy = "unet"
         config.map_head = "shared" if preset == "contrast" else "token"
     if predictor.config.num_classes == 2:
@@ -218,11 +218,10 @@ def _describe(
 ) -> None:
     steps = max(1, int(config.epochs * size) // config.batch_size)
     updates = steps * config.objective.num_updates * config.objective.num_passes
-    what = "texts" if isinstance(predictor, pretrained.TextCheckpoint) else "images"
     print(
-        f"{size + held_out:,} {what}: {size:,} to train on, {held_out} held out{skipped}\n"
-        f"{config.epochs:.3g} epochs in {steps:,} batches of {config.batch_size}, {updates:,} "
-        f"updates, on {jax.device_count()} {jax.default_backend()} device(s)"
+        f"{size + held_out:,} {predictor.modality}: {size:,} to train on, {held_out} held out"
+        f"{skipped}\n{config.epochs:.3g} epochs in {steps:,} batches of {config.batch_size}, "
+        f"{updates:,} updates, on {jax.device_count()} {jax.default_backend()} device(s)"
     )
     if updates < _FEW_UPDATES:
         print(
@@ -257,7 +256,7 @@ def compare(explainer: explain.Explainer, source: Source, config: ml_collections
         }
 
     found, count, compiled = [], 0, 0.0
-    for number, batch in enumerate(sources.eval_batches(explainer.predictor, source, config)):
+    for number, batch in enumerate(batches.in_order(explainer.predictor, source, config)):
         if count >= 8 and time.monotonic() - compiled > _SECONDS:
             break
         classes = np.asarray(explainer.answers(batch)).argmax(-1)

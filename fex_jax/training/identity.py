@@ -6,9 +6,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from fex_jax import data, pretrained, text_data
+from fex_jax import data, text_data
 from fex_jax.export import Predictor
-from fex_jax.host.black_box import BlackBox
 
 _RECORDS = 10_000  # records of a data set that its digest is made of
 _PICTURES = 16  # pictures that are decoded for it
@@ -29,13 +28,7 @@ def digest(*values: Any) -> str:
 
 def of_predictor(predictor: Predictor) -> str:
     """Of everything its answers depend on."""
-    if isinstance(predictor, BlackBox):
-        return digest(predictor.digest, predictor.labels, str(predictor.removal))
-    if isinstance(predictor, pretrained.TextCheckpoint):
-        reads = predictor.tokenizer.backend.to_str()
-    else:
-        reads = repr(predictor.preprocessing)
-    return digest(predictor.params, repr(predictor.config), predictor.labels, reads)
+    return digest(*predictor.identity)
 
 
 def of_data(source: data.Source | text_data.Source, predictor: Any) -> dict:

@@ -12,17 +12,16 @@ import pathlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
-import ml_collections
 import numpy as np
 import tensorflow as tf
 from PIL import Image
 from tqdm import tqdm
 
-from fex_jax import data, pretrained, text_data, text_streams
+from fex_jax import data, text_data
 from fex_jax.data import folders
 from fex_jax.data.decode import MAX_PIXELS, SUFFIXES, decode
+from fex_jax.export import Predictor
 
-Predictor = pretrained.Checkpoint | pretrained.TextCheckpoint
 Source = data.Source | text_data.Source
 
 _TEXT_FILES = ".csv, .tsv, .jsonl, .parquet or .txt (a text a line)"
@@ -54,7 +53,7 @@ def open_data(
     """
     if isinstance(given, str) and not given.strip():
         raise ValueError(f"the data is {given!r}; expected the path of a file or a folder")
-    kind = text_data.Source if isinstance(predictor, pretrained.TextCheckpoint) else data.Source
+    kind = text_data.Source if predictor.modality == "texts" else data.Source
     is_path = isinstance(given, str | os.PathLike)
     if isinstance(given, data.Source | text_data.Source):
         if not isinstance(given, kind):
@@ -103,20 +102,6 @@ def split(source: Source, count: int) -> tuple[Source, Source]:
         source._replace(records=records, size=count, shuffle_buffer=buffers[0]),
         source._replace(records=source.records.skip(count), size=rest, shuffle_buffer=buffers[1]),
     )
-
-
-def eval_batches(
-    predictor: Predictor, source: Source, config: ml_collections.ConfigDict
-) -> Iterator[Any]:
-    """Eight items at a time, in their order, as explainers take them."""
-    if not isinstance(predictor, pretrained.TextCheckpoint):
-        stream = data.eval_stream(source, predictor.preprocessing, 8)
-        return (batch["image"] for batch in stream)
-    window = predictor.config.max_length
-    length = min(config.text.max_length or window, window)
-    options = {"unit": config.text.unit, "too_long": config.text.too_long}
-    stream = text_streams.eval_stream(source, predictor.tokenizer, length, 8, **options)
-    return (batch["inputs"] for batch in stream)
 
 
 # ---------------------------------------------------------------- images

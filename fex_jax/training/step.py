@@ -135,6 +135,6 @@ def learning_policy(
 
 
 def backbone_scale(config: ml_collections.ConfigDict) -> float:
-    """Learning-rate factor of the backbone; 1 for a U-Net, which starts from nothing."""
-    is_unet = config.policy == "unet" and not config.policy_backbone.path
-    return 1.0 if is_unet else config.optimizer.backbone_scale
+    """Learning-rate factor of the backbone; 1 for one that starts from nothing."""
+    is_new = config.policy in ("unet", "small_bert") and not config.policy_backbone.path
+    return 1.0 if is_new else config.optimizer.backbone_scale

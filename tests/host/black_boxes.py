@@ -12,6 +12,12 @@ def brightness(images: np.ndarray) -> np.ndarray:
     return images.mean((1, 2, 3)) / 255
 
 
+def mood(texts: list[str]) -> list[float]:
+    """The probability of "good", [B]: half, and a tenth more or less for each word that says so."""
+    counts = [text.split().count("good") - text.split().count("bad") for text in texts]
+    return [min(max(0.5 + count / 10, 0.0), 1.0) for count in counts]
+
+
 class Holder:
     """A function inside a class."""
 
@@ -20,3 +26,4 @@ class Holder:
 
 NOT_CALLABLE = 3
 ready = host.host(brightness, labels=LABELS, input=(4, 4, 3))
+critic = host.host(mood, labels=("bad", "good"), input="text")
