@@ -5,6 +5,7 @@ Shapes: B inputs, K classes, of which T are explained, N features, S masks drawn
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -44,23 +45,32 @@ def draw_masks(
     return draws.masks(key, logits, grid, shape).astype(logits.dtype)
 
 
-def rollout(
-    predict: Callable[[Inputs], jax.Array],
-    mask: Callable[[Inputs, jax.Array], Inputs],
+class Drawn(NamedTuple):
+    """Masks drawn for a batch, and what learning from f's answers to them needs."""
+
+    targets: jax.Array  # [B, T] classes; masks are drawn for the first
+    probabilities: jax.Array  # [B, K] f(x)
+    budgets: jax.Array  # [B, 1, 1]
+    logits: jax.Array  # [B, 1, N] of the first target, before its budget
+    values: jax.Array  # [B, T] v_y(x)
+    valid: jax.Array | None  # [B, 1, N]; see `ppo.PolicyOutput`
+    masks: jax.Array  # [S, B, N]
+
+
+def draw(
     policy: Callable[[Inputs, jax.Array], PolicyOutput],
     inputs: Inputs,
+    probabilities: jax.Array,
     key: jax.Array,
     objective: Objective,
     grid: tuple[int, ...] = (),
-) -> tuple[Rollout, Metrics]:
-    """Chooses T classes of each input, draws S masks for the first and asks f what they are worth.
+) -> Drawn:
+    """Chooses T classes of each input by f(x) [B, K], and draws S masks for the first.
 
     The classes are the most probable, as y in Algorithm 1, or drawn from f(x) one after the other
     without replacement; an answer of f holds them all.
-    f sees every input 1 + S times, g once.
     """
     target_key, budget_key, mask_key = jax.random.split(key, 3)
-    probabilities = predict(inputs)
     targets = choose_classes(target_key, probabilities, objective.targets, objective.num_targets)
     output = policy(inputs, targets)
     budgets = objective.budget_range * jax.random.uniform(
@@ -69,20 +79,31 @@ def rollout(
     drawn_for = output.logits[:, :1]
     logits = shift_budget(drawn_for, budgets, objective, output.valid)
     masks = draw_masks(mask_key, logits[:, 0], objective, grid)  # [S, B, N]
+    return Drawn(targets, probabilities, budgets, drawn_for, output.values, output.valid, masks)
 
-    first = objective.num_masks // objective.num_groups  # the complement is asked of the others
-    asked = jnp.concatenate([masks[:first], 1 - masks[first:]])
-    answers = ask(predict, mask, inputs, targets, asked)  # [S, B, T]
+
+def questions(drawn: Drawn, objective: Objective) -> jax.Array:
+    """The masks that f is asked about, [S, B, N]: some drawn ones, of the others the complement."""
+    first = objective.num_masks // objective.num_groups
+    return jnp.concatenate([drawn.masks[:first], 1 - drawn.masks[first:]])
+
+
+def judge(
+    drawn: Drawn, inputs: Inputs, answers: jax.Array, objective: Objective
+) -> tuple[Rollout, Metrics]:
+    """What the masks are worth, from f's answers [S, B, T] to `questions`."""
+    targets, probabilities, budgets, drawn_for, values, valid, masks = drawn
     if objective.score == "contrast":
         h = log_odds(answers) if objective.answers == "log_odds" else answers
         scores = contrast_score(h)
     else:
-        scores = ratio_score(answers, masks, objective.score, output.valid)
+        scores = ratio_score(answers, masks, objective.score, valid)
     scores, masks = jnp.moveaxis(scores, 0, -1), jnp.swapaxes(masks, 0, 1)  # [B, T, S], [B, S, N]
     if objective.baseline == "leave_one_out":
         baseline = leave_one_out(scores, objective.num_groups)
     else:
-        baseline = output.values[..., None]
+        baseline = values[..., None]
+    logits = shift_budget(drawn_for, budgets, objective, valid)
     batch = Rollout(
         inputs=inputs,
         targets=targets,
@@ -93,19 +114,37 @@ def rollout(
         scores=scores,
         advantages=advantage(scores, baseline, objective.advantage),
     )
-    lam = jax.nn.sigmoid(shift_budget(drawn_for, 0.0, objective, output.valid))
+    lam = jax.nn.sigmoid(shift_budget(drawn_for, 0.0, objective, valid))
     return (
         batch,
         {
-            "policy/mean_lambda": lam.mean(where=output.valid),
+            "policy/mean_lambda": lam.mean(where=valid),
             "policy/kept_features": masks.sum(-1).mean(),  # K_m
-            "policy/num_features": jnp.ones_like(masks[:, :1]).sum(-1, where=output.valid).mean(),
-            "policy/logit_std": drawn_for.std(-1, where=output.valid).mean(),
+            "policy/num_features": jnp.ones_like(masks[:, :1]).sum(-1, where=valid).mean(),
+            "policy/logit_std": drawn_for.std(-1, where=valid).mean(),
             "score/mean": scores[:, 0].mean(),
             "f/clean": probabilities.max(-1).mean(),
-            "f/under_policy": answers[:first, :, 0].mean(),
+            "f/under_policy": answers[: len(answers) // objective.num_groups, :, 0].mean(),
         },
     )
+
+
+def rollout(
+    predict: Callable[[Inputs], jax.Array],
+    mask: Callable[[Inputs, jax.Array], Inputs],
+    policy: Callable[[Inputs, jax.Array], PolicyOutput],
+    inputs: Inputs,
+    key: jax.Array,
+    objective: Objective,
+    grid: tuple[int, ...] = (),
+) -> tuple[Rollout, Metrics]:
+    """Draws masks, asks f what they are worth, and judges them by its answers.
+
+    f sees every input 1 + S times, g once.
+    """
+    drawn = draw(policy, inputs, predict(inputs), key, objective, grid)
+    answers = ask(predict, mask, inputs, drawn.targets, questions(drawn, objective))  # [S, B, T]
+    return judge(drawn, inputs, answers, objective)
 
 
 def train_step(
@@ -128,8 +167,19 @@ def train_step(
     batch, metrics = rollout(
         predict, mask, lambda *args: policy(state.params, *args), inputs, key, objective, grid
     )
+    state, losses = learn(state, batch, policy, optimizer, objective)
+    return state, metrics | losses
 
-    state, losses = update(
+
+def learn(
+    state: TrainState,
+    batch: Rollout,
+    policy: Callable[[dict, Inputs, jax.Array], PolicyOutput],
+    optimizer: optax.GradientTransformation,
+    objective: Objective,
+) -> tuple[TrainState, Metrics]:
+    """The gradient steps of `train_step`, from a batch whose masks are judged."""
+    return update(
         state,
         batch,
         lambda params, part: loss(policy(params, part.inputs, part.targets), part, objective),
@@ -137,7 +187,6 @@ def train_step(
         objective.num_updates,
         objective.num_passes,
     )
-    return state, metrics | losses
 
 
 def collapse_warning(metrics: dict[str, float]) -> str | None:

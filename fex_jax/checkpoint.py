@@ -34,7 +34,7 @@ def save(manager: ocp.CheckpointManager, state: Any) -> None:
     step = int(state.step)
     if manager.latest_step() == step:
         return
-    items = {"params": state.params, "opt_state": state.opt_state}
+    items = _items(state)
     finite, sums = jax.device_get(_inspect(items))
     if not finite:
         raise FloatingPointError(f"the parameters are not finite at step {step}")
@@ -76,7 +76,7 @@ def restore(manager: ocp.CheckpointManager, state: Any) -> Any | None:
     Raises:
       ValueError: no checkpoint is whole, or they are of another network or optimiser.
     """
-    items = {"params": state.params, "opt_state": state.opt_state}
+    items = _items(state)
     found = _newest_whole(manager, items)
     if found is None:
         return None
@@ -112,6 +112,12 @@ def restore_params(directory: str | pathlib.Path, params: Any, step: int | None 
     for other, reason in damaged.items():
         _say(f"checkpoint {other} is damaged ({reason}): {number} is used")
     return restored["params"]
+
+
+def _items(state: Any) -> dict[str, Any]:
+    """What is written of a state, by name."""
+    items = {"params": state.params, "opt_state": state.opt_state, "previous": state.previous}
+    return {name: item for name, item in items.items() if item is not None}
 
 
 def _newest_whole(

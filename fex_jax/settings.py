@@ -107,6 +107,9 @@ def default(preset: str = "contrast") -> ml_collections.ConfigDict:
     config.predictor.image_size = 0  # pixels; 0 = the checkpoint's own
     config.predictor.surrogate = ""  # a classifier trained on masked inputs, queried instead
     config.predictor.fill = 0.0  # what a removed patch becomes, after normalisation
+    # A black box answers about a batch while the explainer learns from the one before; its masks
+    # are then drawn by the explainer as it was before that.
+    config.predictor.overlap = True
 
     config.text = ml_collections.ConfigDict()  # for text predictors
     config.text.unit = "word"  # a feature is a word with all its pieces, or a "token"
@@ -176,6 +179,7 @@ _CHECKS = {
     "data.limit": _SIZE,
     "predictor.image_size": checks.integer(0, 4096),
     "predictor.fill": checks.number(-1e3, 1e3),
+    "predictor.overlap": checks.flag(),
     "text.unit": checks.one_of("word", "token"),
     "text.max_length": _SIZE,
     "text.too_long": checks.one_of("refuse", "cut"),

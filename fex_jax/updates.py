@@ -17,6 +17,8 @@ class TrainState(NamedTuple):
     params: dict
     opt_state: optax.OptState
     step: jax.Array  # batches seen
+    # Parameters that the next masks are drawn with, where those are older: `training.overlap`.
+    previous: dict | None = None
 
 
 def scale_backbone(scale: float) -> optax.GradientTransformation:

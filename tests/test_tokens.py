@@ -80,6 +80,10 @@ def test_windows_cover_every_feature(unit):
         np.testing.assert_array_equal(part.ids[part.features >= 0], text.ids[inside])
         np.testing.assert_array_equal(part.features[part.features >= 0],
                                       text.features[inside] - first)  # fmt: skip
+        for begin, end in part.spans:
+            word = part.string[begin - part.start : end - part.start]
+            assert word == text.string[begin:end]
+        assert 0 < len(part.string) < len(text.string)
         seen[first:last] += 1
     assert seen.min() == 1 and seen.max() == 2
 

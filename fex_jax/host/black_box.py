@@ -13,12 +13,13 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, get_args
 
+import jax
 import numpy as np
 
 from fex_jax import checks, tokens
 from fex_jax.host.answers import HostError, Output
 from fex_jax.host.bank import Bank
-from fex_jax.host.model import plain_errors
+from fex_jax.host.model import callback, plain_errors
 from fex_jax.host.pictures import Pictures
 from fex_jax.host.predictor import HostPredictor
 from fex_jax.host.strings import Strings
@@ -133,7 +134,22 @@ class BlackBox:
 
     def bind(self, _: Params, batch: Any) -> tuple[Model, Inputs]:
         """A batch, pictures [B, S, S, 3] in 0..255 or a `TokenBatch`, as a `Model`'s inputs."""
-        return self.reads.bind(batch, self.removal, self.ask, len(self.labels))
+        return self.reads.bind(batch, self.removal, self._predict)
+
+    def show(self, inputs: Inputs) -> tuple[jax.Array, ...]:
+        """All that `answer` needs of inputs, jittable."""
+        return self.reads.show(inputs, self.removal)
+
+    def answer(self, *shown: np.ndarray) -> np.ndarray:
+        """f's answers [B, K] to what `show` shows; on the host.
+
+        Raises:
+          HostError: f is not at hand, or has failed.
+        """
+        return self.reads.ask(self.ask, self.removal, *shown)
+
+    def _predict(self, inputs: Inputs) -> jax.Array:
+        return callback(self.answer, len(self.labels), *self.show(inputs))
 
     def save(self, directory: pathlib.Path) -> None:
         """Writes what is known of f, and removal.json; f itself stays where it is."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from fex_jax import checks, pretrained
 from fex_jax.host.bank import ID, identify
-from fex_jax.host.model import callback, to_pixels
+from fex_jax.host.model import to_pixels
 from fex_jax.host.predictor import HostPredictor
 from fex_jax.models import Params
 from fex_jax.models.policy import Backbone
@@ -150,7 +150,7 @@ class Pictures:
         return has == (self.looks.image_size, removal.grid)
 
     def bind(
-        self, batch: jax.Array, removal: Removal, ask: Callable[..., np.ndarray], num_classes: int
+        self, batch: jax.Array, removal: Removal, predict: Callable[[Masked], jax.Array]
     ) -> tuple[Model, Masked]:
         """A batch of pictures [B, S, S, 3] in 0..255 as inputs of a `predictors.Model`.
 
@@ -162,14 +162,6 @@ class Pictures:
         ids = jax.pure_callback(_identify, shape, pixels, vmap_method="sequential")
         rows, columns = removal.grid
         whole = jnp.ones((len(batch), rows * columns), bool)
-
-        def asked(ids: np.ndarray, masks: np.ndarray, pixels: np.ndarray) -> np.ndarray:
-            return ask([row.tobytes() for row in ids], masks, lambda rows: pixels[rows])
-
-        def predict(inputs: Masked) -> jax.Array:
-            masked = removal.mask(inputs[:2], inputs.masks).images
-            return callback(asked, num_classes, inputs.ids, inputs.masks, to_pixels(masked))
-
         model = Model(
             predict=predict,
             mask=lambda inputs, masks: inputs._replace(
@@ -180,6 +172,22 @@ class Pictures:
             pool=lambda values, _: removal.pool(values),
         )
         return model, Masked(images, background, ids, whole)
+
+    def show(self, inputs: Masked, removal: Removal) -> tuple[jax.Array, ...]:
+        """What `ask` needs of inputs: ids [B, 16], masks [B, N] and pixels [B, S, S, 3], uint8."""
+        masked = removal.mask(inputs[:2], inputs.masks).images
+        return inputs.ids, inputs.masks, to_pixels(masked)
+
+    def ask(
+        self,
+        f: Callable[..., np.ndarray],
+        removal: Removal,
+        ids: np.ndarray,
+        masks: np.ndarray,
+        pixels: np.ndarray,
+    ) -> np.ndarray:
+        """f's answers [B, K] to what `show` shows; see `BlackBox.ask`."""
+        return f([row.tobytes() for row in ids], masks, lambda rows: pixels[rows])
 
     def look(self, images: jax.Array) -> jax.Array:
         """f's pictures [B, S, S, 3] in 0..255 as the explaining network reads them."""

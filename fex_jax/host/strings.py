@@ -10,7 +10,6 @@ import numpy as np
 
 from fex_jax import checks, masking, pretrained, tokens
 from fex_jax.host.bank import identify
-from fex_jax.host.model import callback
 from fex_jax.host.predictor import HostPredictor
 from fex_jax.models import Params
 from fex_jax.models.bert import BertConfig, TokenBatch
@@ -129,27 +128,38 @@ class Strings:
         return known and self.max_length == backbone.max_length
 
     def bind(
-        self, batch: TokenBatch, removal: Words, ask: Callable[..., np.ndarray], num_classes: int
+        self, batch: TokenBatch, removal: Words, predict: Callable[[Masked], jax.Array]
     ) -> tuple[Model, Masked]:
         """Texts with their strings as inputs of a `predictors.Model`.
 
         A mask takes the place of the one before: masks of masked inputs do not add up.
         """
-
-        def asked(content: np.ndarray, spans: np.ndarray, masks: np.ndarray) -> np.ndarray:
-            rows = zip(content, spans, masks, strict=True)
-            seen = [removal.mask(tokens.string(text), where, kept) for text, where, kept in rows]
-            whole = np.ones((len(seen), 1), bool)
-            return ask(identify(seen), whole, lambda rows: [seen[row] for row in rows])
-
         model = Model(
-            predict=lambda inputs: callback(asked, num_classes, *inputs.tokens.raw, inputs.masks),
+            predict=predict,
             mask=lambda inputs, masks: inputs._replace(masks=masks.astype(bool)),
             grid=batch.ids.shape[1:],
             valid=lambda inputs: masking.valid_features(inputs.tokens.features),
             view=lambda inputs: inputs.tokens,
         )
         return model, Masked(batch, jnp.ones(batch.ids.shape, bool))
+
+    def show(self, inputs: Masked, removal: Words) -> tuple[jax.Array, ...]:
+        """What `ask` needs of inputs: their strings and features, see `Raw`, and masks [B, N]."""
+        return *inputs.tokens.raw, inputs.masks
+
+    def ask(
+        self,
+        f: Callable[..., np.ndarray],
+        removal: Words,
+        content: np.ndarray,
+        spans: np.ndarray,
+        masks: np.ndarray,
+    ) -> np.ndarray:
+        """f's answers [B, K] to what `show` shows; see `BlackBox.ask`."""
+        rows = zip(content, spans, masks, strict=True)
+        seen = [removal.mask(tokens.string(text), where, kept) for text, where, kept in rows]
+        whole = np.ones((len(seen), 1), bool)
+        return f(identify(seen), whole, lambda rows: [seen[row] for row in rows])
 
     def save(self, directory: Any) -> dict[str, Any]:
         """Writes the tokenizer's files, and returns the `fields`."""

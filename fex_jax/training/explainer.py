@@ -1,8 +1,10 @@
 """Training an explainer of a classifier: FEX's objectives, or FastSHAP's, on one loop."""
 
+import contextlib
+import itertools
 import json
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -28,8 +30,9 @@ from fex_jax.export import Predictor
 from fex_jax.host import Bank, HostError, HostPredictor, black_box
 from fex_jax.models import Params
 from fex_jax.models.policy import Backbone, functional_policy, make_backbone
-from fex_jax.training import asking, batches, held_out, identity, loop, run
+from fex_jax.training import asking, batches, held_out, identity, loop, overlap, run
 from fex_jax.training import step as steps
+from fex_jax.updates import TrainState
 
 Source = data.Source | text_data.Source
 
@@ -130,14 +133,11 @@ def _train(
     )
     optimizer = steps.make_optimizer(config, total)
     frozen = jax.device_put(queried.params, sharding.split_parameters(queried.params, mesh))
-    initial_state = steps.make_initial_state(config, init, optimizer)
+    overlaps = overlap.suits(config, predictor)
+    initial_state = steps.make_initial_state(config, init, optimizer, overlaps)
     shapes = jax.eval_shape(initial_state, start)
     shardings = sharding.split_parameters(shapes, mesh)
-    step_fn = jax.jit(
-        steps.make_step(config, queried, network, optimizer),
-        donate_argnums=0,
-        out_shardings=(shardings, sharding.replicated(mesh)),
-    )
+    key, placed = jax.random.key(config.seed), (shardings, sharding.replicated(mesh))
 
     # Continue, or begin.
     manager = checkpoint.open_manager(workdir / "checkpoints", config.checkpoint.keep)
@@ -166,7 +166,6 @@ def _train(
     print(f"{workdir}: steps {state.step} to {total} of {batch_size} inputs, {backbone}")
 
     # Step after step.
-    key = jax.random.key(config.seed)
     stream = batches.open_stream(config, predictor, source)
     revise = None
     if kept is not None:
@@ -181,19 +180,34 @@ def _train(
             frozen=steps.backbone_scale(config) == 0,
         )
     bank = None if predictor.inside else predictor.f
-    state = loop.train(
-        lambda state, batch: step_fn(state, frozen, batch, key),
-        state,
-        lambda start: (sharding.global_batch(batch, mesh) for batch in stream(start)),
-        total,
-        manager,
-        make_report(workdir, int(state.step), config.method == "fex", bank),
-        revise,
-        batch_size=batch_size,
-        log_every=config.log_every,
-        checkpoint_every=config.checkpoint.every,
-        revise_every=held_out.interval(total),
-    )
+    with contextlib.ExitStack() as stack:
+        if overlaps:
+            given = config, predictor, network, optimizer, key, total, placed
+            step = stack.enter_context(overlap.stepping(*given))
+        else:
+            fused = steps.make_step(config, queried, network, optimizer)
+            fused = jax.jit(fused, donate_argnums=0, out_shardings=placed)
+
+            def step(state: TrainState, batch: Any) -> tuple[TrainState, dict]:
+                return fused(state, frozen, batch, key)
+
+        def feed(start: int) -> Iterator[Any]:
+            found = (sharding.global_batch(batch, mesh) for batch in stream(start))
+            return itertools.pairwise(found) if overlaps else found
+
+        state = loop.train(
+            step,
+            state,
+            feed,
+            total,
+            manager,
+            make_report(workdir, int(state.step), config.method == "fex", bank),
+            revise,
+            batch_size=batch_size,
+            log_every=config.log_every,
+            checkpoint_every=config.checkpoint.every,
+            revise_every=held_out.interval(total),
+        )
     if kept is None:
         export.save_weights(exported, state.params)
     else:

@@ -55,14 +55,19 @@ def make_initial_state(
     config: ml_collections.ConfigDict,
     init: Callable,
     optimizer: optax.GradientTransformation,
+    overlaps: bool = False,
 ) -> Callable[[dict | None], updates.TrainState]:
-    """initial_state(the backbone's first parameters): None has them drawn."""
+    """initial_state(the backbone's first parameters): None has them drawn.
+
+    With `overlaps` it also holds what masks of the first batch are drawn with: the same.
+    """
 
     def initial_state(backbone: dict | None) -> updates.TrainState:
         params = init(jax.random.key(config.seed))
         if backbone is not None:
             params["backbone"] = jax.tree.map(jnp.copy, backbone)
-        return updates.TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
+        zero, previous = jnp.zeros((), jnp.int32), params if overlaps else None
+        return updates.TrainState(params, optimizer.init(params), zero, previous)
 
     return initial_state
 
@@ -76,6 +81,7 @@ def make_step(
     """step(state, predictor's parameters, batch, key) → (state, metrics), to be jitted."""
     objective = make_objective(config, predictor.output)
     bind, policy = make_bind(config, predictor), learning_policy(config, network)
+    read, output = make_policy(config, network)
 
     def step(state: updates.TrainState, predictor_params: dict, batch: Any, key: jax.Array):
         model, inputs = bind(predictor_params, batch)
@@ -92,30 +98,45 @@ def make_step(
                 optimizer=optimizer,
                 objective=objective,
             )
-        # Beside each input lies what a frozen backbone reads of it, once for all passes.
-        frozen = backbone_scale(config) == 0
-        reading = policy(state.params).read(model.view(inputs)) if frozen else None
-
-        def output(params: dict, pair: tuple, classes: jax.Array) -> ppo.PolicyOutput:
-            given, reading = pair
-            network = policy(params)
-            if not frozen:
-                reading = network.read(model.view(given))
-            return ppo.PolicyOutput(*network.say(reading, classes, objective.kl))
-
         return algorithm.train_step(
             state,
-            (inputs, reading),
+            (inputs, read(state.params, model, inputs)),
             key,
             predict=lambda pair: model.predict(pair[0]),
             mask=lambda pair, masks: (model.mask(pair[0], masks), None),
-            policy=output,
+            policy=output(model),
             optimizer=optimizer,
             objective=objective,
             grid=model.grid,
         )
 
     return step
+
+
+def make_policy(
+    config: ml_collections.ConfigDict, network: Callable[[dict], Policy]
+) -> tuple[Callable, Callable]:
+    """read and output of FEX's policy on pairs (inputs, what was read of them).
+
+    read(params, model, inputs) is what a frozen backbone reads of inputs, once for all passes, or
+    None. output(model) is the policy (params, pair, classes) → `ppo.PolicyOutput`.
+    """
+    frozen, policy = backbone_scale(config) == 0, learning_policy(config, network)
+
+    def read(params: dict, model: predictors.Model, inputs: Any) -> Any:
+        return policy(params).read(model.view(inputs)) if frozen else None
+
+    def output(model: predictors.Model) -> Callable:
+        def say(params: dict, pair: tuple, classes: jax.Array) -> ppo.PolicyOutput:
+            given, reading = pair
+            network = policy(params)
+            if not frozen:
+                reading = network.read(model.view(given))
+            return ppo.PolicyOutput(*network.say(reading, classes, config.objective.kl))
+
+        return say
+
+    return read, output
 
 
 def make_bind(config: ml_collections.ConfigDict, predictor: Predictor) -> predictors.Bind:

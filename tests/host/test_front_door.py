@@ -190,7 +190,8 @@ def test_one_network_wherever_it_is(where, natively, predictor, predictor_direct
     losses, native = natively
     with contextlib.ExitStack() as stack:
         f = where(predictor, tmp_path, stack)
-        train(small(predictor_directory), tmp_path, f, source_of(PICTURES, f))
+        in_turn = small(predictor_directory, **{"predictor.overlap": False})
+        train(in_turn, tmp_path, f, source_of(PICTURES, f))
         np.testing.assert_allclose(curve(tmp_path), losses, rtol=1e-3)
         asked = explain.load(tmp_path, f)(PICTURES, refine=8, batch_size=12)
     expected = native(PICTURES, refine=8, batch_size=12)

@@ -13,7 +13,7 @@ import train as train_script
 from configs import black_box_texts
 from fex_jax import explain, host, predictors, pretrained, settings, tokens
 from fex_jax.host import HostError, black_box
-from fex_jax.training import sources
+from fex_jax.training import asking, sources
 from fex_jax.training.explainer import train
 from tests import tiny_text
 from tests.host.black_boxes import critic, mood
@@ -64,7 +64,7 @@ def test_the_same_as_in_jax(tmp_path):
     native = explain.load(tmp_path / "native")(TEXTS, refine=8)
 
     f, box = of_strings(predictor), tmp_path / "box"
-    own = {"removal.kind": "word", "removal.word": "[MASK]"}
+    own = {"removal.kind": "word", "removal.word": "[MASK]", "predictor.overlap": False}
     own["policy_backbone.path"] = str(tmp_path / "bert")
     source, _ = sources.open_data(black_box.of(f), TEXTS)
     train(small(**own), box, f, source)
@@ -100,6 +100,25 @@ def test_fit_from_nothing(capsys):
     (found,) = explainer("Good, bad?\n\nA  film!")
     assert found.words == ("Good", ",", "bad", "?", "A", "film", "!")
     assert seen[-1] == "Good, bad?\n\nA  film!"
+
+
+def test_the_probe_chooses_what_f_can_stand(capsys):
+    """Breaks if f is asked under a removal after which it says nothing.
+
+    f reads the fourth word alone, and another is there when one before it is deleted.
+    """
+
+    def call(texts: list[str]) -> list[float]:
+        return [0.9 if text.split()[3:4] == ["good"] else 0.1 for text in texts]
+
+    f = host.host(call, labels=("bad", "good"), input="text", digest="the fourth")
+    box, config = black_box.of(f), settings.default()
+    config.removal.word = "_"
+    texts = box.tokenizer(["the film is good , so they say"] * 8, "word")
+    batch = tokens.collate(texts, 32, box.tokenizer)
+    chosen, about = asking.choose(box, asking.candidates(config, f), batch)
+    assert chosen.word == "_" and 0.2 < about.at_half < 0.8
+    assert "delete" in capsys.readouterr().out
 
 
 def test_both_commands(text_table, tmp_path, monkeypatch, capsys):
