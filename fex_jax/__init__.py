@@ -3,6 +3,7 @@
 explainer = fex_jax.fit("google/vit-base-patch16-224", "folder/of/images")
 explainer = fex_jax.load("runs/mine")
 result = explainer(images, top_k=2)
+result = fex_jax.attribute("kernel_shap", classifier, images, num_queries=500)
 table = fex_jax.evaluate(["fex", "rise"], explainer, images)
 """
 
@@ -16,11 +17,12 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 # Where the public functions are. They are imported when they are used: JAX takes seconds.
 _PUBLIC = {
+    "attribute": "fex_jax.evaluation.one_method",
     "evaluate": "fex_jax.evaluation",
     "fit": "fex_jax.training.fit",
     "load": "fex_jax.explain",
 }
-_EXTRA = {"evaluate": "train", "fit": "train"}
+_EXTRA = {"attribute": "train", "evaluate": "train", "fit": "train"}
 
 __all__ = list(_PUBLIC)  # noqa: PLE0605
 
