@@ -202,7 +202,6 @@ def test_num_classes_replaces_the_head_only_where_it_differs(saved):
         ({"architectures": ["BertForTokenClassification"]}, "BertForSequenceClassification and"),
         ({"hidden_act": "gelu_new"}, "only 'gelu'"),
         ({"position_embedding_type": "relative_key"}, "only 'absolute'"),
-        ({"problem_type": "multi_label_classification"}, "only 'single_label_classification'"),
         ({"id2label": {"0": "good"}}, "1 labels for 2 classes"),
         ({"pad_token_id": 1}, "do not belong together"),
     ],

@@ -174,6 +174,7 @@ class BlackBox:
                 masks=masks.astype(bool).reshape(-1, rows * columns)
             ),
             grid=self.removal.grid,
+            output=self.output,
             view=lambda inputs: self.look(inputs.images),
             pool=lambda values, _: self.removal.pool(values),
         )

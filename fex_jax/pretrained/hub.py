@@ -11,6 +11,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from fex_jax import checks
+from fex_jax.host.answers import Output
 
 _FILES = (
     "config.json",
@@ -40,14 +41,16 @@ ARCHITECTURES = {
     "roberta": ("RobertaForSequenceClassification", "RobertaModel", "RobertaForMaskedLM"),
 }
 _FILE_SUFFIXES = {".safetensors", ".json", ".bin", ".pt", ".pth", ".h5", ".ckpt", ".msgpack"}
-_SINGLE_LABEL = "single_label_classification"
-_OTHER_HEAD = (
-    "Explain a classifier with a softmax head instead, or pass num_classes to train a fresh one"
-)
+# By problem_type, what a head's outputs are read by.
+_OUTPUTS: dict[str, Output] = {
+    "single_label_classification": "softmax",
+    "multi_label_classification": "sigmoid",
+    "regression": "value",
+}
 _ANY_FAMILY = {
     "model_type": checks.text(),
     "architectures": checks.several(checks.text()),
-    "problem_type": checks.one_of(_SINGLE_LABEL, "multi_label_classification", "regression"),
+    "problem_type": checks.one_of(*_OUTPUTS),
     "num_labels": checks.integer(1, 1_000_000),
     "id2label": checks.mapping(),
     "hidden_act": checks.text(),
@@ -196,8 +199,8 @@ def choose_head(
       directory: for errors.
 
     Raises:
-      ValueError: a bare backbone, and no number of classes; a stored head that is not read by a
-        softmax over its outputs.
+      ValueError: a bare backbone, and no number of classes; a head of another number of outputs
+        than config.json says.
     """
     if num_classes is not None and (type(num_classes) is not int or num_classes < 2):
         raise ValueError(f"num_classes is {num_classes!r}; expected an integer of at least 2")
@@ -209,23 +212,21 @@ def choose_head(
         )
     if stored is None or num_classes not in (None, stored):
         return True, num_classes
-    problem = config.get("problem_type", _SINGLE_LABEL)
-    if problem != _SINGLE_LABEL:
-        raise ValueError(
-            f"problem_type {problem!r} is not supported, only {_SINGLE_LABEL!r}: {directory} holds "
-            f"a head that is not read by a softmax. {_OTHER_HEAD}"
-        )
     said = config.get("num_labels", stored)
-    if 1 in (stored, said):
-        raise ValueError(
-            f"num_labels 1 is not supported: the head in {directory} has one output, a regression "
-            f"or a score, and a softmax over it is always 1. {_OTHER_HEAD}"
-        )
     if said != stored:
         raise ValueError(
             f"config.json in {directory} says num_labels {said}, but its head has {stored} outputs"
         )
     return False, stored
+
+
+def read_output(config: dict[str, Any], num_classes: int) -> Output:
+    """What a head's outputs are read by, as a pipeline of transformers does.
+
+    problem_type says it; else a single output is read by a sigmoid, several by a softmax.
+    """
+    output = _OUTPUTS[config.get("problem_type", "single_label_classification")]
+    return "sigmoid" if num_classes == 1 and output == "softmax" else output
 
 
 def read_labels(config: dict[str, Any], num_classes: int) -> tuple[str, ...]:
@@ -247,8 +248,11 @@ def read_labels(config: dict[str, Any], num_classes: int) -> tuple[str, ...]:
     return tuple(names[number] for number in numbers)
 
 
-def label_config(labels: tuple[str, ...]) -> dict[str, Any]:
-    """Class names as config.json holds them; in label2id, equal ones are told apart by number."""
+def head_config(labels: tuple[str, ...], output: Output) -> dict[str, Any]:
+    """Class names and problem_type as config.json holds them.
+
+    In label2id, equal names are told apart by number.
+    """
     counts = collections.Counter(labels)
     numbers: dict[str, int] = {}
     for i, label in enumerate(labels):
@@ -256,7 +260,9 @@ def label_config(labels: tuple[str, ...]) -> dict[str, Any]:
         while key in numbers or (key != label and key in counts):
             key += f" ({i})"
         numbers[key] = i
-    return {"id2label": {str(i): label for i, label in enumerate(labels)}, "label2id": numbers}
+    problem = next(problem for problem, read in _OUTPUTS.items() if read == output)
+    names = {str(i): label for i, label in enumerate(labels)}
+    return {"id2label": names, "label2id": numbers, "problem_type": problem}
 
 
 def write(directory: str | Path, config: dict[str, Any], tensors: dict[str, np.ndarray]) -> Path:

@@ -10,6 +10,7 @@ import numpy as np
 from flax import nnx
 
 from fex_jax import checks
+from fex_jax.host.answers import Output
 from fex_jax.models import Params, shapes
 from fex_jax.models.vit import Family, ViTClassifier, ViTConfig, head
 from fex_jax.preprocessing import MAX_SIDE, Preprocessing
@@ -57,8 +58,8 @@ class Checkpoint:
     params: Params = dataclasses.field(repr=False)
     labels: tuple[str, ...]
     preprocessing: Preprocessing
+    output: Output = "softmax"  # what answers are, see `predictors.Model`
     modality: ClassVar[str] = "images"  # of `fex_jax.modalities`
-    output: ClassVar[str] = "softmax"  # what answers are
 
     def __post_init__(self) -> None:
         if len(self.labels) != self.config.num_classes:
@@ -81,7 +82,8 @@ def load(
     tensors = _normalize_keys(hub.read_tensors(directory), family)
     kernel = tensors.get("classifier.weight")
     fresh_head, num_classes = hub.choose_head(kernel, num_classes, hf_config, directory)
-    labels = hub.read_labels({} if fresh_head else hf_config, num_classes)
+    head_says = {} if fresh_head else hf_config
+    labels = hub.read_labels(head_says, num_classes)
     stored = _config_from_hf(hf_config, num_classes, directory)
     preprocessing = _read_preprocessing(directory, stored, image_size)
     config = dataclasses.replace(stored, image_size=preprocessing.image_size)
@@ -105,6 +107,7 @@ def load(
         params=jax.tree.map(jnp.asarray, params),
         labels=labels,
         preprocessing=preprocessing,
+        output=hub.read_output(head_says, num_classes),
     )
 
 
@@ -112,7 +115,7 @@ def save(directory: str | Path, checkpoint: Checkpoint) -> None:
     """Writes config.json, model.safetensors and preprocessor_config.json, made if not there."""
     config = checkpoint.config
     tensors = rules.to_hf(checkpoint.params, _rules(config), config)
-    directory = hub.write(directory, _config_to_hf(config, checkpoint.labels), tensors)
+    directory = hub.write(directory, _config_to_hf(checkpoint), tensors)
     hub.write_json(directory / "preprocessor_config.json", checkpoint.preprocessing.to_dict())
 
 
@@ -259,7 +262,8 @@ def _config_from_hf(hf_config: dict[str, Any], num_classes: int, source: Path) -
     )
 
 
-def _config_to_hf(config: ViTConfig, labels: tuple[str, ...]) -> dict[str, Any]:
+def _config_to_hf(checkpoint: Checkpoint) -> dict[str, Any]:
+    config = checkpoint.config
     mlp = {"intermediate_size": config.mlp_dim}
     if config.family == "dinov2":
         mlp = {
@@ -280,7 +284,7 @@ def _config_to_hf(config: ViTConfig, labels: tuple[str, ...]) -> dict[str, Any]:
         "hidden_act": "gelu",
         "layer_norm_eps": config.layer_norm_eps,
         "qkv_bias": config.qkv_bias,
-        **hub.label_config(labels),
+        **hub.head_config(checkpoint.labels, checkpoint.output),
         **mlp,
     }
 

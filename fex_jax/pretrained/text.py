@@ -11,6 +11,7 @@ import numpy as np
 from flax import nnx
 
 from fex_jax import checks, tokens
+from fex_jax.host.answers import Output
 from fex_jax.models import Params, shapes
 from fex_jax.models.bert import BertClassifier, BertConfig, Head
 from fex_jax.pretrained import hub, rules
@@ -76,8 +77,8 @@ class TextCheckpoint:
     params: Params = dataclasses.field(repr=False)
     labels: tuple[str, ...]
     tokenizer: tokens.Tokenizer
+    output: Output = "softmax"  # what answers are, see `predictors.Model`
     modality: ClassVar[str] = "texts"  # of `fex_jax.modalities`
-    output: ClassVar[str] = "softmax"  # what answers are
 
     def __post_init__(self) -> None:
         if len(self.labels) != self.config.num_classes:
@@ -103,7 +104,8 @@ def load(
     kernel_name = "classifier.out_proj.weight" if family == "roberta" else "classifier.weight"
     kernel = tensors.get(kernel_name)
     fresh_head, num_classes = hub.choose_head(kernel, num_classes, hf_config, directory)
-    labels = hub.read_labels({} if fresh_head else hf_config, num_classes)
+    head_says = {} if fresh_head else hf_config
+    labels = hub.read_labels(head_says, num_classes)
     tokenizer = tokens.load(directory)
     config = _config_from_hf(hf_config, num_classes, directory)
     norm = f"{family}.embeddings.LayerNorm.weight"
@@ -120,6 +122,7 @@ def load(
         params=jax.tree.map(jnp.asarray, params),
         labels=labels,
         tokenizer=tokenizer,
+        output=hub.read_output(head_says, num_classes),
     )
 
 
@@ -127,7 +130,7 @@ def save(directory: str | Path, checkpoint: TextCheckpoint) -> None:
     """Writes config.json, model.safetensors and the tokenizer's files."""
     config = checkpoint.config
     tensors = rules.to_hf(checkpoint.params, _RULES[config.family], config)
-    directory = hub.write(directory, _config_to_hf(config, checkpoint.labels), tensors)
+    directory = hub.write(directory, _config_to_hf(checkpoint), tensors)
     checkpoint.tokenizer.save(directory)
 
 
@@ -240,7 +243,8 @@ def _config_from_hf(hf_config: dict[str, Any], num_classes: int, source: Path) -
     )
 
 
-def _config_to_hf(config: BertConfig, labels: tuple[str, ...]) -> dict[str, Any]:
+def _config_to_hf(checkpoint: TextCheckpoint) -> dict[str, Any]:
+    config = checkpoint.config
     values = {
         "hidden_size": config.hidden_size,
         "num_hidden_layers": config.num_layers,
@@ -262,6 +266,6 @@ def _config_to_hf(config: BertConfig, labels: tuple[str, ...]) -> dict[str, Any]
         "vocab_size": config.vocab_size,
         "max_position_embeddings": config.max_positions,
         "pad_token_id": config.pad_id,
-        **hub.label_config(labels),
+        **hub.head_config(checkpoint.labels, checkpoint.output),
         **values,
     }

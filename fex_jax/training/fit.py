@@ -190,7 +190,7 @@ def _configure(
     if isinstance(predictor, BlackBox):
         config.policy = "unet"
         config.map_head = "shared" if preset == "contrast" else "token"
-    if predictor.config.num_classes == 2:
+    if predictor.config.num_classes <= 2:
         config.objective.num_passes = 1  # an answer is one number, soon overfitted
     on_cpu = jax.default_backend() == "cpu"
     devices = jax.device_count()
@@ -249,7 +249,14 @@ def compare(explainer: explain.Explainer, source: Source, config: ml_collections
         return {
             name: metrics.areas(
                 metrics.perturbation_curves(
-                    model.predict, model.mask, inputs, scores, classes, classes, valid=valid
+                    model.predict,
+                    model.mask,
+                    inputs,
+                    scores,
+                    classes,
+                    classes,
+                    valid=valid,
+                    output=model.output,
                 ),
                 metrics.FEX,
             )
