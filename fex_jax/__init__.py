@@ -9,7 +9,14 @@ table = fex_jax.evaluate(["fex", "rise"], explainer, images)
 
 import importlib
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fex_jax import host
+    from fex_jax.evaluation import evaluate
+    from fex_jax.evaluation.one_method import attribute
+    from fex_jax.explain import load
+    from fex_jax.training.fit import fit
 
 # TensorFlow, which only reads data here, prints a screenful when it is imported.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -24,7 +31,7 @@ _PUBLIC = {
 }
 _EXTRA = {"attribute": "train", "evaluate": "train", "fit": "train"}
 
-__all__ = list(_PUBLIC)  # noqa: PLE0605
+__all__ = ["attribute", "evaluate", "fit", "host", "load"]
 
 
 def __getattr__(name: str) -> Any:

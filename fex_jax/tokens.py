@@ -45,7 +45,7 @@ class Text(NamedTuple):
 class Group(NamedTuple):
     """Texts of one bucket."""
 
-    index: np.ndarray  # [B] their places in the list that was encoded
+    index: np.ndarray  # type: ignore[assignment]  # [B] their places in the list that was encoded
     inputs: TokenBatch
 
 
@@ -264,7 +264,7 @@ def within(
         ]
     counts = np.array([len(text.ids) + 2 for text in split])
     if counts.max() > max_length:
-        beginning = texts[counts.argmax()][:60]
+        beginning = texts[int(counts.argmax())][:60]
         raise ValueError(
             f"{(counts > max_length).sum()} of {len(split)} texts are longer than the model's "
             f"{max_length} tokens, the longest, {beginning!r}…, has {counts.max()}. Cut them with "

@@ -32,8 +32,7 @@ from fex_jax.models import Params
 from fex_jax.models.policy import Backbone, functional_policy, make_backbone
 from fex_jax.training import asking, held_out, identity, loop, run, sources
 from fex_jax.training import step as steps
-
-Source = data.Source | text_data.Source
+from fex_jax.training.sources import Source
 
 # Settings that may differ when a run continues, and the one that is said when it does. Of the
 # predictor the digest counts, wherever it lies.

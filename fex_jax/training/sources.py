@@ -10,7 +10,7 @@ import math
 import os
 import pathlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import ml_collections
 import numpy as np
@@ -23,7 +23,7 @@ from fex_jax.data import folders
 from fex_jax.data.decode import MAX_PIXELS, SUFFIXES, decode
 
 Predictor = pretrained.Checkpoint | pretrained.TextCheckpoint
-Source = data.Source | text_data.Source
+Source: TypeAlias = data.Source | text_data.Source
 
 _TEXT_FILES = ".csv, .tsv, .jsonl, .parquet or .txt (a text a line)"
 # Names that a column of texts or of images has where none is given.
@@ -88,15 +88,15 @@ def open_data(
 def split(source: Source, count: int) -> tuple[Source, Source]:
     """The first `count` items, and the others."""
     if isinstance(source, text_data.Source):
-        parts = slice(count), slice(count, None)
-        return tuple(
-            source._replace(
-                texts=source.texts[part],
-                labels=source.labels[part],
-                rationales=source.rationales and source.rationales[part],
+
+        def part(rows: slice) -> Source:
+            return source._replace(
+                texts=source.texts[rows],
+                labels=source.labels[rows],
+                rationales=source.rationales and source.rationales[rows],
             )
-            for part in parts
-        )
+
+        return part(slice(count)), part(slice(count, None))
     records, rest = source.records.take(count), source.size - count
     buffers = min(source.shuffle_buffer, count), min(source.shuffle_buffer, rest)
     return (
@@ -122,7 +122,7 @@ def eval_batches(
 # ---------------------------------------------------------------- images
 
 
-def _images(given: Any, skipped: collections.Counter) -> Sequence:
+def _images(given: Any, skipped: collections.Counter) -> Any:
     """Pictures, or files of pictures that open."""
     if isinstance(given, str | os.PathLike):
         given = _walk(pathlib.Path(given).expanduser(), SUFFIXES, "images", skipped)
@@ -245,7 +245,8 @@ def _read_texts(path: pathlib.Path, column: str | None, skipped: collections.Cou
         names = list(dict.fromkeys(name for row in rows for name in row))
     elif suffix in (".csv", ".tsv"):
         csv.field_size_limit(2**31 - 1)
-        style = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if suffix == ".tsv" else {}
+        tabs: dict[str, Any] = {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
+        style = tabs if suffix == ".tsv" else {}
         reader = csv.DictReader(io.StringIO(_read(path), newline=""), **style)
         rows, names = list(reader), list(reader.fieldnames or ())
     else:
