@@ -13,7 +13,7 @@ from fex_jax.answers import PROBABILITIES
 from fex_jax.host.answers import Output
 from fex_jax.models import Params, functional
 from fex_jax.models.bert import BertClassifier, BertConfig, TokenBatch
-from fex_jax.models.vit import ViTClassifier, ViTConfig
+from fex_jax.models.vit import ViTConfig
 
 Inputs = Any  # an array [B, ...], or a pytree of them
 Bind = Callable[[Params, Any], tuple["Model", Inputs]]  # `from_checkpoint`
@@ -67,15 +67,18 @@ class Model:
         return self.mask(inputs, jnp.zeros_like(self.features(inputs)))
 
 
-def vit(
-    config: ViTConfig,
+def image(
+    config: Any,
     params: Params,
     fill: float = 0.0,
     dtype: jnp.dtype = jnp.float32,
     output: Output = "softmax",
 ) -> Model:
-    """A ViT on normalised images [B, H, W, C]; a removed patch becomes `fill`."""
-    _, bind = functional(lambda rngs: ViTClassifier(config, dtype=dtype, rngs=rngs))
+    """A network of one of the `families`, on normalised images [B, H, W, C].
+
+    A removed patch becomes `fill`.
+    """
+    _, bind = functional(lambda rngs: config.classifier(dtype=dtype, rngs=rngs))
     network = bind(params)
 
     def mask(images: jax.Array, masks: jax.Array) -> jax.Array:
@@ -86,6 +89,9 @@ def vit(
         cells = values.reshape(len(values), config.grid[0], side, config.grid[1], -1)
         return cells.sum((2, 4)).reshape(len(values), -1)
 
+    def tokens(values: jax.Array, _: jax.Array) -> jax.Array:
+        return values[:, config.num_prefix_tokens :]
+
     return Model(
         predict=lambda images: PROBABILITIES[output](network(images)),
         mask=mask,
@@ -95,8 +101,11 @@ def vit(
         logits=lambda images, _: network(images),
         pool=pool,
         network=network,
-        tokens=lambda values, _: values[:, config.num_prefix_tokens :],
+        tokens=tokens if isinstance(config, ViTConfig) else None,
     )
+
+
+vit = image  # of a ViTConfig
 
 
 def bert(
@@ -161,7 +170,7 @@ def from_checkpoint(
         return predictor.bind
 
     def images(params: Params, pixels: jax.Array) -> tuple[Model, jax.Array]:
-        model = vit(predictor.config, params, fill, dtype, predictor.output)
+        model = image(predictor.config, params, fill, dtype, predictor.output)
         return model, predictor.preprocessing.normalize(pixels)
 
     def texts(params: Params, batch: TokenBatch) -> tuple[Model, TokenBatch]:

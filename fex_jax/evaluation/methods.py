@@ -112,6 +112,13 @@ def choose(
                 f"{name} looks inside the classifier, and {predictor.name} can only be queried: "
                 f"choose of {', '.join(_of(predictor))}"
             )
+    else:
+        inside, wanted = _of_others(predictor)
+        for name in (one for one in expanded if one in inside):
+            raise ValueError(
+                f"{name} looks inside a {wanted}, and the classifier is a "
+                f"{predictor.config.family}: choose of {', '.join(_of(predictor))}"
+            )
     functions: list[tuple[str, Callable]] = []
     for name, function in map(named, expanded):
         if not any(function is other for _, other in functions):
@@ -169,8 +176,8 @@ def check_rows(methods: Sequence[Method], external: Mapping[str, Any]) -> None:
 
 
 def open_predictor(
-    predictor: Any, given: list[Given]
-) -> tuple[tasks.Predictor, list[explain.Explainer], list[Given]]:
+    predictor: Any, given: Sequence[Given]
+) -> tuple[tasks.Predictor, list[explain.Explainer], Sequence[Given]]:
     """The predictor, the explainers among the methods, and the other methods."""
     if isinstance(predictor, str | os.PathLike):
         path = pathlib.Path(predictor).expanduser()
@@ -183,15 +190,16 @@ def open_predictor(
             predictor = pretrained.load(str(predictor))
     if isinstance(predictor, host.HostPredictor):
         predictor = black_box.of(predictor)
-    if not isinstance(predictor, explain.Explainer | tasks.Predictor):
+    if isinstance(predictor, explain.Explainer):
+        given = [predictor if one == predictor.name else one for one in given]
+        classifier = predictor.predictor
+    elif isinstance(predictor, tasks.Predictor):
+        classifier = predictor
+    else:
         raise ValueError(
             f"the predictor is of type {type(predictor).__name__}; expected a classifier that "
             "fex_jax.pretrained.load opens, an explainer that fex_jax.load opens, or where it lies"
         )
-    own = predictor if isinstance(predictor, explain.Explainer) else None
-    if own is not None:
-        predictor = own.predictor
-        given = [own if one == own.name else one for one in given]
     explainers = [one for one in given if isinstance(one, explain.Explainer)]
     others = [one for one in given if not isinstance(one, explain.Explainer)]
     for one in others:
@@ -200,7 +208,7 @@ def open_predictor(
                 f"{one!r} is an explainer: pass it, as fex_jax.load opens it, among the methods or "
                 "in the predictor's place"
             )
-    return predictor, explainers, others
+    return classifier, explainers, others
 
 
 def features(explainers: Sequence[explain.Explainer], **given: Any) -> tuple[Any, ...]:
@@ -225,7 +233,16 @@ def _of(predictor: Any) -> list[str]:
         left_out |= attributions.IMAGES_ONLY
     if isinstance(predictor, BlackBox):
         left_out |= attributions.LOOKS_INSIDE
+    else:
+        left_out |= _of_others(predictor)[0]
     return [name for name in attributions.METHODS if name not in left_out]
+
+
+def _of_others(predictor: Any) -> tuple[frozenset[str], str]:
+    """The methods that look inside networks of another kind, and what kind that is."""
+    if hasattr(predictor.config, "num_heads"):
+        return attributions.CONVOLUTIONS_ONLY, "convolutional network"
+    return attributions.TRANSFORMERS_ONLY, "transformer"
 
 
 def _expand(given: Sequence[Given], predictor: Any) -> list[Given]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from fex_jax import checks
+from fex_jax import checks, families
 from fex_jax.host.answers import Output
 
 _FILES = (
@@ -22,11 +22,8 @@ _FILES = (
     "model*.safetensors",
     "model.safetensors.index.json",
 )
-# By model_type, the architectures that can be read; the first is what is written.
-ARCHITECTURES = {
-    "vit": ("ViTForImageClassification", "ViTModel"),
-    "deit": ("DeiTForImageClassification", "DeiTModel"),
-    "dinov2": ("Dinov2ForImageClassification", "Dinov2Model"),
+# Of texts, by model_type, the architectures that can be read; the first is what is written.
+_OF_TEXTS = {
     "bert": (
         "BertForSequenceClassification",
         "BertModel",
@@ -39,6 +36,12 @@ ARCHITECTURES = {
         "DistilBertForMaskedLM",
     ),
     "roberta": ("RobertaForSequenceClassification", "RobertaModel", "RobertaForMaskedLM"),
+    "xlm-roberta": (
+        "XLMRobertaForSequenceClassification",
+        "XLMRobertaModel",
+        "XLMRobertaForMaskedLM",
+    ),
+    "camembert": ("CamembertForSequenceClassification", "CamembertModel", "CamembertForMaskedLM"),
 }
 _FILE_SUFFIXES = {".safetensors", ".json", ".bin", ".pt", ".pth", ".h5", ".ckpt", ".msgpack"}
 # By problem_type, what a head's outputs are read by.
@@ -103,6 +106,13 @@ def locate(path_or_id: str) -> Path:
         ) from error
 
 
+def architectures(model_type: str) -> tuple[str, ...]:
+    """The classes of transformers that can be read; the first is what is written."""
+    if model_type in families.MODULES:
+        return families.of(model_type).ARCHITECTURES[model_type]
+    return _OF_TEXTS[model_type]
+
+
 def read_config(directory: Path) -> dict[str, Any]:
     """config.json without its nulls, of an architecture that is supported.
 
@@ -118,12 +128,13 @@ def read_config(directory: Path) -> dict[str, Any]:
     config = {name: value for name, value in checks.read_json(path).items() if value is not None}
     checks.require(config, _ANY_FAMILY, path)
     family = config.get("model_type")
-    if family not in ARCHITECTURES:
-        supported = ", ".join(ARCHITECTURES)
+    supported = [*families.MODULES, *_OF_TEXTS]
+    if family not in supported:
+        supported = ", ".join(supported)
         raise ValueError(f"model_type {family!r} is not supported; supported: {supported}")
     for architecture in config.get("architectures") or ():
-        if architecture not in ARCHITECTURES[family]:
-            supported = " and ".join(ARCHITECTURES[family])
+        if architecture not in architectures(family):
+            supported = " and ".join(architectures(family))
             raise ValueError(
                 f"architecture {architecture!r} is not supported; for model_type {family!r}, "
                 f"{supported} are"

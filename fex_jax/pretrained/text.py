@@ -1,4 +1,4 @@
-"""Text classifiers in Hugging Face directories: BERT, DistilBERT and RoBERTa."""
+"""Text classifiers in Hugging Face directories: BERT, DistilBERT, RoBERTa and their like."""
 
 import dataclasses
 import re
@@ -13,7 +13,7 @@ from flax import nnx
 from fex_jax import checks, tokens
 from fex_jax.host.answers import Output
 from fex_jax.models import Params, shapes
-from fex_jax.models.bert import BertClassifier, BertConfig, Head
+from fex_jax.models.bert import NETWORKS, BertClassifier, BertConfig, Head
 from fex_jax.pretrained import hub, rules
 
 # Transformers leaves keys with default values out of some config.json files.
@@ -99,7 +99,7 @@ def load(
     directory: Path, hf_config: dict[str, Any], num_classes: int | None = None
 ) -> TextCheckpoint:
     """Loads a directory whose config.json holds `hf_config`; see `pretrained.load`."""
-    family = hf_config["model_type"]
+    family = NETWORKS.get(hf_config["model_type"], hf_config["model_type"])
     tensors = _normalize_keys(hub.read_tensors(directory), family)
     kernel_name = "classifier.out_proj.weight" if family == "roberta" else "classifier.weight"
     kernel = tensors.get(kernel_name)
@@ -129,7 +129,7 @@ def load(
 def save(directory: str | Path, checkpoint: TextCheckpoint) -> None:
     """Writes config.json, model.safetensors and the tokenizer's files."""
     config = checkpoint.config
-    tensors = rules.to_hf(checkpoint.params, _RULES[config.family], config)
+    tensors = rules.to_hf(checkpoint.params, _RULES[config.network], config)
     directory = hub.write(directory, _config_to_hf(checkpoint), tensors)
     checkpoint.tokenizer.save(directory)
 
@@ -208,7 +208,7 @@ def _normalize_keys(tensors: dict[str, np.ndarray], family: str) -> dict[str, np
 def _fresh_head(config: BertConfig) -> dict[str, np.ndarray]:
     """Hugging Face tensors of a newly initialised head, the same at every call."""
     head = nnx.to_pure_dict(nnx.state(Head(config, nnx.Rngs(0))))
-    return rules.to_hf({"head": head}, _RULES[config.family], config)
+    return rules.to_hf({"head": head}, _RULES[config.network], config)
 
 
 # --- config.json -------------------------------------------------------------------------------
@@ -216,7 +216,7 @@ def _fresh_head(config: BertConfig) -> dict[str, np.ndarray]:
 
 def _config_from_hf(hf_config: dict[str, Any], num_classes: int, source: Path) -> BertConfig:
     family = hf_config["model_type"]
-    values = _CONFIG_DEFAULTS[family] | hf_config
+    values = _CONFIG_DEFAULTS[NETWORKS.get(family, family)] | hf_config
     checks.require(values, _CONFIG_CHECKS, source / "config.json")
     if family == "distilbert":
         values |= {name: values[hf_name] for name, hf_name in _CONFIG_NAMES.items()}
@@ -260,7 +260,7 @@ def _config_to_hf(checkpoint: TextCheckpoint) -> dict[str, Any]:
             "layer_norm_eps": config.layer_norm_eps,
         }
     return {
-        "architectures": [hub.ARCHITECTURES[config.family][0]],
+        "architectures": [hub.architectures(config.family)[0]],
         "model_type": config.family,
         "dtype": "float32",
         "vocab_size": config.vocab_size,

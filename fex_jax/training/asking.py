@@ -20,6 +20,7 @@ from fex_jax.host.predictor import HostPredictor
 from fex_jax.models import Params
 from fex_jax.models.policy import Backbone
 from fex_jax.models.unet import UNetConfig
+from fex_jax.models.vit import ViTConfig
 from fex_jax.preprocessing import Preprocessing
 from fex_jax.removal import Probe, Removal
 
@@ -48,6 +49,11 @@ def open_policy(config: ml_collections.ConfigDict, f: HostPredictor) -> Policy:
         found = pretrained.load(path, num_classes=2)  # the head is not used
         if not isinstance(found, pretrained.Checkpoint):
             raise ValueError(f"policy_backbone.path: {path} reads texts; f's inputs are pictures")
+        if not isinstance(found.config, ViTConfig):
+            raise ValueError(
+                f"policy_backbone.path: {path} is a {found.config.family}, which has no tokens; "
+                "give a ViT, a DeiT or a DINOv2"
+            )
         if found.config.grid != (rows, columns):
             side = rows * found.config.patch_size
             found = pretrained.load(path, image_size=side, num_classes=2)

@@ -17,7 +17,7 @@ import numpy as np
 from fex_jax import attributions, checks, explain, host, metrics, pretrained
 from fex_jax import settings as presets
 from fex_jax.host import HostPredictor, black_box
-from fex_jax.host.black_box import BlackBox
+from fex_jax.models.vit import ViTConfig
 from fex_jax.training import asking, sources
 from fex_jax.training.explainer import Predictor, Source, train
 
@@ -187,7 +187,7 @@ def _configure(
     config = presets.default(preset)
     if isinstance(predictor, pretrained.TextCheckpoint):
         config.policy, config.text.too_long = "bert", "cut"
-    if isinstance(predictor, BlackBox):
+    elif not isinstance(predictor.config, ViTConfig):
         config.policy = "unet"
         config.map_head = "shared" if preset == "contrast" else "token"
     if predictor.config.num_classes <= 2:
