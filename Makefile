@@ -18,9 +18,10 @@ demo-text: $(VENV)/installed  ## the same on short film reviews, word by word (5
 	$(BIN)/python train.py --config=configs/drawn_reviews.py --workdir=runs/demo_text
 	$(BIN)/python eval.py --config=configs/drawn_reviews.py --workdir=runs/demo_text
 
-test: $(VENV)/installed  ## lint, check the documents and run the tests (10 minutes)
+test: $(VENV)/installed  ## lint, check types and documents, run the tests (10 minutes)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 	$(BIN)/python scripts/docs.py --check
 	$(BIN)/python -m pytest -q -n auto --maxprocesses=4 --dist=worksteal
 

@@ -3,12 +3,20 @@
 explainer = fex_jax.fit("google/vit-base-patch16-224", "folder/of/images")
 explainer = fex_jax.load("runs/mine")
 result = explainer(images, top_k=2)
+result = fex_jax.attribute("kernel_shap", classifier, images, num_queries=500)
 table = fex_jax.evaluate(["fex", "rise"], explainer, images)
 """
 
 import importlib
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fex_jax import host
+    from fex_jax.evaluation import evaluate
+    from fex_jax.evaluation.one_method import attribute
+    from fex_jax.explain import load
+    from fex_jax.training.fit import fit
 
 # TensorFlow, which only reads data here, prints a screenful when it is imported.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -16,13 +24,14 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 # Where the public functions are. They are imported when they are used: JAX takes seconds.
 _PUBLIC = {
+    "attribute": "fex_jax.evaluation.one_method",
     "evaluate": "fex_jax.evaluation",
     "fit": "fex_jax.training.fit",
     "load": "fex_jax.explain",
 }
-_EXTRA = {"evaluate": "train", "fit": "train"}
+_EXTRA = {"attribute": "train", "evaluate": "train", "fit": "train"}
 
-__all__ = list(_PUBLIC)  # noqa: PLE0605
+__all__ = ["attribute", "evaluate", "fit", "host", "load"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,10 +1,14 @@
-"""Asking f about masked inputs in training, and what an answer says."""
+"""What f answers, asking it about masked inputs in training, and what an answer says."""
 
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+
+# What f answers of the logits z [..., K], by what its head is for, and the logarithm of that.
+PROBABILITIES = {"softmax": jax.nn.softmax, "sigmoid": jax.nn.sigmoid, "value": lambda z: z}
+LOG_PROBABILITIES = {"softmax": jax.nn.log_softmax, "sigmoid": jax.nn.log_sigmoid}
 
 _ENOUGH = 512  # inputs of f at a time: about as many as keep an accelerator busy
 _CERTAIN = 0.01  # probabilities nearer to 0 or 1 count as this near: log-odds stay within ± 4.6

@@ -43,10 +43,10 @@ def save(manager: ocp.CheckpointManager, state: Any) -> None:
         name: ocp.args.StandardSave(jax.tree.map(lambda x: x.copy(), item))
         for name, item in items.items()
     }
-    sums = {name: [int(value) for value in values] for name, values in sums.items()}
-    sums["step"] = step
+    kept: dict[str, Any] = {name: [int(x) for x in values] for name, values in sums.items()}
+    kept["step"] = step
     try:
-        manager.save(step, args=ocp.args.Composite(checksums=ocp.args.JsonSave(sums), **args))
+        manager.save(step, args=ocp.args.Composite(checksums=ocp.args.JsonSave(kept), **args))
     except (OSError, ValueError) as error:
         raise _unwritten(manager, error) from error
 

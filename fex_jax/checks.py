@@ -31,7 +31,9 @@ def integer(low: int, high: int) -> Check:
     """An integer of Python's or NumPy's, and no bool, from `low` to `high`."""
     return Check(
         f"an integer from {low} to {high}",
-        lambda x: isinstance(x, int | np.integer) and type(x) is not bool and low <= x <= high,
+        lambda x: (
+            isinstance(x, int | np.integer) and type(x) is not bool and bool(low <= x <= high)
+        ),
     )
 
 
@@ -40,7 +42,8 @@ def number(low: float, high: float) -> Check:
     kinds = int, float, np.integer, np.floating
     return Check(
         f"a number from {low:g} to {high:g}",
-        lambda x: isinstance(x, kinds) and type(x) is not bool and low <= x <= high,  # no NaN
+        # NaN is not in between.
+        lambda x: isinstance(x, kinds) and type(x) is not bool and bool(low <= x <= high),
     )
 
 

@@ -41,7 +41,7 @@ _SETTINGS = {
     "unit": checks.one_of(*get_args(tokens.Unit)),
     "removal": checks.one_of("mask", "delete"),
 }
-_DEFAULTS = {"contrastive": False, "map_head": "token", "removal": "mask"}
+_DEFAULTS: dict[str, Any] = {"contrastive": False, "map_head": "token", "removal": "mask"}
 _FIELDS = _SETTINGS | {
     "format": checks.one_of(_FORMAT),
     "policy": checks.one_of(*_BACKBONES),
@@ -196,7 +196,7 @@ def _check_fits(backbone: Backbone, predictor: Predictor, export: pathlib.Path) 
         return
     if isinstance(backbone, type(own)):  # a policy of the predictor's own architecture
         names = [field.name for field in dataclasses.fields(own)]
-    elif isinstance(backbone, UNetConfig) and isinstance(own, ViTConfig):
+    elif isinstance(backbone, UNetConfig) and predictor.modality == "images":
         names = ["image_size", "patch_size", "num_channels"]
     else:
         raise ValueError(

@@ -75,8 +75,8 @@ def _scaled(attribution: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     if is_flat(attribution):
         return np.zeros(size, np.float32)
     least, most = attribution.min(), attribution.max()
-    pixels = Image.fromarray(attribution).resize(size[::-1], Image.Resampling.BICUBIC)
-    pixels = np.clip(pixels, least, most)  # cubic interpolation overshoots
+    large = Image.fromarray(attribution).resize(size[::-1], Image.Resampling.BICUBIC)
+    pixels = np.clip(np.asarray(large), least, most)  # cubic interpolation overshoots
     # Clips lone pixels, but not a lone patch: one of 14 x 14 covers 0.5 % of the image.
     low, high = np.percentile(pixels, [0.1, 99.9])
     if is_flat(np.array([low, high])):
@@ -161,7 +161,7 @@ def _line_panels(
     if not all(panels.values()):
         raise ValueError("methods must name at least one method")
     figure = Figure(figsize=(1 + 4 * len(panels), 4.6), layout="constrained")
-    figure.get_layout_engine().set(wspace=0.06)
+    figure.get_layout_engine().set(wspace=0.06)  # type: ignore[call-arg]
     figure.suptitle(escape.plot(title), fontweight="bold")
     grid = figure.subplots(1, len(panels), sharey=shared)
     for axes, (heading, lines) in zip(np.atleast_1d(grid), panels.items(), strict=True):

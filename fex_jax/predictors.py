@@ -9,9 +9,11 @@ import jax.numpy as jnp
 from flax import nnx
 
 from fex_jax import masking
+from fex_jax.answers import PROBABILITIES
+from fex_jax.host.answers import Output
 from fex_jax.models import Params, functional
 from fex_jax.models.bert import BertClassifier, BertConfig, TokenBatch
-from fex_jax.models.vit import ViTClassifier, ViTConfig
+from fex_jax.models.vit import ViTConfig
 
 Inputs = Any  # an array [B, ...], or a pytree of them
 Bind = Callable[[Params, Any], tuple["Model", Inputs]]  # `from_checkpoint`
@@ -24,13 +26,16 @@ class Model:
     FEX and the methods that only query use the first three; a model behind an API has no others.
     """
 
-    predict: Callable[[Inputs], jax.Array]  # inputs → probabilities [B, K]
+    predict: Callable[[Inputs], jax.Array]  # inputs → answers [B, K], see `output`
     mask: Callable[[Inputs, jax.Array], Inputs]  # (inputs, masks [B, N]) → without features at 0
     grid: tuple[int, ...]  # how the N features lie: (rows, columns) of patches, or (N,)
     # inputs → bool [B, N], False where an input has fewer than N features; None: all have N
     valid: Callable[[Inputs], jax.Array] | None = None
     # inputs → what a network that explains reads of them; here, what f reads
     view: Callable[[Inputs], Inputs] = lambda inputs: inputs
+    # "softmax": probabilities of classes that exclude each other; "sigmoid": a probability for each
+    # label; "value": any number
+    output: Output = "softmax"
 
     # For gradients with respect to the input, or to what stands for it.
     embed: Callable[[Inputs], jax.Array] | None = None  # inputs → x [B, ...]
@@ -62,11 +67,18 @@ class Model:
         return self.mask(inputs, jnp.zeros_like(self.features(inputs)))
 
 
-def vit(
-    config: ViTConfig, params: Params, fill: float = 0.0, dtype: jnp.dtype = jnp.float32
+def image(
+    config: Any,
+    params: Params,
+    fill: float = 0.0,
+    dtype: jnp.dtype = jnp.float32,
+    output: Output = "softmax",
 ) -> Model:
-    """A ViT on normalised images [B, H, W, C]; a removed patch becomes `fill`."""
-    _, bind = functional(lambda rngs: ViTClassifier(config, dtype=dtype, rngs=rngs))
+    """A network of one of the `families`, on normalised images [B, H, W, C].
+
+    A removed patch becomes `fill`.
+    """
+    _, bind = functional(lambda rngs: config.classifier(dtype=dtype, rngs=rngs))
     network = bind(params)
 
     def mask(images: jax.Array, masks: jax.Array) -> jax.Array:
@@ -77,16 +89,23 @@ def vit(
         cells = values.reshape(len(values), config.grid[0], side, config.grid[1], -1)
         return cells.sum((2, 4)).reshape(len(values), -1)
 
+    def tokens(values: jax.Array, _: jax.Array) -> jax.Array:
+        return values[:, config.num_prefix_tokens :]
+
     return Model(
-        predict=lambda images: jax.nn.softmax(network(images)),
+        predict=lambda images: PROBABILITIES[output](network(images)),
         mask=mask,
         grid=config.grid,
+        output=output,
         embed=lambda images: images,
         logits=lambda images, _: network(images),
         pool=pool,
         network=network,
-        tokens=lambda values, _: values[:, config.num_prefix_tokens :],
+        tokens=tokens if isinstance(config, ViTConfig) else None,
     )
+
+
+vit = image  # of a ViTConfig
 
 
 def bert(
@@ -95,6 +114,7 @@ def bert(
     length: int,
     mask_id: int | None,
     dtype: jnp.dtype = jnp.float32,
+    output: Output = "softmax",
 ) -> Model:
     """A BERT-family classifier on batches of `length` tokens; N = `length`, fewer are valid.
 
@@ -112,9 +132,10 @@ def bert(
         return masking.sum_over_features(values, inputs.features)
 
     return Model(
-        predict=lambda inputs: jax.nn.softmax(network(inputs)),
+        predict=lambda inputs: PROBABILITIES[output](network(inputs)),
         mask=lambda inputs, masks: masking.tokens(inputs, masks, mask_id),
         grid=(length,),
+        output=output,
         valid=lambda inputs: masking.valid_features(inputs.features),
         embed=embed,
         logits=network.from_embeddings,
@@ -149,10 +170,13 @@ def from_checkpoint(
         return predictor.bind
 
     def images(params: Params, pixels: jax.Array) -> tuple[Model, jax.Array]:
-        return vit(predictor.config, params, fill, dtype), predictor.preprocessing.normalize(pixels)
+        model = image(predictor.config, params, fill, dtype, predictor.output)
+        return model, predictor.preprocessing.normalize(pixels)
 
     def texts(params: Params, batch: TokenBatch) -> tuple[Model, TokenBatch]:
         mask_id = predictor.tokenizer.mask_id if removal == "mask" else None
-        return bert(predictor.config, params, batch.ids.shape[-1], mask_id, dtype), batch
+        length, output = batch.ids.shape[-1], predictor.output
+        return bert(predictor.config, params, length, mask_id, dtype, output), batch
 
-    return {"images": images, "texts": texts}[predictor.modality]
+    binds: dict[str, Bind] = {"images": images, "texts": texts}
+    return binds[predictor.modality]

@@ -30,6 +30,13 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
         "image_mean": (0.5, 0.5, 0.5),
         "image_std": (0.5, 0.5, 0.5),
     },
+    "ConvNext": {
+        "size": {"shortest_edge": 384},
+        "crop_pct": 224 / 256,
+        "resample": Image.Resampling.BICUBIC,
+        "image_mean": (0.5, 0.5, 0.5),
+        "image_std": (0.5, 0.5, 0.5),
+    },
     "Bit": {
         "size": {"shortest_edge": 224},
         "resample": Image.Resampling.BICUBIC,
@@ -45,6 +52,7 @@ _CHECKS = {
     "image_processor_type": checks.text(),
     "do_resize": checks.flag(),
     "resample": checks.one_of(*(int(method) for method in Image.Resampling)),
+    "crop_pct": checks.number(0.01, 1),
     "do_center_crop": checks.flag(),
     "do_rescale": checks.flag(),
     "rescale_factor": checks.number(1e-6, 1e6),
@@ -108,6 +116,8 @@ class Preprocessing:
         given = {name: value for name, value in values.items() if value is not None}
         checks.require(given, _CHECKS, "preprocessor_config.json")
         values = _DEFAULTS[processor] | given
+        if processor == "ConvNext":
+            processor, values = "Bit", values | _of_convnext(values)
         return cls(
             processor=processor,
             do_resize=values.get("do_resize", True),
@@ -142,7 +152,8 @@ class Preprocessing:
     @property
     def image_size(self) -> int:
         """Side of the square model input, in pixels."""
-        return self.crop_size[0] if self.do_center_crop else self.size[0]
+        final = self.crop_size if self.do_center_crop else self.size
+        return final if isinstance(final, int) else final[0]
 
     def with_image_size(self, size: int) -> "Preprocessing":
         """The same preprocessing for model inputs of side `size`; keeps the crop's proportion."""
@@ -180,14 +191,16 @@ class Preprocessing:
         if self.do_rescale:
             images = images * np.float32(self.rescale_factor)
         if self.do_normalize:
-            images = (images - np.float32(self.mean)) / np.float32(self.std)
+            mean, std = (np.asarray(x, np.float32) for x in (self.mean, self.std))
+            images = (images - mean) / std
         return images
 
     def denormalize(self, images: Images) -> Images:
         """Model inputs [..., 3] back to float32 pixels in 0..1; numpy or JAX, as given."""
         images = images.astype(np.float32)
         if self.do_normalize:
-            images = images * np.float32(self.std) + np.float32(self.mean)
+            mean, std = (np.asarray(x, np.float32) for x in (self.mean, self.std))
+            images = images * std + mean
         return images / np.float32(255 * (self.rescale_factor if self.do_rescale else 1))
 
     def _resized(self, height: int, width: int) -> tuple[int, int]:
@@ -195,6 +208,17 @@ class Preprocessing:
             return self.size
         longest = int(self.size * max(height, width) / min(height, width))
         return (longest, self.size) if width <= height else (self.size, longest)
+
+
+def _of_convnext(values: dict[str, Any]) -> dict[str, Any]:
+    """What ConvNextImageProcessor does, in the words of Bit's: it cuts out the centre below 384."""
+    size = _size(values["size"], "size", square=False)
+    side = size if isinstance(size, int) else size[0]
+    exact = {"height": side, "width": side}
+    if side >= 384:
+        return {"size": exact, "do_center_crop": False}
+    edge = {"shortest_edge": int(side / values["crop_pct"])}
+    return {"size": edge, "do_center_crop": True, "crop_size": exact}
 
 
 def _size(value: Any, name: str, *, square: bool) -> int | tuple[int, int]:

@@ -116,7 +116,7 @@ def over_seeds(runs: Sequence[dict[str, Interval]]) -> dict[str, Interval]:
     return {
         name: {
             **{end: float(np.mean([run[name][end] for run in runs])) for end in runs[0][name]},
-            "seeds": [run[name]["mean"] for run in runs],
+            "seeds": [run[name]["mean"] for run in runs],  # type: ignore[dict-item]
         }
         for name in runs[0]
     }

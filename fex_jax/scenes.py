@@ -122,7 +122,7 @@ def _cutout(file: pathlib.Path, side: int) -> np.ndarray:
     with Image.open(file) as opened:
         picture = opened.convert("RGBA")
     box = opaque_box(picture)
-    if box is None or picture.getchannel("A").getextrema()[0] > 0:
+    if box is None or np.asarray(picture.getchannel("A")).min() > 0:
         raise ValueError(f"{file} is not a cut-out: it has no transparent or no opaque pixels")
     fitted = ImageOps.pad(picture.crop(box).convert("RGBa"), (side, side), color=(0, 0, 0, 0))
     return np.asarray(fitted, np.float32) / 255

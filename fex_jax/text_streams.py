@@ -12,7 +12,6 @@ import numpy as np
 import tensorflow as tf
 
 from fex_jax import tokens
-from fex_jax.models.bert import TokenBatch
 from fex_jax.text_data import Source
 
 Batch = dict[str, Any]  # "inputs" TokenBatch, "label" [B], "index" [B] place in the source
@@ -42,7 +41,9 @@ def train_stream(
       limit: use only the first so many texts of the source.
       process: index and count; every process gets its own part of each batch.
     """
-    lengths, texts = _tokenise(source, tokenizer, max_length, unit, buckets, too_long, limit)
+    lengths, texts = tokens.within(
+        source.texts[:limit], tokenizer, max_length, unit, too_long, buckets
+    )
     index, count = process
     dataset = tf.data.Dataset.range(len(texts))
     dataset = dataset.shuffle(len(texts), seed=seed, reshuffle_each_iteration=True).repeat()
@@ -63,54 +64,12 @@ def eval_stream(
     limit: int | None = None,
 ) -> Iterator[Batch]:
     """The first `limit` texts once, in batches of one bucket; the last of a bucket is short."""
-    lengths, texts = _tokenise(source, tokenizer, max_length, unit, buckets, too_long, limit)
+    lengths, texts = tokens.within(
+        source.texts[:limit], tokenizer, max_length, unit, too_long, buckets
+    )
     dataset = _batches(tf.data.Dataset.range(len(texts)), lengths, batch_size)
     for numbers in dataset.prefetch(2).as_numpy_iterator():
         yield _batch(source, texts, lengths, numbers, tokenizer)
-
-
-def one_batch(
-    source: Source,
-    tokenizer: tokens.Tokenizer,
-    max_length: int,
-    *,
-    unit: tokens.Unit = "token",
-    too_long: Literal["refuse", "cut"] = "refuse",
-    limit: int | None = None,
-) -> tuple[TokenBatch, list[tokens.Text]]:
-    """The first `limit` texts as one TokenBatch of the bucket that the longest needs, and split."""
-    lengths, texts = _tokenise(source, tokenizer, max_length, unit, tokens.BUCKETS, too_long, limit)
-    return tokens.collate(texts, int(lengths.max()), tokenizer), texts
-
-
-def _tokenise(
-    source: Source,
-    tokenizer: tokens.Tokenizer,
-    max_length: int,
-    unit: tokens.Unit,
-    buckets: Sequence[int],
-    too_long: str,
-    limit: int | None,
-) -> tuple[np.ndarray, list[tokens.Text]]:
-    """The bucket of each text, [n], and its tokens."""
-    if too_long not in ("refuse", "cut"):
-        raise ValueError(f"too_long is {too_long!r}; expected 'refuse' or 'cut'")
-    texts = tokenizer(source.texts[:limit], unit)
-    if too_long == "cut":
-        # The first window without overlap: whole words, as many as fit.
-        texts = [
-            text if len(text.ids) + 2 <= max_length else tokens.windows(text, max_length, 0)[0][1]
-            for text in texts
-        ]
-    counts = np.array([len(text.ids) + 2 for text in texts])
-    if counts.max() > max_length:
-        beginning = source.texts[counts.argmax()][:60]
-        raise ValueError(
-            f"{(counts > max_length).sum()} of {len(texts)} texts are longer than the model's "
-            f"{max_length} tokens, the longest, {beginning!r}…, has {counts.max()}. Cut them with "
-            "too_long='cut'"
-        )
-    return np.array([tokens.bucket(n, max_length, buckets) for n in counts]), texts
 
 
 def _batches(numbers: tf.data.Dataset, lengths: np.ndarray, batch_size: int) -> tf.data.Dataset:

@@ -53,7 +53,7 @@ class Text(NamedTuple):
 class Group(NamedTuple):
     """Texts of one bucket."""
 
-    index: np.ndarray  # [B] their places in the list that was encoded
+    index: np.ndarray  # type: ignore[assignment]  # [B] their places in the list that was encoded
     inputs: TokenBatch
 
 
@@ -266,6 +266,39 @@ def encode(
         Group(np.array(index), collate([split[i] for i in index], length, tokenizer))
         for length, index in sorted(groups.items())
     ]
+
+
+def within(
+    texts: Sequence[str],
+    tokenizer: Tokenizer,
+    max_length: int,
+    unit: Unit = "token",
+    too_long: Literal["refuse", "cut"] = "refuse",
+    buckets: Sequence[int] = BUCKETS,
+) -> tuple[np.ndarray, list[Text]]:
+    """The bucket of each text, [n], and its tokens, at most `max_length` with CLS and SEP.
+
+    Raises:
+      ValueError: texts that are longer and not to be cut.
+    """
+    if too_long not in ("refuse", "cut"):
+        raise ValueError(f"too_long is {too_long!r}; expected 'refuse' or 'cut'")
+    split = tokenizer(texts, unit)
+    if too_long == "cut":
+        # The first window without overlap: whole words, as many as fit.
+        split = [
+            text if len(text.ids) + 2 <= max_length else windows(text, max_length, 0)[0][1]
+            for text in split
+        ]
+    counts = np.array([len(text.ids) + 2 for text in split])
+    if counts.max() > max_length:
+        beginning = texts[int(counts.argmax())][:60]
+        raise ValueError(
+            f"{(counts > max_length).sum()} of {len(split)} texts are longer than the model's "
+            f"{max_length} tokens, the longest, {beginning!r}…, has {counts.max()}. Cut them with "
+            "too_long='cut'"
+        )
+    return np.array([bucket(n, max_length, buckets) for n in counts]), split
 
 
 def windows(text: Text, max_length: int, overlap: int) -> list[tuple[int, Text]]:

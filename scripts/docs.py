@@ -43,6 +43,7 @@ _NAMES = {
     "grad_shap": "GradSHAP",
     "gradcam_attention": "GradCAM, attention",
     "gradcam_norm1": "GradCAM",
+    "gradcam_features": "GradCAM, features",
     "rollout": "Attention rollout",
     "attcat": "AttCAT",
     "attlrp": "AttLRP",

@@ -11,10 +11,10 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from fex_jax import pretrained
+from fex_jax.families import vit
 from fex_jax.models import functional, shapes
 from fex_jax.models.vit import ViTClassifier, ViTConfig
 from fex_jax.preprocessing import Preprocessing
-from fex_jax.pretrained import image
 
 SIDE = 28
 PROCESSORS = {"vit": "ViT", "deit": "DeiT", "dinov2": "Bit"}
@@ -325,11 +325,11 @@ def test_bicubic_by_hand():
     """The kernel is torch's, a = -0.75, and not jax.image's."""
     # Doubling: centres fall a quarter from a sample; weights by Keys' formula at
     # distances 1.25, 0.25, 0.75 and 1.75 with a = -0.75.
-    doubled = image._bicubic(8, 16)
+    doubled = vit._bicubic(8, 16)
     np.testing.assert_allclose(doubled[7, 2:6], [-0.10546875, 0.87890625, 0.26171875, -0.03515625])
     # Halving samples midway, without antialiasing.
-    halved = image._bicubic(8, 4)
+    halved = vit._bicubic(8, 4)
     np.testing.assert_allclose(halved[1, 1:5], [-0.09375, 0.59375, 0.59375, -0.09375])
-    for matrix in (doubled, halved, image._bicubic(37, 8)):
+    for matrix in (doubled, halved, vit._bicubic(37, 8)):
         np.testing.assert_allclose(matrix.sum(axis=1), 1)
-    np.testing.assert_allclose(image._bicubic(5, 5), np.eye(5), atol=1e-12)
+    np.testing.assert_allclose(vit._bicubic(5, 5), np.eye(5), atol=1e-12)

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import tokenizers
+from tokenizers import models, pre_tokenizers
 
 from fex_jax import tokens
 from tests import tiny_text
@@ -155,3 +156,14 @@ def test_unknown_unit():
     """Breaks if a typo silently means tokens."""
     with pytest.raises(ValueError, match="expected 'token' or 'word'"):
         TOKENIZER(["good"], "words")
+
+
+def test_words_of_sentence_pieces():
+    """Breaks if XLM-RoBERTa's pieces, whose first has a mark for the space, are not joined."""
+    pieces = ["<s>", "<pad>", "</s>", "<unk>", "▁a", "▁good", "▁fil", "m", ",", "<mask>"]
+    backend = tokenizers.Tokenizer(models.Unigram([(piece, -1.0) for piece in pieces], unk_id=3))
+    both = [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()]
+    backend.pre_tokenizer = pre_tokenizers.Sequence(both)
+    (found,) = tokens.Tokenizer(backend, {}, 0, 2, 1, 9)(["a good  film, a"], "word")
+    assert ["a good  film, a"[a:b] for a, b in found.spans] == ["a", "good", "film,", "a"]
+    assert found.features.tolist() == [0, 1, 2, 2, 2, 3]

@@ -7,7 +7,7 @@
 from fex_jax.attributions.attcat import attcat
 from fex_jax.attributions.attlrp import attlrp
 from fex_jax.attributions.grad_shap import grad_shap
-from fex_jax.attributions.gradcam import gradcam_attention, gradcam_norm1
+from fex_jax.attributions.gradcam import gradcam_attention, gradcam_features, gradcam_norm1
 from fex_jax.attributions.gradient_x_input import gradient_x_input
 from fex_jax.attributions.greedy import greedy
 from fex_jax.attributions.integrated_gradients import integrated_gradients
@@ -31,6 +31,8 @@ METHODS = {
     "gradient_x_input": gradient_x_input,
     "integrated_gradients": integrated_gradients,
     "grad_shap": grad_shap,
+    # From inside a convolutional network:
+    "gradcam_features": gradcam_features,
     # From inside a transformer:
     "gradcam_attention": gradcam_attention,
     "gradcam_norm1": gradcam_norm1,
@@ -46,11 +48,21 @@ IMAGES_ONLY = frozenset({"smooth_rise"})
 LOOKS_INSIDE = frozenset(
     {
         "smooth_rise", "gradient_x_input", "integrated_gradients", "grad_shap",
-        "gradcam_attention", "gradcam_norm1", "rollout", "attcat", "attlrp",
+        "gradcam_features", "gradcam_attention", "gradcam_norm1", "rollout", "attcat", "attlrp",
     }
 )  # fmt: skip
+TRANSFORMERS_ONLY = frozenset({"gradcam_attention", "gradcam_norm1", "rollout", "attcat", "attlrp"})
+CONVOLUTIONS_ONLY = frozenset({"gradcam_features"})
 
 # 2N² queries an input: only where it is named.
 NOT_IN_ALL = frozenset({"greedy"})
 
-__all__ = ["IMAGES_ONLY", "LOOKS_INSIDE", "METHODS", "NOT_IN_ALL", *METHODS]
+__all__ = [
+    "CONVOLUTIONS_ONLY",
+    "IMAGES_ONLY",
+    "LOOKS_INSIDE",
+    "METHODS",
+    "NOT_IN_ALL",
+    "TRANSFORMERS_ONLY",
+    *METHODS,
+]

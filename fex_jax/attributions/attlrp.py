@@ -5,6 +5,7 @@ Shapes: B inputs, N features, T tokens, D hidden size, K classes.
 
 import dataclasses
 from collections.abc import Callable
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -60,7 +61,7 @@ def attlrp(model: Model, inputs: Inputs, targets: jax.Array, key: jax.Array) -> 
 
 def _cls_row(model: Model, inputs: Inputs, targets: jax.Array) -> jax.Array:
     """What CLS reads of each token, [B, T]."""
-    network = model.network
+    network = cast(Network, model.network)
     names = "hidden", "attention", "output"
     values, gradients = tapped_gradients(model, inputs, targets, *names)
     (tokens,) = values["output"]
@@ -168,15 +169,14 @@ def _linear(
     A product is positive where both factors are, or neither is. The sum is conserved but for
     outputs without any positive contribution, whose relevance ends there.
     """
-    signs = jnp.maximum, jnp.minimum
 
-    def positive(*parts: jax.Array) -> jax.Array:
-        return sum(apply(sign(kernel, 0), part) for sign, part in zip(signs, parts, strict=True))
+    def positive(up: jax.Array, down: jax.Array) -> jax.Array:
+        return apply(jnp.maximum(kernel, 0), up) + apply(jnp.minimum(kernel, 0), down)
 
-    parts = [sign(x, 0) for sign in signs]
-    z, pullback = jax.vjp(positive, *parts)
-    shares = pullback(_ratio(relevance, z))
-    return sum(part * share for part, share in zip(parts, shares, strict=True))
+    up, down = jnp.maximum(x, 0), jnp.minimum(x, 0)
+    z, pullback = jax.vjp(positive, up, down)
+    share_up, share_down = pullback(_ratio(relevance, z))
+    return up * share_up + down * share_down
 
 
 def _product(u: jax.Array, v: jax.Array, relevance: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -197,9 +197,9 @@ def _sum(u: jax.Array, v: jax.Array, relevance: jax.Array) -> tuple[jax.Array, j
     def total(x: jax.Array) -> jax.Array:
         return x.sum((1, 2), keepdims=True)  # an input's
 
-    whole = sum(jnp.abs(total(part)) for part in parts)
-    scale = _ratio(total(relevance), whole)
-    return tuple(part * jnp.sign(total(part)) * scale for part in parts)
+    scale = _ratio(total(relevance), jnp.abs(total(parts[0])) + jnp.abs(total(parts[1])))
+    first, second = (part * jnp.sign(total(part)) * scale for part in parts)
+    return first, second
 
 
 def _ratio(numerator: jax.Array, denominator: jax.Array) -> jax.Array:

@@ -7,7 +7,7 @@ import functools
 import inspect
 import operator
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -75,7 +75,7 @@ def public(function: F) -> F:
                 )
             return found
 
-    return call
+    return cast(F, call)
 
 
 # ---------------------------------------------------------------- programs

@@ -70,6 +70,26 @@ def gradcam_norm1(model: Model, inputs: Inputs, targets: jax.Array, key: jax.Arr
     return _of_last(model, inputs, targets, "norm1", lambda hidden: hidden)
 
 
+@public
+def gradcam_features(model: Model, inputs: Inputs, targets: jax.Array, key: jax.Array) -> jax.Array:
+    """GradCAM of a convolutional network's last features, laid over the grid bilinearly.
+
+    Args:
+      model: whose `network` taps its features [B, h, w, C], or a ValueError says what it lacks.
+      inputs: B of them.
+      targets: the explained classes y [B].
+      key: unused, here for all methods to be called alike.
+
+    Returns:
+      [B, N].
+    """
+    require(model, "GradCAM (features)", "network")
+    values, gradients = tapped_gradients(model, inputs, targets, "features")
+    found = _weighted(values["features"][0], gradients["features"][0])  # [B, h, w]
+    laid = jax.image.resize(found, (len(found), *model.grid), "linear")
+    return laid.reshape(len(found), -1)
+
+
 def _of_last(
     model: Model,
     inputs: Inputs,

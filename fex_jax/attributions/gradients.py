@@ -11,18 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from fex_jax.answers import LOG_PROBABILITIES, PROBABILITIES
 from fex_jax.predictors import Inputs, Model
 
 Output = Literal["probability", "logit", "log_probability"]
 
 # (step, index, x) → (point, direction), both like x: for one input x [...], the batch's `index`-th.
 Path = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
-
-_OUTPUTS = {
-    "probability": jax.nn.softmax,
-    "logit": lambda logits: logits,
-    "log_probability": jax.nn.log_softmax,
-}
 
 
 def require(model: Model, method: str, *fields: str) -> None:
@@ -74,8 +69,11 @@ def path_gradients(
     Raises:
       ValueError: another output; names those there are.
     """
-    if output not in _OUTPUTS:
-        raise ValueError(f"output {output!r} is not one of {', '.join(_OUTPUTS)}")
+    outputs = {"probability": PROBABILITIES[model.output], "logit": lambda logits: logits}
+    if model.output in LOG_PROBABILITIES:
+        outputs["log_probability"] = LOG_PROBABILITIES[model.output]
+    if output not in outputs:
+        raise ValueError(f"output {output!r} is not one of {', '.join(outputs)}")
     batch = len(targets)
     chunk = min(chunk or batch, batch * steps)
     x = model.embed(inputs)  # [B, ...]
@@ -86,7 +84,7 @@ def path_gradients(
         points, directions = jax.vmap(path)(step, index, x[index])
 
         def explained(points: jax.Array) -> jax.Array:
-            return _of_targets(_OUTPUTS[output](model.logits(points, some)), labels)
+            return _of_targets(outputs[output](model.logits(points, some)), labels)
 
         share = model.pool(directions * jax.grad(explained)(points), some).astype(scores.dtype)
         # The last chunk is filled up with steps that do not exist.

@@ -67,7 +67,7 @@ def smooth_rise(
             "takes any"
         )
     rows, columns = model.grid
-    shape = getattr(inputs, "shape", ())
+    shape: tuple[int, ...] = getattr(inputs, "shape", ())
     if len(shape) != 4 or shape[1] % rows or shape[2] % columns:
         raise ValueError(
             f"smooth_rise takes images [B, H, W, C] of {rows} x {columns} patches, got {shape}"

@@ -9,11 +9,17 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from fex_jax import checks, explain, host, metrics, modalities, predictors, pretrained, tokens
+from fex_jax import checks, explain, host, metrics, modalities, predictors, tokens
 from fex_jax.evaluation import cache, fingerprint, gallery, inputs, measure, run, tasks
-from fex_jax.evaluation.methods import Given, check_comparable, check_rows, choose
+from fex_jax.evaluation.methods import (
+    Given,
+    check_comparable,
+    check_rows,
+    choose,
+    features,
+    open_predictor,
+)
 from fex_jax.evaluation.table import Table, describe
-from fex_jax.host import black_box
 
 _OPTIONS = modalities.OPTIONS | {
     "protocol": checks.one_of(*metrics.PROTOCOLS),
@@ -93,7 +99,7 @@ def evaluate(
     given = list(methods) if many else [methods]
     if not given and not scores:
         raise ValueError("evaluate: there is nothing to score: no methods, and no scores")
-    predictor, explainers, given = _open(predictor, given)
+    predictor, explainers, given = open_predictor(predictor, given)
     if predictor.absence:
         raise ValueError(predictor.absence)
     names = [f"{e.name} ({i})" for i, e in enumerate(explainers)]
@@ -116,7 +122,7 @@ def evaluate(
         check_comparable([explainers[0], *explainers], ["the predictor", *names])
         if fingerprint.of(explainers[0].predictor) != fingerprint.of(predictor):
             raise ValueError(f"{names[0]} explains another predictor than the one given")
-    fill, removal, unit = _features(explainers, fill=fill, removal=removal, unit=unit)
+    fill, removal, unit = features(explainers, fill=fill, removal=removal, unit=unit)
     bind = predictors.from_checkpoint(predictor, fill, removal)
     predict = tasks.make_prediction(bind, predictor.params)
     rows = choose(given, explainers, bind, predictor, options, refine)
@@ -162,53 +168,3 @@ def evaluate(
     facts = describe(task, predictor, protocol, unit, fingerprint.of(predictor))
     logits = frozenset(method.name for method in rows if method.logits)
     return Table(results, task, predictor, protocol, facts, logits, explainers)
-
-
-def _open(
-    predictor: Any, given: list[Given]
-) -> tuple[tasks.Predictor, list[explain.Explainer], list[Given]]:
-    """The predictor, the explainers among the methods, and the other methods."""
-    if isinstance(predictor, str | os.PathLike):
-        path = pathlib.Path(predictor).expanduser()
-        is_run = any((path / part / "explainer.json").is_file() for part in (".", "export"))
-        if is_run:
-            predictor = explain.load(path)
-        elif host.is_name(str(predictor)):
-            predictor = host.open(predictor)
-        else:
-            predictor = pretrained.load(str(predictor))
-    if isinstance(predictor, host.HostPredictor):
-        predictor = black_box.of(predictor)
-    if not isinstance(predictor, explain.Explainer | tasks.Predictor):
-        raise ValueError(
-            f"the predictor is of type {type(predictor).__name__}; expected a classifier that "
-            "fex_jax.pretrained.load opens, an explainer that fex_jax.load opens, or where it lies"
-        )
-    own = predictor if isinstance(predictor, explain.Explainer) else None
-    if own is not None:
-        predictor = own.predictor
-        given = [own if one == own.name else one for one in given]
-    explainers = [one for one in given if isinstance(one, explain.Explainer)]
-    others = [one for one in given if not isinstance(one, explain.Explainer)]
-    for one in others:
-        if one in ("fex", "fastshap"):
-            raise ValueError(
-                f"{one!r} is an explainer: pass it, as fex_jax.load opens it, among the methods or "
-                "in the predictor's place"
-            )
-    return predictor, explainers, others
-
-
-def _features(explainers: Sequence[explain.Explainer], **given: Any) -> tuple[Any, ...]:
-    """fill, removal and unit: those of the explainers, which nothing else may contradict."""
-    defaults = {"fill": 0.0, "removal": "mask", "unit": "word"}
-    found = {}
-    for name, default in defaults.items():
-        own = getattr(explainers[0], name) if explainers else None
-        if None not in (own, given[name]) and own != given[name]:
-            raise ValueError(
-                f"{name} is {given[name]!r}, but the explainer was trained with {own!r}: leave it "
-                "out"
-            )
-        found[name] = next(v for v in (own, given[name], default) if v is not None)
-    return tuple(found.values())

@@ -24,8 +24,13 @@ def make_perturbation(
     Areas and curves; of texts also what ERASER measures, and f's classes as words are inserted.
 
     Raises:
-      ValueError: a protocol of pixels, for texts.
+      ValueError: a protocol of pixels, for texts; a predictor of values.
     """
+    if predictor.output == "value":
+        raise ValueError(
+            "the predictor answers with values, of which no prediction can be unchanged: "
+            "fex_jax.attribute explains it, and no table compares"
+        )
     is_text, is_box = predictor.modality == "texts", not predictor.inside
     if (is_text or is_box) and (protocol.unit == "pixel" or protocol.fill == "black"):
         what = "texts" if is_text else "black boxes"
@@ -48,7 +53,7 @@ def make_perturbation(
             black = predictor.preprocessing.normalize(jnp.zeros(3))
             mask, scores = metrics.image_features(protocol, scores, model.grid, side, black)
         curves = metrics.perturbation_curves(
-            model.predict, mask, inputs, scores, targets, reference, protocol, valid
+            model.predict, mask, inputs, scores, targets, reference, protocol, valid, model.output
         )
         found |= metrics.areas(curves, protocol)
         for direction in ("positive", "negative"):

@@ -2,17 +2,19 @@
 
 import contextlib
 import importlib
+import os
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import ml_collections
-
-from fex_jax import attributions, explain, host
-from fex_jax.evaluation import cache, fingerprint
+from fex_jax import attributions, explain, host, pretrained
+from fex_jax.evaluation import cache, fingerprint, tasks
 from fex_jax.evaluation.run import Method, baseline, trained
 from fex_jax.host import black_box
 from fex_jax.predictors import Bind
+
+if TYPE_CHECKING:  # of training
+    import ml_collections
 
 # Names that --methods gives a meaning, and those of explainers.
 _RESERVED = ("all", "fex", "fastshap", "fex-unet", "fastshap-unet")
@@ -34,7 +36,7 @@ def load_explainers(paths: Sequence[str | pathlib.Path]) -> list[explain.Explain
 @contextlib.contextmanager
 def opened(
     paths: Sequence[str | pathlib.Path],
-    config: ml_collections.ConfigDict,
+    config: "ml_collections.ConfigDict",
     f: str | None = None,
     queries: int | None = None,
 ) -> Iterator[list[explain.Explainer]]:
@@ -109,8 +111,15 @@ def choose(
                 f"{name} looks inside the classifier, and {predictor.name} can only be queried: "
                 f"choose of {', '.join(_of(predictor))}"
             )
+    else:
+        inside, wanted = _of_others(predictor)
+        for name in (one for one in expanded if one in inside):
+            raise ValueError(
+                f"{name} looks inside a {wanted}, and the classifier is a "
+                f"{predictor.config.family}: choose of {', '.join(_of(predictor))}"
+            )
     functions: list[tuple[str, Callable]] = []
-    for name, function in map(_function, expanded):
+    for name, function in map(named, expanded):
         if not any(function is other for _, other in functions):
             functions.append((name, function))
     for name in options.keys() - dict(functions).keys() - attributions.METHODS.keys():
@@ -120,39 +129,12 @@ def choose(
     return found
 
 
-def check_rows(methods: Sequence[Method], external: Mapping[str, Any]) -> None:
-    """Refuses rows that share a name, or scores from elsewhere under a method's.
+def named(given: Given) -> tuple[str, Callable]:
+    """A name and its function, of the library or, as "package.module:function", of one's own.
 
     Raises:
-      ValueError: names the first of them.
+      ValueError: neither.
     """
-    explainers = dict.fromkeys(m.name for m in methods if "explainer" in m.settings)
-    others = [m.name for m in methods if "explainer" not in m.settings]
-    for name in external:
-        if name.casefold().partition("+")[0] in {*attributions.METHODS, *_RESERVED}:
-            raise ValueError(f"{name!r} is a method's name: call your scores something else")
-    cache.check_names([*explainers, *others, *external])
-
-
-def _of(predictor: Any) -> list[str]:
-    """The methods that "all" stands for."""
-    left_out = set(attributions.NOT_IN_ALL)
-    if predictor.modality == "texts":
-        left_out |= attributions.IMAGES_ONLY
-    if not predictor.inside:
-        left_out |= attributions.LOOKS_INSIDE
-    return [name for name in attributions.METHODS if name not in left_out]
-
-
-def _expand(given: Sequence[Given], predictor: Any) -> list[Given]:
-    """The list with "all" in the place of every method that the predictor has; none twice."""
-    every = _of(predictor)
-    named = [one for one in given if one not in every] if "all" in given else given
-    return [*(every if "all" in given else []), *(one for one in named if one != "all")]
-
-
-def _function(given: Given) -> tuple[str, Callable]:
-    """A name and its function, of the library or, as "package.module:function", of one's own."""
     if given in attributions.METHODS:
         return given, attributions.METHODS[given]
     if isinstance(given, str):
@@ -176,3 +158,94 @@ def _function(given: Given) -> tuple[str, Callable]:
     if attributions.METHODS.get(name, given) is not given:
         raise ValueError(f"{name!r} is a method's name in this library: rename your function")
     return name, given
+
+
+def check_rows(methods: Sequence[Method], external: Mapping[str, Any]) -> None:
+    """Refuses rows that share a name, or scores from elsewhere under a method's.
+
+    Raises:
+      ValueError: names the first of them.
+    """
+    explainers = dict.fromkeys(m.name for m in methods if "explainer" in m.settings)
+    others = [m.name for m in methods if "explainer" not in m.settings]
+    for name in external:
+        if name.casefold().partition("+")[0] in {*attributions.METHODS, *_RESERVED}:
+            raise ValueError(f"{name!r} is a method's name: call your scores something else")
+    cache.check_names([*explainers, *others, *external])
+
+
+def open_predictor(
+    predictor: Any, given: Sequence[Given]
+) -> tuple[tasks.Predictor, list[explain.Explainer], Sequence[Given]]:
+    """The predictor, the explainers among the methods, and the other methods."""
+    if isinstance(predictor, str | os.PathLike):
+        path = pathlib.Path(predictor).expanduser()
+        is_run = any((path / part / "explainer.json").is_file() for part in (".", "export"))
+        if is_run:
+            predictor = explain.load(path)
+        elif host.is_name(str(predictor)):
+            predictor = host.open(predictor)
+        else:
+            predictor = pretrained.load(str(predictor))
+    if isinstance(predictor, host.HostPredictor):
+        predictor = black_box.of(predictor)
+    if isinstance(predictor, explain.Explainer):
+        given = [predictor if one == predictor.name else one for one in given]
+        classifier = predictor.predictor
+    elif isinstance(predictor, tasks.Predictor):
+        classifier = predictor
+    else:
+        raise ValueError(
+            f"the predictor is of type {type(predictor).__name__}; expected a classifier that "
+            "fex_jax.pretrained.load opens, an explainer that fex_jax.load opens, or where it lies"
+        )
+    explainers = [one for one in given if isinstance(one, explain.Explainer)]
+    others = [one for one in given if not isinstance(one, explain.Explainer)]
+    for one in others:
+        if one in ("fex", "fastshap"):
+            raise ValueError(
+                f"{one!r} is an explainer: pass it, as fex_jax.load opens it, among the methods or "
+                "in the predictor's place"
+            )
+    return classifier, explainers, others
+
+
+def features(explainers: Sequence[explain.Explainer], **given: Any) -> tuple[Any, ...]:
+    """fill, removal and unit: those of the explainers, which nothing else may contradict."""
+    defaults = {"fill": 0.0, "removal": "mask", "unit": "word"}
+    found = {}
+    for name, default in defaults.items():
+        own = getattr(explainers[0], name) if explainers else None
+        if None not in (own, given[name]) and own != given[name]:
+            raise ValueError(
+                f"{name} is {given[name]!r}, but the explainer was trained with {own!r}: leave it "
+                "out"
+            )
+        found[name] = next(v for v in (own, given[name], default) if v is not None)
+    return tuple(found.values())
+
+
+def _of(predictor: Any) -> list[str]:
+    """The methods that "all" stands for."""
+    left_out = set(attributions.NOT_IN_ALL)
+    if predictor.modality == "texts":
+        left_out |= attributions.IMAGES_ONLY
+    if not predictor.inside:
+        left_out |= attributions.LOOKS_INSIDE
+    else:
+        left_out |= _of_others(predictor)[0]
+    return [name for name in attributions.METHODS if name not in left_out]
+
+
+def _of_others(predictor: Any) -> tuple[frozenset[str], str]:
+    """The methods that look inside networks of another kind, and what kind that is."""
+    if hasattr(predictor.config, "num_heads"):
+        return attributions.CONVOLUTIONS_ONLY, "convolutional network"
+    return attributions.TRANSFORMERS_ONLY, "transformer"
+
+
+def _expand(given: Sequence[Given], predictor: Any) -> list[Given]:
+    """The list with "all" in the place of every method that the predictor has; none twice."""
+    every = _of(predictor)
+    named = [one for one in given if one not in every] if "all" in given else given
+    return [*(every if "all" in given else []), *(one for one in named if one != "all")]

@@ -123,8 +123,12 @@ def external(path: pathlib.Path, task: Task) -> Scores:
     return Scores(array.reshape(shapes[0]).astype(np.float32), None, {})
 
 
-def attribute(method: Method, predict: Predict, task: Task, batch_size: int, seed: int) -> Scores:
+def attribute(
+    method: Method, predict: Predict | None, task: Task, batch_size: int, seed: int
+) -> Scores:
     """Runs a method on every input, compiled once, and takes its time beside a prediction's.
+
+    Without `predict` no time is taken, and f is asked by the method alone.
 
     What is drawn for an input depends on its number in the task, and not on the batch it is in:
     so the errors of two inputs are independent, as intervals over inputs take them to be. A
@@ -133,6 +137,8 @@ def attribute(method: Method, predict: Predict, task: Task, batch_size: int, see
     Raises:
       ValueError: scores of another shape, NaN or infinity.
     """
+    if "function" in method.settings:  # which may ask f hundreds of times about each row
+        batch_size = min(batch_size, task.size)
     prepared: dict[int, tuple[Run, float]] = {}
     seconds, predictions = [], []
 
@@ -140,7 +146,10 @@ def attribute(method: Method, predict: Predict, task: Task, batch_size: int, see
         length = jax.tree.leaves(batch)[0].shape[-1]
         if length not in prepared:
             prepared[length] = method.prepare(batch, targets, key)
-            jax.block_until_ready(predict(batch))  # warm
+            if predict is not None:
+                jax.block_until_ready(predict(batch))  # warm
+        if predict is None:
+            return np.asarray(prepared[length][0](batch, targets, key))
         began = time.perf_counter()
         jax.block_until_ready(predict(batch))
         middle = time.perf_counter()
@@ -165,6 +174,8 @@ def attribute(method: Method, predict: Predict, task: Task, batch_size: int, see
     if len(task.pairs):
         second = run(task.pairs, task.second, 1, f"{method.name}, second class")
         pairs = np.stack([scores[task.pairs], second], 1)
+    if predict is None:
+        return Scores(scores, pairs, {})
     cost = {
         "seconds_per_1000": 1000 * float(np.median(seconds)) / batch_size,
         "predictions": float(np.median(predictions)),

@@ -51,6 +51,7 @@ class Task(NamedTuple):
     pairs: np.ndarray = np.zeros(0, int)  # [P] scenes that show just the two most probable classes
     agreed: np.ndarray = np.zeros(0, bool)  # [P] of them, where f finds each class on its object
     documents: list[Document] | None = None  # of texts
+    probabilities: np.ndarray | None = None  # [n, K] f(x)
 
     @property
     def size(self) -> int:
@@ -138,17 +139,15 @@ def of_texts(
       unit: what a feature is.
       too_long: "refuse" longer texts, or "cut" them.
     """
-    from fex_jax import text_streams
-
     window = predictor.config.max_length
-    inputs, texts = text_streams.one_batch(
-        source,
+    lengths, texts = tokens.within(
+        source.texts[: limit or None],
         predictor.tokenizer,
         min(max_length or window, window),
-        unit=unit,
-        too_long=too_long,
-        limit=limit or None,
+        unit,
+        too_long,
     )
+    inputs = tokens.collate(texts, int(lengths.max()), predictor.tokenizer)
     documents = []
     for i, part in enumerate(texts):
         text = source.texts[i][: part.spans[-1, 1]]
@@ -193,6 +192,7 @@ def _answers(
         "targets": pair[:, 0],
         "second": pair[:, -1],
         "reference": known if protocol.reference == "label" else pair[:, 0],
+        "probabilities": probabilities,
     }
 
 

@@ -134,7 +134,8 @@ class BlackBox:
 
     def bind(self, _: Params, batch: Any) -> tuple[Model, Inputs]:
         """A batch, pictures [B, S, S, 3] in 0..255 or a `TokenBatch`, as a `Model`'s inputs."""
-        return self.reads.bind(batch, self.removal, self._predict)
+        model, inputs = self.reads.bind(batch, self.removal, self._predict)
+        return dataclasses.replace(model, output=self.output), inputs
 
     def show(self, inputs: Inputs) -> tuple[jax.Array, ...]:
         """All that `answer` needs of inputs, jittable."""

@@ -44,7 +44,7 @@ def model(
         asked = to_pixels(read(inputs)) if pixels else read(inputs)
         return callback(predictor, len(predictor.labels), asked)
 
-    return Model(predict=predict, mask=mask, grid=grid)
+    return Model(predict=predict, mask=mask, grid=grid, output=predictor.output)
 
 
 def image_model(

@@ -15,6 +15,7 @@ from fex_jax.host.predictor import HostPredictor
 from fex_jax.models import Params
 from fex_jax.models.policy import Backbone
 from fex_jax.models.unet import UNetConfig
+from fex_jax.models.vit import ViTConfig
 from fex_jax.predictors import Model
 from fex_jax.preprocessing import MAX_SIDE, Preprocessing
 from fex_jax.removal import Removal
@@ -98,6 +99,11 @@ class Pictures:
             found = pretrained.load(path, num_classes=2)  # the head is not used
             if found.modality != "images":
                 raise ValueError(f"policy_backbone.path: {path} reads texts; f's inputs are images")
+            if not isinstance(found.config, ViTConfig):
+                raise ValueError(
+                    f"policy_backbone.path: {path} is a {found.config.family}, which has no "
+                    "tokens; give a ViT, a DeiT or a DINOv2"
+                )
             if found.config.grid != (rows, columns):
                 side = rows * found.config.patch_size
                 found = pretrained.load(path, image_size=side, num_classes=2)

@@ -58,7 +58,7 @@ def torch_module(
         "name": type(module).__name__,
         "digest": digests.of_arrays(
             [(name, array(tensor)) for name, tensor in tensors]
-            + [("preparation", np.float64([*np.ravel(mean), *np.ravel(std), scale]))]
+            + [("preparation", np.array([*np.ravel(mean), *np.ravel(std), scale], np.float64))]
         ),
         "output": "logits",
     }

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from fex_jax import masking
+from fex_jax.host.answers import Output
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Protocol:
     rounding: Literal["half_up", "up", "down"]
     negative_start: Literal["clean", "blank"]
     fill: Literal["zero", "black"]  # 0 after, or before, the images are normalised
-    reference: Literal["prediction", "label"]  # an argmax that equals it counts as correct
+    reference: Literal["prediction", "label"]  # a prediction that equals it counts as correct
     rule: Literal["trapezoid", "mean"]
 
     @property
@@ -96,7 +97,7 @@ PROTOCOLS = {protocol.name: protocol for protocol in (FEX, CHEFER, AUTHORS)}
 class Curve(NamedTuple):
     """One direction of a perturbation test, by image and step."""
 
-    correct: jax.Array  # [B, S] 1 where the argmax equals the reference, else 0
+    correct: jax.Array  # [B, S] 1 where the prediction is the reference, else 0
     probability: jax.Array  # [B, S] of the target class
 
 
@@ -132,6 +133,7 @@ def perturbation_curves(
     reference: jax.Array,
     protocol: Protocol = FEX,
     valid: jax.Array | None = None,
+    output: Output = "softmax",
 ) -> Curves:
     """Predictions while features are removed, most and least important first.
 
@@ -152,6 +154,9 @@ def perturbation_curves(
         `protocol.reference` says.
       protocol: of its fields, the steps and their rounding are used here.
       valid: [B, N] False at padding, which is always kept and never counted; all valid if None.
+      output: what answers are. Of a "softmax" the prediction is the most probable class. Of
+        "sigmoid"s each label is a question of its own: whether the reference has 1/2, as it has, or
+        has not, of the clean input; a label that is known to be true should have it.
 
     Returns:
       Curves of [B, S] float arrays, in the order of `protocol.percent`; NaN for an input one of
@@ -183,11 +188,17 @@ def perturbation_curves(
         low, high = bounds  # [B], [B]
         kept = (rank >= low[:, None]) & (rank < high[:, None]) | ~valid  # [B, N]
         probabilities = predict(mask(inputs, kept))  # [B, K]
-        correct = probabilities.argmax(axis=-1) == reference
+        if output == "sigmoid":
+            correct = jnp.take_along_axis(probabilities, reference[:, None], -1)[:, 0] >= 0.5
+        else:
+            correct = probabilities.argmax(axis=-1) == reference
         probability = jnp.take_along_axis(probabilities, targets[:, None], axis=-1)[:, 0]
-        return Curve(*(jnp.where(unranked, jnp.nan, x) for x in (correct, probability)))
+        return Curve(correct, probability)
 
     both = jax.tree.map(jnp.transpose, jax.lax.map(step, (first, last)))  # [B, 2 S]
+    if output == "sigmoid" and protocol.reference == "prediction":  # the first step is clean
+        both = both._replace(correct=both.correct == both.correct[:, :1])
+    both = jax.tree.map(lambda x: jnp.where(unranked[:, None], jnp.nan, x), both)
     steps = len(protocol.percent)
     return Curves(
         positive=jax.tree.map(lambda curve: curve[:, :steps], both),

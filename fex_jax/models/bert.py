@@ -1,4 +1,4 @@
-"""BERT, DistilBERT and RoBERTa, with a text classification head.
+"""BERT, DistilBERT and RoBERTa, and families of their networks, with a text classification head.
 
 Shapes: B texts, T tokens (padding included), D hidden size, K classes.
 """
@@ -14,7 +14,9 @@ from jax.typing import DTypeLike
 from fex_jax.models import Tap, no_tap
 from fex_jax.models.vit import Attention, Linear, Mlp, layer_norm, stack
 
-Family = Literal["bert", "distilbert", "roberta"]
+Family = Literal["bert", "distilbert", "roberta", "xlm-roberta", "camembert"]
+# Of families that have the network of another.
+NETWORKS = {"xlm-roberta": "roberta", "camembert": "roberta"}
 _HIDDEN_FROM_ATTENTION = -1e9  # finite: a softmax over nothing but padding is not NaN
 
 
@@ -65,10 +67,10 @@ class BertConfig:
             raise ValueError(
                 f"hidden_size {self.hidden_size} does not divide into {self.num_heads} heads"
             )
-        if (self.num_types == 0) != (self.family == "distilbert"):
+        if (self.num_types == 0) != (self.network == "distilbert"):
             raise ValueError(
                 f"num_types is {self.num_types} in a {self.family}; it is 0 in distilbert and at "
-                "least 1 in bert and roberta"
+                "least 1 in others"
             )
         if self.pad_id >= self.vocab_size:
             raise ValueError(f"pad_id {self.pad_id} is not in a vocabulary of {self.vocab_size}")
@@ -79,9 +81,14 @@ class BertConfig:
             )
 
     @property
+    def network(self) -> str:
+        """The family whose network it is."""
+        return NETWORKS.get(self.family, self.family)
+
+    @property
     def max_length(self) -> int:
         """The most tokens a text may have; RoBERTa counts positions from pad_id + 1."""
-        return self.max_positions - (self.pad_id + 1 if self.family == "roberta" else 0)
+        return self.max_positions - (self.pad_id + 1 if self.network == "roberta" else 0)
 
 
 class Block(nnx.Module):
@@ -163,7 +170,7 @@ class Bert(nnx.Module):
 
     def _positions(self, ids: jax.Array) -> jax.Array:
         """Rows of the position table, [B, T] or [T]; in RoBERTa padding stays at pad_id."""
-        if self.config.family != "roberta":
+        if self.config.network != "roberta":
             return jnp.arange(ids.shape[-1])
         real = ids != self.config.pad_id
         return jnp.where(real, jnp.cumsum(real, -1), 0) + self.config.pad_id
@@ -174,7 +181,7 @@ class Head(nnx.Module):
 
     def __init__(self, config: BertConfig, rngs: nnx.Rngs):
         size = config.hidden_size
-        self.activation = jax.nn.relu if config.family == "distilbert" else jnp.tanh
+        self.activation = jax.nn.relu if config.network == "distilbert" else jnp.tanh
         self.dense = Linear(size, size, dtype=jnp.float32, rngs=rngs)
         self.out = Linear(size, config.num_classes, dtype=jnp.float32, rngs=rngs)
 

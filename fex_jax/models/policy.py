@@ -1,7 +1,7 @@
 """The explainer network g and its critic v on top of any backbone that yields tokens."""
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, cast, get_args
 
 import jax
 import jax.numpy as jnp
@@ -79,6 +79,7 @@ class Policy(nnx.Module):
     ):
         if map_head not in get_args(MapHead):
             raise ValueError(f"map_head {map_head!r} is unknown; choose token, wide or shared")
+        self.backbone: ViT | Bert | UNet
         match backbone:
             case ViTConfig():
                 self.backbone = ViT(backbone, dtype=dtype, remat=remat, rngs=rngs)
@@ -190,7 +191,7 @@ class Policy(nnx.Module):
                 inner.append(value)
             return value
 
-        tokens = self.backbone(images, keep).astype(jnp.float32)
+        tokens = cast(ViT, self.backbone)(images, keep).astype(jnp.float32)
         first, depth = self.config.num_prefix_tokens, self.config.num_layers
         patches = tokens[:, first:]
         earlier = [
@@ -230,13 +231,17 @@ def _mean_of_features(tokens: jax.Array, features: jax.Array) -> tuple[jax.Array
     return sums / jnp.maximum(sizes, 1)[..., None], sizes > 0
 
 
-def make_backbone(kind: str, predictor: ViTConfig | BertConfig) -> Backbone:
+def make_backbone(kind: str, predictor: Any) -> Backbone:
     """The backbone a config names: "vit" or "bert", the predictor's own architecture, or "unet"."""
-    own = "vit" if isinstance(predictor, ViTConfig) else "bert"
+    own = {ViTConfig: "vit", BertConfig: "bert"}.get(type(predictor))
     if kind == own:
         return predictor
-    if kind == "unet" and own == "vit":
+    if kind == "unet" and own != "bert":
         return UNetConfig(predictor.image_size, predictor.patch_size, predictor.num_channels)
+    if own is None:
+        raise ValueError(
+            f"policy {kind!r}: a {predictor.family} has no tokens to start from; choose unet"
+        )
     choices = "vit or unet" if own == "vit" else "bert"
     raise ValueError(f"policy {kind!r} is unknown; choose {choices}")
 

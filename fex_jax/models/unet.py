@@ -84,13 +84,13 @@ class UNet(nnx.Module):
         block = {"dtype": dtype, "rngs": rngs}
         self.down = nnx.Dict(
             {
-                str(i): _Block(widths[max(i - 1, 0)], widths[i], **block)
+                str(i): _Block(widths[max(i - 1, 0)], widths[i], **block)  # type: ignore[misc]
                 for i in range(config.depth + 1)
             }
         )
         self.up = nnx.Dict(
             {
-                str(i): _Block(widths[i] + widths[i + 1], widths[i], **block)
+                str(i): _Block(widths[i] + widths[i + 1], widths[i], **block)  # type: ignore[misc]
                 for i in range(config.depth)
             }
         )

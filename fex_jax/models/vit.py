@@ -63,6 +63,10 @@ class ViTConfig:
         if self.swiglu and self.family != "dinov2":
             raise ValueError(f"swiglu is for dinov2 only, not {self.family}")
 
+    def classifier(self, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs) -> "ViTClassifier":
+        """The network."""
+        return ViTClassifier(self, dtype=dtype, rngs=rngs)
+
     @property
     def grid(self) -> tuple[int, int]:
         """(rows, columns) of patches."""

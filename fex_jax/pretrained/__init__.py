@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from fex_jax import families
 from fex_jax.pretrained import hub, image, text
 from fex_jax.pretrained.image import Checkpoint
 from fex_jax.pretrained.text import TextCheckpoint
@@ -28,7 +29,7 @@ def load(
     """
     directory = hub.locate(path_or_id)
     config = hub.read_config(directory)
-    if config["model_type"] in image.FAMILIES:
+    if config["model_type"] in families.MODULES:
         return image.load(directory, config, image_size, num_classes)
     if image_size is not None:
         raise ValueError(

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from fex_jax import checks
+from fex_jax import checks, families
+from fex_jax.host.answers import Output
 
 _FILES = (
     "config.json",
@@ -21,11 +22,8 @@ _FILES = (
     "model*.safetensors",
     "model.safetensors.index.json",
 )
-# By model_type, the architectures that can be read; the first is what is written.
-ARCHITECTURES = {
-    "vit": ("ViTForImageClassification", "ViTModel"),
-    "deit": ("DeiTForImageClassification", "DeiTModel"),
-    "dinov2": ("Dinov2ForImageClassification", "Dinov2Model"),
+# Of texts, by model_type, the architectures that can be read; the first is what is written.
+_OF_TEXTS = {
     "bert": (
         "BertForSequenceClassification",
         "BertModel",
@@ -38,16 +36,24 @@ ARCHITECTURES = {
         "DistilBertForMaskedLM",
     ),
     "roberta": ("RobertaForSequenceClassification", "RobertaModel", "RobertaForMaskedLM"),
+    "xlm-roberta": (
+        "XLMRobertaForSequenceClassification",
+        "XLMRobertaModel",
+        "XLMRobertaForMaskedLM",
+    ),
+    "camembert": ("CamembertForSequenceClassification", "CamembertModel", "CamembertForMaskedLM"),
 }
 _FILE_SUFFIXES = {".safetensors", ".json", ".bin", ".pt", ".pth", ".h5", ".ckpt", ".msgpack"}
-_SINGLE_LABEL = "single_label_classification"
-_OTHER_HEAD = (
-    "Explain a classifier with a softmax head instead, or pass num_classes to train a fresh one"
-)
+# By problem_type, what a head's outputs are read by.
+_OUTPUTS: dict[str, Output] = {
+    "single_label_classification": "softmax",
+    "multi_label_classification": "sigmoid",
+    "regression": "value",
+}
 _ANY_FAMILY = {
     "model_type": checks.text(),
     "architectures": checks.several(checks.text()),
-    "problem_type": checks.one_of(_SINGLE_LABEL, "multi_label_classification", "regression"),
+    "problem_type": checks.one_of(*_OUTPUTS),
     "num_labels": checks.integer(1, 1_000_000),
     "id2label": checks.mapping(),
     "hidden_act": checks.text(),
@@ -100,6 +106,13 @@ def locate(path_or_id: str) -> Path:
         ) from error
 
 
+def architectures(model_type: str) -> tuple[str, ...]:
+    """The classes of transformers that can be read; the first is what is written."""
+    if model_type in families.MODULES:
+        return families.of(model_type).ARCHITECTURES[model_type]
+    return _OF_TEXTS[model_type]
+
+
 def read_config(directory: Path) -> dict[str, Any]:
     """config.json without its nulls, of an architecture that is supported.
 
@@ -115,12 +128,13 @@ def read_config(directory: Path) -> dict[str, Any]:
     config = {name: value for name, value in checks.read_json(path).items() if value is not None}
     checks.require(config, _ANY_FAMILY, path)
     family = config.get("model_type")
-    if family not in ARCHITECTURES:
-        supported = ", ".join(ARCHITECTURES)
+    supported = [*families.MODULES, *_OF_TEXTS]
+    if family not in supported:
+        supported = ", ".join(supported)
         raise ValueError(f"model_type {family!r} is not supported; supported: {supported}")
     for architecture in config.get("architectures") or ():
-        if architecture not in ARCHITECTURES[family]:
-            supported = " and ".join(ARCHITECTURES[family])
+        if architecture not in architectures(family):
+            supported = " and ".join(architectures(family))
             raise ValueError(
                 f"architecture {architecture!r} is not supported; for model_type {family!r}, "
                 f"{supported} are"
@@ -196,8 +210,8 @@ def choose_head(
       directory: for errors.
 
     Raises:
-      ValueError: a bare backbone, and no number of classes; a stored head that is not read by a
-        softmax over its outputs.
+      ValueError: a bare backbone, and no number of classes; a head of another number of outputs
+        than config.json says.
     """
     if num_classes is not None and (type(num_classes) is not int or num_classes < 2):
         raise ValueError(f"num_classes is {num_classes!r}; expected an integer of at least 2")
@@ -209,23 +223,21 @@ def choose_head(
         )
     if stored is None or num_classes not in (None, stored):
         return True, num_classes
-    problem = config.get("problem_type", _SINGLE_LABEL)
-    if problem != _SINGLE_LABEL:
-        raise ValueError(
-            f"problem_type {problem!r} is not supported, only {_SINGLE_LABEL!r}: {directory} holds "
-            f"a head that is not read by a softmax. {_OTHER_HEAD}"
-        )
     said = config.get("num_labels", stored)
-    if 1 in (stored, said):
-        raise ValueError(
-            f"num_labels 1 is not supported: the head in {directory} has one output, a regression "
-            f"or a score, and a softmax over it is always 1. {_OTHER_HEAD}"
-        )
     if said != stored:
         raise ValueError(
             f"config.json in {directory} says num_labels {said}, but its head has {stored} outputs"
         )
     return False, stored
+
+
+def read_output(config: dict[str, Any], num_classes: int) -> Output:
+    """What a head's outputs are read by, as a pipeline of transformers does.
+
+    problem_type says it; else a single output is read by a sigmoid, several by a softmax.
+    """
+    output = _OUTPUTS[config.get("problem_type", "single_label_classification")]
+    return "sigmoid" if num_classes == 1 and output == "softmax" else output
 
 
 def read_labels(config: dict[str, Any], num_classes: int) -> tuple[str, ...]:
@@ -247,8 +259,11 @@ def read_labels(config: dict[str, Any], num_classes: int) -> tuple[str, ...]:
     return tuple(names[number] for number in numbers)
 
 
-def label_config(labels: tuple[str, ...]) -> dict[str, Any]:
-    """Class names as config.json holds them; in label2id, equal ones are told apart by number."""
+def head_config(labels: tuple[str, ...], output: Output) -> dict[str, Any]:
+    """Class names and problem_type as config.json holds them.
+
+    In label2id, equal names are told apart by number.
+    """
     counts = collections.Counter(labels)
     numbers: dict[str, int] = {}
     for i, label in enumerate(labels):
@@ -256,7 +271,9 @@ def label_config(labels: tuple[str, ...]) -> dict[str, Any]:
         while key in numbers or (key != label and key in counts):
             key += f" ({i})"
         numbers[key] = i
-    return {"id2label": {str(i): label for i, label in enumerate(labels)}, "label2id": numbers}
+    problem = next(problem for problem, read in _OUTPUTS.items() if read == output)
+    names = {str(i): label for i, label in enumerate(labels)}
+    return {"id2label": names, "label2id": numbers, "problem_type": problem}
 
 
 def write(directory: str | Path, config: dict[str, Any], tensors: dict[str, np.ndarray]) -> Path:

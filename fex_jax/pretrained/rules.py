@@ -11,14 +11,14 @@ from flax import traverse_util
 from fex_jax import escape
 from fex_jax.checks import not_finite_floats
 from fex_jax.models import Params
-from fex_jax.pretrained.hub import ARCHITECTURES
+from fex_jax.pretrained import hub
 
 
 class Rule(NamedTuple):
     """A parameter's name here, its name in Hugging Face files, and the array layouts there."""
 
     pattern: str
-    replacement: str  # {family} stands for the model_type
+    replacement: str  # {family} stands for the model_type, or that of the same network
     to_hf: Callable[[np.ndarray, Any], np.ndarray] = lambda x, config: x
     from_hf: Callable[[np.ndarray], np.ndarray] = lambda x: x
 
@@ -27,6 +27,19 @@ def linear(name: str, hf_name: str) -> list[Rule]:
     """A linear layer: [in, out] here, [out, in] there."""
     return [
         Rule(f"{name}/kernel", f"{hf_name}.weight", lambda x, config: x.T, lambda x: x.T),
+        Rule(f"{name}/bias", f"{hf_name}.bias"),
+    ]
+
+
+def convolution(name: str, hf_name: str) -> list[Rule]:
+    """A convolution: [h, w, in, out] here, [out, in, h, w] there."""
+    return [
+        Rule(
+            f"{name}/kernel",
+            f"{hf_name}.weight",
+            lambda x, config: x.transpose(3, 2, 0, 1),
+            lambda x: x.transpose(2, 3, 1, 0),
+        ),
         Rule(f"{name}/bias", f"{hf_name}.bias"),
     ]
 
@@ -43,7 +56,7 @@ def to_hf(params: Params, rules: Sequence[Rule], config: Any) -> dict[str, np.nd
     """Tensors under their Hugging Face names; `config` is the model's, with its family."""
     tensors = {}
     for name, value in traverse_util.flatten_dict(params, sep="/").items():
-        rule, hf_name = _find(name, rules, config.family)
+        rule, hf_name = _find(name, rules, config)
         value = rule.to_hf(np.asarray(value, np.float32), config)
         tensors[hf_name] = np.ascontiguousarray(value)
     return tensors
@@ -65,7 +78,7 @@ def from_hf(
     """
     params, expected, used = {}, {}, {}
     for name, leaf in traverse_util.flatten_dict(template, sep="/").items():
-        rule, hf_name = _find(name, rules, config.family)
+        rule, hf_name = _find(name, rules, config)
         # A broadcast zero has the layout without the memory.
         shape = rule.to_hf(np.broadcast_to(np.float32(0), leaf.shape), config).shape
         expected[hf_name] = shape
@@ -77,7 +90,7 @@ def from_hf(
         raise ValueError(
             f"the tensors in {source} do not fit its config.json:\n  "
             + "\n  ".join(problems)
-            + f"\nIs it one of {' or '.join(ARCHITECTURES[config.family])}, unmodified? If so, "
+            + f"\nIs it one of {' or '.join(hub.architectures(config.family))}, unmodified? If so, "
             "load it with transformers and save it again with save_pretrained"
         )
     if broken := not_finite_floats(used):
@@ -86,8 +99,9 @@ def from_hf(
     return traverse_util.unflatten_dict(params, sep="/")
 
 
-def _find(name: str, rules: Sequence[Rule], family: str) -> tuple[Rule, str]:
+def _find(name: str, rules: Sequence[Rule], config: Any) -> tuple[Rule, str]:
     """The one rule for a parameter's name, and the name that it has in Hugging Face files."""
+    family = getattr(config, "network", config.family)
     for rule in rules:
         if match := re.fullmatch(rule.pattern, name):
             return rule, match.expand(rule.replacement).format(family=family)

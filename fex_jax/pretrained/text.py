@@ -1,4 +1,4 @@
-"""Text classifiers in Hugging Face directories: BERT, DistilBERT and RoBERTa."""
+"""Text classifiers in Hugging Face directories: BERT, DistilBERT, RoBERTa and their like."""
 
 import dataclasses
 import re
@@ -11,8 +11,9 @@ import numpy as np
 from flax import nnx
 
 from fex_jax import checks, tokens
+from fex_jax.host.answers import Output
 from fex_jax.models import Params, shapes
-from fex_jax.models.bert import BertClassifier, BertConfig, Head
+from fex_jax.models.bert import NETWORKS, BertClassifier, BertConfig, Head
 from fex_jax.pretrained import hub, rules
 
 # Transformers leaves keys with default values out of some config.json files.
@@ -76,8 +77,8 @@ class TextCheckpoint:
     params: Params = dataclasses.field(repr=False)
     labels: tuple[str, ...]
     tokenizer: tokens.Tokenizer
+    output: Output = "softmax"  # what answers are, see `predictors.Model`
     modality: ClassVar[str] = "texts"  # of `fex_jax.modalities`
-    output: ClassVar[str] = "softmax"  # what answers are
     inside: ClassVar[bool] = True  # methods may look inside
     absence: ClassVar[str] = ""  # why it cannot be asked
 
@@ -110,12 +111,13 @@ def load(
     directory: Path, hf_config: dict[str, Any], num_classes: int | None = None
 ) -> TextCheckpoint:
     """Loads a directory whose config.json holds `hf_config`; see `pretrained.load`."""
-    family = hf_config["model_type"]
+    family = NETWORKS.get(hf_config["model_type"], hf_config["model_type"])
     tensors = _normalize_keys(hub.read_tensors(directory), family)
     kernel_name = "classifier.out_proj.weight" if family == "roberta" else "classifier.weight"
     kernel = tensors.get(kernel_name)
     fresh_head, num_classes = hub.choose_head(kernel, num_classes, hf_config, directory)
-    labels = hub.read_labels({} if fresh_head else hf_config, num_classes)
+    head_says = {} if fresh_head else hf_config
+    labels = hub.read_labels(head_says, num_classes)
     tokenizer = tokens.load(directory)
     config = _config_from_hf(hf_config, num_classes, directory)
     norm = f"{family}.embeddings.LayerNorm.weight"
@@ -132,14 +134,15 @@ def load(
         params=jax.tree.map(jnp.asarray, params),
         labels=labels,
         tokenizer=tokenizer,
+        output=hub.read_output(head_says, num_classes),
     )
 
 
 def save(directory: str | Path, checkpoint: TextCheckpoint) -> None:
     """Writes config.json, model.safetensors and the tokenizer's files."""
     config = checkpoint.config
-    tensors = rules.to_hf(checkpoint.params, _RULES[config.family], config)
-    directory = hub.write(directory, _config_to_hf(config, checkpoint.labels), tensors)
+    tensors = rules.to_hf(checkpoint.params, _RULES[config.network], config)
+    directory = hub.write(directory, _config_to_hf(checkpoint), tensors)
     checkpoint.tokenizer.save(directory)
 
 
@@ -217,7 +220,7 @@ def _normalize_keys(tensors: dict[str, np.ndarray], family: str) -> dict[str, np
 def _fresh_head(config: BertConfig) -> dict[str, np.ndarray]:
     """Hugging Face tensors of a newly initialised head, the same at every call."""
     head = nnx.to_pure_dict(nnx.state(Head(config, nnx.Rngs(0))))
-    return rules.to_hf({"head": head}, _RULES[config.family], config)
+    return rules.to_hf({"head": head}, _RULES[config.network], config)
 
 
 # --- config.json -------------------------------------------------------------------------------
@@ -225,7 +228,7 @@ def _fresh_head(config: BertConfig) -> dict[str, np.ndarray]:
 
 def _config_from_hf(hf_config: dict[str, Any], num_classes: int, source: Path) -> BertConfig:
     family = hf_config["model_type"]
-    values = _CONFIG_DEFAULTS[family] | hf_config
+    values = _CONFIG_DEFAULTS[NETWORKS.get(family, family)] | hf_config
     checks.require(values, _CONFIG_CHECKS, source / "config.json")
     if family == "distilbert":
         values |= {name: values[hf_name] for name, hf_name in _CONFIG_NAMES.items()}
@@ -252,7 +255,8 @@ def _config_from_hf(hf_config: dict[str, Any], num_classes: int, source: Path) -
     )
 
 
-def _config_to_hf(config: BertConfig, labels: tuple[str, ...]) -> dict[str, Any]:
+def _config_to_hf(checkpoint: TextCheckpoint) -> dict[str, Any]:
+    config = checkpoint.config
     values = {
         "hidden_size": config.hidden_size,
         "num_hidden_layers": config.num_layers,
@@ -268,12 +272,12 @@ def _config_to_hf(config: BertConfig, labels: tuple[str, ...]) -> dict[str, Any]
             "layer_norm_eps": config.layer_norm_eps,
         }
     return {
-        "architectures": [hub.ARCHITECTURES[config.family][0]],
+        "architectures": [hub.architectures(config.family)[0]],
         "model_type": config.family,
         "dtype": "float32",
         "vocab_size": config.vocab_size,
         "max_position_embeddings": config.max_positions,
         "pad_token_id": config.pad_id,
-        **hub.label_config(labels),
+        **hub.head_config(checkpoint.labels, checkpoint.output),
         **values,
     }

@@ -32,9 +32,8 @@ from fex_jax.models import Params
 from fex_jax.models.policy import Backbone, functional_policy, make_backbone
 from fex_jax.training import asking, batches, held_out, identity, loop, overlap, run
 from fex_jax.training import step as steps
+from fex_jax.training.sources import Source
 from fex_jax.updates import TrainState
-
-Source = data.Source | text_data.Source
 
 # Settings that may differ when a run continues, and the one that is said when it does. Of the
 # predictor the digest counts, wherever it lies.

@@ -17,6 +17,7 @@ import numpy as np
 from fex_jax import attributions, checks, explain, host, metrics, pretrained
 from fex_jax import settings as presets
 from fex_jax.host import HostPredictor, black_box
+from fex_jax.models.vit import ViTConfig
 from fex_jax.training import asking, batches, sources
 from fex_jax.training.explainer import Predictor, Source, train
 
@@ -187,10 +188,10 @@ def _configure(
     if predictor.modality == "texts":
         config.policy = "bert" if predictor.inside else "small_bert"
         config.text.too_long = "cut"
-    elif not predictor.inside:
+    elif not isinstance(predictor.config, ViTConfig):
         config.policy = "unet"
         config.map_head = "shared" if preset == "contrast" else "token"
-    if predictor.config.num_classes == 2:
+    if predictor.config.num_classes <= 2:
         config.objective.num_passes = 1  # an answer is one number, soon overfitted
     on_cpu = jax.default_backend() == "cpu"
     devices = jax.device_count()
@@ -248,7 +249,14 @@ def compare(explainer: explain.Explainer, source: Source, config: ml_collections
         return {
             name: metrics.areas(
                 metrics.perturbation_curves(
-                    model.predict, model.mask, inputs, scores, classes, classes, valid=valid
+                    model.predict,
+                    model.mask,
+                    inputs,
+                    scores,
+                    classes,
+                    classes,
+                    valid=valid,
+                    output=model.output,
                 ),
                 metrics.FEX,
             )

@@ -10,7 +10,7 @@ import math
 import os
 import pathlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import tensorflow as tf
@@ -22,7 +22,7 @@ from fex_jax.data import folders
 from fex_jax.data.decode import MAX_PIXELS, SUFFIXES, decode
 from fex_jax.export import Predictor
 
-Source = data.Source | text_data.Source
+Source: TypeAlias = data.Source | text_data.Source
 
 _TEXT_FILES = ".csv, .tsv, .jsonl, .parquet or .txt (a text a line)"
 # Names that a column of texts or of images has where none is given.
@@ -87,15 +87,15 @@ def open_data(
 def split(source: Source, count: int) -> tuple[Source, Source]:
     """The first `count` items, and the others."""
     if isinstance(source, text_data.Source):
-        parts = slice(count), slice(count, None)
-        return tuple(
-            source._replace(
-                texts=source.texts[part],
-                labels=source.labels[part],
-                rationales=source.rationales and source.rationales[part],
+
+        def part(rows: slice) -> Source:
+            return source._replace(
+                texts=source.texts[rows],
+                labels=source.labels[rows],
+                rationales=source.rationales and source.rationales[rows],
             )
-            for part in parts
-        )
+
+        return part(slice(count)), part(slice(count, None))
     records, rest = source.records.take(count), source.size - count
     buffers = min(source.shuffle_buffer, count), min(source.shuffle_buffer, rest)
     return (
@@ -107,7 +107,7 @@ def split(source: Source, count: int) -> tuple[Source, Source]:
 # ---------------------------------------------------------------- images
 
 
-def _images(given: Any, skipped: collections.Counter) -> Sequence:
+def _images(given: Any, skipped: collections.Counter) -> Any:
     """Pictures, or files of pictures that open."""
     if isinstance(given, str | os.PathLike):
         given = _walk(pathlib.Path(given).expanduser(), SUFFIXES, "images", skipped)
@@ -230,7 +230,8 @@ def _read_texts(path: pathlib.Path, column: str | None, skipped: collections.Cou
         names = list(dict.fromkeys(name for row in rows for name in row))
     elif suffix in (".csv", ".tsv"):
         csv.field_size_limit(2**31 - 1)
-        style = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if suffix == ".tsv" else {}
+        tabs: dict[str, Any] = {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
+        style = tabs if suffix == ".tsv" else {}
         reader = csv.DictReader(io.StringIO(_read(path), newline=""), **style)
         rows, names = list(reader), list(reader.fieldnames or ())
     else:

@@ -23,7 +23,8 @@ def make_objective(
     if output not in ("softmax", "sigmoid"):
         raise ValueError(
             f"the predictor answers with output={output!r}; explainers are trained for "
-            "probabilities, 'softmax' or 'sigmoid': of other values ask KernelSHAP or occlusion"
+            "probabilities, 'softmax' or 'sigmoid': other values have maps of KernelSHAP or "
+            "occlusion, by fex_jax.attribute"
         )
     own = {"output": output} if config.method == "fex" else {}
     objective = methods[config.method](**config.objective, **own)

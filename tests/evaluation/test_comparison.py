@@ -62,6 +62,16 @@ def test_images_in_memory(explainer, table):
     assert table._repr_markdown_().count("| brightness |") == 2  # quality and cost
 
 
+def test_attribute_gives_what_a_table_scores(explainer, table):
+    """Breaks if a row is of another map than `fex_jax.attribute` gives, in a single bit."""
+    own = {"fex": {"batch_size": 5}, "rise": {"num_queries": 4}, brightness: {}}
+    for method, options in own.items():
+        given = fex_jax.attribute(method, explainer, IMAGES, **options)
+        scores, _ = table.results[getattr(method, "__name__", method)][0]
+        np.testing.assert_array_equal(scores.targets, given.logits.reshape(5, -1))
+        np.testing.assert_array_equal(given.targets, given.probabilities.argmax(-1))
+
+
 def test_what_is_done_is_not_done_again(explainer, table, tmp_path, monkeypatch):
     """Breaks if a finished method runs again, or one of other inputs or labels does not."""
     asked, attribute = [], run.attribute

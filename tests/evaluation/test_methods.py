@@ -54,7 +54,8 @@ def test_explainers_of_one_predictor_are_scored_together(predictor, tmp_path):
 def test_methods_are_chosen_by_name(predictor, explainer):
     """Breaks if "all" leaves a method out, options are lost, or a typo passes."""
     options = {"rise": {"num_queries": 100}}
-    every = [name for name in attributions.METHODS if name not in attributions.NOT_IN_ALL]
+    left_out = attributions.NOT_IN_ALL | attributions.CONVOLUTIONS_ONLY
+    every = [name for name in attributions.METHODS if name not in left_out]
     chosen = choose(["all"], [explainer, explainer], predictor, options, refine=20)
     names = [method.name for method in chosen]
     assert names == ["fex", "fex", "fex+20", "fex+20", *every]
@@ -71,7 +72,7 @@ def test_methods_are_chosen_by_name(predictor, explainer):
 def test_texts_are_explained_by_all_methods_but_those_of_pictures():
     """Breaks if "all" stops at a method that texts have no pixels for."""
     chosen = choose(["all"], [], tiny_text.checkpoint())
-    left_out = attributions.IMAGES_ONLY | attributions.NOT_IN_ALL
+    left_out = attributions.IMAGES_ONLY | attributions.NOT_IN_ALL | attributions.CONVOLUTIONS_ONLY
     assert {m.name for m in chosen} == attributions.METHODS.keys() - left_out
 
 

@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -44,6 +46,24 @@ def test_curves_of_a_linear_predictor():
     assert curves.negative.correct[0].tolist() == [1] * 9 + [0, 0]
     # Insertion is the negative curve read backwards: the top k kept, k = 0..10.
     np.testing.assert_allclose(curves.negative.probability[0, ::-1], removed, atol=1e-6)
+
+
+def test_a_label_is_unchanged_on_its_side_of_one_half():
+    """Breaks if a label among others that do not exclude it is judged by their argmax."""
+
+    def left(inputs: jax.Array) -> jax.Array:
+        total = inputs.sum(axis=-1)
+        return jnp.stack([total, jnp.ones_like(total)], axis=-1)
+
+    inputs = jnp.concatenate([FEATURES, FEATURES / 3])  # label 0 has 1, and 1/3
+    none = jnp.zeros(2, int)
+    curves = perturbation_curves(left, keep, inputs, inputs, none, none, FEX, output="sigmoid")
+    assert curves.positive.correct.tolist() == [[1, 1] + [0] * 9, [1] * 11]
+    assert curves.negative.correct.tolist() == [[1] * 9 + [0, 0], [1] * 11]
+    # A label that is known to be true has to have one half.
+    known = dataclasses.replace(FEX, reference="label")
+    curves = perturbation_curves(left, keep, inputs, inputs, none, none, known, output="sigmoid")
+    assert curves.positive.correct.tolist() == [[1, 1] + [0] * 9, [0] * 11]
 
 
 def test_areas_by_hand():

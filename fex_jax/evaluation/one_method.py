@@ -1,0 +1,125 @@
+"""`fex_jax.attribute`: the maps of one method, of one's own images or texts."""
+
+import os
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
+
+import jax
+import numpy as np
+
+from fex_jax import checks, explain, host, metrics, modalities, predictors, tokens
+from fex_jax.data import decode
+from fex_jax.evaluation import inputs, run, tasks
+from fex_jax.evaluation.methods import Given, choose, features, named, open_predictor
+from fex_jax.host.model import plain_errors
+from fex_jax.modalities import texts
+from fex_jax.modalities.images import Explanation
+from fex_jax.targets import Target, class_numbers
+from fex_jax.text_explanation import TextExplanation
+
+_OPTIONS = modalities.OPTIONS | {
+    "seed": checks.integer(0, 2**32 - 1),
+    "fill": checks.either(checks.number(-1e3, 1e3), checks.nothing()),
+    "removal": checks.either(checks.one_of("mask", "delete"), checks.nothing()),
+    "unit": checks.either(checks.one_of(*get_args(tokens.Unit)), checks.nothing()),
+    "too_long": checks.one_of("refuse", "cut"),
+}
+
+
+@jax.enable_x64(False)
+def attribute(
+    method: Given,
+    predictor: explain.Explainer | tasks.Predictor | host.HostPredictor | str | os.PathLike,
+    things: Any,
+    targets: Target | Sequence[Target] | np.ndarray | None = None,
+    *,
+    batch_size: int | None = None,
+    seed: int = 0,
+    fill: float | None = None,
+    removal: str | None = None,
+    unit: tokens.Unit | None = None,
+    too_long: Literal["refuse", "cut"] = "refuse",
+    **options: Any,
+) -> Explanation | list[TextExplanation]:
+    """Explains images or texts by one method: attribute("kernel_shap", f, images, num_queries=500).
+
+    A table of `evaluate` scores these very maps, where it is given the same inputs in the same
+    order, batch size and seed.
+
+    Args:
+      method: a name of `fex_jax.attributions`; a function (model, inputs, targets, key, **options)
+        → scores [B, N], also as "package.module:function"; or an explainer, by its name the one
+        that `predictor` is, which is then called with `things`, `targets` and `options`.
+      predictor: as `evaluate` takes it, or a function of images, uint8 [B, H, W, 3] →
+        probabilities [B, K], which is asked about the first image for its number of classes.
+      things: images or texts as `Explainer` takes them.
+      targets: the class to explain, for all or for each, as a number or a label; by default the
+        predicted one.
+      batch_size, seed, fill, removal, unit, too_long: see `evaluate`.
+      options: of the method.
+
+    Returns:
+      Of images an `Explanation`: attributions and logits are both the scores [B, rows, cols], as
+      the method gives them. Of texts a `TextExplanation` each.
+
+    Raises:
+      ValueError: what cannot be used, and why.
+    """
+    if not (callable(method) or isinstance(method, str)) or method == "all":
+        raise ValueError(f"attribute takes one method, and not {method!r}; evaluate compares many")
+    if callable(predictor) and not isinstance(predictor, explain.Explainer | host.HostPredictor):
+        predictor = _of_function(predictor, things)
+    predictor, explainers, _ = open_predictor(predictor, [method])
+    modality = modalities.of(predictor)
+    batch_size = modality.BATCH_SIZE if batch_size is None else batch_size
+    if explainers:
+        return explainers[0](things, targets, batch_size=batch_size, **options)
+    if predictor.absence:
+        raise ValueError(predictor.absence)
+    given = {
+        "batch_size": batch_size, "seed": seed, "fill": fill, "removal": removal, "unit": unit,
+        "too_long": too_long,
+    }  # fmt: skip
+    checks.require(given, _OPTIONS, "attribute")
+    fill, removal, unit = features((), fill=fill, removal=removal, unit=unit)
+    bind = predictors.from_checkpoint(predictor, fill, removal)
+    (row,) = choose([method], (), bind, predictor, {named(method)[0]: options})
+    listed = (texts if predictor.modality == "texts" else decode).as_list(things)
+    batch_size = min(batch_size, len(listed))  # a call, or a query, is not spent on padding
+    predict = tasks.make_prediction(bind, predictor.params)
+    reading = inputs.Reading(metrics.FEX, batch_size, 0, unit, 0, too_long)
+    with plain_errors():
+        task = inputs.open_task(predictor, bind, predict, listed, None, reading)
+        if targets is not None:
+            classes = class_numbers(targets, task.size, predictor.labels, predictor.modality)
+            task = task._replace(targets=classes)
+        scores = run.attribute(row, None, task, batch_size, seed).targets
+    if task.documents is None:
+        maps = scores.reshape(-1, *task.grid)
+        return Explanation(maps, maps, task.targets, task.probabilities, predictor.labels)
+    return [
+        TextExplanation(
+            document.text,
+            document.spans,
+            scores[i, : len(document.spans)],
+            int(task.targets[i]),
+            task.probabilities[i],
+            predictor.labels,
+            num_windows=1,
+            additive=True,
+        )
+        for i, document in enumerate(task.documents)
+    ]
+
+
+def _of_function(function: Any, things: Any) -> host.HostPredictor:
+    """A function of images as a host predictor of what the first of them shows it to be."""
+    first = decode.decode(decode.as_list(things)[0], "image 0")
+    answers = np.asarray(function(first[None]))
+    if answers.ndim != 2 or len(answers) != 1:
+        raise ValueError(
+            f"the predictor gives {list(answers.shape)} of one image; expected [1, K], the "
+            "probabilities of K classes"
+        )
+    labels = [f"class {i}" for i in range(answers.shape[1])]
+    return host.host(function, labels=labels, input=first.shape)

@@ -1,0 +1,133 @@
+"""Families of image classifiers, a file each, named by model_type: config, network, weight rules.
+
+A family's module has
+
+    ARCHITECTURES  by model_type, the classes of transformers that can be read; the first is written
+    PROCESSORS     by model_type, the image processor of a preprocessor_config.json that names none
+    HEAD           the name of the classification layer in Hugging Face files
+    read_config(hf_config, num_classes, source) -> config, of the size in pixels that is stored
+    write_config(config) -> what config.json says of it
+    head(config, rngs) -> the network's last layer, of first values
+    check(tensors, config, source), before anything of the config's sizes is built
+    rules(config) -> `pretrained.rules.Rule`s; ignored(config) -> a regex of tensors without use
+
+and perhaps `resized(params, stored, config)`, where parameters depend on the images' size. A config
+is a frozen data class with family, image_size, patch_size, grid, num_classes and num_channels, and
+`classifier(dtype=..., rngs=...)`, its network: normalised images [B, H, W, C] -> logits [B, K].
+
+Here is what convolutional ones share. Their features are square cells of the image.
+"""
+
+import importlib
+import re
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.typing import DTypeLike
+
+from fex_jax import checks
+
+# By model_type, the module. A new family is a file here and a line.
+MODULES = {
+    "vit": "vit",
+    "deit": "vit",
+    "dinov2": "vit",
+    "resnet": "resnet",
+    "convnext": "convnext",
+}
+_LARGEST_CELL = 16  # pixels a side
+STAGES = {
+    "num_channels": checks.one_of(3),
+    "hidden_sizes": checks.several(checks.integer(1, 2**14)),
+    "depths": checks.several(checks.integer(1, 256)),
+}
+
+
+def of(model_type: str) -> ModuleType:
+    """The module of a family."""
+    return importlib.import_module(f"{__name__}.{MODULES[model_type]}")
+
+
+def cell_side(image_size: int) -> int:
+    """Pixels a side of a cell: as many as divide the image's, up to 16."""
+    return max(n for n in range(1, min(_LARGEST_CELL, image_size) + 1) if image_size % n == 0)
+
+
+def convolution(
+    inputs: int,
+    outputs: int,
+    side: int,
+    stride: int = 1,
+    *,
+    padding: int | None = None,
+    groups: int = 1,
+    bias: bool = True,
+    dtype: DTypeLike,
+    rngs: nnx.Rngs,
+) -> nnx.Conv:
+    """[B, H, W, inputs] → [B, H', W', outputs]; padded on both sides as torch does, by half."""
+    margin = side // 2 if padding is None else padding
+    return nnx.Conv(
+        inputs,
+        outputs,
+        (side, side),
+        strides=stride,
+        padding=((margin, margin),) * 2,
+        feature_group_count=groups,
+        use_bias=bias,
+        dtype=dtype,
+        rngs=rngs,
+    )
+
+
+def head(config: Any, rngs: nnx.Rngs) -> nnx.Linear:
+    """Classification head in float32, on the last stage's channels."""
+    size = config.hidden_sizes[-1]
+    return nnx.Linear(size, config.num_classes, dtype=jnp.float32, rngs=rngs)
+
+
+class BatchNorm(nnx.Module):
+    """(x − mean) / √(var + ε) · scale + bias, by the statistics that are stored; [..., C]."""
+
+    def __init__(self, size: int):
+        self.scale, self.var = nnx.Param(jnp.ones(size)), nnx.Param(jnp.ones(size))
+        self.bias, self.mean = nnx.Param(jnp.zeros(size)), nnx.Param(jnp.zeros(size))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        gain = self.scale[...] * jax.lax.rsqrt(self.var[...] + 1e-5)
+        return (x - self.mean[...]) * gain + self.bias[...]
+
+
+def check_stages(
+    tensors: dict[str, np.ndarray], depths: tuple[int, ...], sizes: tuple[int, ...], source: Path
+) -> None:
+    """Compares a config's stages with the tensors'.
+
+    Raises:
+      ValueError: they have others, or `depths` are not as many as `sizes`.
+    """
+    found: dict[int, set[int]] = {}
+    for name in tensors:
+        if match := re.search(r"\.stages\.(\d+)\.layers\.(\d+)\.", name):
+            found.setdefault(int(match[1]), set()).add(int(match[2]))
+    stored = [len(found[stage]) for stage in sorted(found)]
+    if stored != list(depths) or len(depths) != len(sizes):
+        raise ValueError(
+            f"config.json in {source} says depths {list(depths)} and hidden_sizes {list(sizes)}, "
+            f"but its tensors have stages of {stored} layers"
+        )
+
+
+def side_of(values: dict[str, Any], name: str = "image_size") -> int:
+    """A side from one number, or from two that are equal."""
+    value = values[name]
+    if isinstance(value, int):
+        return value
+    if len(set(value)) != 1:
+        raise ValueError(f"only square images and patches are supported, got {value}")
+    return value[0]
