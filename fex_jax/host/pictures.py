@@ -81,7 +81,7 @@ class Pictures:
                 f"{f.name} takes arrays {list(f.input)}; explained are predictors of square colour "
                 "pictures, input=(side, side, 3), and of texts, input='text'"
             )
-        side = f.input[0]
+        side = int(f.input[0])
         removal = removal or Removal("blur", default_grid(side), 0.5, sigma=default_sigma(side))
         cell = max(1, round(side / removal.grid[0]))  # a U-Net's cells are whole pixels
         return cls(side, Preprocessing(size=(cell * removal.grid[0],) * 2)), removal

@@ -159,4 +159,5 @@ def at_length(batch: TokenBatch, length: int, pad_id: int) -> TokenBatch:
         missing = max(0, length - raw.spans.shape[1])
         spans = np.pad(raw.spans, ((0, 0), (0, missing), (0, 0)), constant_values=-1)
         raw = raw._replace(spans=spans[:, :length])
-    return TokenBatch(*map(resize, batch[:3], (pad_id, False, -1)), raw)
+    ids, attention, features = map(resize, batch[:3], (pad_id, False, -1))
+    return TokenBatch(ids, attention, features, raw)

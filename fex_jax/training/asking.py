@@ -5,7 +5,7 @@ import dataclasses
 import pathlib
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import ml_collections
@@ -27,12 +27,12 @@ PROBED = 32  # inputs that the probe asks about
 _SHARES = (0.9, 0.7, 0.5, 0.3, 0.1)
 
 
-def candidates(config: ml_collections.ConfigDict, f: HostPredictor) -> list[Removal | Words]:
+def candidates(config: ml_collections.ConfigDict, f: HostPredictor) -> list[Removal] | list[Words]:
     """The removals that the config leaves to the probe; see `Pictures` and `Strings`."""
     return black_box.kind_of(f).candidates(config, f)
 
 
-def queries_of_probe(found: list[Removal | Words], inputs: int) -> int:
+def queries_of_probe(found: Sequence[Removal | Words], inputs: int) -> int:
     """How many queries choosing among removals takes at most, and looking at the chosen one."""
     return inputs * (1 + 2 * len(found) + len(_SHARES))
 
@@ -122,7 +122,7 @@ def _remembering(f: HostPredictor, bank: Bank) -> HostPredictor:
 
 
 def choose(
-    box: BlackBox, found: list[Removal | Words], batch: Any
+    box: BlackBox, found: Sequence[Removal | Words], batch: Any
 ) -> tuple[Removal | Words, Probe]:
     """A removal that f can stand, with what survives it; said, and warned about where it does not.
 

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import ml_collections
 
-from fex_jax import data, text_streams
+from fex_jax import data, text_streams, tokens
 from fex_jax.export import Predictor
 from fex_jax.training.sources import Source
 
@@ -46,7 +46,9 @@ def first(
 ) -> Any:
     """The first `count` items together."""
     if predictor.modality == "texts":
-        return text_streams.one_batch(source, limit=count, **_of_texts(predictor, config))[0]
+        options = _of_texts(predictor, config)
+        lengths, texts = tokens.within(source.texts[:count], **options)
+        return tokens.collate(texts, int(lengths.max()), options["tokenizer"])
     return next(data.eval_stream(source, predictor.preprocessing, count, limit=count))["image"]
 
 

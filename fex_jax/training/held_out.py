@@ -125,7 +125,8 @@ def make_measure(
         )
 
     def measure(params: Params, held_out: list[tuple[Any, ppo.Rollout]]) -> Found:
-        products = sum(np.asarray(sums(params, *part), float) for part in held_out)  # [4, 4, T]
+        parts = [np.asarray(sums(params, *part), float) for part in held_out]
+        products = np.sum(parts, axis=0)  # [4, 4, T]
         whole = products.sum(-1)
         mix = _best_mix(whole) if "mix" in params["heads"] else (1.0, 0.0)
         return Found(
