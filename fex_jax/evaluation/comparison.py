@@ -68,7 +68,7 @@ def evaluate(
         explainer; by its name, as "fex", the one that `predictor` is. Several explainers of one
         name are its seeds.
       predictor: a classifier, an explainer of it, or where to find one of them. Of a host
-        predictor cells are removed as `host.black_box.of` says.
+        predictor features are removed as `host.black_box.of` says.
       data: images as `Explainer` takes them, a folder of images (labelled, if all are in class
         folders) or a source of `fex_jax.data`; texts as a list, a file or folder, or a source of
         `fex_jax.text_data`; a `tasks.Task`; or a function that returns one of these, called when

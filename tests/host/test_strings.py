@@ -138,12 +138,12 @@ def test_both_commands(text_table, tmp_path, monkeypatch, capsys):
     said = capsys.readouterr()
     assert "queries left" in said.out + said.err
 
-    usual = {"config": None, "predictor": None, "trained": [], "scores": [], "refine": 8}
+    usual = {"config": None, "predictor": None, "trained": [], "scores": [], "refine": 0}
     given |= usual | {"methods": ["rise"], "write_inputs": True, "queries": None}
     monkeypatch.setattr(eval_script.flags, "FLAGS", SimpleNamespace(**given))
     eval_script.main([])
     found = json.loads((tmp_path / "eval" / "results.json").read_text())
-    assert list(found["methods"]) == ["fex", "fex+8", "rise"]
+    assert list(found["methods"]) == ["fex", "rise"]
     assert found["facts"]["Removal"] == "words are deleted"
     assert found["facts"]["Predictor"].startswith("tests.host.black_boxes:mood, 2 classes")
     assert found["facts"]["Features"].startswith("words, in texts of up to 32 tokens")
