@@ -96,6 +96,7 @@ def save(directory: str | Path, checkpoint: Checkpoint) -> None:
     config = checkpoint.config
     family = families.of(config.family)
     tensors = rules.to_hf(checkpoint.params, family.rules(config), config)
+    # Batch normalisations of torch count, too.
     for name in [name for name in tensors if name.endswith("running_mean")]:
         tensors[name.replace("running_mean", "num_batches_tracked")] = np.zeros((), np.int64)
     values = {
