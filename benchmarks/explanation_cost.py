@@ -32,7 +32,7 @@ def seconds(function, *arguments) -> float:
 def main(_: list[str]) -> None:
     explainer = explain.load(_WORKDIR.value)
     config = explainer.predictor.config
-    predict = jax.jit(lambda params, x: predictors.vit(config, params).predict(x))
+    predict = jax.jit(lambda params, x: predictors.image(config, params).predict(x))
     explain_class = jax.jit(explainer.maps)
     shape = (_BATCH_SIZE.value, config.image_size, config.image_size, config.num_channels)
     images = jax.random.normal(jax.random.key(0), shape)

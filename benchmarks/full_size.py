@@ -76,7 +76,7 @@ def main(_: list[str]) -> None:
         return logits.sum() + class_logits.sum() + values.sum()
 
     # Loops are counted once by XLA, so the step is put together from its parts.
-    f_pass = count_flops(lambda w, x: predictors.vit(VIT_B16, w).predict(x), weights, image)
+    f_pass = count_flops(lambda w, x: predictors.image(VIT_B16, w).predict(x), weights, image)
     g_pass = count_flops(loss, state.params, image, target)
     g_gradient = count_flops(jax.grad(loss), state.params, image, target)
     queries = 1 + config.objective.num_masks

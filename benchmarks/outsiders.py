@@ -92,7 +92,7 @@ def white_box_methods() -> Iterator[others.Row]:
         pairs = []
         for family in white_box.FAMILIES if blocks == 2 else ("dinov2",):
             one = white_box.checkpoint(family, num_layers=blocks, **sizes)
-            model = predictors.vit(one.config, one.params)
+            model = predictors.image(one.config, one.params)
             found = jax.jit(lambda x, y, model=model: attributions.attlrp(model, x, y, KEY))(
                 images, targets
             )

@@ -105,9 +105,6 @@ def image(
     )
 
 
-vit = image  # of a ViTConfig
-
-
 def bert(
     config: BertConfig,
     params: Params,

@@ -153,7 +153,7 @@ def train_classifier() -> None:
         @jax.jit
         def answers(images):
             inputs = teacher.preprocessing.normalize(images)
-            return predictors.vit(teacher.config, teacher.params).predict(inputs)
+            return predictors.image(teacher.config, teacher.params).predict(inputs)
 
     def batches(start: int) -> Iterator[tuple]:
         stream = data.train_stream(

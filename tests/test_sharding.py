@@ -40,7 +40,7 @@ def test_four_devices_give_the_loss_and_gradients_of_one():
         images = np.random.default_rng(0).normal(size=(16, 32, 32, 3)).astype(np.float32)
 
         def step(state, frozen, images):
-            model = predictors.vit(predictor.config, frozen)
+            model = predictors.image(predictor.config, frozen)
             return algorithm.train_step(
                 state, images, jax.random.key(1), predict=model.predict, mask=model.mask,
                 policy=lambda p, x, y: ppo.PolicyOutput(*bind(p)(x, y)),

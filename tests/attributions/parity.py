@@ -25,7 +25,7 @@ def torch_twin(grid: int = 4) -> tuple:
             return twin(pixel_values=x).logits.softmax(-1)
 
     tensor = torch.from_numpy(images).permute(0, 3, 1, 2)
-    model = predictors.vit(checkpoint.config, checkpoint.params)
+    model = predictors.image(checkpoint.config, checkpoint.params)
     return model, images, np.array([0, 3, 4]), probabilities, tensor
 
 

@@ -83,7 +83,7 @@ def natively(predictor, tmp_path_factory):
 
 def jitted(predictor):
     """uint8 pictures → probabilities, by JAX."""
-    predict = jax.jit(predictors.vit(predictor.config, predictor.params).predict)
+    predict = jax.jit(predictors.image(predictor.config, predictor.params).predict)
     return lambda pixels: np.asarray(predict(predictor.preprocessing.normalize(pixels)))
 
 
@@ -163,7 +163,7 @@ def in_onnx(predictor, tmp_path, stack):
 def in_tflite(predictor, tmp_path, stack):
     tf, jax2tf = map(pytest.importorskip, ("tensorflow", "jax.experimental.jax2tf"))
     pytest.importorskip("ai_edge_litert")
-    predict = jax2tf.convert(predictors.vit(predictor.config, predictor.params).predict)
+    predict = jax2tf.convert(predictors.image(predictor.config, predictor.params).predict)
     shape = [tf.TensorSpec((1, 32, 32, 3))]  # as of most files, one picture
     graph = tf.function(predict, shape, autograph=False)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([graph.get_concrete_function()])

@@ -25,7 +25,7 @@ def both(predictor):
     images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3)).astype(np.uint8)
     normalize = predictor.preprocessing.normalize
     fill = float(normalize(np.full((1, 1, 1, 3), 128, np.uint8)).ravel()[0])
-    flax = predictors.vit(predictor.config, predictor.params, fill=fill)
+    flax = predictors.image(predictor.config, predictor.params, fill=fill)
     predict = jax.jit(flax.predict)
 
     def call(batch: np.ndarray) -> np.ndarray:
