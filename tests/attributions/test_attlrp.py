@@ -13,7 +13,8 @@ from fex_jax.attributions.gradients import tapped
 from fex_jax.models import shapes
 from fex_jax.models.bert import BertClassifier, BertConfig, TokenBatch
 from fex_jax.models.vit import ViTClassifier, ViTConfig
-from fex_jax.predictors import bert, vit
+from fex_jax.predictors import bert
+from fex_jax.predictors import image as vit
 from tests.attributions.white_box import FAMILIES, KEY, checkpoint, images, in_torch, targets
 from tests.conftest import random_like
 

@@ -19,7 +19,8 @@ from fex_jax.attributions.rollout import rollout
 from fex_jax.models import shapes
 from fex_jax.models.bert import TokenBatch
 from fex_jax.models.vit import ViTClassifier, ViTConfig
-from fex_jax.predictors import Model, vit
+from fex_jax.predictors import Model
+from fex_jax.predictors import image as vit
 from fex_jax.preprocessing import Preprocessing
 from tests import tiny_text
 from tests.conftest import random_checkpoint, random_like
