@@ -36,7 +36,7 @@ $(VENV)/installed: requirements.txt requirements-cpu.txt
 		{ echo "$(PYTHON) is $$($(PYTHON) -V), but Python 3.11 or newer is needed: make PYTHON=python3.12 ..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --progress-bar on -r $(REQUIREMENTS)
+	$(BIN)/python -m pip install --no-compile --progress-bar on -r $(REQUIREMENTS)
 	touch $@
 
 clean:  ## remove the environment and all runs

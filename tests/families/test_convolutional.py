@@ -13,6 +13,7 @@ import fex_jax
 from fex_jax import attributions, families, predictors, pretrained
 from fex_jax.attributions.gradcam import gradcam
 from fex_jax.models import functional
+from fex_jax.models.policy import make_backbone
 from fex_jax.preprocessing import Preprocessing
 
 SIZES = {"hidden_sizes": [8, 12], "depths": [1, 2]}
@@ -132,8 +133,16 @@ def test_what_needs_attention_is_refused(saved, predictor, method):
         fex_jax.attribute("gradcam_features", predictor, np.zeros((1, 32, 32, 3), np.uint8))
 
 
-def test_trained_for_and_compared(saved, tmp_path, capsys):
-    """Breaks if a convolutional network has no explainer by default, or none that is opened."""
+def test_trained_for_and_compared(saved, tmp_path, capsys, monkeypatch):
+    """Breaks if a convolutional network has no explainer by default, or none that is opened.
+
+    Here with a narrow U-Net.
+    """
+
+    def narrow(*which):
+        return dataclasses.replace(make_backbone(*which), hidden_size=16)
+
+    monkeypatch.setattr("fex_jax.training.explainer.make_backbone", narrow)
     pictures = np.random.default_rng(2).integers(0, 256, (16, 48, 48, 3), np.uint8)
     run = tmp_path / "run"
     fex_jax.fit(str(saved["convnext"]), pictures, workdir=run, epochs=1)
