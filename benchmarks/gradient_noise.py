@@ -24,6 +24,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from fex_jax import evaluation, explain, ppo  # noqa: E402
 from fex_jax.answers import log_odds  # noqa: E402
 from fex_jax.attributions.queries import target_probabilities  # noqa: E402
+from fex_jax.contrast import contrast_score, slope  # noqa: E402
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "An experiment of configs/.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "The folder that train.py wrote.")
@@ -67,14 +68,14 @@ def unpaired(ask, logits, critic, mean, key):
 
 def regression(ask, logits, critic, mean, key):
     """The same of what the map α(z − mean z) does not explain linearly: what training uses."""
-    alpha = 2 * ppo.slope(logits, ppo.Objective())  # of both groups
+    alpha = 2 * slope(logits, ppo.Objective())  # of both groups
     return unpaired_credit(ask, logits, alpha * ppo.centre(logits), mean, key)
 
 
 def unpaired_credit(ask, logits, critic, mean, key):
     """The same of what an ideal linear critic does not explain, and its own part exactly."""
     lam, masks, _ = draw(key, logits, 20)
-    scores = ppo.contrast_score(ask(jnp.concatenate([masks[:10], ~masks[10:]])))
+    scores = contrast_score(ask(jnp.concatenate([masks[:10], ~masks[10:]])))
     rest = scores - jnp.einsum("sbn,bn->sb", masks - lam, critic / 2)
     advantages = rest - ppo.leave_one_out(rest.T, num_groups=2).T
     return 2 * score_function(advantages, masks, lam) + centred(critic * lam * (1 - lam))

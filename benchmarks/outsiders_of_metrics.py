@@ -12,7 +12,7 @@ import torch
 from torch import distributions
 
 from configs import common
-from fex_jax import fastshap, metrics, ppo
+from fex_jax import algorithm, fastshap, metrics, ppo
 from tests.attributions import parity
 from tests.metrics import test_segmentation as segmentation
 
@@ -186,7 +186,7 @@ def objectives() -> Iterator[Row]:
 
         def loss(z, batch=batch, objective=objective):
             output = ppo.PolicyOutput(z[:, None], class_logits, values[:, None])
-            return ppo.loss(output, batch, objective)[0]
+            return algorithm.loss(output, batch, objective)[0]
 
         found, gradient = jax.value_and_grad(loss)(jnp.asarray(z, jnp.float32))
         pairs = [(found, total), (gradient, slope)]

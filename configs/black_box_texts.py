@@ -13,18 +13,13 @@ in the place of a small one from nothing.
 
 import ml_collections
 
-from configs import common
+from configs import black_box
 
 
 def get_config(preset: str = "contrast") -> ml_collections.ConfigDict:
-    config = common.get_config(preset)
+    config = black_box.get_config(preset)
     config.data.name = "texts"
     config.text.too_long = "cut"
-    config.batch_size = 32
-    config.epochs = 10.0
     config.policy = "small_bert"
-    config.eval.num_images = 100
-    config.eval.batch_size = 16
-    for method in ("lime", "kernel_shap"):
-        config.attributions[method].num_queries = 100
+    config.map_head = "token"
     return config

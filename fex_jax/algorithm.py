@@ -13,6 +13,7 @@ import optax
 
 from fex_jax import draws
 from fex_jax.answers import ask, log_odds
+from fex_jax.contrast import contrast_score, regression_loss, shared_regression_loss
 from fex_jax.ppo import (
     Inputs,
     Objective,
@@ -20,12 +21,15 @@ from fex_jax.ppo import (
     Rollout,
     advantage,
     bernoulli,
+    bernoulli_entropy,
     bernoulli_log_prob,
-    contrast_score,
+    clipped_surrogate,
+    kl_to_sigmoids,
+    kl_to_softmax,
     leave_one_out,
-    loss,
     ratio_score,
     shift_budget,
+    value_loss,
 )
 from fex_jax.targets import choose_classes
 from fex_jax.updates import Metrics, TrainState, update
@@ -187,6 +191,53 @@ def learn(
         objective.num_updates,
         objective.num_passes,
     )
+
+
+def loss(output: PolicyOutput, batch: Rollout, objective: Objective) -> tuple[jax.Array, Metrics]:
+    """L = L_ppo − λ_en H(q) + λ_v L_v + λ_kl L_kl (Eq. 25) and its parts.
+
+    H(q) is the entropy of all features together in the form "paper", and a feature's mean entropy,
+    over all features of the batch, in the form "authors".
+    For the regression, L_ppo is the root of its mean squared residual in units of α / G.
+    """
+    logits = shift_budget(output.logits[:, :1], batch.budgets, objective, output.valid)
+    log_probs = bernoulli_log_prob(logits[:, :, None], batch.masks[:, None])  # [B, 1, S]
+    if objective.surrogate == "clipped":
+        surrogate = clipped_surrogate(
+            log_probs, batch.log_probs, batch.advantages, objective.clip_epsilon
+        )
+    elif output.parts is None:
+        surrogate = regression_loss(output.logits, batch, objective, output.valid)
+    else:
+        surrogate = shared_regression_loss(*output.parts, batch, objective, output.valid)
+    entropy = jnp.mean(bernoulli_entropy(logits))
+    bonus = entropy
+    if objective.entropy == "authors":
+        num_features = jnp.ones_like(logits).sum(-1, where=output.valid)
+        bonus = entropy / num_features.mean()
+    value = value_loss(output.values, batch.scores)
+    if objective.output == "sigmoid":
+        kl = kl_to_sigmoids(output.class_logits, batch.probabilities)
+    else:
+        kl = kl_to_softmax(output.class_logits, batch.probabilities, objective.kl)
+    total = (
+        surrogate
+        - objective.entropy_coef * bonus
+        + objective.value_coef * value
+        + objective.kl_coef * kl
+    )
+    ratio = jnp.exp(log_probs - batch.log_probs)
+    return total, {
+        "loss": total,
+        "loss/surrogate": surrogate,
+        "loss/value": value,
+        "loss/kl": kl,
+        "policy/entropy": entropy,  # nats, of all N features together
+        "ppo/clip_fraction": jnp.mean(jnp.abs(ratio - 1) > objective.clip_epsilon),
+        "ppo/ratio_min": ratio.min(),
+        "ppo/ratio_max": ratio.max(),
+        "value/explained_variance": 1 - value / jnp.maximum(jnp.var(batch.scores), 1e-12),
+    }
 
 
 def collapse_warning(metrics: dict[str, float]) -> str | None:

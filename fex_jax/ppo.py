@@ -1,5 +1,7 @@
-"""The objective of an explainer: the equations of Pan, Moniz and Chawla, IJCAI 2025, and what
-became of them: docs/method.md. `algorithm` asks f and takes a training step.
+"""The objective of an explainer: the equations of Pan, Moniz and Chawla, IJCAI 2025, by number.
+
+`contrast` has those of the default, docs/method.md; `algorithm` adds them up, asks f and takes a
+training step.
 
 The explainer g and the black box f enter as three pure functions, whatever the modality:
 
@@ -20,10 +22,8 @@ import jax
 import jax.numpy as jnp
 
 from fex_jax.distributions import distrax
-from fex_jax.updates import Metrics
 
 Inputs = Any  # an array [B, ...], or a pytree of them
-_FEW = 64  # features: with more of them, each is worth less
 _NEVER = -1e9  # the logit of a feature that is not there: λ, log q and H are exactly 0
 
 
@@ -45,7 +45,7 @@ class Objective:
     num_masks: int = 10  # S, the paper's s: queries an input
     num_updates: int = 4  # gradient steps a pass, each on a different part of its inputs
     num_passes: int = 3  # over a batch and what f said of its masks
-    temperature: float = 0.5  # α of the regression for up to 64 features; see `slope`
+    temperature: float = 0.5  # α of the regression for up to 64 features; see `contrast.slope`
     clip_epsilon: float = 0.2  # of the clipped surrogate
     entropy_coef: float = 0.0
     value_coef: float = 0.0
@@ -190,16 +190,6 @@ def ratio_score(
     return num_features * kept / (num_kept + 1)
 
 
-def contrast_score(answers: jax.Array) -> jax.Array:
-    """h(m⊙x) of a half of the masks and −h((1−m)⊙x) of the others; [S, ...] → [S, ...].
-
-    Twice the mean estimates E[h(m⊙x) − h((1−m)⊙x)]: what is kept should suffice and its absence
-    hurt. The two are asked of different masks, because of one mask they move against each other.
-    """
-    kept, removed = jnp.split(answers, 2)
-    return jnp.concatenate([kept, -removed])
-
-
 def leave_one_out(scores: jax.Array, num_groups: int = 1) -> jax.Array:
     """Mean score of the input's other masks of a group, [..., S] → same: an unbiased baseline."""
     groups = scores.reshape(*scores.shape[:-1], num_groups, -1)  # one after the other
@@ -229,80 +219,6 @@ def clipped_surrogate(
     return -jnp.mean(jnp.minimum(ratio * advantages, clipped * advantages))
 
 
-def regression_residuals(
-    logits: jax.Array,
-    scores: jax.Array,
-    masks: jax.Array,
-    objective: Objective,
-    valid: jax.Array | None = None,
-) -> jax.Array:
-    """How far the scores are from linear in the map, as residuals [B, T, S] of mean 0 over masks.
-
-        e_s = R_s − mean of the others' R,   R = c(m, x) − (α / G) Σ_i m_i (z_i − mean z)
-
-    On policy −∇ E[e²] is, up to a factor, the policy gradient of E[c] − α KL(q ‖ flat), where flat
-    keeps every feature alike at the same budget b: log q(m) − log flat(m) = Σ_i m_i (z_i − mean z)
-    + a constant (docs/method.md). Its own linear part is taken off the score, so that what it does
-    not explain is all the noise. Off policy it is a regression, which no ratio need correct.
-    Logits z [B, T, N], scores [B, T, S] in G groups, masks [B, S, N], valid [B, 1, N].
-    """
-    # A feature that is not there is never kept, so what its logit is does not matter.
-    linear = jnp.einsum("bsn,btn->bts", masks.astype(logits.dtype), centre(logits, valid))
-    rest = scores - slope(logits, objective, valid) * linear
-    return rest - leave_one_out(rest, objective.num_groups)
-
-
-def slope(logits: jax.Array, objective: Objective, valid: jax.Array | None = None) -> jax.Array:
-    """α / G: what a unit of a map's logits [B, T, N] is worth to a group's score; a scalar.
-
-    Of inputs with fewer features than N, those that are `valid` [B, 1, N], it is [B, 1, 1].
-
-    Beyond 64 features α falls with their number, as what one of them adds to the score does: else
-    the map of a finer grid is a flatter one (docs/method.md).
-    """
-    num_features = logits.shape[-1] if valid is None else valid.sum(-1, keepdims=True)
-    return objective.temperature / objective.num_groups * _FEW / jnp.maximum(num_features, _FEW)
-
-
-def regression_loss(
-    logits: jax.Array,
-    batch: Rollout,
-    objective: Objective,
-    valid: jax.Array | None = None,
-    weights: jax.Array | float = 1.0,
-) -> jax.Array:
-    """√E[w e²] in units of α / G, e the residuals of `regression_residuals`; w [B, T, 1] of mean 1.
-
-    The root gives gradients the scale that advantages of unit mean square have.
-    """
-    errors = regression_residuals(logits, batch.scores, batch.masks, objective, valid)
-    unit = slope(logits, objective, valid).mean()
-    return jnp.sqrt(jnp.mean(weights * errors**2) + 1e-12) / unit
-
-
-def shared_regression_loss(
-    shared: jax.Array,
-    own: jax.Array,
-    batch: Rollout,
-    objective: Objective,
-    valid: jax.Array | None = None,
-) -> jax.Array:
-    """Of what all classes have in common, and of each class alone: z_0 and c learn apart.
-
-    z_0 [B, 1, N] learns from each class by f_y(x), of which one counts that f believes in; c
-    [B, T, N] learns as a head without z_0 does.
-    """
-    common = jnp.broadcast_to(shared, own.shape)
-    first = regression_loss(common, batch, objective, valid, plausibility(batch))
-    return first + regression_loss(own, batch, objective, valid)
-
-
-def plausibility(batch: Rollout) -> jax.Array:
-    """f_y(x) of the targets relative to their mean over the batch, [B, T, 1]."""
-    f = jnp.take_along_axis(batch.probabilities, batch.targets, -1)[..., None]
-    return f / f.mean()
-
-
 def value_loss(values: jax.Array, scores: jax.Array) -> jax.Array:
     """L_v = E[(c − v_y)²] (Eq. 19); values [...], scores [..., S]; scalar."""
     return jnp.mean((scores - values[..., None]) ** 2)
@@ -327,50 +243,3 @@ def kl_to_sigmoids(class_logits: jax.Array, probabilities: jax.Array) -> jax.Arr
     of_one = f * (jnp.log(f) - jax.nn.log_sigmoid(class_logits))
     of_other = (1 - f) * (jnp.log1p(-f) - jax.nn.log_sigmoid(-class_logits))
     return jnp.mean(jnp.sum(of_one + of_other, -1))
-
-
-def loss(output: PolicyOutput, batch: Rollout, objective: Objective) -> tuple[jax.Array, Metrics]:
-    """L = L_ppo − λ_en H(q) + λ_v L_v + λ_kl L_kl (Eq. 25) and its parts.
-
-    H(q) is the entropy of all features together in the form "paper", and a feature's mean entropy,
-    over all features of the batch, in the form "authors".
-    For the regression, L_ppo is the root of its mean squared residual in units of α / G.
-    """
-    logits = shift_budget(output.logits[:, :1], batch.budgets, objective, output.valid)
-    log_probs = bernoulli_log_prob(logits[:, :, None], batch.masks[:, None])  # [B, 1, S]
-    if objective.surrogate == "clipped":
-        surrogate = clipped_surrogate(
-            log_probs, batch.log_probs, batch.advantages, objective.clip_epsilon
-        )
-    elif output.parts is None:
-        surrogate = regression_loss(output.logits, batch, objective, output.valid)
-    else:
-        surrogate = shared_regression_loss(*output.parts, batch, objective, output.valid)
-    entropy = jnp.mean(bernoulli_entropy(logits))
-    bonus = entropy
-    if objective.entropy == "authors":
-        num_features = jnp.ones_like(logits).sum(-1, where=output.valid)
-        bonus = entropy / num_features.mean()
-    value = value_loss(output.values, batch.scores)
-    if objective.output == "sigmoid":
-        kl = kl_to_sigmoids(output.class_logits, batch.probabilities)
-    else:
-        kl = kl_to_softmax(output.class_logits, batch.probabilities, objective.kl)
-    total = (
-        surrogate
-        - objective.entropy_coef * bonus
-        + objective.value_coef * value
-        + objective.kl_coef * kl
-    )
-    ratio = jnp.exp(log_probs - batch.log_probs)
-    return total, {
-        "loss": total,
-        "loss/surrogate": surrogate,
-        "loss/value": value,
-        "loss/kl": kl,
-        "policy/entropy": entropy,  # nats, of all N features together
-        "ppo/clip_fraction": jnp.mean(jnp.abs(ratio - 1) > objective.clip_epsilon),
-        "ppo/ratio_min": ratio.min(),
-        "ppo/ratio_max": ratio.max(),
-        "value/explained_variance": 1 - value / jnp.maximum(jnp.var(batch.scores), 1e-12),
-    }

@@ -147,7 +147,7 @@ def test_features_that_are_not_there_change_nothing(preset):
     wide = batch._replace(masks=jnp.pad(masks, ((0, 0), (0, 0), (0, 5))))
 
     def total(logits, output, batch):
-        return ppo.loss(output._replace(logits=logits), batch, objective)
+        return algorithm.loss(output._replace(logits=logits), batch, objective)
 
     expected, actual = (
         jax.jit(jax.value_and_grad(total, has_aux=True))(output.logits, output, batch)
@@ -195,6 +195,43 @@ def test_masks_of_a_regression_fall_in_patches():
         correlation = np.corrcoef(found.T)
         beside = [correlation[i, i + 1] for i in range(15) if i % 4 < 3]
         assert np.mean(beside) == pytest.approx(of_neighbours, abs=0.02)
+
+
+@pytest.mark.parametrize(("form", "features"), [("paper", 1), ("authors", 3)])
+def test_total_loss_is_eq_25(form, features):
+    """Breaks if a term is left out or has the wrong sign or coefficient.
+
+    The entropy is that of all three features together, or the mean of one of them.
+    """
+    objective = ppo.Objective(
+        budget_range=0.0, surrogate="clipped", entropy=form, entropy_coef=0.3, value_coef=0.7,
+        kl_coef=0.9, num_masks=4, num_targets=1,
+    )  # fmt: skip
+    key, logits = jax.random.key(1), jnp.array([[0.5, -1.0, 2.0], [0.0, 0.3, -0.7]])
+    masks = jax.random.bernoulli(key, 0.5, (2, 4, 3))
+    batch = ppo.Rollout(
+        inputs=None, targets=jnp.array([[0], [1]]),
+        probabilities=jnp.array([[0.6, 0.4], [0.1, 0.9]]),
+        budgets=jnp.zeros((2, 1, 1)), masks=masks,
+        log_probs=ppo.bernoulli_log_prob(logits[:, None] + 0.1, masks)[:, None],
+        scores=jax.random.uniform(key, (2, 1, 4)), advantages=jax.random.normal(key, (2, 1, 4)),
+    )  # fmt: skip
+    output = ppo.PolicyOutput(
+        logits[:, None], jnp.array([[1.0, 0.0], [0.0, 1.0]]), jnp.array([[0.2], [0.4]])
+    )
+    total, _ = algorithm.loss(output, batch, objective)
+    expected = (
+        ppo.clipped_surrogate(
+            ppo.bernoulli_log_prob(logits[:, None], masks)[:, None],
+            batch.log_probs,
+            batch.advantages,
+            0.2,
+        )
+        - 0.3 * ppo.bernoulli_entropy(logits).mean() / features
+        + 0.7 * ppo.value_loss(output.values, batch.scores)
+        + 0.9 * ppo.kl_to_softmax(output.class_logits, batch.probabilities, "authors")
+    )
+    np.testing.assert_allclose(total, expected, rtol=1e-6)
 
 
 def test_collapse_is_noticed():

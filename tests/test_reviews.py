@@ -6,9 +6,9 @@ import re
 import numpy as np
 import pytest
 
-from fex_jax import reviews
+from fex_jax import review_words, reviews
 
-_NOUNS = {noun.removeprefix("a ") for topic in reviews.TOPICS for noun in topic.nouns}
+_NOUNS = {noun.removeprefix("a ") for topic in review_words.TOPICS for noun in topic.nouns}
 _NOUN = f"({'|'.join(sorted(_NOUNS, key=len, reverse=True))})"
 # "The plot was really dull": the noun stands before; "a dull plot", "I loved this film": behind.
 _BEFORE = re.compile(rf".*?\b{_NOUN}( is| are| was| were)?( really| simply| truly)?")
@@ -65,7 +65,7 @@ def test_a_negator_turns_an_adjective_round():
     for index in range(2000):
         for sign, expression, *_ in opinions("train", index):
             *negator, adjective = expression.split()
-            if " ".join(negator) in reviews.NEGATORS:
+            if " ".join(negator) in review_words.NEGATORS:
                 denied.setdefault(adjective, set()).add(sign)
             elif not negator:
                 plain.setdefault(adjective, set()).add(sign)

@@ -53,9 +53,21 @@ def of(model_type: str) -> ModuleType:
     return importlib.import_module(f"{__name__}.{MODULES[model_type]}")
 
 
-def cell_side(image_size: int) -> int:
-    """Pixels a side of a cell: as many as divide the image's, up to 16."""
-    return max(n for n in range(1, min(_LARGEST_CELL, image_size) + 1) if image_size % n == 0)
+class Cells:
+    """Features of a convolutional network's config: square cells of its images."""
+
+    image_size: int
+
+    @property
+    def patch_size(self) -> int:
+        """Pixels a side of a cell: as many as divide the image's, up to 16."""
+        sides = range(1, min(_LARGEST_CELL, self.image_size) + 1)
+        return max(side for side in sides if self.image_size % side == 0)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(rows, columns) of cells."""
+        return (self.image_size // self.patch_size,) * 2
 
 
 def convolution(

@@ -39,7 +39,7 @@ _CHECKS = families.STAGES | {
 
 
 @dataclasses.dataclass(frozen=True)
-class ConvNextConfig:
+class ConvNextConfig(families.Cells):
     """Architecture of a ConvNeXt."""
 
     image_size: int
@@ -51,16 +51,6 @@ class ConvNextConfig:
     scales: bool = True  # blocks have a gain for each channel
     num_channels: int = 3
     family: ClassVar[str] = "convnext"
-
-    @property
-    def patch_size(self) -> int:
-        """Side of a feature, in pixels."""
-        return families.cell_side(self.image_size)
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """(rows, columns) of features."""
-        return (self.image_size // self.patch_size,) * 2
 
     def classifier(self, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs) -> "ConvNext":
         """The network."""

@@ -39,7 +39,7 @@ _CHECKS = families.STAGES | {
 
 
 @dataclasses.dataclass(frozen=True)
-class ResNetConfig:
+class ResNetConfig(families.Cells):
     """Architecture of a ResNet."""
 
     image_size: int
@@ -52,16 +52,6 @@ class ResNetConfig:
     downsample_in_bottleneck: bool = False  # by the first, not the second convolution of a block
     num_channels: int = 3
     family: ClassVar[str] = "resnet"
-
-    @property
-    def patch_size(self) -> int:
-        """Side of a feature, in pixels."""
-        return families.cell_side(self.image_size)
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """(rows, columns) of features."""
-        return (self.image_size // self.patch_size,) * 2
 
     def classifier(self, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs) -> "ResNet":
         """The network."""

@@ -156,7 +156,7 @@ def _table(probes: dict[Removal | Words, Probe], box: BlackBox) -> str:
     clean = next(iter(probes.values())).clean
     lines = [
         f"{box.name} says {clean:.3f} of whole {box.modality}; of that survives, with half of "
-        "them removed:",
+        "their features removed:",
         "  edges   "
         + "".join(f"{f'{edge:.2g} cell' if edge else 'hard':>11}" for edge in edges)
         + f"{'nothing left':>15}",

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from fex_jax import algorithm, export, ppo
+from fex_jax import algorithm, contrast, export, ppo
 from fex_jax.models import Params
 from fex_jax.models.policy import Policy
 from fex_jax.predictors import Bind
@@ -115,11 +115,11 @@ def make_measure(
         def predicted(logits: jax.Array) -> jax.Array:
             z = ppo.centre(jnp.broadcast_to(logits, own.shape), output.valid)
             linear = jnp.einsum("bsn,btn->bts", answered.masks.astype(z.dtype), z)
-            return centred(ppo.slope(z, asked, output.valid) * linear)
+            return centred(contrast.slope(z, asked, output.valid) * linear)
 
         blob = jnp.asarray(_blob(grid, own.shape[-1]))
         values = centred(answered.scores), predicted(shared), predicted(own), predicted(blob)
-        weights = ppo.plausibility(answered)
+        weights = contrast.plausibility(answered)
         return jnp.stack(
             [jnp.stack([(weights * a * b).sum((0, 2)) for a in values]) for b in values]
         )

@@ -179,7 +179,7 @@ def test_a_config_of_another_network(saved, tmp_path, changes, message):
 def test_cells_divide_the_picture():
     """Breaks if a cell is cut by the picture's edge, or is larger than 16 pixels."""
     sides = {224: 16, 300: 15, 45: 15, 48: 16, 7: 7, 1: 1, 331: 1}
-    assert {side: families.cell_side(side) for side in sides} == sides
     config = dataclasses.replace  # of the size in pixels, as `load` does
     resnet = families.of("resnet").ResNetConfig(224, 2, 4, (8,), (1,))
+    assert {side: config(resnet, image_size=side).patch_size for side in sides} == sides
     assert resnet.grid == (14, 14) and config(resnet, image_size=288).grid == (18, 18)
