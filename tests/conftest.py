@@ -1,6 +1,7 @@
 """Shared by all tests: a small machine, and tiny models written as users' models are."""
 
 import atexit
+import gc
 import json
 import os
 import shutil
@@ -36,6 +37,12 @@ from fex_jax.preprocessing import Preprocessing  # noqa: E402
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The slowest file comes first, so that no worker is left with it while the others idle."""
     items.sort(key=lambda item: item.path.name != "test_train.py")
+
+
+def pytest_collection_finish() -> None:
+    """Libraries stay: a tenth of the time went into looking for garbage among their objects."""
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 def random_like(shapes: Params) -> Params:

@@ -7,10 +7,11 @@ from typing import Any, Literal, get_args
 import jax
 import numpy as np
 
-from fex_jax import checks, explain, host, metrics, modalities, predictors, tokens
+from fex_jax import attributions, checks, explain, host, metrics, modalities, predictors, tokens
 from fex_jax.data import decode
 from fex_jax.evaluation import inputs, run, tasks
-from fex_jax.evaluation.methods import Given, choose, features, named, open_predictor
+from fex_jax.evaluation.methods import Given, choose, named, open_predictor
+from fex_jax.evaluation.methods import features as settled
 from fex_jax.host.model import plain_errors
 from fex_jax.modalities import texts
 from fex_jax.modalities.images import Explanation
@@ -39,6 +40,7 @@ def attribute(
     removal: str | None = None,
     unit: tokens.Unit | None = None,
     too_long: Literal["refuse", "cut"] = "refuse",
+    features: host.OwnMask | host.Superpixels | None = None,
     **options: Any,
 ) -> Explanation | list[TextExplanation]:
     """Explains images or texts by one method: attribute("kernel_shap", f, images, num_queries=500).
@@ -56,6 +58,8 @@ def attribute(
       targets: the class to explain, for all or for each, as a number or a label; by default the
         predicted one.
       batch_size, seed, fill, removal, unit, too_long: see `evaluate`.
+      features: what is removed of arrays of any kind, or of pictures, in place of cells: for
+        functions and host predictors, which get the things as they are.
       options: of the method.
 
     Returns:
@@ -68,7 +72,9 @@ def attribute(
     if not (callable(method) or isinstance(method, str)) or method == "all":
         raise ValueError(f"attribute takes one method, and not {method!r}; evaluate compares many")
     if callable(predictor) and not isinstance(predictor, explain.Explainer | host.HostPredictor):
-        predictor = _of_function(predictor, things)
+        predictor = _of_function(predictor, things, features)
+    if features is not None:
+        return _of_own(method, predictor, things, targets, seed, features, options)
     predictor, explainers, _ = open_predictor(predictor, [method])
     modality = modalities.of(predictor)
     batch_size = modality.BATCH_SIZE if batch_size is None else batch_size
@@ -81,7 +87,7 @@ def attribute(
         "too_long": too_long,
     }  # fmt: skip
     checks.require(given, _OPTIONS, "attribute")
-    fill, removal, unit = features((), fill=fill, removal=removal, unit=unit)
+    fill, removal, unit = settled((), fill=fill, removal=removal, unit=unit)
     bind = predictors.from_checkpoint(predictor, fill, removal)
     (row,) = choose([method], (), bind, predictor, {named(method)[0]: options})
     listed = (texts if predictor.modality == "texts" else decode).as_list(things)
@@ -112,9 +118,46 @@ def attribute(
     ]
 
 
-def _of_function(function: Any, things: Any) -> host.HostPredictor:
+def _of_own(
+    method: Given,
+    f: Any,
+    things: Any,
+    targets: Any,
+    seed: int,
+    features: host.OwnMask | host.Superpixels,
+    options: dict[str, Any],
+) -> Explanation:
+    """`attribute` where features are one's own."""
+    if not isinstance(f, host.HostPredictor):
+        raise ValueError(
+            f"features of one's own are for functions and what fex_jax.host makes; got "
+            f"{type(f).__name__}"
+        )
+    name, function = named(method)
+    if name in attributions.LOOKS_INSIDE:
+        raise ValueError(f"{name} looks inside the classifier, and {f.name} can only be queried")
+    with plain_errors():
+        model, part, show = features.bind(f, things)
+        answers = np.asarray(model.predict(part))
+        classes = answers.argmax(-1)
+        if targets is not None:
+            classes = class_numbers(targets, len(answers), f.labels, "things")
+        key = jax.random.key(seed)
+        keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(part.rows)
+        try:
+            scores = function(model, part, classes.astype(np.int32), keys, **options)
+        except TypeError as error:
+            raise ValueError(f"{name}: {error}") from None
+    maps = show(np.asarray(scores).reshape(len(answers), -1))
+    return Explanation(maps, maps, classes, answers, f.labels)
+
+
+def _of_function(function: Any, things: Any, features: Any) -> host.HostPredictor:
     """A function of images as a host predictor of what the first of them shows it to be."""
-    first = decode.decode(decode.as_list(things)[0], "image 0")
+    if features is None:
+        first = decode.decode(decode.as_list(things)[0], "image 0")
+    else:
+        first = np.asarray(things)[0]
     answers = np.asarray(function(first[None]))
     if answers.ndim != 2 or len(answers) != 1:
         raise ValueError(

@@ -12,10 +12,21 @@ import types
 
 from fex_jax.host.answers import HostError
 from fex_jax.host.bank import Bank
+from fex_jax.host.features import OwnMask, Superpixels
 from fex_jax.host.opening import is_name, open, parse_options
 from fex_jax.host.predictor import HostPredictor, host
 
-__all__ = ["Bank", "HostError", "HostPredictor", "host", "is_name", "open", "parse_options"]
+__all__ = [
+    "Bank",
+    "HostError",
+    "HostPredictor",
+    "OwnMask",
+    "Superpixels",
+    "host",
+    "is_name",
+    "open",
+    "parse_options",
+]
 
 
 class _Host(types.ModuleType):

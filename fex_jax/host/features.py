@@ -1,0 +1,177 @@
+"""Features of one's own for methods that query: superpixels of pictures, parts of any arrays.
+
+fex_jax.attribute("lime", f, pictures, features=fex_jax.host.Superpixels(64))
+fex_jax.attribute("kernel_shap", f, series, features=fex_jax.host.OwnMask(mask, 12))
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fex_jax.host.model import callback, to_pixels
+from fex_jax.host.pictures import default_sigma
+from fex_jax.host.predictor import HostPredictor
+from fex_jax.predictors import Model
+from fex_jax.removal import Removal, blur
+
+
+class Part(NamedTuple):
+    """Some of what is explained, and which features of it f is to be asked about."""
+
+    rows: jax.Array  # [B] int32: which of the things
+    masks: jax.Array  # [B, N] bool
+    valid: jax.Array  # [B, N] bool: the features that a thing has
+
+
+Show = Callable[[np.ndarray], np.ndarray]  # scores [B, N] → attributions
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnMask:
+    """N features that a function removes.
+
+    Attributes:
+      mask: (things [B, ...], kept bool [B, N]) → the same things without what is not kept, in
+        NumPy.
+      num_features: N.
+    """
+
+    mask: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    num_features: int
+
+    def __post_init__(self) -> None:
+        if not callable(self.mask):
+            raise ValueError(f"mask is {self.mask!r}; give a function (things, kept) → things")
+        if type(self.num_features) is not int or self.num_features < 1:
+            raise ValueError(f"num_features is {self.num_features!r}; give an integer from 1")
+
+    def bind(self, f: HostPredictor, things: Any) -> tuple[Model, Part, Show]:
+        """f as a `Model` of the parts of these things; attributions are scores [B, N].
+
+        Raises:
+          ValueError: the mask function gives things of another form.
+        """
+        things = f.checked(things)
+        kept = np.ones((1, self.num_features), bool)
+        got = np.asarray(self.mask(np.array(things[:1]), kept))
+        if (got.shape, got.dtype) != (things[:1].shape, things.dtype):
+            raise ValueError(
+                f"mask gives {got.dtype}{list(got.shape)} of {things.dtype}"
+                f"{list(things[:1].shape)}; wanted the same form"
+            )
+
+        def ask(rows: np.ndarray, masks: np.ndarray) -> np.ndarray:
+            return f(np.asarray(self.mask(things[rows], masks)))
+
+        valid = np.ones((len(things), self.num_features), bool)
+        model, part = _model(
+            f, valid, lambda part: callback(ask, len(f.labels), part.rows, part.masks)
+        )
+        return model, part, lambda scores: scores
+
+
+@dataclasses.dataclass(frozen=True)
+class Superpixels:
+    """Connected patches of like colour, by SLIC (Achanta et al. 2012) of scikit-image, or given.
+
+    A removed one shows the picture out of focus, under edges that a Gaussian blurs.
+
+    Attributes:
+      count: about how many a picture gets.
+      segments: int [B, H, W], the number of each pixel's feature, in place of SLIC.
+      compactness: of SLIC: how much nearness counts beside likeness of colour.
+      softness: σ of the edges as a share of the side of a square superpixel; 0: hard edges.
+      removal: what shows where superpixels are removed; its grid and softness are not used. None:
+        the picture blurred, σ 20 pixels of 224.
+    """
+
+    count: int = 64
+    segments: np.ndarray | None = None
+    compactness: float = 10.0
+    softness: float = 0.5
+    removal: Removal | None = None
+
+    def __post_init__(self) -> None:
+        if type(self.count) is not int or self.count < 2:
+            raise ValueError(f"count is {self.count!r}; give an integer from 2")
+        if not (math.isfinite(self.compactness) and self.compactness > 0):
+            raise ValueError(f"compactness is {self.compactness}; give a number above 0")
+        if not 0 <= self.softness <= 10:
+            raise ValueError(f"softness is {self.softness}; give a share of a superpixel from 0")
+
+    def bind(self, f: HostPredictor, things: Any) -> tuple[Model, Part, Show]:
+        """f as a `Model` of the superpixels of pictures, uint8 [B, H, W, 3].
+
+        Attributions [B, H, W] are each pixel's superpixel's.
+
+        Raises:
+          ValueError: segments of another form.
+        """
+        pictures = f.checked(things)
+        found = self.of(pictures)
+        segments = jnp.asarray(found)
+        removal = self.removal or Removal("blur", (1, 1), sigma=default_sigma(pictures.shape[1]))
+        images, background = removal.prepare(pictures)
+        size = int(found.max()) + 1
+        sigma = self.softness * math.sqrt(math.prod(pictures.shape[1:3]) / size)
+
+        def predict(part: Part) -> jax.Array:
+            at = segments[part.rows]
+            kept = jax.vmap(lambda mask, of: mask[of])(part.masks, at)[..., None]
+            weights = kept.astype(jnp.float32)
+            weights = blur(weights, sigma) if sigma else weights
+            mixed = weights * images[part.rows] + (1 - weights) * background[part.rows]
+            return callback(f, len(f.labels), to_pixels(mixed))
+
+        valid = np.stack([np.isin(np.arange(size), one) for one in found])
+        model, part = _model(f, valid, predict)
+        row = np.arange(len(found))[:, None, None]
+        return model, part, lambda scores: scores[row, found]
+
+    def of(self, pictures: np.ndarray) -> np.ndarray:
+        """The segments [B, H, W] of pictures, those given or SLIC's.
+
+        Raises:
+          ValueError: given ones do not fit the pictures, or scikit-image is not there.
+        """
+        if self.segments is None:
+            try:
+                from skimage.segmentation import slic
+            except ImportError:
+                raise ValueError(
+                    "superpixels need scikit-image: pip install 'fex-jax[superpixels]', or give "
+                    "segments"
+                ) from None
+            cut = [
+                slic(one, self.count, self.compactness, start_label=0, channel_axis=-1)
+                for one in pictures
+            ]
+            return np.stack(cut).astype(np.int32)
+        given = np.asarray(self.segments)
+        whole = given.dtype.kind in "iu" and given.shape == pictures.shape[:3]
+        if not whole or given.min() < 0 or given.max() >= given[0].size:
+            raise ValueError(
+                f"segments are {given.dtype}{list(given.shape)}; wanted integers from 0, "
+                f"{list(pictures.shape[:3])}, one for each pixel"
+            )
+        return given.astype(np.int32)
+
+
+def _model(
+    f: HostPredictor, valid: np.ndarray, predict: Callable[[Part], jax.Array]
+) -> tuple[Model, Part]:
+    """Masks of masked parts take the place of the ones before."""
+    model = Model(
+        predict=predict,
+        mask=lambda part, masks: part._replace(masks=masks.astype(bool)),
+        grid=valid.shape[1:],
+        valid=lambda part: part.valid,
+        output=f.output,
+    )
+    rows = np.arange(len(valid), dtype=np.int32)
+    return model, jax.tree.map(jnp.asarray, Part(rows, valid, valid))

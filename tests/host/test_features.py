@@ -1,0 +1,104 @@
+"""Superpixels, and masks of one's own: what is removed, and whose the score is."""
+
+import numpy as np
+import pytest
+
+import fex_jax
+from fex_jax import host
+from fex_jax.removal import Removal
+
+PICTURES = np.zeros((2, 24, 24, 3), np.uint8)
+PICTURES[:, :, 12:] = 200  # a bright half
+PICTURES[1] = PICTURES[1, :, ::-1]
+QUADRANTS = np.arange(2).repeat(12)[:, None] * 2 + np.arange(2).repeat(12)
+
+
+def corner(pictures: np.ndarray) -> np.ndarray:
+    """How bright the upper left quarter is, and the rest."""
+    bright = pictures[:, :12, :12].mean((1, 2, 3)) / 255
+    return np.stack([bright, 1 - bright], -1)
+
+
+def test_given_segments_by_hand():
+    """Breaks if a pixel gets another segment's score, or what is removed shows something else."""
+    black = Removal("fill", (1, 1), fill=0.0)
+    segments = np.stack([QUADRANTS, QUADRANTS])
+    cut = host.Superpixels(segments=segments, softness=0.0, removal=black)
+    found = fex_jax.attribute("occlusion", corner, PICTURES, targets=0, features=cut)
+    assert found.attributions.shape == (2, 24, 24)
+    expected = np.zeros((2, 24, 24))
+    expected[1, :12, :12] = 200 / 255  # the other's corner is black already
+    np.testing.assert_allclose(found.attributions, expected, atol=1e-6)
+
+
+def test_superpixels_follow_the_picture():
+    """Breaks if SLIC's segments are not those that f is asked about, or numbers differ in size."""
+    pytest.importorskip("skimage")
+    pictures = np.random.default_rng(0).integers(0, 40, PICTURES.shape).astype(np.uint8) + PICTURES
+    cut = host.Superpixels(8, softness=0.0, removal=Removal("fill", (1, 1), fill=0.0))
+    segments = cut.of(pictures)
+    whole = [set(np.unique(one)) for one in segments]
+    assert all(4 <= len(one) <= 12 for one in whole)
+    found = fex_jax.attribute("lime", corner, pictures, features=cut, targets=[0, "class 0"])
+    for scores, segment in zip(found.attributions, segments, strict=True):
+        assert all(np.ptp(scores[segment == number]) == 0 for number in np.unique(segment))
+        assert np.isfinite(scores).all()
+    scores = found.attributions[1]
+    assert scores[:8, :8].mean() > 4 * np.abs(scores[16:]).mean()
+
+
+def test_parts_of_any_array_by_hand():
+    """Breaks if a mask function gets other things or masks than it is told.
+
+    f is linear in the sums of four blocks of a series, so that each block's Shapley value is its
+    own sum, which KernelSHAP finds exactly by asking about all 16 coalitions.
+    """
+    series = np.random.default_rng(1).normal(size=(3, 12))
+    weights = np.array([1.0, -2.0, 0.5, 3.0])
+
+    def mask(things: np.ndarray, kept: np.ndarray) -> np.ndarray:
+        return things * kept.repeat(3, -1)
+
+    def call(things: np.ndarray) -> np.ndarray:
+        return (things.reshape(-1, 4, 3).sum(-1) @ weights)[:, None]
+
+    f = host.host(call, labels=["sum"], input=(12,), output="value")
+    options = {"features": host.OwnMask(mask, 4), "num_queries": 64}
+    found = fex_jax.attribute("kernel_shap", f, series, **options)
+    expected = weights * series.reshape(3, 4, 3).sum(-1)
+    np.testing.assert_allclose(found.attributions, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"method": "rollout"}, "rollout looks inside the classifier"),
+        ({"predictor": "models/digits_vit"}, "are for functions and what fex_jax.host makes"),
+        ({"features": host.Superpixels(segments=QUADRANTS)}, r"segments are int64\[24, 24\]"),
+        ({"features": host.OwnMask(lambda things, _: things[0], 3)}, "wanted the same form"),
+        ({"num_query": 3}, "occlusion: .*num_query"),
+        ({"targets": [0]}, "1 targets for 2 things"),
+    ],
+)
+def test_what_is_refused(changes, message):
+    """Breaks if a wrong argument ends deep inside."""
+    given = {"method": "occlusion", "predictor": corner, "things": PICTURES}
+    given["features"] = host.Superpixels(segments=np.stack([QUADRANTS, QUADRANTS]))
+    with pytest.raises(ValueError, match=message):
+        fex_jax.attribute(**given | changes)
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: host.OwnMask(3, 3), "mask is 3"),
+        (lambda: host.OwnMask(len, 0), "num_features is 0"),
+        (lambda: host.Superpixels(1), "count is 1"),
+        (lambda: host.Superpixels(softness=-1), "softness is -1"),
+        (lambda: host.Superpixels(compactness=0), "compactness is 0"),
+    ],
+)
+def test_what_cannot_be(make, message):
+    """Breaks if a wrong number is found only when f is asked."""
+    with pytest.raises(ValueError, match=message):
+        make()
