@@ -226,18 +226,22 @@ def loss(output: PolicyOutput, batch: Rollout, objective: Objective) -> tuple[ja
         + objective.value_coef * value
         + objective.kl_coef * kl
     )
-    ratio = jnp.exp(log_probs - batch.log_probs)
-    return total, {
+    metrics = {
         "loss": total,
         "loss/surrogate": surrogate,
         "loss/value": value,
         "loss/kl": kl,
         "policy/entropy": entropy,  # nats, of all N features together
-        "ppo/clip_fraction": jnp.mean(jnp.abs(ratio - 1) > objective.clip_epsilon),
-        "ppo/ratio_min": ratio.min(),
-        "ppo/ratio_max": ratio.max(),
         "value/explained_variance": 1 - value / jnp.maximum(jnp.var(batch.scores), 1e-12),
     }
+    if objective.surrogate == "clipped":
+        ratio = jnp.exp(log_probs - batch.log_probs)
+        metrics |= {
+            "ppo/clip_fraction": jnp.mean(jnp.abs(ratio - 1) > objective.clip_epsilon),
+            "ppo/ratio_min": ratio.min(),
+            "ppo/ratio_max": ratio.max(),
+        }
+    return total, metrics
 
 
 def collapse_warning(metrics: dict[str, float]) -> str | None:

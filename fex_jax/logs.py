@@ -59,8 +59,9 @@ def console_line(metrics: dict[str, float]) -> str:
             f"f(m⊙x) {metrics['f/under_policy']:.2f}",
             f"kl {metrics['loss/kl']:.3f}",
             f"keeps {metrics['policy/kept_features']:.1f}/{metrics['policy/num_features']:.4g}",
-            f"clipped {metrics['ppo/clip_fraction']:.0%}",
         ]
+        if "ppo/clip_fraction" in metrics:
+            words.append(f"clipped {metrics['ppo/clip_fraction']:.0%}")
         if "held_out/explained" in metrics:
             words.append(f"explains {metrics['held_out/explained']:.0%} of held-out answers")
     else:
