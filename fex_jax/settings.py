@@ -110,6 +110,7 @@ def default(preset: str = "contrast") -> ml_collections.ConfigDict:
     # A black box answers about a batch while the explainer learns from the one before; its masks
     # are then drawn by the explainer as it was before that.
     config.predictor.overlap = True
+    config.predictor.price = 0.0  # of a query to a black box, in any currency, for what is said
 
     config.text = ml_collections.ConfigDict()  # for text predictors
     config.text.unit = "word"  # a feature is a word with all its pieces, or a "token"
@@ -180,6 +181,7 @@ _CHECKS = {
     "predictor.image_size": checks.integer(0, 4096),
     "predictor.fill": checks.number(-1e3, 1e3),
     "predictor.overlap": checks.flag(),
+    "predictor.price": checks.number(0, 1e6),
     "text.unit": checks.one_of("word", "token"),
     "text.max_length": _SIZE,
     "text.too_long": checks.one_of("refuse", "cut"),

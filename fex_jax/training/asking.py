@@ -84,12 +84,16 @@ def settled(
             f"removal, and {queries:,} may be asked: allow more, or lower epochs, data.limit or "
             "objective.num_masks"
         )
+    price = config.predictor.price
+    if price:
+        print(f"{f.name}: up to {needed:,} queries at {price:g} each, {needed * price:,.2f} in all")
     with _bank(workdir / "probe.bank", f, queries, removal="as it is", grid=(1,)) as bank:
         asked = dataclasses.replace(box, f=_remembering(f, bank))
         chosen, about = choose(asked, found, batches.first(box, source, config, PROBED))
         left = None if queries is None else queries - len(bank)
     print(f"{f.name}: {chosen}. {about.sentence}")
-    with _bank(workdir / black_box.ANSWERS, f, left, **reads.kept_by(chosen)) as bank:
+    where = reads.kept_by(chosen)
+    with _bank(workdir / black_box.ANSWERS, f, left, price=price, **where) as bank:
         budget = "" if left is None else f"; {bank.left:,} of {queries:,} are left"
         print(
             f"{f.name}: training takes up to {training:,} queries, of which {len(bank):,} are "
@@ -101,7 +105,9 @@ def settled(
 
 def countdown(bank: Bank) -> str:
     """The state of a bank, for a line of the log."""
-    return f"{len(bank):,} answers" + ("" if bank.left is None else f", {bank.left:,} queries left")
+    spent = f" for {len(bank) * bank.price:,.2f}" if bank.price else ""
+    left = "" if bank.left is None else f", {bank.left:,} queries left"
+    return f"{len(bank):,} answers{spent}{left}"
 
 
 def _bank(path: pathlib.Path, f: HostPredictor, queries: int | None, **where: Any) -> Bank:

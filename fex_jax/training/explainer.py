@@ -39,7 +39,7 @@ from fex_jax.updates import TrainState
 # predictor the digest counts, wherever it lies.
 _FREE = (
     "eval.", "attributions.", "checkpoint.", "mesh.", "log_every", "predictor.path",
-    "predictor.labels",
+    "predictor.labels", "predictor.price",
 )  # fmt: skip
 _LEARNING_RATE = "optimizer.learning_rate"
 

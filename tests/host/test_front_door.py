@@ -3,6 +3,7 @@
 import contextlib
 import json
 import pathlib
+import re
 import warnings
 from types import SimpleNamespace
 
@@ -374,14 +375,15 @@ def test_both_commands_on_a_folder_without_classes(
             "predictor.options": '{"input": [32, 32, 3]}', "data.path": str(folder),
             "batch_size": 4, "epochs": 0.5, "eval.num_images": 2, "eval.batch_size": 2,
             "attributions.rise.num_queries": 4, "attributions.lime.num_queries": 4,
-            "attributions.kernel_shap.num_queries": 4, "log_every": 1,
+            "attributions.kernel_shap.num_queries": 4, "log_every": 1, "predictor.price": 0.5,
         }
     )  # fmt: skip
     given = {"config": config, "workdir": str(workdir), "queries": 1000}
     monkeypatch.setattr(train_script.flags, "FLAGS", SimpleNamespace(**given))
     train_script.main([])
     said = capsys.readouterr()
-    assert "queries left" in said.out + said.err
+    assert "queries at 0.5 each, " in said.out
+    assert re.search(r"(\d+) answers for (\d+)\.[05]0, \d+ queries left", said.out + said.err)
 
     usual = {"config": None, "predictor": None, "trained": [], "scores": [], "refine": 8}
     given |= usual | {"methods": ["all"], "write_inputs": False, "queries": None}
