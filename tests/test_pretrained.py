@@ -17,13 +17,14 @@ from fex_jax.models.vit import ViTClassifier, ViTConfig
 from fex_jax.preprocessing import Preprocessing
 
 SIDE = 28
-PROCESSORS = {"vit": "ViT", "deit": "DeiT", "dinov2": "Bit"}
+PROCESSORS = {"vit": "ViT", "deit": "DeiT", "dinov2": "Bit", "dinov2_with_registers": "Bit"}
 VARIANTS = {
     "vit": ("vit", {}),
     "vit_without_qkv_bias": ("vit", {"qkv_bias": False}),
     "deit": ("deit", {}),
     "dinov2": ("dinov2", {}),
     "dinov2_swiglu": ("dinov2", {"use_swiglu_ffn": True}),
+    "dinov2_with_registers": ("dinov2_with_registers", {"num_register_tokens": 3}),
 }
 
 
@@ -42,8 +43,8 @@ def _torch_model(directory, family, bare=False, **overrides):
     """A tiny torch model with every parameter random, saved to the directory."""
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
-    name = {"vit": "ViT", "deit": "DeiT", "dinov2": "Dinov2"}[family]
-    mlp = {"mlp_ratio": 2} if family == "dinov2" else {"intermediate_size": 20}
+    name = {"vit": "ViT", "deit": "DeiT"}.get(family, family.title().replace("_", ""))
+    mlp = {"mlp_ratio": 2} if "dinov2" in family else {"intermediate_size": 20}
     config = getattr(transformers, f"{name}Config")(
         hidden_size=12,
         num_hidden_layers=2,
@@ -83,14 +84,15 @@ def _images(side, count=2):
 @pytest.mark.parametrize(
     "variant, side",
     [(variant, SIDE) for variant in VARIANTS]
-    + [("vit", 42), ("vit", 21), ("deit", 42), ("dinov2", 42)],
+    + [("vit", 42), ("vit", 21), ("deit", 42), ("dinov2", 42)]
+    + [("dinov2_with_registers", 42), ("dinov2_with_registers", 21)],
 )
 def test_logits_equal_torch(variant, side, tmp_path):
     """A wrong rule, layout, epsilon or interpolation would change the logits."""
     family, overrides = VARIANTS[variant]
     model = _torch_model(tmp_path, family, **overrides)
     checkpoint = pretrained.load(str(tmp_path), image_size=side)
-    kwargs = {} if family == "dinov2" else {"interpolate_pos_encoding": side != SIDE}
+    kwargs = {} if "dinov2" in family else {"interpolate_pos_encoding": side != SIDE}
     expected = _torch_logits(model, _images(side), **kwargs)
     assert np.std(expected) > 0.1
     np.testing.assert_allclose(_logits(checkpoint, _images(side)), expected, atol=1e-4)
@@ -108,6 +110,8 @@ def test_save_loads_in_torch(variant, tmp_path):
     again, info = transformers.AutoModelForImageClassification.from_pretrained(
         tmp_path / "jax", output_loading_info=True
     )
+    if family == "dinov2_with_registers":  # of pre-training, which this one always has
+        assert info.pop("missing_keys") == {f"{family}.embeddings.mask_token"}
     assert not any(info.values()), info
     assert type(again) is type(model) and again.config.id2label == names
     again_logits = _torch_logits(again.eval(), _images(SIDE))

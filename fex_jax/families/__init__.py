@@ -37,6 +37,7 @@ MODULES = {
     "vit": "vit",
     "deit": "vit",
     "dinov2": "vit",
+    "dinov2_with_registers": "vit",
     "resnet": "resnet",
     "convnext": "convnext",
 }

@@ -1,8 +1,9 @@
-"""ViT, DeiT and DINOv2, as transformers has them; the network is `models.vit`."""
+"""ViT, DeiT, DINOv2 without and with registers, as transformers has them: see `models.vit`."""
 
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from flax import nnx
 
@@ -17,8 +18,12 @@ ARCHITECTURES = {
     "vit": ("ViTForImageClassification", "ViTModel"),
     "deit": ("DeiTForImageClassification", "DeiTModel"),
     "dinov2": ("Dinov2ForImageClassification", "Dinov2Model"),
+    "dinov2_with_registers": (
+        "Dinov2WithRegistersForImageClassification",
+        "Dinov2WithRegistersModel",
+    ),
 }
-PROCESSORS = {"vit": "ViT", "deit": "DeiT", "dinov2": "Bit"}
+PROCESSORS = {"vit": "ViT", "deit": "DeiT", "dinov2": "Bit", "dinov2_with_registers": "Bit"}
 HEAD = "classifier"
 # Transformers leaves keys with default values out of some config.json files.
 _CONFIG_DEFAULTS: dict[str, Any] = {
@@ -35,6 +40,10 @@ _FAMILY_DEFAULTS: dict[str, dict[str, Any]] = {
     "deit": {"patch_size": 16, "intermediate_size": 3072, "layer_norm_eps": 1e-12},
     "dinov2": {"patch_size": 14, "mlp_ratio": 4, "layer_norm_eps": 1e-6, "use_swiglu_ffn": False},
 }
+_FAMILY_DEFAULTS["dinov2_with_registers"] = _FAMILY_DEFAULTS["dinov2"] | {
+    "patch_size": 16,
+    "num_register_tokens": 4,
+}
 _SIDE = checks.integer(1, MAX_SIDE)
 _SIDES = checks.either(_SIDE, checks.several(_SIDE, 2))
 _CONFIG_CHECKS = {
@@ -48,6 +57,7 @@ _CONFIG_CHECKS = {
     "mlp_ratio": checks.number(1, 64),
     "qkv_bias": checks.flag(),
     "use_swiglu_ffn": checks.flag(),
+    "num_register_tokens": checks.integer(0, 1024),
 }
 
 
@@ -60,7 +70,7 @@ def read_config(hf_config: dict[str, Any], num_classes: int, source: Path) -> Vi
         raise ValueError(f"hidden_act {values['hidden_act']!r} is not supported, only 'gelu'")
     mlp_dim = (
         int(values["hidden_size"] * values["mlp_ratio"])
-        if family == "dinov2"
+        if "mlp_ratio" in values
         else values["intermediate_size"]
     )
     return ViTConfig(
@@ -76,18 +86,21 @@ def read_config(hf_config: dict[str, Any], num_classes: int, source: Path) -> Vi
         layer_norm_eps=values["layer_norm_eps"],
         qkv_bias=values["qkv_bias"],
         swiglu=values.get("use_swiglu_ffn", False),
+        num_registers=values.get("num_register_tokens", 0),
     )
 
 
 def write_config(config: ViTConfig) -> dict[str, Any]:
     """What config.json says of the architecture."""
     mlp = {"intermediate_size": config.mlp_dim}
-    if config.family == "dinov2":
+    if config.is_dinov2:
         mlp = {
             "mlp_ratio": config.mlp_dim // config.hidden_size,
             "use_swiglu_ffn": config.swiglu,
             "use_mask_token": False,
         }
+    if config.num_registers:
+        mlp |= {"num_register_tokens": config.num_registers}
     return {
         "image_size": config.image_size,
         "patch_size": config.patch_size,
@@ -129,7 +142,7 @@ _BLOCK = r"backbone/blocks/(\d+)/"
 _LAYER = r"{family}.encoder.layer.\1."
 _COMMON_RULES = [
     *names.linear("head", "classifier"),
-    names.Rule("backbone/(cls_token|distillation_token)", r"{family}.embeddings.\1"),
+    names.Rule("backbone/(cls|distillation|register)_token(s?)", r"{family}.embeddings.\1_token\2"),
     names.Rule("backbone/position_embedding", "{family}.embeddings.position_embeddings"),
     names.Rule(
         "backbone/patch_embedding/projection/kernel",
@@ -167,12 +180,13 @@ _IGNORED = {
     "vit": r"vit\.pooler\.dense\.(weight|bias)",
     "deit": r"deit\.pooler\.dense\.(weight|bias)",
     "dinov2": r"dinov2\.embeddings\.mask_token",
+    "dinov2_with_registers": r"dinov2_with_registers\.embeddings\.mask_token",
 }
 
 
 def rules(config: ViTConfig) -> list[names.Rule]:
     """Names here and there."""
-    if config.family != "dinov2":
+    if not config.is_dinov2:
         return _VIT_RULES
     return _DINOV2_RULES + (_DINOV2_SWIGLU_RULES if config.swiglu else _DINOV2_MLP_RULES)
 
@@ -190,11 +204,15 @@ def resized(params: Params, stored: ViTConfig, config: ViTConfig) -> Params:
     if stored.grid == config.grid:
         return params
     positions = params["backbone"]["position_embedding"]
-    prefix, patches = np.split(positions, [stored.num_prefix_tokens], axis=1)
-    rows, columns = (_bicubic(old, new) for old, new in zip(stored.grid, config.grid, strict=True))
+    prefix, patches = np.split(positions, [-stored.num_patches], axis=1)
     patches = patches.reshape(*stored.grid, -1)  # [rows, columns, D]
-    patches = np.einsum("Rr,Cc,rcd->RCd", rows, columns, patches, optimize=True)
-    patches = patches.reshape(1, config.num_patches, -1).astype(np.float32)
+    if stored.family == "dinov2_with_registers":  # antialiased, as in Pillow
+        patches = jax.image.resize(patches, (*config.grid, patches.shape[-1]), "cubic")
+    else:
+        pairs = zip(stored.grid, config.grid, strict=True)
+        rows, columns = (_bicubic(old, new) for old, new in pairs)
+        patches = np.einsum("Rr,Cc,rcd->RCd", rows, columns, patches, optimize=True)
+    patches = np.asarray(patches).reshape(1, config.num_patches, -1).astype(np.float32)
     positions = np.concatenate([prefix, patches], axis=1)
     return params | {"backbone": params["backbone"] | {"position_embedding": positions}}
 

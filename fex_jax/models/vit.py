@@ -1,4 +1,4 @@
-"""Vision transformers: ViT, DeiT and DINOv2, with an image classification head.
+"""Vision transformers: ViT, DeiT and DINOv2, also with registers, with a classification head.
 
 Shapes: B images, H height, W width, C channels, N patches, P prefix tokens, T = P + N tokens,
 D hidden size, K classes.
@@ -16,7 +16,7 @@ from jax.typing import DTypeLike
 
 from fex_jax.models import Tap, no_tap
 
-Family = Literal["vit", "deit", "dinov2"]
+Family = Literal["vit", "deit", "dinov2", "dinov2_with_registers"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,13 +38,17 @@ class ViTConfig:
     layer_norm_eps: float = 1e-6
     qkv_bias: bool = True
     swiglu: bool = False
+    num_registers: int = 0  # tokens without a place, between CLS and the patches
 
     def __post_init__(self) -> None:
         if self.family not in get_args(Family):
             raise ValueError(f"family {self.family!r} is not one of {', '.join(get_args(Family))}")
         for name, value in dataclasses.asdict(self).items():
-            if isinstance(value, int) and not isinstance(value, bool) and value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+            least = 0 if name == "num_registers" else 1
+            if isinstance(value, int) and not isinstance(value, bool) and value < least:
+                raise ValueError(f"{name} must be at least {least}, got {value}")
+        if self.num_registers and self.family != "dinov2_with_registers":
+            raise ValueError(f"a {self.family} has no registers, got {self.num_registers}")
         if self.image_size % self.patch_size:
             below = max(self.image_size // self.patch_size, 1) * self.patch_size
             raise ValueError(
@@ -55,12 +59,12 @@ class ViTConfig:
             raise ValueError(
                 f"hidden_size {self.hidden_size} does not divide into {self.num_heads} heads"
             )
-        if self.family == "dinov2" and self.mlp_dim % self.hidden_size:
+        if self.is_dinov2 and self.mlp_dim % self.hidden_size:
             raise ValueError(
                 f"mlp_dim {self.mlp_dim} is not a multiple of hidden_size {self.hidden_size}, "
                 "as it is in DINOv2"
             )
-        if self.swiglu and self.family != "dinov2":
+        if self.swiglu and not self.is_dinov2:
             raise ValueError(f"swiglu is for dinov2 only, not {self.family}")
 
     def classifier(self, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs) -> "ViTClassifier":
@@ -80,13 +84,18 @@ class ViTConfig:
 
     @property
     def num_prefix_tokens(self) -> int:
-        """P, the tokens before the patches: CLS, and in DeiT the distillation token."""
-        return 2 if self.family == "deit" else 1
+        """P, the tokens before the patches: CLS, in DeiT the distillation token, registers."""
+        return (2 if self.family == "deit" else 1) + self.num_registers
+
+    @property
+    def is_dinov2(self) -> bool:
+        """Whether its blocks and its head are DINOv2's."""
+        return self.family.startswith("dinov2")
 
     @property
     def classifies_patches(self) -> bool:
         """Whether the classification head reads the mean patch token, too: DINOv2's does."""
-        return self.family == "dinov2"
+        return self.is_dinov2
 
 
 class Linear(nnx.Linear):
@@ -205,7 +214,7 @@ class Block(nnx.Module):
         )
         self.norm2 = layer_norm(size, config.layer_norm_eps, rngs)
         self.mlp = Mlp(size, config.mlp_dim, swiglu=config.swiglu, dtype=dtype, rngs=rngs)
-        if config.family == "dinov2":
+        if config.is_dinov2:
             self.scale1 = LayerScale(config.hidden_size)
             self.scale2 = LayerScale(config.hidden_size)
         else:
@@ -240,7 +249,10 @@ class ViT(nnx.Module):
         self.cls_token = nnx.Param(jnp.zeros((1, 1, config.hidden_size)))
         if config.family == "deit":
             self.distillation_token = nnx.Param(jnp.zeros((1, 1, config.hidden_size)))
-        num_tokens = config.num_prefix_tokens + config.num_patches
+        if config.num_registers:
+            registers = jnp.zeros((1, config.num_registers, config.hidden_size))
+            self.register_tokens = nnx.Param(registers)
+        num_tokens = config.num_prefix_tokens - config.num_registers + config.num_patches
         shape = (1, num_tokens, config.hidden_size)
         self.position_embedding = nnx.Param(0.02 * jax.random.normal(rngs.params(), shape))
         self.blocks = stack(
@@ -264,7 +276,12 @@ class ViT(nnx.Module):
         prefix = jnp.concatenate(prefix, axis=1).astype(self.dtype)  # [1, P, D]
         prefix = jnp.broadcast_to(prefix, (len(images), *prefix.shape[1:]))
         tokens = jnp.concatenate([prefix, patches], axis=1)  # [B, P + N, D]
-        return tokens + self.position_embedding[...].astype(self.dtype)
+        tokens = tokens + self.position_embedding[...].astype(self.dtype)
+        if not self.config.num_registers:
+            return tokens
+        registers = self.register_tokens[...].astype(self.dtype)
+        registers = jnp.broadcast_to(registers, (len(images), *registers.shape[1:]))
+        return jnp.concatenate([tokens[:, :1], registers, tokens[:, 1:]], axis=1)
 
 
 class ViTClassifier(nnx.Module):
