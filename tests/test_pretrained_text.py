@@ -19,6 +19,7 @@ NAMES = {
     "roberta": "Roberta",
     "xlm-roberta": "XLMRoberta",
     "camembert": "Camembert",
+    "electra": "Electra",
 }
 FAMILIES = list(NAMES)
 
@@ -29,6 +30,8 @@ def _torch_model(directory, family, head="ForSequenceClassification", **override
     transformers = pytest.importorskip("transformers")
     sizes = {"hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 3}
     sizes |= {"intermediate_size": 20}
+    if family == "electra":
+        sizes |= {"embedding_size": 8}
     if family == "distilbert":
         sizes = dict(zip(("dim", "n_layers", "n_heads", "hidden_dim"), sizes.values(), strict=True))
     config = getattr(transformers, f"{NAMES[family]}Config")(
@@ -98,6 +101,7 @@ def test_save_loads_in_torch(family, tmp_path):
     ("bert", "Model"), ("bert", "ForPreTraining"), ("bert", "ForMaskedLM"),
     ("distilbert", "Model"), ("distilbert", "ForMaskedLM"),
     ("roberta", "Model"), ("roberta", "ForMaskedLM"),
+    ("electra", "Model"), ("electra", "ForPreTraining"),
 ])  # fmt: skip
 def test_backbone_gets_a_fresh_head(family, head, tmp_path):
     """Backbones are what hubs hold most: they load only when asked, hidden states as torch's."""

@@ -1,9 +1,10 @@
-"""BERT, DistilBERT and RoBERTa, and families of their networks, with a text classification head.
+"""BERT, DistilBERT, RoBERTa, ELECTRA and families of their networks, with a classification head.
 
-Shapes: B texts, T tokens (padding included), D hidden size, K classes.
+Shapes: B texts, T tokens (padding included), D hidden size, E that of embeddings, K classes.
 """
 
 import dataclasses
+from functools import partial
 from typing import Literal, NamedTuple, get_args
 
 import jax
@@ -14,9 +15,16 @@ from jax.typing import DTypeLike
 from fex_jax.models import Tap, no_tap
 from fex_jax.models.vit import Attention, Linear, Mlp, layer_norm, stack
 
-Family = Literal["bert", "distilbert", "roberta", "xlm-roberta", "camembert"]
+Family = Literal["bert", "distilbert", "roberta", "xlm-roberta", "camembert", "electra"]
 # Of families that have the network of another.
 NETWORKS = {"xlm-roberta": "roberta", "camembert": "roberta"}
+# Between the two layers of a classification head.
+_BETWEEN = {
+    "bert": jnp.tanh,
+    "distilbert": jax.nn.relu,
+    "roberta": jnp.tanh,
+    "electra": partial(jax.nn.gelu, approximate=False),
+}
 _HIDDEN_FROM_ATTENTION = -1e9  # finite: a softmax over nothing but padding is not NaN
 
 
@@ -55,12 +63,13 @@ class BertConfig:
     num_types: int = 2  # token types; 0 in DistilBERT, which has none
     pad_id: int = 0
     layer_norm_eps: float = 1e-12
+    embedding_size: int = 0  # of ELECTRA, whose embeddings may be narrower; 0: hidden_size
 
     def __post_init__(self) -> None:
         if self.family not in get_args(Family):
             raise ValueError(f"family {self.family!r} is not one of {', '.join(get_args(Family))}")
         for name, value in dataclasses.asdict(self).items():
-            least = 0 if name in ("num_types", "pad_id") else 1
+            least = 0 if name in ("num_types", "pad_id", "embedding_size") else 1
             if isinstance(value, int) and value < least:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
         if self.hidden_size % self.num_heads:
@@ -79,6 +88,11 @@ class BertConfig:
                 f"max_positions {self.max_positions} leaves {self.max_length} tokens; CLS, one "
                 "token and SEP need 3"
             )
+
+    @property
+    def width(self) -> int:
+        """Of the embeddings."""
+        return self.embedding_size or self.hidden_size
 
     @property
     def network(self) -> str:
@@ -125,7 +139,7 @@ class Bert(nnx.Module):
         rngs: nnx.Rngs,
     ):
         def table(rows: int) -> nnx.Param:
-            shape = (rows, config.hidden_size)
+            shape = (rows, config.width)
             return nnx.Param(0.02 * jax.random.normal(rngs.params(), shape))
 
         self.config = config
@@ -135,7 +149,10 @@ class Bert(nnx.Module):
         self.position_embedding = table(config.max_positions)
         if config.num_types:
             self.type_embedding = table(config.num_types)
-        self.norm = layer_norm(config.hidden_size, config.layer_norm_eps, rngs)
+        self.norm = layer_norm(config.width, config.layer_norm_eps, rngs)
+        if config.width != config.hidden_size:
+            sizes = config.width, config.hidden_size
+            self.projection = Linear(*sizes, dtype=dtype, rngs=rngs)
         self.blocks = stack(
             lambda rngs: Block(config, dtype=dtype, rngs=rngs), config.num_layers, rngs
         )
@@ -144,7 +161,7 @@ class Bert(nnx.Module):
         return self.encode(self.embed(inputs), inputs, tap)
 
     def embed(self, inputs: TokenBatch) -> jax.Array:
-        """Word embeddings [B, T, D]: all of the network that depends on which words are there.
+        """Word embeddings [B, T, E]: all of the network that depends on which words are there.
 
         Raises:
           ValueError: more tokens than positions.
@@ -157,12 +174,14 @@ class Bert(nnx.Module):
         return self.word_embedding[...][inputs.ids]
 
     def encode(self, words: jax.Array, inputs: TokenBatch, tap: Tap = no_tap) -> jax.Array:
-        """Hidden states from word embeddings [B, T, D], for gradients with respect to them."""
+        """Hidden states from word embeddings [B, T, E], for gradients with respect to them."""
         run = nnx.remat(Block.__call__, static_argnums=3) if self.remat else Block.__call__
         tokens = words + self.position_embedding[...][self._positions(inputs.ids)]
         if self.config.num_types:
             tokens = tokens + self.type_embedding[...][0]
         tokens = self.norm(tokens)
+        if self.config.width != self.config.hidden_size:
+            tokens = self.projection(tokens)
         bias = jnp.where(inputs.attention, 0.0, _HIDDEN_FROM_ATTENTION)[:, None, None]
         for block in self.blocks:
             tokens = run(block, tokens, bias, tap)
@@ -177,11 +196,11 @@ class Bert(nnx.Module):
 
 
 class Head(nnx.Module):
-    """CLS's hidden state [B, D] -> logits [B, K], in float32: two layers, tanh or ReLU between."""
+    """CLS's hidden state [B, D] -> logits [B, K], in float32: two layers."""
 
     def __init__(self, config: BertConfig, rngs: nnx.Rngs):
         size = config.hidden_size
-        self.activation = jax.nn.relu if config.network == "distilbert" else jnp.tanh
+        self.activation = _BETWEEN[config.network]
         self.dense = Linear(size, size, dtype=jnp.float32, rngs=rngs)
         self.out = Linear(size, config.num_classes, dtype=jnp.float32, rngs=rngs)
 
@@ -208,5 +227,5 @@ class BertClassifier(nnx.Module):
         return self.head(self.backbone(inputs, tap)[:, 0])
 
     def from_embeddings(self, words: jax.Array, inputs: TokenBatch) -> jax.Array:
-        """Logits from word embeddings [B, T, D]; `inputs` says where the tokens are."""
+        """Logits from word embeddings [B, T, E]; `inputs` says where the tokens are."""
         return self.head(self.backbone.encode(words, inputs)[:, 0])

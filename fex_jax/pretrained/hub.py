@@ -41,6 +41,7 @@ _OF_TEXTS = {
         "XLMRobertaModel",
         "XLMRobertaForMaskedLM",
     ),
+    "electra": ("ElectraForSequenceClassification", "ElectraModel", "ElectraForPreTraining"),
     "camembert": ("CamembertForSequenceClassification", "CamembertModel", "CamembertForMaskedLM"),
 }
 _FILE_SUFFIXES = {".safetensors", ".json", ".bin", ".pt", ".pth", ".h5", ".ckpt", ".msgpack"}

@@ -1,4 +1,4 @@
-"""Text classifiers in Hugging Face directories: BERT, DistilBERT, RoBERTa and their like."""
+"""Text classifiers in Hugging Face directories: BERT, DistilBERT, RoBERTa, ELECTRA, their like."""
 
 import dataclasses
 import re
@@ -42,6 +42,12 @@ _CONFIG_DEFAULTS = {
     },
 }
 _CONFIG_DEFAULTS["roberta"] = _CONFIG_DEFAULTS["bert"] | {"vocab_size": 50265, "pad_token_id": 1}
+_CONFIG_DEFAULTS["electra"] = _CONFIG_DEFAULTS["bert"] | {
+    "embedding_size": 128,
+    "hidden_size": 256,
+    "num_attention_heads": 4,
+    "intermediate_size": 1024,
+}
 # DistilBERT's names for the same settings.
 _CONFIG_NAMES = {
     "hidden_size": "dim",
@@ -62,6 +68,7 @@ _CONFIG_CHECKS = {
     "max_position_embeddings": checks.integer(1, 2**20),
     "type_vocab_size": checks.integer(1, 1024),
     "pad_token_id": checks.integer(0, 2**24),
+    "embedding_size": checks.integer(1, 2**15),
     "is_decoder": checks.flag(),
     "position_embedding_type": checks.text(),
     **_SIZES,
@@ -113,7 +120,8 @@ def load(
     """Loads a directory whose config.json holds `hf_config`; see `pretrained.load`."""
     family = NETWORKS.get(hf_config["model_type"], hf_config["model_type"])
     tensors = _normalize_keys(hub.read_tensors(directory), family)
-    kernel_name = "classifier.out_proj.weight" if family == "roberta" else "classifier.weight"
+    two_layers = family in ("roberta", "electra")
+    kernel_name = "classifier.out_proj.weight" if two_layers else "classifier.weight"
     kernel = tensors.get(kernel_name)
     fresh_head, num_classes = hub.choose_head(kernel, num_classes, hf_config, directory)
     head_says = {} if fresh_head else hf_config
@@ -121,7 +129,7 @@ def load(
     tokenizer = tokens.load(directory)
     config = _config_from_hf(hf_config, num_classes, directory)
     norm = f"{family}.embeddings.LayerNorm.weight"
-    hub.check_sizes(tensors, config.num_layers, config.hidden_size, norm, directory)
+    hub.check_sizes(tensors, config.num_layers, config.width, norm, directory)
     if fresh_head:
         for name in (kernel_name, kernel_name.replace("weight", "bias")):
             tensors.pop(name, None)
@@ -196,15 +204,21 @@ _RULES = {
         *rules.linear("head/out", "classifier.out_proj"),
     ],
 }
+_RULES["electra"] = [
+    *_RULES["roberta"],
+    *rules.linear("backbone/projection", "{family}.embeddings_project"),
+]
 # Unused by classifiers: the heads of masked pre-training, RoBERTa's pooler, and the position
 # numbers that old versions of transformers stored.
 _IGNORED = {
     "bert": r"cls\..*|bert\.embeddings\.position_ids",
     "distilbert": r"vocab_(transform|layer_norm|projector)\..*"
     r"|distilbert\.embeddings\.position_ids",
+    "electra": r"(discriminator|generator)_(predictions|lm_head)\..*"
+    r"|electra\.embeddings\.position_ids",
     "roberta": r"lm_head\..*|roberta\.(pooler\..*|embeddings\.position_ids)",
 }
-_HEADS = r"(pre_)?classifier\..*|cls\..*|lm_head\..*|vocab_.*"
+_HEADS = r"(pre_)?classifier\..*|cls\..*|lm_head\..*|vocab_.*|(discriminator|generator)_.*"
 
 
 def _normalize_keys(tensors: dict[str, np.ndarray], family: str) -> dict[str, np.ndarray]:
@@ -240,6 +254,7 @@ def _config_from_hf(hf_config: dict[str, Any], num_classes: int, source: Path) -
     ):
         if values.get(name) not in (wanted, None):
             raise ValueError(f"{name} {values[name]!r} is not supported, only {wanted!r}")
+    narrower = values["embedding_size"] if family == "electra" else 0
     return BertConfig(
         family=family,
         vocab_size=values["vocab_size"],
@@ -252,6 +267,7 @@ def _config_from_hf(hf_config: dict[str, Any], num_classes: int, source: Path) -
         num_types=values["type_vocab_size"],
         pad_id=values["pad_token_id"],
         layer_norm_eps=values["layer_norm_eps"],
+        embedding_size=0 if narrower == values["hidden_size"] else narrower,
     )
 
 
@@ -271,6 +287,8 @@ def _config_to_hf(checkpoint: TextCheckpoint) -> dict[str, Any]:
             "type_vocab_size": config.num_types,
             "layer_norm_eps": config.layer_norm_eps,
         }
+    if config.family == "electra":
+        values |= {"embedding_size": config.width}
     return {
         "architectures": [hub.architectures(config.family)[0]],
         "model_type": config.family,
