@@ -4,6 +4,7 @@ Shapes: B texts, T tokens (padding included), D hidden size, E that of embedding
 """
 
 import dataclasses
+from collections.abc import Callable
 from functools import partial
 from typing import Literal, NamedTuple, get_args
 
@@ -19,7 +20,7 @@ Family = Literal["bert", "distilbert", "roberta", "xlm-roberta", "camembert", "e
 # Of families that have the network of another.
 NETWORKS = {"xlm-roberta": "roberta", "camembert": "roberta"}
 # Between the two layers of a classification head.
-_BETWEEN = {
+_BETWEEN: dict[str, Callable[[jax.Array], jax.Array]] = {
     "bert": jnp.tanh,
     "distilbert": jax.nn.relu,
     "roberta": jnp.tanh,
