@@ -25,6 +25,7 @@ _MASKS = 20  # of each
 _MEASURES = 20  # in a run
 _BEST = "held_out.json"
 _BLOB = 0.25  # standard deviation of the blob, in sides of the grid
+_RIDGES = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 
 
 class Found(NamedTuple):
@@ -160,6 +161,33 @@ def _best_mix(products: np.ndarray) -> tuple[float, float]:
     return float(a), float(b)
 
 
+def of_half_the_queries(answered: list[tuple[Any, ppo.Rollout]], objective: ppo.Objective) -> float:
+    """What a linear regression on one half of an input's answers explains of the other half.
+
+    That is LIME about each input by `_MASKS` / 2 queries, of its first class, with the ridge of
+    `_RIDGES` that explains most: a rival at its best.
+    """
+    groups = objective_of(objective).num_groups
+    left, total = np.zeros(len(_RIDGES)), 0.0
+    for _, rollout in answered:
+        weights = np.asarray(contrast.plausibility(rollout))[:, 0, 0]
+        for masks, scores, weight in zip(
+            np.asarray(rollout.masks, float), np.asarray(rollout.scores)[:, 0], weights, strict=True
+        ):
+            # [halves, groups, masks of a group]; what is known of a half is less its groups' means.
+            r = scores.reshape(groups, 2, -1).swapaxes(0, 1)
+            m = masks.reshape(groups, 2, -1, masks.shape[-1]).swapaxes(0, 1)
+            r, m = r - r.mean(2, keepdims=True), m - m.mean(2, keepdims=True)
+            r, m = r.reshape(2, -1), m.reshape(2, -1, masks.shape[-1])
+            for known, asked in ((0, 1), (1, 0)):
+                total += weight * (r[asked] ** 2).sum()
+                gram, across = m[known] @ m[known].T, m[asked] @ m[known].T
+                for number, ridge in enumerate(_RIDGES):
+                    alpha = np.linalg.solve(gram + ridge * np.eye(len(gram)), r[known])
+                    left[number] += weight * ((r[asked] - across @ alpha) ** 2).sum()
+    return float(1 - left.min() / total) if total > 0 else 0.0
+
+
 def _blob(grid: tuple[int, ...], size: int) -> np.ndarray:
     """exp(−d² / 2σ²) of the distance to the centre of a grid, [N]; of a row of features 0."""
     if len(grid) != 2:
@@ -211,7 +239,8 @@ def make_revise(
             params = params | {"heads": params["heads"] | {"mix": mix}}
         if found.explained > best(folder).get("explained", -np.inf):
             export.save_weights(folder, params)
-            run.write_json(folder / _BEST, {"step": int(state.step)} | found._asdict())
+            rival = {"lime": of_half_the_queries(answered, objective)}
+            run.write_json(folder / _BEST, {"step": int(state.step)} | found._asdict() | rival)
         of_all, of_class = found.mix
         named = found._asdict() | {"mix": of_class / max(of_all + of_class, 1e-12)}
         named = {f"held_out/{name}": value for name, value in named.items()}
@@ -239,7 +268,8 @@ def conclude(folder: pathlib.Path, exported: pathlib.Path, num_steps: int) -> st
     words = (
         f"The state after step {found['step']} of {num_steps} explains held-out answers best and "
         f"is kept: {found['explained']:.1%} of them ({found['first']:.1%} about first classes, "
-        f"{found['others']:.1%} about others); a blob at the centre {found['blob']:.1%}"
+        f"{found['others']:.1%} about others); a blob at the centre {found['blob']:.1%}, LIME of "
+        f"{_MASKS // 2} queries about each {found['lime']:.1%} of first classes'"
     )
     if found["explained"] <= found["blob"]:
         words += (
