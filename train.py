@@ -8,9 +8,11 @@ result, `<workdir>/export`, is opened by `fex_jax.load`. In a notebook: `fex_jax
 is `--config=configs/black_box.py`.
 """
 
+import os
 import pathlib
 import sys
 
+import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
@@ -25,6 +27,11 @@ def main(_: list[str]) -> None:
         train(given.config, pathlib.Path(given.workdir), queries=given.queries)
     except (ValueError, OSError, FloatingPointError, HostError) as error:
         sys.exit(f"error: {error}")
+    except jax.errors.JaxRuntimeError as error:
+        if jax.process_count() == 1:
+            raise
+        print(f"error: another process of this run has ended: {str(error)[:300]}", file=sys.stderr)
+        os._exit(1)  # Python's own end would wait for it
     except KeyboardInterrupt:
         sys.exit(130)
 

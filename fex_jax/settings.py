@@ -148,6 +148,10 @@ def default(preset: str = "contrast") -> ml_collections.ConfigDict:
     config.mesh = ml_collections.ConfigDict()
     config.mesh.fsdp = 1  # devices that share the parameters; the rest split the batch only
 
+    # Of a run of several processes: "host:port" of process 0, how many they are, which this is; or
+    # "auto": what Slurm, Open MPI or Kubernetes say.
+    config.distributed = ml_collections.ConfigDict({"address": "", "count": 0, "index": 0})
+
     config.checkpoint = ml_collections.ConfigDict()
     config.checkpoint.every = 100  # batches
     config.checkpoint.keep = 2
@@ -192,6 +196,8 @@ _CHECKS = {
     "optimizer.warmup_fraction": checks.number(0, 1),
     "optimizer.clip_norm": checks.number(1e-9, 1e9),
     "mesh.fsdp": _COUNT,
+    "distributed.count": _SIZE,
+    "distributed.index": _SIZE,
     "checkpoint.every": _COUNT,
     "checkpoint.keep": _COUNT,
 }

@@ -4,6 +4,7 @@ The batch is split over all devices. Parameters are copied to every device, or s
 axis where one device cannot hold them; XLA inserts the communication.
 """
 
+import re
 from typing import Any
 
 import jax
@@ -11,7 +12,39 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+_HEARTBEAT = 40  # seconds without a word, after which a process counts as gone
 _SMALLEST_SPLIT = 2**16  # elements; smaller arrays are cheaper to copy than to gather
+
+
+def connect(address: str = "", count: int = 0, index: int = 0) -> None:
+    """Makes this process one of several that train together; before anything is computed.
+
+    Does nothing where it is one already, or where `address` is "".
+
+    Args:
+      address: "host:port" of process 0, which listens there; "auto": what Slurm, Open MPI,
+        Kubernetes or a TPU pod say of this process.
+      count: how many processes there are.
+      index: which of them this is.
+
+    Raises:
+      ValueError: a number that cannot be, or processes that do not find each other.
+    """
+    if not address or jax.distributed.is_initialized():
+        return
+    given = {}
+    if address != "auto":
+        if not re.fullmatch(r"[^\s:]+:\d+", address) or count < 1 or not 0 <= index < count:
+            raise ValueError(
+                f"distributed.address is {address!r}, count {count}, index {index}; expected "
+                "host:port of process 0, the number of processes, and this one's from 0 on; or "
+                "auto"
+            )
+        given = {"coordinator_address": address, "num_processes": count, "process_id": index}
+    try:
+        jax.distributed.initialize(**given, heartbeat_timeout_seconds=_HEARTBEAT)
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(f"the processes of {address} do not find each other: {error}") from error
 
 
 def make_mesh(fsdp: int = 1) -> Mesh:
@@ -57,3 +90,9 @@ def global_batch(local: Any, mesh: Mesh) -> Any:
     """The batch of all processes, from this process's part: a pytree of arrays [B, ...]."""
     split = split_batch(mesh)
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(split, x), local)
+
+
+def gather(tree: Any, mesh: Mesh) -> Any:
+    """Arrays that any processes hold as NumPy's in each, one after the other."""
+    copy = jax.jit(lambda x: x, out_shardings=replicated(mesh))
+    return jax.tree.map(lambda x: np.asarray(copy(x)), tree)

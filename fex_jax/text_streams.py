@@ -35,11 +35,12 @@ def train_stream(
 
     Args:
       max_length: the model's window in tokens.
-      batch_size: texts per batch of this process.
+      batch_size: texts per batch of all processes.
       unit: what a feature is.
       too_long: "refuse" texts beyond the window, or "cut" them to it.
       limit: use only the first so many texts of the source.
-      process: index and count; every process gets its own part of each batch.
+      process: index and count; every process gets its own part of each batch, which is the same
+        for any count.
     """
     lengths, texts = tokens.within(
         source.texts[:limit], tokenizer, max_length, unit, too_long, buckets
@@ -47,9 +48,10 @@ def train_stream(
     index, count = process
     dataset = tf.data.Dataset.range(len(texts))
     dataset = dataset.shuffle(len(texts), seed=seed, reshuffle_each_iteration=True).repeat()
-    dataset = _batches(dataset, lengths, batch_size * count).skip(start)
+    dataset = _batches(dataset, lengths, batch_size).skip(start)
+    part = slice(batch_size // count * index, batch_size // count * (index + 1))
     for numbers in dataset.prefetch(2).as_numpy_iterator():
-        yield _batch(source, texts, lengths, numbers[index::count], tokenizer)
+        yield _batch(source, texts, lengths, numbers[part], tokenizer)
 
 
 def eval_stream(

@@ -46,29 +46,32 @@ def train_stream(
     """Endless shuffled batches, from batch number `start` on.
 
     Args:
-      batch_size: examples per batch of this process.
+      batch_size: examples per batch of all processes.
       limit: use only the first so many records of the source.
       augment: random resized crop and flip, instead of the predictor's resizing; not for scenes.
-      process: index and count; every process gets its own part of each batch.
+      process: index and count; every process gets its own part of each batch, which is the same
+        for any count.
     """
     dataset = source.records.take(limit) if limit else source.records
     buffer = min(limit or source.size, source.shuffle_buffer)
     index, count = process
     dataset = dataset.shuffle(buffer, seed=seed, reshuffle_each_iteration=True).repeat()
-    dataset = dataset.shard(count, index).skip(start * batch_size)
-    dataset = dataset.enumerate(start * batch_size)
+    dataset = dataset.skip(start * batch_size).enumerate(start * batch_size)
+    part = batch_size // count
+    if count > 1:
+        dataset = dataset.filter(lambda position, _: position % batch_size // part == index)
 
     def example(position: tf.Tensor, record: dict) -> dict:
         decoded = source.decode(record)
         if not augment:
             return _resize(decoded, preprocessing)
-        noise = tf.stack([tf.cast(seed, tf.int64), position * count + index])
+        noise = tf.stack([tf.cast(seed, tf.int64), position])
         decoded["image"] = _random_crop(decoded["image"], preprocessing, noise)
         decoded.pop("where", None)
         return decoded
 
     dataset = dataset.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return _numpy(dataset.batch(batch_size, drop_remainder=True).prefetch(2))
+    return _numpy(dataset.batch(part, drop_remainder=True).prefetch(2))
 
 
 def eval_stream(

@@ -16,7 +16,7 @@ def open_stream(
 ) -> Callable[[int], Iterator[Any]]:
     """stream(start): this process's batches, uint8 images or a `TokenBatch`, from that one on."""
     options = {
-        "batch_size": config.batch_size // jax.process_count(),
+        "batch_size": config.batch_size,
         "seed": config.seed,
         "limit": config.data.limit or None,
         "process": (jax.process_index(), jax.process_count()),

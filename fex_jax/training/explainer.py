@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 
 from fex_jax import (
     algorithm,
@@ -39,7 +40,7 @@ from fex_jax.updates import TrainState
 # predictor the digest counts, wherever it lies.
 _FREE = (
     "eval.", "attributions.", "checkpoint.", "mesh.", "log_every", "predictor.path",
-    "predictor.labels", "predictor.price",
+    "predictor.labels", "predictor.price", "distributed.",
 )  # fmt: skip
 _LEARNING_RATE = "optimizer.learning_rate"
 
@@ -69,6 +70,7 @@ def train(
       HostError: a black box failed; its answers are kept, and none is asked for again.
     """
     settings.check(config)
+    sharding.connect(**config.distributed)
     workdir = checks.folder(workdir, "workdir")
     mesh = sharding.make_mesh(config.mesh.fsdp)
     objective = steps.make_objective(config)
@@ -91,6 +93,11 @@ def train(
         with run.lock(workdir):
             _train(config, workdir, mesh, predictor, queried, source, kept, backbone, start)
         return
+    if jax.process_count() > 1:
+        raise ValueError(
+            f"{predictor.name} is a black box, and {jax.process_count()} processes would ask it "
+            "apart: train in one, without distributed.address"
+        )
     steps.make_objective(config, predictor.output)
     source = source or open_source(config, black_box.of(predictor))
     kept, source = held_out.split(config, objective, source)
@@ -131,12 +138,15 @@ def _train(
         config.map_head,
     )
     optimizer = steps.make_optimizer(config, total)
-    frozen = jax.device_put(queried.params, sharding.split_parameters(queried.params, mesh))
+    own = jax.tree.map(np.asarray, queried.params)  # the same in every process
+    frozen = jax.device_put(own, sharding.split_parameters(own, mesh))
     overlaps = overlap.suits(config, predictor)
     initial_state = steps.make_initial_state(config, init, optimizer, overlaps)
     shapes = jax.eval_shape(initial_state, start)
     shardings = sharding.split_parameters(shapes, mesh)
-    key, placed = jax.random.key(config.seed), (shardings, sharding.replicated(mesh))
+    whole = sharding.replicated(mesh)
+    key = jax.jit(lambda: jax.random.key(config.seed), out_shardings=whole)()
+    placed = shardings, whole
 
     # Continue, or begin.
     manager = checkpoint.open_manager(workdir / "checkpoints", config.checkpoint.keep)
@@ -155,14 +165,23 @@ def _train(
             "would begin anew and overwrite it. Choose another --workdir, or move it away"
         )
     else:
+        start = jax.tree.map(np.asarray, start)  # the same in every process
         state = jax.jit(initial_state, out_shardings=shardings)(start)
         held_out.forget(best)
-    if not (exported / "explainer.json").is_file() or state.step == 0:
+    if jax.process_index() == 0 and (
+        not (exported / "explainer.json").is_file() or state.step == 0
+    ):
         save_description(config, objective, predictor, backbone, exported)
     run.write_json(workdir / "config.json", config.to_dict())
     rates = learning_rates(workdir / "run.json", int(state.step), config)
     run.write_json(workdir / "run.json", identities | {"learning_rates": rates})
-    print(f"{workdir}: steps {state.step} to {total} of {batch_size} inputs, {backbone}")
+    run.say(f"{workdir}: steps {state.step} to {total} of {batch_size} inputs, {backbone}")
+
+    def save(folder: pathlib.Path, params: Params) -> None:
+        """All processes have a part in it, and one writes."""
+        params = sharding.gather(params, mesh)
+        if jax.process_index() == 0:
+            export.save_weights(folder, params)
 
     # Step after step.
     stream = batches.open_stream(config, predictor, source)
@@ -177,6 +196,7 @@ def _train(
             key,
             best,
             frozen=steps.backbone_scale(config) == 0,
+            keep=save,
         )
     bank = None if predictor.inside else predictor.f
     with contextlib.ExitStack() as stack:
@@ -208,10 +228,10 @@ def _train(
             revise_every=held_out.interval(total),
         )
     if kept is None:
-        export.save_weights(exported, state.params)
-    else:
+        save(exported, state.params)
+    elif jax.process_index() == 0:
         print(held_out.conclude(best, exported, total))
-    print(f"wrote {exported}: open it with fex_jax.load, or score it with eval.py")
+    run.say(f"wrote {exported}: open it with fex_jax.load, or score it with eval.py")
 
 
 def open_predictor(config: ml_collections.ConfigDict) -> Predictor | HostPredictor:

@@ -205,6 +205,7 @@ def make_revise(
     key: jax.Array,
     folder: pathlib.Path,
     frozen: bool,
+    keep: Callable[[pathlib.Path, Params], None] = export.save_weights,
 ) -> Callable[[TrainState], tuple[TrainState, dict[str, float]]]:
     """revise(state) → with the mix that explains held-out answers best, and what maps explain.
 
@@ -212,6 +213,7 @@ def make_revise(
 
     Args:
       frozen: the policy's backbone does not learn, and reads the inputs once.
+      keep: writes parameters into a folder.
     """
 
     @jax.jit
@@ -220,9 +222,10 @@ def make_revise(
         return policy(params).read(model.view(inputs))
 
     answered, readings, measure = [], [], None
+    most = best(folder).get("explained", -np.inf)
 
     def revise(state: TrainState) -> tuple[TrainState, dict[str, float]]:
-        nonlocal readings, measure
+        nonlocal readings, measure, most
         if measure is None:
             answered.extend(ask(bind, predictor_params, batches, objective, key))
             grid = bind(predictor_params, answered[0][0])[0].grid
@@ -237,8 +240,9 @@ def make_revise(
         if "mix" in params["heads"]:
             mix = jax.device_put(jnp.float32(found.mix), params["heads"]["mix"].sharding)
             params = params | {"heads": params["heads"] | {"mix": mix}}
-        if found.explained > best(folder).get("explained", -np.inf):
-            export.save_weights(folder, params)
+        if found.explained > most:
+            most = found.explained
+            keep(folder, params)
             rival = {"lime": of_half_the_queries(answered, objective)}
             run.write_json(folder / _BEST, {"step": int(state.step)} | found._asdict() | rival)
         of_all, of_class = found.mix

@@ -53,10 +53,12 @@ def train(
     try:
         with run.catch_signals() as stopped:
             steps = range(start + 1, num_steps + 1)
-            progress = tqdm(steps, initial=start, total=num_steps, unit="batch", smoothing=0.05)
+            shown = {"unit": "batch", "smoothing": 0.05, "disable": jax.process_index() > 0}
+            progress = tqdm(steps, initial=start, total=num_steps, **shown)
             for done in progress:
                 before = metrics
                 state, metrics = step(state, next(stream))
+                run.agree(stopped, done)
                 jax.block_until_ready(before)  # one step ahead at most, or the bar would run away
                 last = done == num_steps
                 revised = revise and (last or done % revise_every == 0)
@@ -74,7 +76,7 @@ def train(
                     words = report(
                         {"step": done} | metrics | {"images_per_second": rate}, state.params
                     )
-                    if words:
+                    if words and jax.process_index() == 0:
                         progress.write(words)
                 if last or stopped or done % checkpoint_every == 0:
                     checkpoint.save(manager, state)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import jax
 from flax import traverse_util
+from jax.experimental import multihost_utils
 
 from fex_jax import checks
 
@@ -50,10 +51,12 @@ def lock(folder: pathlib.Path) -> Iterator[None]:
 def catch_signals() -> Iterator[list[int]]:
     """A list that is filled with every SIGTERM and Ctrl-C: they ask for one last checkpoint.
 
-    Other threads than the main one cannot catch signals.
+    Other threads than the main one cannot catch signals. Of several processes JAX catches them,
+    see `agree`.
     """
     stopped: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
+    alone = jax.process_count() == 1
+    if not alone or threading.current_thread() is not threading.main_thread():
         yield stopped
         return
     numbers = (signal.SIGTERM, signal.SIGINT)
@@ -65,11 +68,23 @@ def catch_signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
+def agree(stopped: list[int], step: int) -> None:
+    """Of several processes: fills the list in each after the same step, if one got SIGTERM."""
+    if jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(step):
+        stopped.append(signal.SIGTERM)
+
+
+def say(words: str) -> None:
+    """Prints in the first of several processes."""
+    if jax.process_index() == 0:
+        print(words)
+
+
 def exit_if_stopped(stopped: list[int], step: int) -> None:
     """Ends as the signal would have, if one came; the last checkpoint is on disk."""
     if stopped:
         name = signal.Signals(stopped[0]).name
-        print(f"stopped by {name} at step {step}; the same command continues")
+        say(f"stopped by {name} at step {step}; the same command continues")
         if stopped[0] == signal.SIGINT:
             raise KeyboardInterrupt
         sys.exit(128 + stopped[0])
@@ -108,7 +123,7 @@ def check_same(
     if may_change in changed:
         changed.remove(may_change)
         if not changed:
-            print(f"{may_change} is {new[may_change]} from here on; it was {old[may_change]}")
+            say(f"{may_change} is {new[may_change]} from here on; it was {old[may_change]}")
     if changed:
         raise ValueError(
             f"{path.parent} has a run with other settings of {', '.join(changed)} (see {path.name} "

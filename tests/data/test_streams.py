@@ -6,6 +6,7 @@ import sys
 import types
 
 import h5py
+import jax
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -62,15 +63,20 @@ def test_an_epoch_holds_every_image_once_and_the_next_is_reordered(folder):
     assert not np.array_equal(first, second)
 
 
-def test_processes_share_a_batch_without_overlap(folder):
-    """Breaks if two processes train on the same images, or leave some out."""
+@pytest.mark.parametrize("augment", [False, True])
+def test_processes_share_the_batches_of_one(folder, augment):
+    """Breaks if a batch, its order or its crops depend on how many processes read it."""
     source = data.folder_source(str(folder), "all")
-    parts = [
-        take(data.train_stream(source, PREPROCESSING, 5, seed=0, process=(i, 2)), 3)
-        for i in range(2)
+
+    def stream(**options):
+        given = source, PREPROCESSING, 10
+        return take(data.train_stream(*given, seed=0, augment=augment, start=1, **options), 3)
+
+    parts = [stream(process=(i, 2)) for i in range(2)]
+    joined = [
+        jax.tree.map(lambda *x: np.concatenate(x), *batch) for batch in zip(*parts, strict=True)
     ]
-    labels = np.concatenate([batch["label"] for part in parts for batch in part])
-    assert np.bincount(labels).tolist() == [10, 10, 10]
+    assert_same(joined, stream())
 
 
 def test_folder_splits_are_disjoint_and_cover_every_class(folder):
