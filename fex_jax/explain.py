@@ -13,14 +13,15 @@ for explanation in explainer(["a dull plot, a great cast"]):
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import traverse_util
 
-from fex_jax import export, modalities, predictors, tokens
+from fex_jax import checks, export, modalities, predictors, tokens
 from fex_jax.answers import mirrored
 from fex_jax.attributions.kernel_shap import normalize
 from fex_jax.data.decode import Picture
@@ -34,6 +35,7 @@ from fex_jax.models.policy import Backbone, MapHead, Policy, functional_policy
 from fex_jax.models.unet import UNetConfig
 from fex_jax.predictors import Bind
 from fex_jax.refine import BUDGET_RANGE, refine_scores
+from fex_jax.targets import PREDICTED, ranked
 from fex_jax.text_explanation import TextExplanation
 
 __all__ = ["Explainer", "Explanation", "Predictor", "TextExplanation", "load"]
@@ -85,7 +87,8 @@ class Explainer:
         What may come, the options and the result are those of `modalities.images.explain` or
         `modalities.texts.explain`: first the `images` or `texts`; then `targets`, the classes to
         explain as numbers or labels, by default the predicted ones; `refine`, queries that improve
-        each map; `batch_size`; `progress`; of images also `top_k` and `resolution`.
+        each map; `with_prediction`, False to leave f(x) out; `batch_size`; `progress`; of images
+        also `top_k` and `resolution`.
 
         Raises:
           ValueError: names the first input or class that cannot be used, and why.
@@ -128,9 +131,71 @@ class Explainer:
         """bind(predictor's parameters, batch) → (`predictors.Model`, its inputs)."""
         return predictors.from_checkpoint(self.predictor, self.fill, self.removal)
 
+    @functools.cached_property
+    def shares_backbone(self) -> bool:
+        """Whether g reads images or texts by f's own backbone, as one that was frozen does."""
+        if type(self.backbone) is not type(self.predictor.config):
+            return False
+        both = self.params["backbone"], self.predictor.params["backbone"]
+        mine, f = map(traverse_util.flatten_dict, both)
+        return mine.keys() == f.keys() and all(np.array_equal(mine[name], f[name]) for name in f)
+
+    def warmup(
+        self, sizes: Sequence[int] = (1,), *, top_k: int = 1, refine: int = 0, batch_size: int = 0
+    ) -> None:
+        """Compiles what calls with so many things, and these options, need.
+
+        A black box is not asked: what takes its answers is compiled by the first call.
+
+        Args:
+          sizes: numbers of things; all that are padded alike share what is compiled.
+          top_k: classes of each.
+          refine: queries about each map.
+          batch_size: of the calls; 0: their default.
+        """
+        several = checks.several(checks.integer(1, 2**16))
+        checks.require({"sizes": sizes}, {"sizes": several}, "warmup")
+        modality = modalities.of(self.predictor)
+        alone = bool(self.predictor.inside or self.predictor.absence)
+        if not alone and (refine or self._needs_answers):
+            return
+        most = batch_size or modality.BATCH_SIZE
+        for size in sorted({modalities.padded(size, most) for size in sizes}):
+            for batch in modality.examples(self, size):
+                classes = np.full((size, top_k), PREDICTED if alone else 0, np.int32)
+                self.explain(batch, classes, refine=refine, with_prediction=alone)
+
+    def explain(
+        self, batch: Any, classes: np.ndarray, *, refine: int = 0, with_prediction: bool = True
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """Maps [B, k, N] of a batch, the classes [B, k] that they explain, and f(x) [B, K].
+
+        A backbone that is f's own reads the batch once for all three.
+
+        Args:
+          batch: as `attribute` takes it.
+          classes: [B, k]; `targets.PREDICTED` for those that f is to choose.
+          refine: queries about each map; 0: none.
+          with_prediction: False: f(x) is None, and not asked for where no map depends on it.
+        """
+        count = classes.shape[1]
+        if not refine:  # maps cost little, programs of their own much
+            width = modalities.padded(count, len(self.predictor.labels))
+            classes = np.pad(classes, ((0, 0), (0, width - count)), mode="edge")
+        answers = None
+        if with_prediction and self.shares_backbone:
+            found = self._run(2, *self._weights, _as_floats(batch), classes, refine=refine)
+            maps, classes, answers = map(np.asarray, found)
+        else:
+            if with_prediction or self._needs_answers:
+                answers = np.asarray(self.answers(batch))
+                classes = ranked(answers, classes)
+            maps = np.asarray(self.attribute(batch, classes, answers, refine=refine))
+        return maps[:, :count], classes[:, :count], answers if with_prediction else None
+
     def answers(self, batch: Any) -> jax.Array:
         """f(x) of a batch, [B, K]; compiled once for each shape. Without f what `p` is."""
-        return self._run(0, self.predictor.params, self.params, _as_floats(batch))
+        return self._run(0, *self._weights, _as_floats(batch))
 
     def attribute(
         self, batch: Any, classes: Any, answers: Any = None, *, refine: int = 0
@@ -148,15 +213,13 @@ class Explainer:
             answers = None  # one program for all callers, and so the same bits
         elif answers is None:
             answers = self.answers(batch)
-        return self._run(
-            1, self.predictor.params, self.params, batch, classes, answers, refine=refine
-        )
+        return self._run(1, *self._weights, batch, classes, answers, refine=refine)
 
     def memory(self, batch: Any, classes: Any, *, refine: int = 0) -> Any:
         """XLA's account of what `attribute` takes of memory; None where it gives none."""
         batch = _as_floats(batch)
         answers = self.answers(batch) if self._needs_answers else None
-        arguments = self.predictor.params, self.params, batch, classes, answers
+        arguments = *self._weights, batch, classes, answers
         return self._programs[1].lower(*arguments, refine=refine).compile().memory_analysis()
 
     def picture(self, picture: Picture) -> np.ndarray:
@@ -239,12 +302,21 @@ class Explainer:
         return self._mirrors or not self.logits
 
     @property
-    def _programs(self) -> tuple[Any, Any]:
-        """`answers` and `scores`, jitted; threads that call at once share them."""
+    def _weights(self) -> tuple[Params, Params]:
+        """f's parameters and the network's, on the device."""
+        return self.__dict__.get("_placed") or self.__dict__.setdefault("_placed", self._place())
+
+    def _place(self) -> tuple[Params, Params]:
+        f, own = jax.tree.map(jnp.asarray, (self.predictor.params, self.params))
+        return f, own | {"backbone": f["backbone"]} if self.shares_backbone else own
+
+    @property
+    def _programs(self) -> tuple[Any, ...]:
+        """`answers`, `scores` and both, jitted; threads that call at once share them."""
         # setdefault is atomic, and jitting costs nothing before the first call.
         return self.__dict__.get("_jitted") or self.__dict__.setdefault("_jitted", self._jit())
 
-    def _jit(self) -> tuple[Any, Any]:
+    def _jit(self) -> tuple[Any, ...]:
 
         def answers(predictor_params: Params, params: Params, batch: Any) -> jax.Array:
             if self.predictor.absence:
@@ -252,7 +324,23 @@ class Explainer:
             model, inputs = self.bind(predictor_params, batch)
             return model.predict(inputs)
 
-        return jax.jit(answers), jax.jit(self.scores, static_argnames="refine")
+        def both(
+            predictor_params: Params,
+            params: Params,
+            batch: Any,
+            classes: jax.Array,
+            *,
+            refine: int = 0,
+        ) -> tuple[jax.Array, jax.Array, jax.Array]:
+            # XLA computes what both say of the same arrays once.
+            params = params | {"backbone": predictor_params["backbone"]}
+            f = answers(predictor_params, params, batch)
+            classes = ranked(f, classes, jnp)
+            maps = self.scores(predictor_params, params, batch, classes, f, refine=refine)
+            return maps, classes, f
+
+        scores, both = (jax.jit(x, static_argnames="refine") for x in (self.scores, both))
+        return jax.jit(answers), scores, both
 
     @jax.enable_x64(False)
     def _run(self, program: int, *args: Any, **options: Any) -> jax.Array:

@@ -4,6 +4,7 @@ import re
 import reprlib
 import unicodedata
 from collections.abc import Callable, Sequence
+from types import ModuleType
 from typing import Any, Literal
 
 import jax
@@ -13,6 +14,7 @@ import numpy as np
 from fex_jax import escape
 
 Target = int | str
+PREDICTED = -1  # in place of a class's number: of column i of [B, k], the i-th most probable
 
 
 def choose_classes(key: jax.Array, probabilities: jax.Array, rule: str, count: int) -> jax.Array:
@@ -25,6 +27,12 @@ def choose_classes(key: jax.Array, probabilities: jax.Array, rule: str, count: i
     if rule != "argmax":  # the order of these is that of draws without replacement
         ranking += jax.random.gumbel(key, ranking.shape)
     return jax.lax.top_k(ranking, max(1, min(count, ranking.shape[-1] - 1)))[1]
+
+
+def ranked(answers: Any, classes: Any, xp: ModuleType = np) -> Any:
+    """Classes [B, k], those that are `PREDICTED` by their rank in f(x) [B, K]; xp: np or jnp."""
+    predicted = xp.argsort(-answers, stable=True)[:, : classes.shape[1]]
+    return xp.where(classes == PREDICTED, predicted, classes).astype(np.int32)
 
 
 def class_numbers(

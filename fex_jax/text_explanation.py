@@ -25,9 +25,8 @@ class TextExplanation:
     spans: np.ndarray  # [n, 2] where each feature begins and ends in the text
     scores: np.ndarray  # [n] FEX's λ in [0, 1], FastSHAP's φ
     target: int  # the explained class
-    probabilities: (
-        np.ndarray
-    )  # [K] f(x), of a regression its values; of a long text, the mean over its windows
+    # [K] f(x), of a regression its values; of a long text, the mean over its windows; or None
+    probabilities: np.ndarray | None
     labels: tuple[str, ...]  # names of the K classes
     num_windows: int  # parts the text was read in
     additive: bool = False  # scores are φ, and not λ
@@ -65,7 +64,10 @@ class TextExplanation:
         )
 
     def _headline(self) -> str:
-        label, probability = self.labels[self.target], self.probabilities[self.target]
+        label = self.labels[self.target]
+        if self.probabilities is None:
+            return label
+        probability = self.probabilities[self.target]
         value = f"{probability:.0%}" if 0 <= probability <= 1 else f"{probability:.3g}"
         return f"{label} ({value})"
 

@@ -17,6 +17,7 @@ from safetensors.numpy import load_file, save_file
 from fex_jax import explain, scenes
 from fex_jax.export import save_description, save_weights
 from fex_jax.models.policy import functional_policy, make_backbone
+from fex_jax.targets import PREDICTED
 from tests.conftest import random_checkpoint, random_params
 
 RNG = np.random.default_rng(0)
@@ -80,14 +81,60 @@ def test_a_wide_map_head_survives_the_export(predictor, tmp_path):
     np.testing.assert_array_equal(explain.load(tmp_path)(PIXELS).logits, made(PIXELS).logits)
 
 
-def test_batch_size_does_not_matter_and_compiles_once(export):
-    """Breaks if padding leaks into the maps, or a short batch compiles again."""
-    explainer = explain.load(export)
-    whole = explainer(PIXELS, batch_size=2)
-    assert explainer._programs[1]._cache_size() == 1
-    single = np.concatenate([explainer(image, batch_size=2).logits for image in PIXELS])
-    assert explainer._programs[1]._cache_size() == 1
-    np.testing.assert_allclose(whole.logits, single, atol=1e-5)
+@pytest.fixture(scope="module")
+def own_backbone(explainer):
+    """The same with a backbone that is not its predictor's."""
+    params = jax.tree.map(lambda x: x * 1.1, explainer.params)
+    return dataclasses.replace(explainer, params=params)
+
+
+def compiled(explainer) -> int:
+    return sum(program._cache_size() for program in explainer._programs)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_padding_does_not_matter_and_few_sizes_are_compiled(explainer, own_backbone, shared):
+    """Breaks if padding leaks into the maps, every size compiles again, or warmup leaves some."""
+    explainer = dataclasses.replace(explainer if shared else own_backbone)
+    assert explainer.shares_backbone == shared
+    explainer.warmup([1, 3], top_k=3, batch_size=4)
+    programs = compiled(explainer)
+    assert programs == (2 if shared else 4)  # of one picture and of four
+    whole = explainer(PIXELS, top_k=3, batch_size=4)
+    for count in (1, 3, 4):
+        some = explainer(PIXELS[:count], top_k=3, batch_size=4)
+        np.testing.assert_allclose(some.logits, whole.logits[:count], atol=2e-6)
+        np.testing.assert_allclose(some.probabilities, whole.probabilities[:count], atol=1e-6)
+    assert compiled(explainer) == programs
+
+
+def test_a_shared_backbone_reads_a_picture_once(explainer):
+    """Breaks if f's answer beside a map costs a second pass of the backbone that both share, or
+    is another one; tables take the map and the answer in two programs."""
+    classes = np.full((1, 1), PREDICTED, np.int32)
+    batch = PIXELS[:1].astype(np.float32)
+
+    def flops(program, *arguments):
+        lowered = explainer._programs[program].lower(*explainer._weights, batch, *arguments)
+        return lowered.compile().cost_analysis()["flops"]
+
+    assert explainer.shares_backbone
+    apart = flops(0) + flops(1, classes, None)
+    assert flops(2, classes) < apart - 0.9 * flops(0)
+    result = explainer(PIXELS)
+    np.testing.assert_allclose(result.probabilities, explainer.answers(PIXELS), atol=1e-6)
+    maps = explainer.attribute(PIXELS, result.targets[:, None])
+    np.testing.assert_allclose(result.logits.reshape(5, 1, -1), maps, atol=1e-5)
+
+
+def test_a_map_without_a_prediction_does_not_ask(explainer, own_backbone):
+    """Breaks if f is run for a map that does not need it, or the map is another one."""
+    for each in (explainer, own_backbone):
+        fresh = dataclasses.replace(each)
+        result = fresh(PIXELS, targets=3, with_prediction=False)
+        assert result.probabilities is None
+        assert fresh._programs[0]._cache_size() == fresh._programs[2]._cache_size() == 0
+        np.testing.assert_allclose(result.logits, each(PIXELS, targets=3).logits, atol=1e-5)
 
 
 def test_every_kind_of_picture_gives_the_same_map(explainer, tmp_path):
@@ -207,6 +254,7 @@ def test_a_bad_picture_is_named(explainer, image, message):
         ({"top_k": 11}, "top_k is 11; expected an integer from 1 to 10"),
         ({"top_k": 2, "targets": 1}, "no targets beside it"),
         ({"resolution": "full"}, "expected one of 'patch', 'pixel'"),
+        ({"with_prediction": False}, "with_prediction is False; expected targets"),
         ({"batch_size": 0}, "batch_size is 0; expected an integer from 1"),
         ({"refine": 7}, "refining takes 7 queries; expected an even number from 8 on"),
     ],

@@ -44,6 +44,21 @@ def test_batches_do_not_matter(explainer):
         np.testing.assert_allclose(alone.probabilities, expected.probabilities, atol=1e-5)
 
 
+def test_warmup_compiles_all_that_calls_need(explainer):
+    """Breaks if a text's first explanation compiles after a warmup, or scores need f where it is
+    left out and other than mirrored ones do not."""
+    fresh = dataclasses.replace(explainer)
+    fresh.warmup([1, 2])
+    programs = [program._cache_size() for program in fresh._programs]
+    assert sum(programs) > 0
+    for count in (1, 2):
+        fresh(TEXTS[:count])
+    assert [program._cache_size() for program in fresh._programs] == programs
+    (silent,) = fresh(TEXTS[0], 1, with_prediction=False)
+    assert silent.probabilities is None and "class 1<" in silent.to_html()
+    np.testing.assert_allclose(silent.scores, explainer(TEXTS[0], 1)[0].scores, atol=1e-6)
+
+
 def test_targets(explainer):
     """Breaks if the explained class is not the one asked for."""
     named = explainer(TEXTS[0])[0]

@@ -1,15 +1,17 @@
 """Explaining images: pictures of all kinds in, maps out."""
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+import functools
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import jax
 import numpy as np
 from PIL import Image
+from scipy.special import expit
 from tqdm import tqdm
 
 from fex_jax import checks, modalities
 from fex_jax.data import decode
-from fex_jax.targets import Target, class_numbers
+from fex_jax.targets import PREDICTED, Target, class_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +28,7 @@ class Explanation(NamedTuple):
     attributions: np.ndarray  # [B, rows, cols], or [B, H, W]: FEX's λ in [0, 1], FastSHAP's φ
     logits: np.ndarray  # [B, rows, cols] of λ, additive as scores of LIME are; or φ
     targets: np.ndarray  # [B] the explained classes
-    probabilities: np.ndarray  # [B, K] f(x)
+    probabilities: np.ndarray | None  # [B, K] f(x); None without a prediction
     labels: tuple[str, ...]  # names of the K classes
 
 
@@ -38,6 +40,7 @@ def explain(
     top_k: int | None = None,
     resolution: Literal["patch", "pixel"] = "patch",
     refine: int = 0,
+    with_prediction: bool = True,
     batch_size: int = BATCH_SIZE,
     progress: bool = False,
 ) -> Explanation:
@@ -56,7 +59,8 @@ def explain(
         predictor's input size.
       refine: queries to the predictor about each map, that improve it: an even number; 0 for
         the explainer's own. See `fex_jax.refine`.
-      batch_size: images at a time; every batch is padded to it, so XLA compiles once.
+      with_prediction: False, beside `targets`: leave f(x) out where the maps do not need it.
+      batch_size: images at a time; fewer are padded to a power of two, see `modalities.padded`.
       progress: show a bar.
 
     Raises:
@@ -64,41 +68,45 @@ def explain(
     """
     listed = decode.as_list(images)
     labels = explainer.predictor.labels
-    given = {"refine": refine, "batch_size": batch_size, "resolution": resolution, "top_k": top_k}
+    options: dict[str, Any] = {"refine": refine, "batch_size": batch_size, "top_k": top_k}
+    options |= {"with_prediction": with_prediction, "resolution": resolution}
     own = {
         "resolution": checks.one_of("patch", "pixel"),
         "top_k": checks.either(checks.integer(1, len(labels)), checks.nothing()),
     }
-    checks.require(given, modalities.OPTIONS | own, "explain")
+    modalities.check_options(options, own, targets)
     if None not in (top_k, targets):
         raise ValueError(f"explain: top_k is {top_k}; expected no targets beside it")
-    given = None
-    if targets is not None:
-        given = class_numbers(targets, len(listed), labels, "images")[:, None]
+    if targets is None:
+        classes = np.full((len(listed), top_k or 1), PREDICTED, np.int32)
+    else:
+        classes = class_numbers(targets, len(listed), labels, "images")[:, None]
     parts = []
-    starts = range(0, len(listed), batch_size)
-    for start in tqdm(starts, unit="batch", disable=not progress):
-        stop = min(start + batch_size, len(listed))
+    size = modalities.padded(len(listed), batch_size)
+    for start in tqdm(range(0, len(listed), size), unit="batch", disable=not progress):
+        stop = min(start + size, len(listed))
         batch = np.stack([prepare(explainer.predictor, listed[i], i) for i in range(start, stop)])
-        batch = _pad(batch, batch_size)
-        answers = explainer.answers(batch)
-        if given is None:
-            classes = jax.lax.top_k(answers, top_k or 1)[1]  # [B, k]
-        else:
-            classes = _pad(given[start:stop], batch_size)
-        logits = explainer.attribute(batch, classes, answers, refine=refine)
-        part = logits, classes, answers
-        parts.append([np.asarray(array)[: stop - start] for array in part])
-    logits, chosen, probabilities = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        found = explainer.explain(
+            _pad(batch, size),
+            _pad(classes[start:stop], size),
+            refine=refine,
+            with_prediction=with_prediction,
+        )
+        parts.append([array[: stop - start] for array in found if array is not None])
+    logits, chosen, *rest = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     logits = logits.reshape(*logits.shape[:2], *explainer.grid)
     if top_k is None:
         logits, chosen = logits[:, 0], chosen[:, 0]
-    attributions = np.asarray(jax.nn.sigmoid(logits)) if explainer.logits else logits
+    attributions = expit(logits) if explainer.logits else logits
     if resolution == "pixel":
-        side = (explainer.predictor.preprocessing.image_size,) * 2
-        shape = (*attributions.shape[:-2], *side)
-        attributions = np.asarray(jax.image.resize(attributions, shape, "bilinear"))
-    return Explanation(attributions, logits, chosen, probabilities, labels)
+        attributions = _upsampled(attributions, explainer.predictor.preprocessing.image_size)
+    return Explanation(attributions, logits, chosen, rest[0] if rest else None, labels)
+
+
+def examples(explainer: "Explainer", size: int) -> list[np.ndarray]:
+    """A batch of each shape that explaining `size` images can need: one."""
+    side = explainer.predictor.preprocessing.image_size
+    return [np.zeros((size, side, side, 3), np.float32)]
 
 
 def prepare(predictor: "Checkpoint", picture: decode.Picture, index: int) -> np.ndarray:
@@ -110,6 +118,23 @@ def prepare(predictor: "Checkpoint", picture: decode.Picture, index: int) -> np.
     return pixels.astype(np.float32)
 
 
+def _upsampled(maps: np.ndarray, side: int) -> np.ndarray:
+    """Bilinearly, [..., rows, cols] → [..., side, side]."""
+    rows, columns = (_interpolation(length, side) for length in maps.shape[-2:])
+    return rows @ maps @ columns.T
+
+
+@functools.cache
+def _interpolation(length: int, side: int) -> np.ndarray:
+    """What `side` places between `length` values take of each, [side, length].
+
+    A product with it upsamples batches of all sizes; `jax.image.resize` compiles for each.
+    """
+    return np.asarray(
+        jax.image.resize(np.eye(length, dtype=np.float32), (side, length), "bilinear")
+    )
+
+
 def _pad(array: np.ndarray, size: int) -> np.ndarray:
-    """Repeats the last entry so that every batch has the same shape."""
+    """Repeats the last entry, so that batches have few shapes."""
     return np.concatenate([array, np.repeat(array[-1:], size - len(array), 0)])

@@ -8,11 +8,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.special import expit
 from tqdm import tqdm
 
-from fex_jax import checks, modalities, tokens
+from fex_jax import modalities, tokens
 from fex_jax.models.bert import TokenBatch
-from fex_jax.targets import Target, class_numbers
+from fex_jax.targets import PREDICTED, Target, class_numbers
 from fex_jax.text_explanation import TextExplanation
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def explain(
     targets: "Target | Sequence[Target] | None" = None,
     *,
     refine: int = 0,
+    with_prediction: bool = True,
     batch_size: int = BATCH_SIZE,
     progress: bool = False,
 ) -> list[TextExplanation]:
@@ -45,15 +47,17 @@ def explain(
         default the predicted one.
       refine: queries to the predictor about each window, that improve its scores: an even
         number; 0 for the explainer's own. See `fex_jax.refine`.
-      batch_size: windows at a time; every batch is padded to it, so that XLA compiles once for
-        each of a few lengths.
+      with_prediction: False, beside `targets`: leave f(x) out where the scores do not need it.
+      batch_size: windows of one of a few lengths at a time; fewer are padded to a power of two,
+        see `modalities.padded`.
       progress: show a bar.
 
     Raises:
       ValueError: names the first text or class that cannot be used, and why.
     """
     listed = as_list(texts)
-    checks.require({"refine": refine, "batch_size": batch_size}, modalities.OPTIONS, "explain")
+    options = {"refine": refine, "batch_size": batch_size, "with_prediction": with_prediction}
+    modalities.check_options(options, {}, targets)
     predictor = explainer.predictor
     split = predictor.tokenizer(listed, explainer.unit)
     size = predictor.config.max_length
@@ -66,21 +70,32 @@ def explain(
     def collate(rows: np.ndarray, length: int) -> TokenBatch:
         return tokens.collate([windows[row] for row in rows], length, predictor.tokenizer)
 
+    text_of = np.repeat(np.arange(len(listed)), np.diff(ends))  # each window's
     answers = np.zeros((len(windows), len(predictor.labels)), np.float32)
-    for rows, kept, length in tqdm(groups, "predictions", unit="batch", disable=not progress):
-        answers[rows[:kept]] = np.asarray(explainer.answers(collate(rows, length)))[:kept]
-    probabilities = np.stack([answers[a:b].mean(0) for a, b in zip(ends, ends[1:], strict=False)])
-    if targets is None:
-        classes = probabilities.argmax(-1)
-    else:
-        classes = class_numbers(targets, len(listed), predictor.labels, "texts")
-    asked = classes[np.repeat(np.arange(len(listed)), np.diff(ends))][:, None]  # [windows, 1]
     scores = np.zeros((len(windows), size), np.float32)
+    asked = np.full((len(windows), 1), PREDICTED, np.int32)
+    if targets is not None:
+        asked = class_numbers(targets, len(listed), predictor.labels, "texts")[text_of][:, None]
+    answered = targets is None and len(windows) > len(listed)
+    if answered:  # windows say together which class their text is explained for
+        for rows, kept, length in tqdm(groups, "predictions", unit="batch", disable=not progress):
+            answers[rows[:kept]] = np.asarray(explainer.answers(collate(rows, length)))[:kept]
+        asked = _means(answers, ends).argmax(-1).astype(np.int32)[text_of][:, None]
     for rows, kept, length in tqdm(groups, "explanations", unit="batch", disable=not progress):
-        found = explainer.attribute(
-            collate(rows, length), asked[rows], answers[rows], refine=refine
-        )
-        scores[rows[:kept], :length] = np.asarray(found)[:kept, 0]
+        batch, mine = collate(rows, length), rows[:kept]
+        if answered:
+            found = np.asarray(
+                explainer.attribute(batch, asked[rows], answers[rows], refine=refine)
+            )
+        else:
+            found, chosen, said = explainer.explain(
+                batch, asked[rows], refine=refine, with_prediction=with_prediction
+            )
+            asked[mine] = chosen[:kept]
+            if said is not None:
+                answers[mine] = said[:kept]
+        scores[mine, :length] = found[:kept, 0]
+    classes, probabilities = asked[ends[:-1], 0], _means(answers, ends)
 
     explanations = []
     for i, text in enumerate(split):
@@ -90,20 +105,31 @@ def explain(
             total[features] += values[: len(part.spans)]
             count[features] += 1
         mean = total / count
-        mean = 1 / (1 + np.exp(-mean)) if explainer.logits else mean
+        mean = expit(mean) if explainer.logits else mean
         explanations.append(
             TextExplanation(
                 listed[i],
                 text.spans,
                 mean,
                 int(classes[i]),
-                probabilities[i],
+                probabilities[i] if with_prediction else None,
                 predictor.labels,
                 len(parts[i]),
                 additive=not explainer.logits,
             )
         )
     return explanations
+
+
+def examples(explainer: "Explainer", size: int) -> list[TokenBatch]:
+    """A batch of each shape that explaining `size` texts can need: of each length."""
+    predictor = explainer.predictor
+    most = predictor.config.max_length
+    (text,) = predictor.tokenizer(["a"], explainer.unit)
+    lengths = sorted(
+        {tokens.bucket(count, most) for count in (*tokens.BUCKETS, most) if count <= most}
+    )
+    return [tokens.collate([text] * size, length, predictor.tokenizer) for length in lengths]
 
 
 def as_list(texts: "str | Iterable[str]") -> list[str]:
@@ -123,6 +149,11 @@ def as_list(texts: "str | Iterable[str]") -> list[str]:
     return listed
 
 
+def _means(answers: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """Of each text's windows: [windows, K] → [texts, K]."""
+    return np.stack([answers[a:b].mean(0) for a, b in zip(ends, ends[1:], strict=False)])
+
+
 def _windows(text: tokens.Text, size: int, index: int) -> list[tuple[int, tokens.Text]]:
     try:
         return tokens.windows(text, size, min(_OVERLAP, size // 4))
@@ -136,15 +167,16 @@ def batches(
     """Rows of one bucket at a time: of texts of `counts` tokens, CLS and SEP included.
 
     Yields:
-      Rows [batch_size], repeated where there are fewer; how many of them are no repetitions; and
-      the length of the batch.
+      Rows, repeated where they are fewer than `modalities.padded` says; how many of them are no
+      repetitions; and the length of the batch.
     """
     lengths = np.array([tokens.bucket(int(count), max_length) for count in counts])
     for length in np.unique(lengths):
         members = np.flatnonzero(lengths == length)
-        for start in range(0, len(members), batch_size):
-            rows = members[start : start + batch_size]
-            yield np.resize(rows, batch_size), len(rows), int(length)
+        size = modalities.padded(len(members), batch_size)
+        for start in range(0, len(members), size):
+            rows = members[start : start + size]
+            yield np.resize(rows, size), len(rows), int(length)
 
 
 def at_length(batch: TokenBatch, length: int, pad_id: int) -> TokenBatch:
