@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from fex_jax import checks, export, modalities, predictors, tokens
+from fex_jax import export, modalities, predictors, tokens
 from fex_jax.answers import mirrored
 from fex_jax.attributions.kernel_shap import normalize
 from fex_jax.data.decode import Picture
@@ -35,7 +35,7 @@ from fex_jax.models.policy import Backbone, MapHead, Policy, functional_policy
 from fex_jax.models.unet import UNetConfig
 from fex_jax.predictors import Bind
 from fex_jax.refine import BUDGET_RANGE, refine_scores
-from fex_jax.targets import PREDICTED, ranked
+from fex_jax.targets import ranked
 from fex_jax.text_explanation import TextExplanation
 
 __all__ = ["Explainer", "Explanation", "Predictor", "TextExplanation", "load"]
@@ -140,30 +140,15 @@ class Explainer:
         mine, f = map(traverse_util.flatten_dict, both)
         return mine.keys() == f.keys() and all(np.array_equal(mine[name], f[name]) for name in f)
 
-    def warmup(
-        self, sizes: Sequence[int] = (1,), *, top_k: int = 1, refine: int = 0, batch_size: int = 0
-    ) -> None:
-        """Compiles what calls with so many things, and these options, need.
+    def warmup(self, sizes: Sequence[int] = (1,), **options: Any) -> None:
+        """Compiles what explaining so many things at a time needs; see `modalities.warmup`."""
+        modalities.warmup(self, sizes, **options)
 
-        A black box is not asked: what takes its answers is compiled by the first call.
+    def export(self, path: str | pathlib.Path, *, length: int | None = None) -> pathlib.Path:
+        """Writes one file that runs elsewhere, .onnx or .stablehlo; see `portable.export`."""
+        from fex_jax import portable
 
-        Args:
-          sizes: numbers of things; all that are padded alike share what is compiled.
-          top_k: classes of each.
-          refine: queries about each map.
-          batch_size: of the calls; 0: their default.
-        """
-        several = checks.several(checks.integer(1, 2**16))
-        checks.require({"sizes": sizes}, {"sizes": several}, "warmup")
-        modality = modalities.of(self.predictor)
-        alone = bool(self.predictor.inside or self.predictor.absence)
-        if not alone and (refine or self._needs_answers):
-            return
-        most = batch_size or modality.BATCH_SIZE
-        for size in sorted({modalities.padded(size, most) for size in sizes}):
-            for batch in modality.examples(self, size):
-                classes = np.full((size, top_k), PREDICTED if alone else 0, np.int32)
-                self.explain(batch, classes, refine=refine, with_prediction=alone)
+        return portable.export(self, path, length=length)
 
     def explain(
         self, batch: Any, classes: np.ndarray, *, refine: int = 0, with_prediction: bool = True
@@ -184,10 +169,10 @@ class Explainer:
             classes = np.pad(classes, ((0, 0), (0, width - count)), mode="edge")
         answers = None
         if with_prediction and self.shares_backbone:
-            found = self._run(2, *self._weights, _as_floats(batch), classes, refine=refine)
+            found = self._run(2, *self.weights, _as_floats(batch), classes, refine=refine)
             maps, classes, answers = map(np.asarray, found)
         else:
-            if with_prediction or self._needs_answers:
+            if with_prediction or self.needs_answers:
                 answers = np.asarray(self.answers(batch))
                 classes = ranked(answers, classes)
             maps = np.asarray(self.attribute(batch, classes, answers, refine=refine))
@@ -195,7 +180,7 @@ class Explainer:
 
     def answers(self, batch: Any) -> jax.Array:
         """f(x) of a batch, [B, K]; compiled once for each shape. Without f what `p` is."""
-        return self._run(0, *self._weights, _as_floats(batch))
+        return self._run(0, *self.weights, _as_floats(batch))
 
     def attribute(
         self, batch: Any, classes: Any, answers: Any = None, *, refine: int = 0
@@ -209,17 +194,17 @@ class Explainer:
           refine: queries about each map; 0: none.
         """
         batch = _as_floats(batch)
-        if not self._needs_answers:
+        if not self.needs_answers:
             answers = None  # one program for all callers, and so the same bits
         elif answers is None:
             answers = self.answers(batch)
-        return self._run(1, *self._weights, batch, classes, answers, refine=refine)
+        return self._run(1, *self.weights, batch, classes, answers, refine=refine)
 
     def memory(self, batch: Any, classes: Any, *, refine: int = 0) -> Any:
         """XLA's account of what `attribute` takes of memory; None where it gives none."""
         batch = _as_floats(batch)
-        answers = self.answers(batch) if self._needs_answers else None
-        arguments = *self._weights, batch, classes, answers
+        answers = self.answers(batch) if self.needs_answers else None
+        arguments = *self.weights, batch, classes, answers
         return self._programs[1].lower(*arguments, refine=refine).compile().memory_analysis()
 
     def picture(self, picture: Picture) -> np.ndarray:
@@ -273,6 +258,30 @@ class Explainer:
             scores = normalize(scores, jnp.take_along_axis(gain, classes, -1), valid)
         return scores
 
+    def explanation(
+        self,
+        predictor_params: Params,
+        params: Params,
+        batch: Any,
+        classes: jax.Array,
+        *,
+        refine: int = 0,
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """What `explain` computes, as a pure function: maps [B, k, N], classes [B, k], f(x)."""
+        if self.shares_backbone:  # XLA computes what both say of the same arrays once
+            params = params | {"backbone": predictor_params["backbone"]}
+        answers = self.answer(predictor_params, params, batch)
+        classes = ranked(answers, classes, jnp)
+        maps = self.scores(predictor_params, params, batch, classes, answers, refine=refine)
+        return maps, classes, answers
+
+    def answer(self, predictor_params: Params, params: Params, batch: Any) -> jax.Array:
+        """What `answers` computes, as a pure function: [B, K]."""
+        if self.predictor.absence:
+            return self.p(params, batch)
+        model, inputs = self.bind(predictor_params, batch)
+        return model.predict(inputs)
+
     def p(self, params: Params, batch: Any) -> jax.Array:
         """What the network itself holds f(x) to be, jittable: [B, K].
 
@@ -282,7 +291,7 @@ class Explainer:
         if self.budget is None:
             raise HostError(self.predictor.absence)
         model, inputs = self.bind(self.predictor.params, batch)
-        classes = jnp.zeros((len(jax.tree.leaves(batch)[0]), 1), int)
+        classes = jnp.zeros((jax.tree.leaves(batch)[0].shape[0], 1), int)
         means = self._network(params)(model.view(inputs), classes)[1]
         return (jax.nn.softmax if self.predictor.output == "softmax" else jax.nn.sigmoid)(means)
 
@@ -298,11 +307,12 @@ class Explainer:
         return self.budget is not None and excluding
 
     @property
-    def _needs_answers(self) -> bool:
+    def needs_answers(self) -> bool:
+        """Whether a map depends on f(x)."""
         return self._mirrors or not self.logits
 
     @property
-    def _weights(self) -> tuple[Params, Params]:
+    def weights(self) -> tuple[Params, Params]:
         """f's parameters and the network's, on the device."""
         return self.__dict__.get("_placed") or self.__dict__.setdefault("_placed", self._place())
 
@@ -312,35 +322,15 @@ class Explainer:
 
     @property
     def _programs(self) -> tuple[Any, ...]:
-        """`answers`, `scores` and both, jitted; threads that call at once share them."""
+        """`answer`, `scores` and `explanation`, jitted; threads that call at once share them."""
         # setdefault is atomic, and jitting costs nothing before the first call.
         return self.__dict__.get("_jitted") or self.__dict__.setdefault("_jitted", self._jit())
 
     def _jit(self) -> tuple[Any, ...]:
-
-        def answers(predictor_params: Params, params: Params, batch: Any) -> jax.Array:
-            if self.predictor.absence:
-                return self.p(params, batch)
-            model, inputs = self.bind(predictor_params, batch)
-            return model.predict(inputs)
-
-        def both(
-            predictor_params: Params,
-            params: Params,
-            batch: Any,
-            classes: jax.Array,
-            *,
-            refine: int = 0,
-        ) -> tuple[jax.Array, jax.Array, jax.Array]:
-            # XLA computes what both say of the same arrays once.
-            params = params | {"backbone": predictor_params["backbone"]}
-            f = answers(predictor_params, params, batch)
-            classes = ranked(f, classes, jnp)
-            maps = self.scores(predictor_params, params, batch, classes, f, refine=refine)
-            return maps, classes, f
-
-        scores, both = (jax.jit(x, static_argnames="refine") for x in (self.scores, both))
-        return jax.jit(answers), scores, both
+        scores, whole = (
+            jax.jit(x, static_argnames="refine") for x in (self.scores, self.explanation)
+        )
+        return jax.jit(self.answer), scores, whole
 
     @jax.enable_x64(False)
     def _run(self, program: int, *args: Any, **options: Any) -> jax.Array:

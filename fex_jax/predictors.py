@@ -60,7 +60,7 @@ class Model:
         """Which of the N features each input has, bool [B, N]."""
         if self.valid is not None:
             return self.valid(inputs)
-        return jnp.ones((len(jax.tree.leaves(inputs)[0]), self.num_features), bool)
+        return jnp.ones((jax.tree.leaves(inputs)[0].shape[0], self.num_features), bool)
 
     def blank(self, inputs: Inputs) -> Inputs:
         """The inputs without any of their features, of which f says v(∅)."""

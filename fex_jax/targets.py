@@ -31,7 +31,10 @@ def choose_classes(key: jax.Array, probabilities: jax.Array, rule: str, count: i
 
 def ranked(answers: Any, classes: Any, xp: ModuleType = np) -> Any:
     """Classes [B, k], those that are `PREDICTED` by their rank in f(x) [B, K]; xp: np or jnp."""
-    predicted = xp.argsort(-answers, stable=True)[:, : classes.shape[1]]
+    if classes.shape[1] == 1:  # needs no sorting
+        predicted = xp.argmax(answers, -1)[:, None]
+    else:
+        predicted = xp.argsort(-answers, stable=True)[:, : classes.shape[1]]
     return xp.where(classes == PREDICTED, predicted, classes).astype(np.int32)
 
 

@@ -115,7 +115,7 @@ def test_a_shared_backbone_reads_a_picture_once(explainer):
     batch = PIXELS[:1].astype(np.float32)
 
     def flops(program, *arguments):
-        lowered = explainer._programs[program].lower(*explainer._weights, batch, *arguments)
+        lowered = explainer._programs[program].lower(*explainer.weights, batch, *arguments)
         return lowered.compile().cost_analysis()["flops"]
 
     assert explainer.shares_backbone

@@ -164,10 +164,10 @@ class Pictures:
         """
         pixels = to_pixels(batch)
         images, background = removal.prepare(pixels)
-        shape = jax.ShapeDtypeStruct((len(batch), ID), np.uint8)
+        shape = jax.ShapeDtypeStruct((batch.shape[0], ID), np.uint8)
         ids = jax.pure_callback(_identify, shape, pixels, vmap_method="sequential")
         rows, columns = removal.grid
-        whole = jnp.ones((len(batch), rows * columns), bool)
+        whole = jnp.ones((batch.shape[0], rows * columns), bool)
         model = Model(
             predict=predict,
             mask=lambda inputs, masks: inputs._replace(
@@ -199,7 +199,7 @@ class Pictures:
         """f's pictures [B, S, S, 3] in 0..255 as the explaining network reads them."""
         side = self.looks.image_size
         if side != self.size:
-            images = jax.image.resize(images, (len(images), side, side, 3), "bilinear")
+            images = jax.image.resize(images, (images.shape[0], side, side, 3), "bilinear")
         return self.looks.normalize(images)
 
     def save(self, _: Any) -> dict[str, Any]:

@@ -7,10 +7,14 @@ A modality is a module here, named by a predictor's `modality`; it has
 """
 
 import importlib
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from fex_jax import checks
+from fex_jax.targets import PREDICTED
 
 # What all modalities' `explain` takes.
 OPTIONS = {
@@ -37,6 +41,37 @@ def check_options(options: dict[str, Any], own: dict[str, checks.Check], targets
             "explain: with_prediction is False; expected targets beside it, for the predicted "
             "class takes a prediction"
         )
+
+
+def warmup(
+    explainer: Any,
+    sizes: Sequence[int],
+    *,
+    top_k: int = 1,
+    refine: int = 0,
+    batch_size: int | None = None,
+) -> None:
+    """Compiles what calls with so many things, and these options, need.
+
+    A black box is not asked: what takes its answers is compiled by the first call.
+
+    Args:
+      explainer: an `explain.Explainer`.
+      sizes: numbers of things; all that are padded alike share what is compiled.
+      top_k: classes of each.
+      refine: queries about each map.
+      batch_size: of the calls; None: their default.
+    """
+    checks.require({"sizes": sizes}, {"sizes": checks.several(checks.integer(1, 2**16))}, "warmup")
+    modality, predictor = of(explainer.predictor), explainer.predictor
+    alone = bool(predictor.inside or predictor.absence)
+    if not alone and (refine or explainer.needs_answers):
+        return
+    most = batch_size or modality.BATCH_SIZE
+    for size in sorted({padded(size, most) for size in sizes}):
+        for batch in modality.examples(explainer, size):
+            classes = np.full((size, top_k), PREDICTED if alone else 0, np.int32)
+            explainer.explain(batch, classes, refine=refine, with_prediction=alone)
 
 
 def of(predictor: Any) -> ModuleType:

@@ -274,7 +274,7 @@ class ViT(nnx.Module):
         if self.config.family == "deit":
             prefix.append(self.distillation_token[...])
         prefix = jnp.concatenate(prefix, axis=1).astype(self.dtype)  # [1, P, D]
-        prefix = jnp.broadcast_to(prefix, (len(images), *prefix.shape[1:]))
+        prefix = jnp.broadcast_to(prefix, (images.shape[0], *prefix.shape[1:]))
         tokens = jnp.concatenate([prefix, patches], axis=1)  # [B, P + N, D]
         tokens = tokens + self.position_embedding[...].astype(self.dtype)
         if not self.config.num_registers:

@@ -1,0 +1,46 @@
+"""Explainers as files that run elsewhere: ONNX and TFLite without JAX, StableHLO in any XLA.
+
+`program` says what goes in and what comes out; a module a format writes it.
+"""
+
+import importlib
+import pathlib
+from typing import Any
+
+from fex_jax.portable import program
+
+# By a file's ending, the module that writes it: write(program.Program, path).
+FORMATS = {".onnx": "onnx", ".stablehlo": "stablehlo", ".tflite": "tflite"}
+
+
+def export(explainer: Any, path: str | pathlib.Path, *, length: int | None = None) -> pathlib.Path:
+    """Writes an explainer as one file.
+
+    In go `pixels`, uint8 [B, S, S, 3], or of texts `ids`, `attention` and `features`, [B, T] as
+    `models.bert.TokenBatch` has them; and `classes`, int32 [B], -1 for the predicted one. Out come
+    `attributions` and `logits`, [B, rows, cols] or [B, T], `targets` [B] and `probabilities`
+    [B, K], as `modalities.images.Explanation` has them. B is any number; TFLite is of pictures, and
+    B is 1. What has to be done before and after is described in the file, or beside it as .json:
+    see `program.of`. Of a black box, which stays where it is, `probabilities` are what the
+    explainer holds them to be.
+
+    Args:
+      explainer: an `explain.Explainer`.
+      path: ends in .onnx, .stablehlo or .tflite.
+      length: of texts, T, with CLS, SEP and padding; None: the longest that is read at a time.
+
+    Returns:
+      The path.
+
+    Raises:
+      ValueError: another ending, a length that cannot be, or a network that the format cannot hold.
+      ImportError: names the package that writes the format.
+    """
+    path = pathlib.Path(path).expanduser()
+    if path.suffix not in FORMATS:
+        raise ValueError(f"{path} ends in no format that is known; choose {', '.join(FORMATS)}")
+    if not path.parent.is_dir():
+        raise ValueError(f"{path} cannot be written: there is no folder {path.parent}")
+    found = program.of(explainer, length)
+    importlib.import_module(f"{__name__}.{FORMATS[path.suffix]}").write(found, path)
+    return path

@@ -1,0 +1,132 @@
+"""What is exported: one function of arrays, the names and shapes of these, and a description."""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.extend import core
+
+from fex_jax import checks
+from fex_jax.models.bert import TokenBatch
+
+BATCH = "batch"  # the symbol of its size
+OUTPUTS = ("attributions", "logits", "targets", "probabilities")
+
+
+class Program(NamedTuple):
+    """function(*arrays) → the `OUTPUTS`."""
+
+    function: Callable[..., tuple[jax.Array, ...]]
+    inputs: dict[str, tuple[tuple[int, ...], Any]]  # shapes without the batch, and dtypes
+    description: dict[str, Any]  # JSON
+
+    def trace(self, batch: int | None = None) -> tuple[core.ClosedJaxpr, list[Any]]:
+        """What the function computes, and the shapes of its inputs; of any batch by default.
+
+        Only what the outputs depend on: of a black box, nothing that asks it.
+        """
+        (size,) = (batch,) if batch else jax.export.symbolic_shape(BATCH)
+        shapes = [jax.ShapeDtypeStruct((size, *s), dtype) for s, dtype in self.inputs.values()]
+        traced = jax.make_jaxpr(self.function)(*shapes)
+        wanted, live = {id(variable) for variable in traced.jaxpr.outvars}, []
+        for equation in reversed(traced.eqns):
+            if wanted & {id(variable) for variable in equation.outvars}:
+                wanted |= {id(variable) for variable in equation.invars}
+                live.append(equation)
+        return traced.replace(jaxpr=traced.jaxpr.replace(eqns=live[::-1])), shapes
+
+    def lowered(self, platforms: Sequence[str], batch: int | None = None) -> jax.export.Exported:
+        """The function for XLA's platforms; outputs have their names' order."""
+        jaxpr, shapes = self.trace(batch)
+        return jax.export.export(jax.jit(core.jaxpr_as_fun(jaxpr)), platforms=platforms)(*shapes)
+
+    def describe(self, path: pathlib.Path) -> None:
+        """Writes the description beside a file that has no place for it, as .json."""
+        text = json.dumps(self.description, indent=2, ensure_ascii=False)
+        path.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
+
+
+def of(explainer: Any, length: int | None = None) -> Program:
+    """The program of an explainer, of texts of `length` tokens; see `portable.export`.
+
+    Its description says, of pictures, how they are resized and cropped before (normalised they are
+    by the program), and of texts how their tokens are found.
+
+    Raises:
+      ValueError: a length of pictures, or a longer one than the network reads.
+    """
+    predictor = explainer.predictor
+    if not predictor.inside:  # f itself stays where it is
+        explainer = dataclasses.replace(explainer, predictor=dataclasses.replace(predictor, f=None))
+    describe = {"images": _of_images, "texts": _of_texts}[predictor.modality]
+    inputs, shape, own = describe(explainer, length)
+    read = TokenBatch if predictor.modality == "texts" else lambda pixels: pixels.astype(np.float32)
+
+    weights = explainer.weights
+
+    def function(*arrays: jax.Array) -> tuple[jax.Array, ...]:
+        *things, classes = arrays
+        maps, targets, answers = explainer.explanation(*weights, read(*things), classes[:, None])
+        logits = maps.reshape(-1, *shape)
+        attributions = jax.nn.sigmoid(logits) if explainer.logits else logits
+        return attributions, logits, targets[:, 0], answers
+
+    description = {
+        "made_by": "fex_jax",
+        "method": explainer.method,
+        "modality": predictor.modality,
+        "labels": list(predictor.labels),
+        "output": predictor.output,
+        "probabilities_are": "the explainer's estimate"
+        if predictor.absence
+        else "the classifier's",
+        "classes": "int32 [B]; -1: the most probable",
+        "attributions": "sigmoid(logits)" if explainer.logits else "logits",
+    }
+    inputs["classes"] = (), np.int32
+    return Program(function, inputs, description | own)
+
+
+def _of_images(explainer: Any, length: int | None) -> tuple[dict, tuple[int, ...], dict[str, Any]]:
+    if length is not None:
+        raise ValueError(f"length is {length}; pictures have none")
+    preprocessing = explainer.predictor.preprocessing
+    side = preprocessing.image_size
+    return (
+        {"pixels": ((side, side, 3), np.uint8)},
+        explainer.grid,
+        {
+            "pixels": f"uint8 [B, {side}, {side}, 3], RGB, resized and cropped, not normalised",
+            "grid": list(explainer.grid),
+            "preprocessing": preprocessing.to_dict(),
+        },
+    )
+
+
+def _of_texts(explainer: Any, length: int | None) -> tuple[dict, tuple[int, ...], dict[str, Any]]:
+    predictor = explainer.predictor
+    most = predictor.config.max_length
+    length = most if length is None else length
+    checks.require({"length": length}, {"length": checks.integer(3, most)}, "export")
+    tokenizer = predictor.tokenizer
+    kinds = {"ids": np.int32, "attention": np.bool_, "features": np.int32}
+    return (
+        {name: ((length,), kind) for name, kind in kinds.items()},
+        (length,),
+        {
+            "ids": f"int32 [B, {length}]: CLS, the text's tokens, SEP, padding",
+            "attention": f"bool [B, {length}]: false at padding",
+            "features": f"int32 [B, {length}]: the number of a token's {explainer.unit} in the "
+            "text; -1 at CLS, SEP and padding",
+            "unit": explainer.unit,
+            "length": length,
+            "cls_id": tokenizer.cls_id,
+            "sep_id": tokenizer.sep_id,
+            "pad_id": tokenizer.pad_id,
+            "tokenizer.json": tokenizer.backend.to_str(),
+        },
+    )

@@ -1,0 +1,205 @@
+"""Exported explainers: what other runtimes compute is what `Explainer` computes."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from fex_jax import explain, pretrained, tokens
+from fex_jax.families.convnext import ConvNextConfig
+from fex_jax.families.resnet import ResNetConfig
+from fex_jax.host import black_box, host
+from fex_jax.models import functional
+from fex_jax.models.policy import functional_policy, make_backbone
+from fex_jax.models.unet import UNetConfig
+from fex_jax.preprocessing import Preprocessing
+from tests import tiny_text
+from tests.conftest import random_checkpoint, random_params
+
+RNG = np.random.default_rng(0)
+TEXTS = ["a funny film , very good !", "dull plot ."]
+LENGTH = 16
+
+
+def made(predictor, backbone, **settings):
+    """An explainer with random weights."""
+    head = settings.get("map_head", "token")
+    init, _ = functional_policy(backbone, len(predictor.labels), map_head=head)
+    return explain.Explainer(predictor, backbone, random_params(init), **settings)
+
+
+def of_vit():
+    predictor = random_checkpoint()
+    return made(predictor, predictor.config, budget=-3.0, contrastive=True, map_head="shared")
+
+
+def of_two_classes():
+    predictor = random_checkpoint(num_classes=2)
+    return made(predictor, predictor.config, budget=-3.0)
+
+
+def of_convolutions(config):
+    params = random_params(functional(lambda rngs: config.classifier(rngs=rngs))[0])
+    labels = tuple(map(str, range(config.num_classes)))
+    side = (config.image_size,) * 2
+    predictor = pretrained.Checkpoint(config, params, labels, Preprocessing(size=side))
+    backbone = dataclasses.replace(make_backbone("unet", config), hidden_size=16)
+    return made(predictor, backbone, budget=-3.0)
+
+
+def of_black_box():
+    f = host(lambda x: np.ones((len(x), 2)) / 2, labels=["a", "b"], input=(32, 32, 3))
+    box = dataclasses.replace(black_box.of(f), f=None)
+    return made(box, UNetConfig(32, 8, hidden_size=16), budget=-3.0)
+
+
+def of_texts(**settings):
+    predictor = tiny_text.checkpoint("roberta", 3)
+    return made(predictor, predictor.config, **settings)
+
+
+KINDS = {
+    "vit": of_vit,
+    "two classes": of_two_classes,
+    "resnet": lambda: of_convolutions(ResNetConfig(32, 3, 4, (8, 12), (1, 2))),
+    "convnext": lambda: of_convolutions(ConvNextConfig(32, 3, 4, (8, 12), (1, 2))),
+    "black box": of_black_box,
+    "texts": lambda: of_texts(budget=-3.0),
+    "texts, fastshap": lambda: of_texts(method="fastshap", removal="delete"),
+}
+
+
+def arrays(explainer, count, classes):
+    """What an exported program takes of `count` things, and `Explainer`'s results, padded."""
+    predictor = explainer.predictor
+    given = {"classes": np.asarray(classes[:count], np.int32)}
+    targets = None if classes[0] < 0 else classes[:count]
+    if predictor.modality == "texts":
+        split = predictor.tokenizer(TEXTS[:count], explainer.unit)
+        batch = tokens.collate(split, LENGTH, predictor.tokenizer)
+        found = explainer(TEXTS[:count], targets)
+        scores = np.zeros((count, LENGTH))
+        for row, explanation in zip(scores, found, strict=True):
+            row[: len(explanation.scores)] = explanation.scores
+        valid = np.arange(LENGTH) <= batch.features.max(-1, keepdims=True)
+        answers = np.stack([explanation.probabilities for explanation in found])
+        return given | dict(zip(("ids", "attention", "features"), batch[:3], strict=True)), (
+            scores, valid, [explanation.target for explanation in found], answers,
+        )  # fmt: skip
+    side = predictor.preprocessing.image_size
+    pixels = RNG.integers(0, 256, (count, side, side, 3), np.uint8)
+    result = explainer(pixels, targets)
+    valid = np.ones_like(result.attributions, bool)
+    answers = result.probabilities
+    return given | {"pixels": pixels}, (result.attributions, valid, result.targets, answers)
+
+
+def check(found, expected):
+    """Attributions, classes and probabilities of an exported program against `Explainer`'s."""
+    attributions, _, targets, probabilities = found
+    scores, valid, classes, answers = expected
+    np.testing.assert_allclose(np.where(valid, attributions, 0), scores, atol=2e-6)
+    np.testing.assert_array_equal(targets, classes)
+    np.testing.assert_allclose(probabilities, answers, atol=2e-6)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "black box"])
+def test_onnx_says_what_the_explainer_says(kind, tmp_path):
+    """Breaks by a primitive with a wrong counterpart, a batch that is fixed, or a class that is
+    another one; and if the ONNX graph computes twice what f and the explainer share."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    onnx = pytest.importorskip("onnx")
+    explainer = KINDS[kind]()
+    length = LENGTH if explainer.predictor.modality == "texts" else None
+    path = explainer.export(tmp_path / "m.onnx", length=length)
+    session = onnxruntime.InferenceSession(path)
+    for count, classes in ((1, [1]), (2, [-1, -1])):
+        given, expected = arrays(explainer, count, classes)
+        check(session.run(None, given), expected)
+    if kind == "vit":
+        assert explainer.shares_backbone
+        used = [node.op_type for node in onnx.load(path).graph.node]
+        assert used.count("Softmax") == 0 and used.count("Erf") == explainer.backbone.num_layers
+
+
+WITHOUT_JAX = """
+import json, sys
+sys.modules["jax"] = sys.modules["fex_jax"] = None  # importing either fails
+import numpy as np, onnxruntime
+from PIL import Image
+path, picture = sys.argv[1:]
+session = onnxruntime.InferenceSession(path)
+said = session.get_modelmeta().custom_metadata_map
+how, labels = json.loads(said["preprocessing"]), json.loads(said["labels"])
+size = how["size"]["width"], how["size"]["height"]
+pixels = np.asarray(Image.open(picture).convert("RGB").resize(size, how["resample"]))
+maps, _, targets, _ = session.run(None, {"pixels": pixels[None], "classes": np.int32([-1])})
+print(json.dumps([maps[0].tolist(), labels[targets[0]]]))
+"""
+
+
+def test_onnx_runs_where_jax_is_not(tmp_path):
+    """Breaks if a file needs JAX, or what it says of preprocessing gives other pixels."""
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    explainer = of_vit()
+    picture = tmp_path / "picture.png"
+    Image.fromarray(RNG.integers(0, 256, (50, 70, 3), np.uint8)).save(picture)
+    command = [sys.executable, "-c", WITHOUT_JAX, explainer.export(tmp_path / "m.onnx"), picture]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    attributions, label = json.loads(done.stdout)
+    result = explainer(picture)
+    np.testing.assert_allclose(attributions, result.attributions[0], atol=2e-6)
+    assert label == result.labels[result.targets[0]]
+
+
+@pytest.mark.parametrize("kind", ["vit", "black box", "texts"])
+def test_stablehlo_says_what_the_explainer_says(kind, tmp_path):
+    """Breaks if the program has another batch size, another order of inputs, or only one platform;
+    or if the description beside it is not what it was made of."""
+    explainer = KINDS[kind]()
+    length = LENGTH if explainer.predictor.modality == "texts" else None
+    path = explainer.export(tmp_path / "m.stablehlo", length=length)
+    program = jax.export.deserialize(bytearray(path.read_bytes()))
+    assert program.platforms == ("cpu", "cuda")
+    for count in (1, 2):
+        given, expected = arrays(explainer, count, [-1, -1])
+        *things, classes = (given[name] for name in [*list(given)[1:], "classes"])
+        check(program.call(*things, classes), expected)
+    said = json.loads(path.with_suffix(".json").read_text())
+    assert tuple(said["labels"]) == explainer.predictor.labels
+
+
+def test_tflite_says_what_the_explainer_says(tmp_path):
+    """Breaks if LiteRT has no operator for a part of the network, or names are mixed up."""
+    pytest.importorskip("litert_converter")
+    litert = pytest.importorskip("ai_edge_litert.interpreter")
+    for kind in ("vit", "resnet"):
+        explainer = KINDS[kind]()
+        path = explainer.export(tmp_path / "m.tflite")
+        run = litert.Interpreter(str(path)).get_signature_runner("explain")
+        given, expected = arrays(explainer, 1, [-1])
+        found = run(**given)
+        names = ("attributions", "logits", "targets", "probabilities")
+        check([found[name] for name in names], expected)
+    with pytest.raises(ValueError, match="write .onnx"):
+        KINDS["texts"]().export(tmp_path / "t.tflite")
+
+
+def test_what_cannot_be_exported_is_refused(tmp_path):
+    """Breaks if a wrong ending, folder or length ends in a traceback or an empty file."""
+    with pytest.raises(ValueError, match="no format that is known; choose .onnx, .stablehlo"):
+        of_vit().export(tmp_path / "m.pb")
+    with pytest.raises(ValueError, match="there is no folder"):
+        of_vit().export(tmp_path / "there" / "m.onnx")
+    with pytest.raises(ValueError, match="length is 8; pictures have none"):
+        of_vit().export(tmp_path / "m.onnx", length=8)
+    with pytest.raises(ValueError, match="length is 99; expected an integer from 3 to 32"):
+        of_texts(budget=-3.0).export(tmp_path / "m.onnx", length=99)
+    assert not list(tmp_path.iterdir())
