@@ -27,8 +27,6 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.latency import vit_s16, with_random_head  # noqa: E402
 from fex_jax import explain  # noqa: E402
 
-_CALLS = flags.DEFINE_integer("calls", 200, "Calls of each; of the ViT-S/16 a tenth.")
-_WRITE = flags.DEFINE_bool("write", False, "Write docs/results/exports.json.")
 _FORMATS = {"onnx": "ONNX Runtime", "stablehlo": "StableHLO, jax.export", "tflite": "LiteRT"}
 
 # run(pixels [1, S, S, 3], classes [1]) → attributions, by format.
@@ -107,16 +105,18 @@ def rows(name: str, explainer: explain.Explainer, calls: int) -> list[dict]:
 
 def main(_: list[str]) -> None:
     shipped = explain.load(ROOT / "models" / "digits_fex")
-    table = rows("digits", shipped, _CALLS.value)
-    table += rows("ViT-S/16", with_random_head(vit_s16()), _CALLS.value // 10)
+    table = rows("digits", shipped, flags.FLAGS.calls)
+    table += rows("ViT-S/16", with_random_head(vit_s16()), flags.FLAGS.calls // 10)
     for row in table:
         row["ms / fex_jax"] = row["ms"] / next(
             own["ms"] for own in table if own["File"].split(",")[0] == row["File"].split(",")[0]
         )
-    if _WRITE.value:
+    if flags.FLAGS.write:
         path = ROOT / "docs" / "results" / "exports.json"
         path.write_text(json.dumps({"rows": table}, indent=2, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":
+    flags.DEFINE_integer("calls", 200, "Calls of each; of the ViT-S/16 a tenth.")
+    flags.DEFINE_bool("write", False, "Write docs/results/exports.json.")
     app.run(main)

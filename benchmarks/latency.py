@@ -29,9 +29,6 @@ from fex_jax.models.policy import Policy  # noqa: E402
 from fex_jax.models.vit import ViTClassifier, ViTConfig  # noqa: E402
 from fex_jax.preprocessing import Preprocessing  # noqa: E402
 
-_CALLS = flags.DEFINE_integer("calls", 1000, "Calls of each; of the ViT-S/16 a tenth.")
-_THREADS = flags.DEFINE_list("threads", ["1", "4", "16"], "That call at the same time.")
-_WRITE = flags.DEFINE_bool("write", False, "Write docs/results/latency.json.")
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 VIT_S16 = ViTConfig(
     family="vit", image_size=224, patch_size=16, num_classes=1000,
@@ -84,7 +81,7 @@ def rows(name: str, explainer: explain.Explainer, calls: int) -> list[dict]:
         "explainer": lambda: explainer(picture),
     }
     found = []
-    for threads in map(int, _THREADS.value):
+    for threads in map(int, flags.FLAGS.threads):
         times: dict[str, list[float]] = {key: [] for key in asked}
         for turn in range(_TURNS + 1):
             for key, call in asked.items():
@@ -114,14 +111,17 @@ def rows(name: str, explainer: explain.Explainer, calls: int) -> list[dict]:
 def main(_: list[str]) -> None:
     shipped = explain.load(ROOT / "models" / "digits_fex")
     head = with_random_head(shipped.predictor)
-    calls = _CALLS.value
+    calls = flags.FLAGS.calls
     table = rows("digits, a backbone of its own", shipped, calls)
     table += rows("digits, f's backbone", head, calls)
     table += rows("ViT-S/16, f's backbone", with_random_head(vit_s16()), calls // 10)
-    if _WRITE.value:
+    if flags.FLAGS.write:
         path = ROOT / "docs" / "results" / "latency.json"
         path.write_text(json.dumps({"rows": table}, indent=2, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":
+    flags.DEFINE_integer("calls", 1000, "Calls of each; of the ViT-S/16 a tenth.")
+    flags.DEFINE_list("threads", ["1", "4", "16"], "That call at the same time.")
+    flags.DEFINE_bool("write", False, "Write docs/results/latency.json.")
     app.run(main)
