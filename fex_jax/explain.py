@@ -155,7 +155,7 @@ class Explainer:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """Maps [B, k, N] of a batch, the classes [B, k] that they explain, and f(x) [B, K].
 
-        A backbone that is f's own reads the batch once for all three.
+        All in one program, in which a backbone that is f's own reads the batch once.
 
         Args:
           batch: as `attribute` takes it.
@@ -167,16 +167,14 @@ class Explainer:
         if not refine:  # maps cost little, programs of their own much
             width = modalities.padded(count, len(self.predictor.labels))
             classes = np.pad(classes, ((0, 0), (0, width - count)), mode="edge")
-        answers = None
-        if with_prediction and self.shares_backbone:
+        if with_prediction and self.predictor.inside:
             found = self._run(2, *self.weights, _as_floats(batch), classes, refine=refine)
             maps, classes, answers = map(np.asarray, found)
-        else:
-            if with_prediction or self.needs_answers:
-                answers = np.asarray(self.answers(batch))
-                classes = ranked(answers, classes)
+        else:  # a black box is asked by a program of its own
+            answers = np.asarray(self.answers(batch)) if with_prediction else None
+            classes = classes if answers is None else np.asarray(ranked(answers, classes))
             maps = np.asarray(self.attribute(batch, classes, answers, refine=refine))
-        return maps[:, :count], classes[:, :count], answers if with_prediction else None
+        return maps[:, :count], classes[:, :count], answers
 
     def answers(self, batch: Any) -> jax.Array:
         """f(x) of a batch, [B, K]; compiled once for each shape. Without f what `p` is."""
@@ -271,7 +269,7 @@ class Explainer:
         if self.shares_backbone:  # XLA computes what both say of the same arrays once
             params = params | {"backbone": predictor_params["backbone"]}
         answers = self.answer(predictor_params, params, batch)
-        classes = ranked(answers, classes, jnp)
+        classes = ranked(answers, classes)
         maps = self.scores(predictor_params, params, batch, classes, answers, refine=refine)
         return maps, classes, answers
 

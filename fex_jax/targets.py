@@ -4,7 +4,6 @@ import re
 import reprlib
 import unicodedata
 from collections.abc import Callable, Sequence
-from types import ModuleType
 from typing import Any, Literal
 
 import jax
@@ -29,13 +28,13 @@ def choose_classes(key: jax.Array, probabilities: jax.Array, rule: str, count: i
     return jax.lax.top_k(ranking, max(1, min(count, ranking.shape[-1] - 1)))[1]
 
 
-def ranked(answers: Any, classes: Any, xp: ModuleType = np) -> Any:
-    """Classes [B, k], those that are `PREDICTED` by their rank in f(x) [B, K]; xp: np or jnp."""
+def ranked(answers: jax.Array, classes: jax.Array) -> jax.Array:
+    """Classes [B, k], those that are `PREDICTED` by their rank in f(x) [B, K]; jittable."""
     if classes.shape[1] == 1:  # needs no sorting
-        predicted = xp.argmax(answers, -1)[:, None]
+        predicted = answers.argmax(-1, keepdims=True)
     else:
-        predicted = xp.argsort(-answers, stable=True)[:, : classes.shape[1]]
-    return xp.where(classes == PREDICTED, predicted, classes).astype(np.int32)
+        predicted = jnp.argsort(-answers, stable=True)[:, : classes.shape[1]]
+    return jnp.where(classes == PREDICTED, predicted, classes).astype(jnp.int32)
 
 
 def class_numbers(

@@ -80,8 +80,7 @@ def test_eight_threads_compile_once(kind):
         results = list(pool.map(call, range(8)))
     for found in results:
         np.testing.assert_array_equal(found, expected)
-    # f(x), and the map; or one for both, where f's backbone serves both.
-    assert len(events) == (1 if explainer.shares_backbone else 2)
+    assert len(events) == 1  # for f(x) and the map
 
 
 def test_a_spawned_worker_explains():

@@ -1,0 +1,66 @@
+"""Texts over HTTP: strings in, scores of words out."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from scipy.special import logit
+
+from fex_jax import tokens
+from fex_jax.models.bert import TokenBatch
+from fex_jax.serve.found import Found
+
+FIELD = "texts"
+_MAX_CHARACTERS = 20_000
+
+
+def read(explainer: Any, given: Any, where: str, shown: bool = False) -> str:
+    """A text that can be explained.
+
+    Raises:
+      ValueError: says what is wrong with it.
+    """
+    if isinstance(given, str) and len(given) > _MAX_CHARACTERS:
+        raise ValueError(f"{where} has {len(given):,} characters; at most {_MAX_CHARACTERS:,}")
+    try:
+        explainer.predictor.tokenizer([given], explainer.unit)
+    except ValueError as error:
+        raise ValueError(str(error).replace("text 0", where, 1)) from None
+    return given
+
+
+def explain(
+    explainer: Any, things: Sequence[str], targets: list[Any] | None, top_k: int
+) -> list[Found]:
+    """Scores for the targets, or for the `top_k` most probable classes of each."""
+    first = explainer(list(things), targets)
+    columns = [first]
+    if top_k > 1:
+        ranking = [np.argsort(-found.probabilities, kind="stable") for found in first]
+        for rank in range(1, top_k):
+            columns.append(explainer(list(things), [int(row[rank]) for row in ranking]))
+    rows = []
+    for found in zip(*columns, strict=True):
+        scores = np.stack([one.scores for one in found])
+        logits = logit(np.clip(scores, 1e-7, 1 - 1e-7)) if explainer.logits else scores
+        classes = np.array([one.target for one in found])
+        own = {"words": list(found[0].words), "spans": found[0].spans.tolist()}
+        rows.append(Found(classes, scores, logits, found[0].probabilities, own))
+    return rows
+
+
+def batch(explainer: Any, thing: str) -> TokenBatch:
+    """One text as a batch.
+
+    Raises:
+      ValueError: it is longer than what the network reads at a time.
+    """
+    predictor = explainer.predictor
+    (text,) = predictor.tokenizer([thing], explainer.unit)
+    length = tokens.bucket(len(text.ids) + 2, predictor.config.max_length)
+    return tokens.collate([text], length, predictor.tokenizer)
+
+
+def shown(explainer: Any, thing: str) -> dict[str, Any]:
+    """The text."""
+    return {"text": thing}
