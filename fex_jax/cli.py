@@ -75,7 +75,7 @@ def _positive(text: str) -> int:
 def _load(given: argparse.Namespace):
     from fex_jax import explain
 
-    return explain.load(given.explainer, given.predictor)
+    return explain.load(given.explainer, given.predictor, revision=given.revision)
 
 
 def _serve(given: argparse.Namespace) -> int:

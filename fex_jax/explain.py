@@ -4,10 +4,6 @@ from fex_jax import explain
 explainer = explain.load("runs/digits")
 result = explainer(["cat.jpg", "dog.jpg"])
 result.attributions[0]  # [rows, cols], in [0, 1]
-
-explainer = explain.load("runs/movies")
-for explanation in explainer(["a dull plot, a great cast"]):
-    print(explanation)
 """
 
 import dataclasses
@@ -21,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from fex_jax import export, modalities, predictors, tokens
+from fex_jax import export, modalities, predictors, sharing, tokens
 from fex_jax.answers import mirrored
 from fex_jax.attributions.kernel_shap import normalize
 from fex_jax.data.decode import Picture
@@ -42,22 +38,26 @@ __all__ = ["Explainer", "Explanation", "Predictor", "TextExplanation", "load"]
 
 
 def load(
-    path: str | pathlib.Path, predictor: HostPredictor | Bank | str | None = None
+    path: str | pathlib.Path,
+    predictor: HostPredictor | Bank | str | None = None,
+    *,
+    revision: str | None = None,
 ) -> "Explainer":
     """Opens an export, a training run's folder, or one checkpoint `<run>/checkpoints/<step>`.
 
     A run that has not finished is opened at its newest checkpoint.
 
     Args:
-      path: where it is.
+      path: where it is, or "user/repo" on the Hugging Face hub.
+      revision: of the hub: a commit, a tag or a branch; None: the newest.
       predictor: of an explainer of a black box, f: a host predictor, a name that `host.open` takes,
         or a bank of its answers. Without f its own p = softmax of the maps' means serves for f(x),
         which training has taught it; and what takes queries is refused.
 
     Raises:
-      ValueError, FileNotFoundError: what is missing or does not fit.
+      ValueError, FileNotFoundError, ConnectionError: what is missing or does not fit.
     """
-    found = export.read(path)
+    found = export.read(sharing.locate(path, revision))
     explainer = Explainer(found.predictor, found.backbone, found.params, **found.settings)
     return explainer if predictor is None else explainer.asking(predictor)
 
@@ -143,6 +143,10 @@ class Explainer:
     def warmup(self, sizes: Sequence[int] = (1,), **options: Any) -> None:
         """Compiles what explaining so many things at a time needs; see `modalities.warmup`."""
         modalities.warmup(self, sizes, **options)
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:
+        """Uploads it with a card to the Hugging Face hub; see `sharing.push`."""
+        return sharing.push(self, repo_id, **options)
 
     def export(self, path: str | pathlib.Path, *, length: int | None = None) -> pathlib.Path:
         """Writes one file that runs elsewhere, .onnx or .stablehlo; see `portable.export`."""

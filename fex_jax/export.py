@@ -32,7 +32,7 @@ _FORMAT = 4
 _BACKBONES = {"vit": ViTConfig, "unet": UNetConfig, "bert": BertConfig}
 
 # The explainer's own fields: what they may be, and what they are in exports that do not say.
-_SETTINGS = {
+SETTINGS = {
     "method": checks.one_of("fex", "fastshap"),
     "budget": checks.either(checks.number(-1e3, 0), checks.nothing()),  # as training writes it
     "contrastive": checks.flag(),
@@ -42,7 +42,7 @@ _SETTINGS = {
     "removal": checks.one_of("mask", "delete"),
 }
 _DEFAULTS: dict[str, Any] = {"contrastive": False, "map_head": "token", "removal": "mask"}
-_FIELDS = _SETTINGS | {
+_FIELDS = SETTINGS | {
     "format": checks.one_of(_FORMAT),
     "policy": checks.one_of(*_BACKBONES),
     "backbone": checks.mapping(),
@@ -143,7 +143,7 @@ def _read_description(path: pathlib.Path) -> tuple[Backbone, dict[str, Any]]:
         backbone = kind(**values["backbone"])
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
-    return backbone, {name: values[name] for name in _SETTINGS}
+    return backbone, {name: values[name] for name in SETTINGS}
 
 
 def _check_names(

@@ -63,6 +63,8 @@ class TextExplanation:
             f"{self._render(show, escape.html)}</p>"
         )
 
+    _repr_html_ = to_html  # what a notebook shows
+
     def _headline(self) -> str:
         label = self.labels[self.target]
         if self.probabilities is None:
@@ -103,6 +105,13 @@ class TextExplanation:
                 groups.append([self.scores[index]])
         merge = np.sum if self.additive else np.max
         return spans, np.array([merge(group) for group in groups])
+
+
+class TextExplanations(list[TextExplanation]):
+    """Several of them, which a notebook shows."""
+
+    def _repr_html_(self) -> str:
+        return "".join(explanation.to_html() for explanation in self)
 
 
 def strengths(scores: np.ndarray, additive: bool) -> np.ndarray:

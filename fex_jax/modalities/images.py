@@ -9,7 +9,7 @@ from PIL import Image
 from scipy.special import expit
 from tqdm import tqdm
 
-from fex_jax import checks, modalities
+from fex_jax import checks, modalities, notebook
 from fex_jax.data import decode
 from fex_jax.targets import PREDICTED, Target, class_numbers
 
@@ -30,6 +30,11 @@ class Explanation(NamedTuple):
     targets: np.ndarray  # [B] the explained classes
     probabilities: np.ndarray | None  # [B, K] f(x); None without a prediction
     labels: tuple[str, ...]  # names of the K classes
+    # uint8 [≤ 8, S, S, 3] what f sees of the first ones, for a notebook
+    pictures: np.ndarray | None = None
+
+    def _repr_html_(self) -> str:
+        return notebook.pictures(self)
 
 
 def explain(
@@ -86,6 +91,8 @@ def explain(
     for start in tqdm(range(0, len(listed), size), unit="batch", disable=not progress):
         stop = min(start + size, len(listed))
         batch = np.stack([prepare(explainer.predictor, listed[i], i) for i in range(start, stop)])
+        if not start:
+            pictures = np.rint(batch[: notebook.SHOWN]).astype(np.uint8)
         found = explainer.explain(
             _pad(batch, size),
             _pad(classes[start:stop], size),
@@ -100,7 +107,8 @@ def explain(
     attributions = expit(logits) if explainer.logits else logits
     if resolution == "pixel":
         attributions = _upsampled(attributions, explainer.predictor.preprocessing.image_size)
-    return Explanation(attributions, logits, chosen, rest[0] if rest else None, labels)
+    answers = rest[0] if rest else None
+    return Explanation(attributions, logits, chosen, answers, labels, pictures)
 
 
 def examples(explainer: "Explainer", size: int) -> list[np.ndarray]:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from fex_jax import modalities, tokens
 from fex_jax.models.bert import TokenBatch
 from fex_jax.targets import PREDICTED, Target, class_numbers
-from fex_jax.text_explanation import TextExplanation
+from fex_jax.text_explanation import TextExplanation, TextExplanations
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +34,7 @@ def explain(
     with_prediction: bool = True,
     batch_size: int = BATCH_SIZE,
     progress: bool = False,
-) -> list[TextExplanation]:
+) -> TextExplanations:
     """Explains any number of texts of any length.
 
     Of a text that is read in several windows, its probabilities and the score of a word in several
@@ -97,7 +97,7 @@ def explain(
         scores[mine, :length] = found[:kept, 0]
     classes, probabilities = asked[ends[:-1], 0], _means(answers, ends)
 
-    explanations = []
+    explanations = TextExplanations()
     for i, text in enumerate(split):
         total, count = np.zeros((2, len(text.spans)))
         for (first, part), values in zip(parts[i], scores[ends[i] : ends[i + 1]], strict=True):

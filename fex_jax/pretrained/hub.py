@@ -4,6 +4,7 @@ import collections
 import json
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ _OF_TEXTS = {
     "electra": ("ElectraForSequenceClassification", "ElectraModel", "ElectraForPreTraining"),
     "camembert": ("CamembertForSequenceClassification", "CamembertModel", "CamembertForMaskedLM"),
 }
+_ID = r"[\w-][\w.-]{0,95}(/[\w-][\w.-]{0,95})?"
 _FILE_SUFFIXES = {".safetensors", ".json", ".bin", ".pt", ".pth", ".h5", ".ckpt", ".msgpack"}
 # By problem_type, what a head's outputs are read by.
 _OUTPUTS: dict[str, Output] = {
@@ -62,11 +64,23 @@ _ANY_FAMILY = {
 }
 
 
-def locate(path_or_id: str) -> Path:
+def is_id(name: str) -> bool:
+    """Whether a name may be one of the hub's, and nothing here has it."""
+    local = os.path.exists(os.path.expanduser(name)) or os.path.isdir(name.split("/")[0])
+    is_file = os.path.splitext(name)[1] in _FILE_SUFFIXES
+    return bool(re.fullmatch(_ID, name)) and not local and not is_file
+
+
+def locate(path_or_id: str, files: Sequence[str] = _FILES, revision: str | None = None) -> Path:
     """The local directory, downloaded from the hub where it is an id.
 
     What looks like a path is never asked of the hub: one that begins with ".", "/" or "~", has a
     backslash, a second slash or the ending of a file, or begins with a folder that is here.
+
+    Args:
+      path_or_id: where to look.
+      files: patterns of what is downloaded.
+      revision: of the hub: a commit, a tag or a branch; None: the newest.
 
     Raises:
       ValueError: neither a path nor a string.
@@ -79,13 +93,10 @@ def locate(path_or_id: str) -> Path:
     path = os.path.expanduser(path_or_id)  # unlike pathlib's, os.path's functions never raise
     if os.path.isdir(path):
         return Path(path)
-    is_id = re.fullmatch(r"[\w-][\w.-]{0,95}(/[\w-][\w.-]{0,95})?", path_or_id)
-    exists = os.path.exists(path)
-    is_file = exists or os.path.splitext(path)[1] in _FILE_SUFFIXES
-    local = is_file or os.path.isdir(path_or_id.split("/")[0])
-    if not is_id or local:
+    if not is_id(path_or_id):
+        exists = os.path.exists(path)
         reason = "a file" if exists else "there is no such directory"
-        if is_id and not exists:
+        if re.fullmatch(_ID, path_or_id) and not exists:
             reason += (
                 "; if the hub has a model of this name, run "
                 f"`hf download {path_or_id} --local-dir DIR` and load DIR"
@@ -98,7 +109,7 @@ def locate(path_or_id: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
-        return Path(snapshot_download(path_or_id, allow_patterns=list(_FILES)))
+        return Path(snapshot_download(path_or_id, revision=revision, allow_patterns=list(files)))
     except (OSError, HfHubHTTPError, HFValidationError) as error:
         raise ConnectionError(
             f"{path_or_id!r} is no local directory and could not be downloaded from the Hugging "

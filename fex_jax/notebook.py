@@ -1,0 +1,64 @@
+"""How results show themselves in a notebook."""
+
+import base64
+import io
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from fex_jax import escape
+
+SHOWN = 8  # pictures of a result
+_SIDE = 224  # pixels
+
+
+def pictures(result: Any) -> str:
+    """The first pictures of an `Explanation` under their maps: HTML that needs no other file.
+
+    The opacity of a place is its attribution, φ over its largest; negative φ are blue.
+    """
+    attributions, targets = result.attributions, result.targets
+    if targets.ndim == 1:
+        attributions, targets = attributions[:, None], targets[:, None]
+    count = len(targets) if result.pictures is None else len(result.pictures)
+    figures = [
+        _figure(result, i, int(target), attribution)
+        for i in range(min(count, SHOWN))
+        for target, attribution in zip(targets[i], attributions[i], strict=True)
+    ]
+    more = len(targets) - min(count, SHOWN)
+    rest = f"<p>… and {more} more</p>" if more else ""
+    return f'<div style="display:flex;flex-wrap:wrap;gap:12px">{"".join(figures)}</div>{rest}'
+
+
+def _figure(result: Any, index: int, target: int, attribution: np.ndarray) -> str:
+    caption = escape.html(result.labels[target])
+    if result.probabilities is not None:
+        value = float(result.probabilities[index, target])
+        caption += f" ({value:.0%})" if 0 <= value <= 1 else f" ({value:.3g})"
+    size = f"width:{_SIDE}px;height:{_SIDE}px"
+    layers = [] if result.pictures is None else [result.pictures[index]]
+    images = "".join(
+        f'<img alt="" src="{_data_uri(pixels)}" style="position:absolute;left:0;{size}">'
+        for pixels in (*layers, _colours(attribution))
+    )
+    return (
+        f'<figure style="margin:0"><div style="position:relative;background:#777;{size}">{images}'
+        f"</div><figcaption>{caption}</figcaption></figure>"
+    )
+
+
+def _colours(attribution: np.ndarray) -> np.ndarray:
+    """A map as orange, blue where it is negative, uint8 [h, w, 4]; λ, in [0, 1], as it is."""
+    largest = np.abs(attribution).max()
+    scale = 1 if attribution.min() >= 0 and largest <= 1 else max(largest, 1e-9)
+    opacity = np.abs(attribution)[..., None] / scale
+    colour = np.where(attribution[..., None] < 0, (40, 90, 255), (255, 110, 20))
+    return np.concatenate([colour, 217 * np.sqrt(opacity)], -1).astype(np.uint8)
+
+
+def _data_uri(pixels: np.ndarray) -> str:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")

@@ -1,0 +1,181 @@
+"""Explainers on the Hugging Face hub: a folder with a card that says what it is."""
+
+import json
+import pathlib
+import tempfile
+from typing import Any
+
+import jax
+import numpy as np
+
+from fex_jax import checks, escape, export, report
+from fex_jax.pretrained import hub
+
+_FILES = ("explainer.json", "explainer.safetensors", "predictor/*.json", "predictor/*.safetensors")
+_SHOWN = 12  # labels in a card
+# Of results.json; a path of this machine is of no use to others.
+_FACTS = ("Data", "Protocol", "Features", "Predictor's accuracy", "Versions", "Device")
+_LIMITS = """\
+- A map says which features the classifier's answer depends on. It does not say that the answer is
+  right, nor why the world is so.
+- It is the explainer's estimate of what removing features would show. Where it matters, ask the
+  classifier: `explainer(…, refine=100)`.
+- Inputs of another kind than those of training get maps, too. Nobody has measured what they are
+  worth.
+- Features were removed as training removed them. Another removal asks another question."""
+
+
+def locate(path: Any, revision: str | None = None) -> Any:
+    """A path as it is, or the local copy of what a name "user/repo" has on the hub.
+
+    The hub is asked only for a name that begins with no folder that is here.
+
+    Raises:
+      ValueError: a revision of something that is here.
+      ConnectionError: the hub has it not, or cannot be reached.
+    """
+    if isinstance(path, str) and "/" in path and hub.is_id(path):
+        return hub.locate(path, _FILES, revision)
+    if revision is not None:
+        raise ValueError(f"revision is {revision!r}; expected the name of a repository, user/repo")
+    return path
+
+
+def save(
+    explainer: Any,
+    directory: str | pathlib.Path,
+    *,
+    run: str | pathlib.Path | None = None,
+    license: str | None = None,
+    name: str = "",
+) -> pathlib.Path:
+    """Writes an export with its card, README.md; `explain.load` opens it.
+
+    Args:
+      explainer: an `explain.Explainer`.
+      directory: is made if it is not there.
+      run: the folder of train.py and eval.py; the card says what it was trained on, and its scores.
+      license: as the hub names it, as "apache-2.0"; None: the card names none.
+      name: in the card's title and example; by default the directory.
+
+    Raises:
+      ValueError: a folder that cannot be written, or a run that holds no config.json.
+    """
+    directory = checks.folder(directory, "save")
+    settings = {field: getattr(explainer, field) for field in export.SETTINGS}
+    with checks.room(directory):
+        export.save_description(directory, explainer.predictor, explainer.backbone, **settings)
+        export.save_weights(directory, explainer.params)
+        text = card(explainer, name or directory.name, run=run, license=license)
+        (directory / "README.md").write_text(text, encoding="utf-8")
+    return directory
+
+
+def push(
+    explainer: Any,
+    repo_id: str,
+    *,
+    run: str | pathlib.Path | None = None,
+    license: str | None = None,
+    private: bool = True,
+    token: str | None = None,
+) -> str:
+    """Uploads what `save` writes, and returns the address of the commit.
+
+    Args:
+      explainer: an `explain.Explainer`.
+      repo_id: "user/repo", made where it is not there.
+      run, license: see `save`.
+      private: of a repository that is made.
+      token: of the hub; None: the one of `hf auth login`.
+
+    Raises:
+      ConnectionError: the hub cannot be reached, or refuses.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    with tempfile.TemporaryDirectory() as folder:
+        save(explainer, folder, run=run, license=license, name=repo_id)
+        api = HfApi(token=token)
+        try:
+            api.create_repo(repo_id, private=private, exist_ok=True)
+            commit = api.upload_folder(repo_id=repo_id, folder_path=folder)
+        except (OSError, HfHubHTTPError, HFValidationError) as error:
+            raise ConnectionError(f"{repo_id} was not uploaded: {error}") from error
+    return str(commit.commit_url)
+
+
+def card(
+    explainer: Any,
+    name: str,
+    *,
+    run: str | pathlib.Path | None = None,
+    license: str | None = None,
+) -> str:
+    """The card: what it explains, how it is used, what it was trained on, scores and limits.
+
+    Raises:
+      ValueError: the run holds no config.json.
+    """
+    predictor, backbone = explainer.predictor, explainer.backbone
+    kind = predictor.config.family if predictor.inside else f"{predictor.name}, a black box"
+    labels = ", ".join(map(escape.markdown, predictor.labels[:_SHOWN]))
+    more = ", …" if len(predictor.labels) > _SHOWN else ""
+    features = "words" if predictor.modality == "texts" else "{} × {} cells".format(*explainer.grid)
+    count = sum(np.size(x) for x in jax.tree.leaves(explainer.params))
+    method = {"fex": "FEX", "fastshap": "FastSHAP"}[explainer.method]
+    lines = [
+        "---",
+        "library_name: fex-jax",
+        *([f"license: {license}"] if license else []),
+        "tags: [explainability, feature-attribution]",
+        "---",
+        f"# {escape.markdown(name)}",
+        f"An explainer trained by {method} for a classifier of {predictor.modality}. One pass of "
+        f"it says which {features} the classifier's answer depends on.",
+        "## Use",
+        f'```python\nimport fex_jax\n\nexplainer = fex_jax.load("{name}")\n'
+        f"result = explainer({'text' if predictor.modality == 'texts' else 'picture'})\n```",
+        "## What it explains",
+        f"- Classifier: {escape.markdown(kind)}, {len(predictor.labels)} classes: {labels}{more}",
+        f"- Explainer: {type(backbone).__name__.removesuffix('Config')}, {count:,} parameters"
+        + (", its backbone the classifier's" if explainer.shares_backbone else ""),
+        "## Training",
+        *_training(run),
+        "## Scores",
+        *_scores(run),
+        "## Limits",
+        _LIMITS,
+    ]
+    return "\n".join(lines).replace("---\n#", "---\n\n#").replace("\n## ", "\n\n## ") + "\n"
+
+
+def _training(run: str | pathlib.Path | None) -> list[str]:
+    """What config.json of a run says of its data."""
+    if run is None:
+        return ["The run was not given."]
+    path = pathlib.Path(run) / "config.json"
+    if not path.is_file():
+        raise ValueError(f"{run} has no config.json: expected the --workdir of train.py")
+    values = checks.read_json(path)
+    data = values.get("data", {})
+    said = {
+        "Data": data.get("name"),
+        "Split": data.get("train_split"),
+        "Inputs": data.get("limit") or "all",
+        "Epochs": values.get("epochs"),
+        "Batch size": values.get("batch_size"),
+        "Seed": values.get("seed"),
+    }
+    return [f"- {key}: {escape.markdown(str(value))}" for key, value in said.items() if value]
+
+
+def _scores(run: str | pathlib.Path | None) -> list[str]:
+    """The table of eval.py."""
+    path = None if run is None else pathlib.Path(run) / "eval" / "results.json"
+    if path is None or not path.is_file():
+        return ["None were measured: `eval.py` does."]
+    results = json.loads(path.read_text())
+    facts = {key: text for key, text in results["facts"].items() if key in _FACTS}
+    return [report.markdown(results, facts).strip()]
