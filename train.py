@@ -16,16 +16,15 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from fex_jax.host import HostError
-from fex_jax.training.explainer import train
+from fex_jax import settings
 
 
 def main(_: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)  # Orbax reports every file
     try:
-        given = flags.FLAGS
-        train(given.config, pathlib.Path(given.workdir), queries=given.queries)
-    except (ValueError, OSError, FloatingPointError, HostError) as error:
+        settings.check(flags.FLAGS.config)
+        run(flags.FLAGS)
+    except (ValueError, OSError, FloatingPointError) as error:
         sys.exit(f"error: {error}")
     except jax.errors.JaxRuntimeError as error:
         if jax.process_count() == 1:
@@ -34,6 +33,20 @@ def main(_: list[str]) -> None:
         os._exit(1)  # Python's own end would wait for it
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def run(given: flags.FlagValues) -> None:
+    """Trains. What takes seconds to import is imported after what is wrong has been said."""
+    from fex_jax.host import HostError
+    from fex_jax.training.opening import open_predictor
+
+    try:
+        predictor = open_predictor(given.config)
+        from fex_jax.training.explainer import train
+
+        train(given.config, pathlib.Path(given.workdir), predictor, queries=given.queries)
+    except HostError as error:
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

@@ -3,8 +3,10 @@
 A config of `configs/` is `default(preset)` with a few settings changed.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import ml_collections
-from flax import traverse_util
 
 from fex_jax import checks
 
@@ -208,5 +210,15 @@ def check(config: ml_collections.ConfigDict) -> None:
 
     What is the name of a file, a data set or a network is checked where that is opened.
     """
-    values = traverse_util.flatten_dict(config.to_dict(), sep=".")
-    checks.require(values, _CHECKS, "settings")
+    checks.require(_flat(config.to_dict()), _CHECKS, "settings")
+
+
+def _flat(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Settings by their whole names, "data.limit"."""
+    found = {}
+    for name, value in values.items():
+        inner = (
+            _flat(value, f"{above}{name}.") if isinstance(value, Mapping) else {above + name: value}
+        )
+        found |= inner
+    return found

@@ -6,6 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fex_jax.host import HostError
+from fex_jax.host.model import plain_errors
+
 STEPS = 10  # of equal numbers of features
 
 
@@ -26,14 +29,20 @@ class Removal:
         Args:
           batch: one input, as `Explainer.attribute` takes it.
           scores: of its n features.
+
+        Raises:
+          HostError: f is not at hand, or has failed.
         """
+        predictor = self._explainer.predictor
+        if predictor.absence:
+            raise HostError(predictor.absence)
         order = np.argsort(-scores, kind="stable")
         gone = np.rint(np.linspace(0, len(order), STEPS + 1)).astype(int)
-        size = self._explainer.bind(self._explainer.predictor.params, batch)[0].num_features
+        size = self._explainer.bind(predictor.params, batch)[0].num_features
         masks = np.ones((STEPS + 1, size), bool)
         for mask, count in zip(masks, gone, strict=True):
             mask[order[:count]] = False
-        with jax.enable_x64(False):
+        with jax.enable_x64(False), plain_errors():
             return order, np.asarray(self._answers(self._explainer.weights[0], batch, masks))
 
     def _of_masks(self, params: Any, batch: Any, masks: jax.Array) -> jax.Array:

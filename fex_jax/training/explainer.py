@@ -19,7 +19,6 @@ from fex_jax import (
     data,
     export,
     fastshap,
-    host,
     logs,
     ppo,
     pretrained,
@@ -33,6 +32,7 @@ from fex_jax.models import Params
 from fex_jax.models.policy import Backbone, functional_policy, make_backbone
 from fex_jax.training import asking, batches, held_out, identity, loop, overlap, run
 from fex_jax.training import step as steps
+from fex_jax.training.opening import open_predictor
 from fex_jax.training.sources import Source
 from fex_jax.updates import TrainState
 
@@ -232,15 +232,6 @@ def _train(
     elif jax.process_index() == 0:
         print(held_out.conclude(best, exported, total))
     run.say(f"wrote {exported}: open it with fex_jax.load, or score it with eval.py")
-
-
-def open_predictor(config: ml_collections.ConfigDict) -> Predictor | HostPredictor:
-    """What the config names: a checkpoint, or a black box."""
-    given = config.predictor
-    if not host.is_name(given.path):
-        return pretrained.load(given.path, given.image_size or None)
-    labels = {"labels": given.labels} if given.labels else {}
-    return host.open(given.path, **labels | host.parse_options(given.options))
 
 
 def num_steps(config: ml_collections.ConfigDict, source: Source) -> int:
