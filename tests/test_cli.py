@@ -17,8 +17,9 @@ def test_wrong_settings_are_refused_before_jax_is_imported():
     """Breaks if an error of a flag or a setting waits for seconds of imports: of the commands at
     their top, of configs, or of what checks settings."""
     script = (
-        "import sys, train, eval, configs.digit_scenes as experiment; from fex_jax import settings\n"
-        "config = experiment.get_config(); config.batch_size = 0\n"
+        "import sys, train, eval, configs.digit_scenes\n"
+        "from fex_jax import settings\n"
+        "config = configs.digit_scenes.get_config(); config.batch_size = 0\n"
         "try: settings.check(config)\n"
         "except ValueError as error: print(error)\n"
         "print(sorted({'jax', 'tensorflow', 'distrax', 'optax', 'flax'} & set(sys.modules)))"
