@@ -22,6 +22,8 @@ import ml_collections
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from fex_jax.errors import HostError
+
 
 def read_config(given: ml_collections.ConfigDict | None, workdir: pathlib.Path):
     """The config given, or the one that a run was trained with.
@@ -64,29 +66,14 @@ def main(_: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)
     given, workdir = flags.FLAGS, pathlib.Path(flags.FLAGS.workdir)
     sys.path.append(os.getcwd())  # of methods of one's own
-    try:
-        config, scores = read_config(given.config, workdir), named_paths(given.scores)
-        run(given, config, workdir, scores)
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
-
-
-def run(
-    given: flags.FlagValues,
-    config: ml_collections.ConfigDict,
-    workdir: pathlib.Path,
-    scores: dict[str, str],
-) -> None:
-    """Scores. What takes seconds to import is imported after what is wrong has been said."""
-    from fex_jax import evaluation
-    from fex_jax.evaluation import fingerprint, inputs
-    from fex_jax.host import HostError
-
     output = workdir / "eval"
     try:
-        with evaluation.opened(
-            [workdir, *given.trained], config, given.predictor, given.queries
-        ) as explainers:
+        config, scores = read_config(given.config, workdir), named_paths(given.scores)
+        from fex_jax import evaluation  # takes seconds
+        from fex_jax.evaluation import fingerprint, inputs
+
+        paths = [workdir, *given.trained]
+        with evaluation.opened(paths, config, given.predictor, given.queries) as explainers:
             predictor = explainers[0].predictor
             table = evaluation.evaluate(
                 [*explainers, *given.methods],
@@ -105,14 +92,14 @@ def run(
                 classes_by=config.eval.get("match_classes", "name"),
                 write_inputs=given.write_inputs,
             )
-    except HostError as error:
+            data, split = config.data.name, config.data.eval_split
+            own = {"Data": f"{data}, {table.task.size} {split} {predictor.modality}"}
+            if predictor.params:  # and so a folder
+                own["Predictor"] = f"{predictor_path(workdir)}, {fingerprint.of(predictor)}"
+            table = dataclasses.replace(table, facts=table.facts | own)
+            table.write(output, data, config=config.to_dict())
+    except (ValueError, OSError, HostError) as error:
         sys.exit(f"error: {error}")
-    data, split = config.data.name, config.data.eval_split
-    own = {"Data": f"{data}, {table.task.size} {split} {predictor.modality}"}
-    if predictor.params:  # and so a folder
-        own["Predictor"] = f"{predictor_path(workdir)}, {fingerprint.of(predictor)}"
-    table = dataclasses.replace(table, facts=table.facts | own)
-    table.write(output, data, config=config.to_dict())
     print(table)
     print(f"table: {(output / 'results.md').resolve()}")
     print(f"gallery: {(output / 'gallery.html').resolve()}")

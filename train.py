@@ -12,41 +12,42 @@ import os
 import pathlib
 import sys
 
-import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
 from fex_jax import settings
+from fex_jax.errors import HostError
 
 
 def main(_: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)  # Orbax reports every file
     try:
-        settings.check(flags.FLAGS.config)
         run(flags.FLAGS)
-    except (ValueError, OSError, FloatingPointError) as error:
+    except (ValueError, OSError, FloatingPointError, HostError) as error:
         sys.exit(f"error: {error}")
-    except jax.errors.JaxRuntimeError as error:
-        if jax.process_count() == 1:
-            raise
-        print(f"error: another process of this run has ended: {str(error)[:300]}", file=sys.stderr)
-        os._exit(1)  # Python's own end would wait for it
     except KeyboardInterrupt:
         sys.exit(130)
 
 
 def run(given: flags.FlagValues) -> None:
-    """Trains. What takes seconds to import is imported after what is wrong has been said."""
-    from fex_jax.host import HostError
+    """Trains; JAX is imported when the settings are right, and TensorFlow when f is there."""
+    settings.check(given.config)
+    import jax
+
+    from fex_jax import sharding
     from fex_jax.training.opening import open_predictor
 
     try:
+        sharding.connect(**given.config.distributed)
         predictor = open_predictor(given.config)
         from fex_jax.training.explainer import train
 
         train(given.config, pathlib.Path(given.workdir), predictor, queries=given.queries)
-    except HostError as error:
-        sys.exit(f"error: {error}")
+    except jax.errors.JaxRuntimeError as error:
+        if jax.process_count() == 1:
+            raise
+        print(f"error: another process of this run has ended: {str(error)[:300]}", file=sys.stderr)
+        os._exit(1)  # Python's own end would wait for it
 
 
 if __name__ == "__main__":

@@ -4,11 +4,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from fex_jax.errors import HostError
+
+__all__ = ["HostError", "Output", "brief", "check"]
+
 Output = Literal["softmax", "sigmoid", "value"]
-
-
-class HostError(RuntimeError):
-    """A black box that cannot be asked, or whose answer cannot be used; says why in a sentence."""
 
 
 def brief(error: BaseException) -> str:
