@@ -14,7 +14,7 @@ import onnx
 from jax.extend import core
 from onnx import helper, numpy_helper
 
-from fex_jax.portable.primitives import ELEMENTWISE, RULES, SAME
+from fex_jax.portable.primitives import CALLS, ELEMENTWISE, RULES, SAME
 from fex_jax.portable.program import BATCH
 
 OPSET, IR_VERSION = 18, 9
@@ -35,7 +35,7 @@ def graph(
     """The graph of a jaxpr whose inputs and outputs are arrays [batch, ...].
 
     Raises:
-      NotImplementedError: names a primitive, or a form of one, that has no counterpart here.
+      ValueError: names a primitive, or a form of one, that has no counterpart here.
     """
     made = _Graph(inputs[0])
     arguments = [
@@ -90,18 +90,15 @@ class _Graph:
 
     def _equation(self, equation: Any, values: list[Value]) -> Sequence[Value]:
         name, parameters = equation.primitive.name, equation.params
-        for inner in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
-            if inner in parameters:
-                closed = parameters[inner]
-                return self.run(
-                    getattr(closed, "jaxpr", closed), getattr(closed, "consts", ()), values
-                )
+        if name in CALLS:
+            inner = parameters[CALLS[name]]
+            return self.run(getattr(inner, "jaxpr", inner), getattr(inner, "consts", ()), values)
         if name in SAME:
             return values
         if name in ELEMENTWISE:
             return [self._elementwise(ELEMENTWISE[name], values, parameters)]
         if name not in RULES:
-            raise NotImplementedError(f"the primitive {name} has no counterpart in ONNX here")
+            raise ValueError(f"the primitive {name} has no counterpart in ONNX here")
         found = RULES[name](_Call(self, equation, values))
         return found if isinstance(found, list) else [found]
 
@@ -154,7 +151,7 @@ class _Graph:
                 continue
             factor = re.fullmatch(rf"(?:(\d+)\*)?{BATCH}", str(size))
             if not factor:
-                raise NotImplementedError(f"the size {size} is no multiple of the batch")
+                raise ValueError(f"the size {size} is no multiple of the batch")
             times = [] if factor[1] is None else [self.integers(int(factor[1]))]
             parts.append(self.node("Mul", [batch, *times]) if times else batch)
         return self.node("Concat", parts, axis=0)
@@ -169,7 +166,7 @@ class _Graph:
         """In another shape, of which one size at most depends on the batch."""
         free = [size if isinstance(size, int) else -1 for size in shape]
         if free.count(-1) > 1:
-            raise NotImplementedError(f"the shape {shape} depends on the batch twice")
+            raise ValueError(f"the shape {shape} depends on the batch twice")
         return self.node("Reshape", [name, self.integers(*free)])
 
     def needed(self, outputs: Sequence[str]) -> tuple[list, list]:

@@ -7,6 +7,14 @@ from typing import Any
 import numpy as np
 from onnx import helper
 
+# Primitives that stand for a jaxpr, and which of their parameters holds it.
+CALLS = {
+    "jit": "jaxpr",
+    "pjit": "jaxpr",
+    "closed_call": "call_jaxpr",
+    "custom_jvp_call": "call_jaxpr",
+    "custom_vjp_call": "call_jaxpr",
+}
 # Primitives that change no value.
 SAME = frozenset({"stop_gradient", "copy", "copy_p", "optimization_barrier"})
 
@@ -282,7 +290,7 @@ def _reshaped(call: Any, name: str) -> Any:
 
 def _supported(call: Any, is_supported: bool) -> None:
     if not is_supported:
-        raise NotImplementedError(f"this form has no counterpart in ONNX here: {call.equation}")
+        raise ValueError(f"this form has no counterpart in ONNX here: {call.equation}")
 
 
 # rule(an equation with its operands in the graph) → its result, or a list of several.

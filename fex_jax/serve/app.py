@@ -17,6 +17,7 @@ Errors are {"error": …}: 400 for what cannot be used, 413 for too much, 503 wh
 import asyncio
 import json
 import pathlib
+import re
 import socket
 import threading
 import time
@@ -224,7 +225,12 @@ def application(
       name: of the model, in addresses of KServe's protocol.
       limits: what requests may bring.
       loopback: answer only where the address names this machine.
+
+    Raises:
+      ValueError: a name that cannot stand in an address.
     """
+    if not re.fullmatch(r"[\w.-]+", name):
+        raise ValueError(f"name is {name!r}; expected letters, digits, . _ and -")
     service = _Service(explainer, name, limits or Limits())
 
     def counted(path: str, answer: Callable[[Request], Awaitable[Response]]) -> Any:
