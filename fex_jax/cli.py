@@ -39,8 +39,8 @@ def _parser() -> argparse.ArgumentParser:
             formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         )
         made.set_defaults(run=run)
-        made.add_argument("explainer", help="a run's folder, an export, or user/name of the hub")
-        made.add_argument("--revision", help="of the hub: a commit, a tag or a branch")
+        made.add_argument("explainer", help="a run's folder or an export")
+        made.add_argument("--revision", help="of EXPLAINER as user/repo of the Hugging Face hub")
         made.add_argument("--predictor", help="of a black box, f: a file or an address")
         return made
 

@@ -48,8 +48,8 @@ def load(
     A run that has not finished is opened at its newest checkpoint.
 
     Args:
-      path: where it is, or "user/repo" on the Hugging Face hub.
-      revision: of the hub: a commit, a tag or a branch; None: the newest.
+      path: where it is.
+      revision: with a path "user/repo" of the Hugging Face hub: a commit, a tag or a branch.
       predictor: of an explainer of a black box, f: a host predictor, a name that `host.open` takes,
         or a bank of its answers. Without f its own p = softmax of the maps' means serves for f(x),
         which training has taught it; and what takes queries is refused.

@@ -94,7 +94,8 @@ def read(path: str | pathlib.Path) -> Export:
     if not os.path.isfile(export / "explainer.json"):
         raise FileNotFoundError(
             f"{escape.terminal(path)} holds no explainer: expected an export (explainer.json, "
-            "explainer.safetensors, predictor/), or the --workdir of train.py"
+            "explainer.safetensors, predictor/), the --workdir of train.py, or user/repo of the "
+            "hub with its revision"
         )
     backbone, settings = _read_description(checks.file_inside(export, "explainer.json"))
     weights = checks.file_inside(export, WEIGHTS)

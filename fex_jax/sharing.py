@@ -26,19 +26,22 @@ _LIMITS = """\
 
 
 def locate(path: Any, revision: str | None = None) -> Any:
-    """A path as it is, or the local copy of what a name "user/repo" has on the hub.
+    """A path as it is, or with a revision the local copy of what "user/repo" has on the hub.
 
-    The hub is asked only for a name that begins with no folder that is here.
+    So a path with a slip in it never becomes a download.
 
     Raises:
-      ValueError: a revision of something that is here.
+      ValueError: a revision of something that is here, or that cannot be a repository.
       ConnectionError: the hub has it not, or cannot be reached.
     """
-    if isinstance(path, str) and "/" in path and hub.is_id(path):
-        return hub.locate(path, _FILES, revision)
-    if revision is not None:
-        raise ValueError(f"revision is {revision!r}; expected the name of a repository, user/repo")
-    return path
+    if revision is None:
+        return path
+    if not (isinstance(path, str) and "/" in path and hub.is_id(path)):
+        raise ValueError(
+            f"revision is {revision!r}, of a repository user/repo of the hub; {path!r:.99} is "
+            "none, or here is a folder of that name"
+        )
+    return hub.locate(path, _FILES, revision)
 
 
 def save(
@@ -135,7 +138,7 @@ def card(
         f"An explainer trained by {method} for a classifier of {predictor.modality}. One pass of "
         f"it says which {features} the classifier's answer depends on.",
         "## Use",
-        f'```python\nimport fex_jax\n\nexplainer = fex_jax.load("{name}")\n'
+        f'```python\nimport fex_jax\n\nexplainer = fex_jax.load("{name}", revision="main")\n'
         f"result = explainer({'text' if predictor.modality == 'texts' else 'picture'})\n```",
         "## What it explains",
         f"- Classifier: {escape.markdown(kind)}, {len(predictor.labels)} classes: {labels}{more}",
