@@ -134,7 +134,7 @@ class Explainer:
     @functools.cached_property
     def shares_backbone(self) -> bool:
         """Whether g reads images or texts by f's own backbone, as one that was frozen does."""
-        if type(self.backbone) is not type(self.predictor.config):
+        if self.backbone != self.predictor.config:
             return False
         both = self.params["backbone"], self.predictor.params["backbone"]
         mine, f = map(traverse_util.flatten_dict, both)
@@ -149,7 +149,7 @@ class Explainer:
         return sharing.push(self, repo_id, **options)
 
     def export(self, path: str | pathlib.Path, *, length: int | None = None) -> pathlib.Path:
-        """Writes one file that runs elsewhere, .onnx or .stablehlo; see `portable.export`."""
+        """Writes one file that runs elsewhere: ONNX, StableHLO, TFLite; see `portable.export`."""
         from fex_jax import portable
 
         return portable.export(self, path, length=length)
