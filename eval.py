@@ -7,9 +7,8 @@ Writes results.json, results.md, curves.png, probabilities.png and gallery.html 
 of images also maps.png, of texts with labels top_words.png. Methods that are done are kept there:
 the same command continues after an interruption. `--trained` adds other explainers (several of one
 method are its seeds), `--methods=package.module:function` a method of your own, `--scores` scores
-computed elsewhere, for the inputs that `--write_inputs` writes. The protocol is
-`--config.eval.protocol=fex`, chefer or authors. Without --config, it is the one of training; what
-the explainer was trained with (predictor, fill, removal, unit) is always its own.
+computed elsewhere, for the inputs that `--write_inputs` writes. Without --config, it is the one of
+training; what the explainer was trained with (predictor, fill, removal, unit) is always its own.
 """
 
 import dataclasses
@@ -22,9 +21,9 @@ import ml_collections
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from fex_jax import evaluation
-from fex_jax.evaluation import fingerprint, inputs
-from fex_jax.host import HostError
+from fex_jax import usage
+
+_IN_HELP = "data.name", "data.path", "data.eval_split", "seed", "text", "eval", "attributions"
 
 
 def read_config(given: ml_collections.ConfigDict | None, workdir: pathlib.Path):
@@ -65,6 +64,8 @@ def named_paths(given: list[str]) -> dict[str, str]:
 
 
 def main(_: list[str]) -> None:
+    from fex_jax import evaluation, host  # after flags have been checked: this takes seconds
+
     logging.set_verbosity(logging.WARNING)
     given, workdir = flags.FLAGS, pathlib.Path(flags.FLAGS.workdir)
     sys.path.append(os.getcwd())  # of methods of one's own
@@ -77,7 +78,7 @@ def main(_: list[str]) -> None:
             table = evaluation.evaluate(
                 [*explainers, *given.methods],
                 predictor,
-                lambda: inputs.open_source(predictor, config),
+                lambda: evaluation.inputs.open_source(predictor, config),
                 workdir=output,
                 protocol=config.eval.protocol,
                 limit=config.eval.num_images,
@@ -94,10 +95,11 @@ def main(_: list[str]) -> None:
             data, split = config.data.name, config.data.eval_split
             own = {"Data": f"{data}, {table.task.size} {split} {predictor.modality}"}
             if predictor.params:  # and so a folder
-                own["Predictor"] = f"{predictor_path(workdir)}, {fingerprint.of(predictor)}"
+                digest = evaluation.fingerprint.of(predictor)
+                own["Predictor"] = f"{predictor_path(workdir)}, {digest}"
             table = dataclasses.replace(table, facts=table.facts | own)
             table.write(output, data, config=config.to_dict())
-    except (ValueError, OSError, HostError) as error:
+    except (ValueError, OSError, host.HostError) as error:
         sys.exit(f"error: {error}")
     print(table)
     print(f"table: {(output / 'results.md').resolve()}")
@@ -106,7 +108,7 @@ def main(_: list[str]) -> None:
 
 if __name__ == "__main__":
     config_flags.DEFINE_config_file("config", None, "An experiment of configs/.")
-    flags.DEFINE_string("workdir", None, "The folder that train.py wrote.")
+    flags.DEFINE_string("workdir", None, "The folder that train.py wrote; required.")
     flags.DEFINE_string("predictor", None, "A black box, if not the one of the run's config.")
     flags.DEFINE_integer("queries", None, "Answers that the run's bank may hold in the end.")
     flags.DEFINE_list("methods", ["random"], "Methods beside the trained ones; all for all.")
@@ -115,4 +117,4 @@ if __name__ == "__main__":
     flags.DEFINE_list("scores", [], "Scores from elsewhere, NAME=FILE.npy, comma-separated.")
     flags.DEFINE_bool("write_inputs", False, "Write the images and targets to eval/inputs.npz.")
     flags.mark_flags_as_required(["workdir"])
-    app.run(main)
+    app.run(main, flags_parser=usage.parser(__doc__, _IN_HELP))

@@ -16,11 +16,18 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from fex_jax.host import HostError
-from fex_jax.training.explainer import train
+from fex_jax import usage
+
+_IN_HELP = (
+    "data", "predictor", "policy", "policy_backbone", "map_head", "batch_size", "epochs", "seed",
+    "dtype", "optimizer", "objective", "text", "removal", "checkpoint", "mesh",
+)  # fmt: skip
 
 
 def main(_: list[str]) -> None:
+    from fex_jax.host import HostError  # after flags have been checked: this takes seconds
+    from fex_jax.training.explainer import train
+
     logging.set_verbosity(logging.WARNING)  # Orbax reports every file
     try:
         given = flags.FLAGS
@@ -37,8 +44,8 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    config_flags.DEFINE_config_file("config", None, "An experiment of configs/.")
-    flags.DEFINE_string("workdir", None, "Folder for checkpoints, logs and the export.")
+    config_flags.DEFINE_config_file("config", None, "An experiment of configs/; required.")
+    flags.DEFINE_string("workdir", None, "Folder for checkpoints, logs and the export; required.")
     flags.DEFINE_integer("queries", None, "Answers of a black box that the run may ask for.")
     flags.mark_flags_as_required(["config", "workdir"])
-    app.run(main)
+    app.run(main, flags_parser=usage.parser(__doc__, _IN_HELP))

@@ -9,13 +9,15 @@ import re
 import reprlib
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import jax
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from fex_jax import escape
+
+if TYPE_CHECKING:  # options are checked before anything that takes seconds is imported
+    import jax
 
 _MAX_JSON = 2**26  # bytes; the largest tokenizer.json in use has a quarter of that
 
@@ -163,12 +165,14 @@ def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is no number")
 
 
-def tensor_shapes(path: pathlib.Path) -> dict[str, jax.ShapeDtypeStruct]:
+def tensor_shapes(path: pathlib.Path) -> "dict[str, jax.ShapeDtypeStruct]":
     """What tensors a safetensors file holds; only its header is read.
 
     Raises:
       ValueError: it is damaged or another kind of file, or a tensor is no float32.
     """
+    import jax
+
     with _opened(path) as file:
         slices = {name: file.get_slice(name) for name in file.keys()}
         for name, tensor in slices.items():
@@ -237,6 +241,8 @@ def file_inside(directory: pathlib.Path, name: Any) -> pathlib.Path:
 
 def not_finite_floats(tensors: Mapping[str, np.ndarray]) -> list[str]:
     """A line for each tensor that holds something else than floats that are finite in float32."""
+    import jax
+
     lines = []
     for name, tensor in tensors.items():
         if not jax.dtypes.issubdtype(tensor.dtype, np.floating):

@@ -4,7 +4,6 @@ A config of `configs/` is `default(preset)` with a few settings changed.
 """
 
 import ml_collections
-from flax import traverse_util
 
 from fex_jax import checks
 
@@ -208,5 +207,7 @@ def check(config: ml_collections.ConfigDict) -> None:
 
     What is the name of a file, a data set or a network is checked where that is opened.
     """
+    from flax import traverse_util  # takes seconds, which `--help` has not
+
     values = traverse_util.flatten_dict(config.to_dict(), sep=".")
     checks.require(values, _CHECKS, "settings")
