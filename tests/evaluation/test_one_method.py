@@ -92,7 +92,7 @@ def test_the_readme_runs_as_printed():
     text = (ROOT / "README.md").read_text()
     lines = re.search(r"```python\n(.*?)```", text, re.S)[1]
     call = re.search(r"`(fex_jax\.attribute\(.*?\))`", text)[1]
-    lines += f"import fex_jax\nprint({call}.targets)\n"
+    lines = f"import fex_jax\nfex_jax.host\n{lines}\nprint({call}.targets)\n"
     done = subprocess.run(
         [sys.executable, "-c", lines], cwd=ROOT, capture_output=True, text=True, timeout=600
     )
