@@ -1,6 +1,6 @@
 """Positive AUC against price, a point a method: docs/results/<name>_price.png from <name>.json.
 
-    python benchmarks/price_plot.py --name=digit_scenes
+python benchmarks/price_plot.py --name=digit_scenes
 """
 
 import argparse
