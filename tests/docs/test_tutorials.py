@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import fex_jax
-from fex_jax import settings
+from fex_jax import explain, settings
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FULL = bool(os.environ.get("FEX_FULL_SIZE"))
@@ -35,11 +35,11 @@ def test_a_tutorial_runs_as_printed(name, tmp_path, monkeypatch, capsys):
     assert expected in capsys.readouterr().out
 
 
-def trained(*args, **options) -> fex_jax.explain.Explainer:
+def trained(*args, **options) -> explain.Explainer:
     """What `fit` would be called with, checked; and an explainer that is there, in no time."""
     given = inspect.signature(fex_jax.fit).bind(*args, **options).arguments
     settings.default().update_from_flattened_dict(given["settings"])
-    return fex_jax.load("models/digits_fex")
+    return explain.load("models/digits_fex")
 
 
 def test_the_notebook_runs_as_printed(tmp_path, monkeypatch, capsys):
