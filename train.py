@@ -12,7 +12,6 @@ import os
 import pathlib
 import sys
 
-import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
@@ -20,12 +19,14 @@ from fex_jax import usage
 
 _IN_HELP = (
     "data", "predictor", "policy", "policy_backbone", "map_head", "batch_size", "epochs", "seed",
-    "dtype", "optimizer", "objective", "text", "removal", "checkpoint", "mesh",
+    "dtype", "optimizer", "objective", "text", "removal", "checkpoint", "mesh", "distributed",
 )  # fmt: skip
 
 
 def main(_: list[str]) -> None:
-    from fex_jax.host import HostError  # after flags have been checked: this takes seconds
+    import jax  # after flags have been checked: this takes seconds
+
+    from fex_jax.host import HostError
     from fex_jax.training.explainer import train
 
     logging.set_verbosity(logging.WARNING)  # Orbax reports every file

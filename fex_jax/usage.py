@@ -40,6 +40,7 @@ _MEANING = {
     "removal.grid": "cells a side of a black box's pictures; 0: up to 16",
     "checkpoint.every": "batches between two checkpoints",
     "mesh.fsdp": "devices that share the parameters",
+    "distributed.address": "where several processes meet, host:port, or auto: docs/scale.md",
     "eval.num_images": "inputs to score; 0: all",
     "eval.batch_size": "inputs at a time",
     "eval.protocol": "how features are removed: fex, chefer or authors",

@@ -16,7 +16,9 @@ def test_what_is_afforded_is_no_more_than_may_be_asked(size, queries):
     them: the probe and the held-out inputs are paid from them, too."""
     config = settings.default()
     config.batch_size, config.epochs = 32, 100.0
-    f = host.host(lambda images: np.ones((len(images), 2)) / 2, labels=("a", "b"), input=(32, 32, 3))
+    f = host.host(
+        lambda images: np.ones((len(images), 2)) / 2, labels=("a", "b"), input=(32, 32, 3)
+    )
     config.epochs = asking.affordable(config, f, size, queries)
     kept = held_out.count(config.objective, size)
     training = num_steps(config, SimpleNamespace(size=size - kept)) * 32 * 11
