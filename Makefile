@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # CUDA wheels only where there is an NVIDIA GPU.
 REQUIREMENTS ?= $(if $(shell command -v nvidia-smi 2>/dev/null),requirements.txt,requirements-cpu.txt)
 
-.PHONY: demo demo-text test docs docs-check clean help
+.PHONY: demo demo-text test docs docs-check site clean help
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -31,6 +31,15 @@ docs: $(VENV)/installed  ## fill the tables of README.md and docs/ from docs/res
 docs-check: $(VENV)/installed  ## fail where a document's number is not that of docs/results (seconds)
 	$(BIN)/python scripts/docs.py --check
 
+site: $(VENV)-site/installed  ## build the documents as pages in build/site, failing on any fault (1 minute)
+	NO_MKDOCS_2_WARNING=1 $(VENV)-site/bin/mkdocs build --strict
+
+# The pages need nothing that computes: the API is read from the source.
+$(VENV)-site/installed: requirements-site.txt
+	$(PYTHON) -m venv $(VENV)-site
+	$(VENV)-site/bin/python -m pip install --quiet --no-compile -r $<
+	touch $@
+
 $(VENV)/installed: requirements.txt requirements-cpu.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "$(PYTHON) is $$($(PYTHON) -V), but Python 3.11 or newer is needed: make PYTHON=python3.12 ..."; exit 1; }
@@ -40,4 +49,4 @@ $(VENV)/installed: requirements.txt requirements-cpu.txt
 	touch $@
 
 clean:  ## remove the environment and all runs
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) $(VENV)-site build runs

@@ -22,7 +22,10 @@ import ml_collections
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from fex_jax import usage
 from fex_jax.errors import HostError
+
+_IN_HELP = "data.name", "data.path", "data.eval_split", "seed", "text", "eval", "attributions"
 
 
 def read_config(given: ml_collections.ConfigDict | None, workdir: pathlib.Path):
@@ -107,7 +110,7 @@ def main(_: list[str]) -> None:
 
 if __name__ == "__main__":
     config_flags.DEFINE_config_file("config", None, "An experiment of configs/.")
-    flags.DEFINE_string("workdir", None, "The folder that train.py wrote.")
+    flags.DEFINE_string("workdir", None, "The folder that train.py wrote; required.")
     flags.DEFINE_string("predictor", None, "A black box, if not the one of the run's config.")
     flags.DEFINE_integer("queries", None, "Answers that the run's bank may hold in the end.")
     flags.DEFINE_list("methods", ["random"], "Methods beside the trained ones; all for all.")
@@ -116,4 +119,4 @@ if __name__ == "__main__":
     flags.DEFINE_list("scores", [], "Scores from elsewhere, NAME=FILE.npy, comma-separated.")
     flags.DEFINE_bool("write_inputs", False, "Write the images and targets to eval/inputs.npz.")
     flags.mark_flags_as_required(["workdir"])
-    app.run(main)
+    app.run(main, flags_parser=usage.parser(__doc__, _IN_HELP))

@@ -15,8 +15,13 @@ import sys
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from fex_jax import settings
+from fex_jax import settings, usage
 from fex_jax.errors import HostError
+
+_IN_HELP = (
+    "data", "predictor", "policy", "policy_backbone", "map_head", "batch_size", "epochs", "seed",
+    "dtype", "optimizer", "objective", "text", "removal", "checkpoint", "mesh", "distributed",
+)  # fmt: skip
 
 
 def main(_: list[str]) -> None:
@@ -51,8 +56,8 @@ def run(given: flags.FlagValues) -> None:
 
 
 if __name__ == "__main__":
-    config_flags.DEFINE_config_file("config", None, "An experiment of configs/.")
-    flags.DEFINE_string("workdir", None, "Folder for checkpoints, logs and the export.")
+    config_flags.DEFINE_config_file("config", None, "An experiment of configs/; required.")
+    flags.DEFINE_string("workdir", None, "Folder for checkpoints, logs and the export; required.")
     flags.DEFINE_integer("queries", None, "Answers of a black box that the run may ask for.")
     flags.mark_flags_as_required(["config", "workdir"])
-    app.run(main)
+    app.run(main, flags_parser=usage.parser(__doc__, _IN_HELP))

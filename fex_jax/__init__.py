@@ -35,6 +35,8 @@ __all__ = ["attribute", "evaluate", "fit", "host", "load"]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "host":  # a package that is also a function
+        return importlib.import_module("fex_jax.host")
     if name not in _PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
@@ -48,4 +50,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *_PUBLIC]
+    return [*globals(), *_PUBLIC, "host"]

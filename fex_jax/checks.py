@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 
 from fex_jax import escape
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # options are checked before anything that takes seconds is imported
     import jax
 
 _MAX_JSON = 2**26  # bytes; the largest tokenizer.json in use has a quarter of that

@@ -34,8 +34,8 @@ def regression_residuals(
 
     On policy −∇ E[e²] is, up to a factor, the policy gradient of E[c] − α KL(q ‖ flat), where flat
     keeps every feature alike at the same budget b: log q(m) − log flat(m) = Σ_i m_i (z_i − mean z)
-    + a constant (docs/method.md). Its own linear part is taken off the score, so that what it does
-    not explain is all the noise. Off policy it is a regression, which no ratio need correct.
+    + a constant (docs/derivations.md). Its own linear part is taken off the score, so that what it
+    does not explain is all the noise. Off policy it is a regression, which no ratio need correct.
     Logits z [B, T, N], scores [B, T, S] in G groups, masks [B, S, N], valid [B, 1, N].
     """
     # A feature that is not there is never kept, so what its logit is does not matter.
@@ -50,7 +50,7 @@ def slope(logits: jax.Array, objective: Objective, valid: jax.Array | None = Non
     Of inputs with fewer features than N, those that are `valid` [B, 1, N], it is [B, 1, 1].
 
     Beyond 64 features α falls with their number, as what one of them adds to the score does: else
-    the map of a finer grid is a flatter one (docs/method.md).
+    the map of a finer grid is a flatter one (docs/derivations.md).
     """
     num_features = logits.shape[-1] if valid is None else valid.sum(-1, keepdims=True)
     return objective.temperature / objective.num_groups * _FEW / jnp.maximum(num_features, _FEW)

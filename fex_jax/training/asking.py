@@ -20,7 +20,7 @@ from fex_jax.host.pictures import Pictures
 from fex_jax.host.predictor import HostPredictor
 from fex_jax.host.strings import Strings
 from fex_jax.removal import Probe, Removal, Words
-from fex_jax.training import batches
+from fex_jax.training import batches, held_out
 from fex_jax.training.sources import Source
 
 PROBED = 32  # inputs that the probe asks about
@@ -46,9 +46,10 @@ def affordable(
     config: ml_collections.ConfigDict, f: HostPredictor, size: int, queries: int
 ) -> float:
     """As many of the config's epochs over `size` inputs as so many queries suffice for."""
-    left = queries - queries_of_probe(candidates(config, f), min(size, PROBED))
-    batches = left // (config.batch_size * queries_of_input(config))
-    return min(config.epochs, max(batches, 1) * config.batch_size / size)
+    kept = held_out.count(config.objective, size)
+    asked = queries_of_probe(candidates(config, f), min(size, PROBED)) + held_out.queries(kept)
+    batches = (queries - asked) // (config.batch_size * queries_of_input(config))
+    return min(config.epochs, max(batches, 1) * config.batch_size / (size - kept))
 
 
 @contextlib.contextmanager

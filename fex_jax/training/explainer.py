@@ -103,7 +103,7 @@ def train(
     kept, source = held_out.split(config, objective, source)
     backbone, start, reads = black_box.kind_of(predictor).policy(config, predictor, source)
     planned = num_steps(config, source) * batch_size * asking.queries_of_input(config)
-    planned += held_out.queries(kept)
+    planned += held_out.queries(kept.size if kept else 0)
     with run.lock(workdir):
         try:
             given = predictor, reads, config, workdir, source, planned, queries

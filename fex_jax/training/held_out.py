@@ -46,15 +46,20 @@ def split(
     config: ml_collections.ConfigDict, objective: Any, source: Source
 ) -> tuple[Source | None, Source]:
     """Inputs that are held out, where the objective explains answers, and those to train on."""
-    count = min(_MOST, min(config.data.limit or source.size, source.size) // _ONE_OF)
-    if getattr(objective, "surrogate", "") != "regression" or count < _LEAST:
-        return None, source
-    return sources.split(source, count)
+    kept = count(objective, min(config.data.limit or source.size, source.size))
+    return sources.split(source, kept) if kept else (None, source)
 
 
-def queries(kept: Source | None) -> int:
-    """What f is asked about them, once."""
-    return 0 if kept is None else kept.size * (1 + _MASKS)
+def count(objective: Any, size: int) -> int:
+    """How many of so many inputs are held out."""
+    kept = min(_MOST, size // _ONE_OF)
+    explains = getattr(objective, "surrogate", "") == "regression"
+    return kept if explains and kept >= _LEAST else 0
+
+
+def queries(kept: int) -> int:
+    """What f is asked about so many, once."""
+    return kept * (1 + _MASKS)
 
 
 def interval(num_steps: int) -> int:

@@ -109,18 +109,6 @@ def test_the_notebook_may_hold_numbers(root):
     assert run(root, "--check") == 0
 
 
-def test_readme_explains_in_five_lines(monkeypatch, capsys):
-    """Breaks if the first Python lines that a reader copies do not run as printed.
-
-    The picture shows a 6 and an 8, drawn by `scenes.draw(..., seed=0, index=4)`.
-    """
-    monkeypatch.chdir(docs.ROOT)
-    lines = docs.ROOT.joinpath("README.md").read_text().partition("```python\n")[2]
-    exec(lines.partition("```")[0], {})
-    printed = capsys.readouterr().out.splitlines()
-    assert [line for line in printed if "[" not in line] == ["6", "8"]
-
-
 def test_documents_are_true_to_their_results():
     """Breaks if a page of this project was edited by hand, or its results without `make docs`."""
     assert docs.main(["--check"]) == 0

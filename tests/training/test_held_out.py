@@ -199,4 +199,4 @@ def test_who_holds_inputs_back():
     assert held_out.split(limit, clipped, source) == (None, source)
     few = SimpleNamespace(data=SimpleNamespace(limit=127))
     assert held_out.split(few, OBJECTIVE, source) == (None, source)
-    assert held_out.queries(None) == 0
+    assert held_out.count(clipped, 160) == held_out.count(OBJECTIVE, 127) == 0
