@@ -27,6 +27,7 @@ from fex_jax import (
     sharding,
     text_data,
 )
+from fex_jax.data import tables
 from fex_jax.export import Predictor
 from fex_jax.host import Bank, HostError, HostPredictor, black_box
 from fex_jax.models import Params
@@ -101,6 +102,12 @@ def train(
     steps.make_objective(config, predictor.output)
     source = source or open_source(config, black_box.of(predictor))
     kept, source = held_out.split(config, objective, source)
+    modality = black_box.kind_of(predictor).modality
+    if (config.method == "shapley") != (modality == "tables"):
+        raise ValueError(
+            f"method {config.method!r} does not explain {modality}: choose the preset shapley for "
+            "tables, and another for images and texts"
+        )
     backbone, start, reads = black_box.kind_of(predictor).policy(config, predictor, source)
     planned = num_steps(config, source) * batch_size * asking.queries_of_input(config)
     planned += held_out.queries(kept)
@@ -198,7 +205,7 @@ def _train(
             frozen=steps.backbone_scale(config) == 0,
             keep=save,
         )
-    bank = None if predictor.inside else predictor.f
+    bank = predictor.f if isinstance(getattr(predictor, "f", None), Bank) else None
     with contextlib.ExitStack() as stack:
         if overlaps:
             given = config, predictor, network, optimizer, key, total, placed
@@ -270,6 +277,8 @@ def load_queried(config: ml_collections.ConfigDict, predictor: Predictor) -> Pre
 def open_source(config: ml_collections.ConfigDict, predictor: Predictor) -> Source:
     """The training data that the config names."""
     where = config.data.name, config.data.train_split, config.data.path
+    if predictor.modality == "tables":
+        return tables.open_source(*where, config.table.drop, config.table.groups)
     if predictor.modality == "texts":
         return text_data.open_source(*where, predictor.labels)
     return data.open_source(*where, predictor.config.image_size)

@@ -1,0 +1,65 @@
+"""A residual network of dense layers, for tables: from all of a row's numbers to its features."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from fex_jax.models.vit import Linear
+
+_NUMBERS = 4096  # that its last layer gives of all features together, about
+
+
+@dataclasses.dataclass(frozen=True)
+class MLPConfig:
+    """E inputs → N features and one of the whole row, of `hidden_size` numbers each."""
+
+    num_inputs: int
+    num_features: int
+    hidden_size: int = 32
+    width: int = 256
+    num_layers: int = 3
+    num_prefix_tokens: int = dataclasses.field(default=1, init=False)  # of the whole row
+
+    @classmethod
+    def of(cls, num_inputs: int, num_features: int) -> "MLPConfig":
+        """Of a size that tables of so many features take."""
+        return cls(num_inputs, num_features, max(4, min(32, _NUMBERS // num_features)))
+
+
+class _Block(nnx.Module):
+    """x + W₂ gelu(W₁ norm(x)), from x itself at first."""
+
+    def __init__(self, width: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.norm = nnx.LayerNorm(width, rngs=rngs)
+        self.first = Linear(width, width, dtype=dtype, rngs=rngs)
+        self.second = Linear(
+            width, width, dtype=dtype, kernel_init=nnx.initializers.normal(1e-3), rngs=rngs
+        )
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return x + self.second(jax.nn.gelu(self.first(self.norm(x))))
+
+
+class MLP(nnx.Module):
+    """[B, E] → [B, 1 + N, hidden_size]."""
+
+    def __init__(
+        self, config: MLPConfig, *, dtype: jnp.dtype = jnp.float32, rngs: nnx.Rngs
+    ) -> None:
+        self.config = config
+        count = (1 + config.num_features) * config.hidden_size
+        self.read = Linear(config.num_inputs, config.width, dtype=dtype, rngs=rngs)
+        self.blocks = nnx.List(
+            [_Block(config.width, dtype=dtype, rngs=rngs) for _ in range(config.num_layers)]
+        )
+        self.norm = nnx.LayerNorm(config.width, rngs=rngs)
+        self.write = Linear(config.width, count, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = self.read(x)
+        for block in self.blocks:
+            x = block(x)
+        tokens = self.write(self.norm(x))
+        return tokens.reshape(len(x), -1, self.config.hidden_size)

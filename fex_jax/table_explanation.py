@@ -1,0 +1,92 @@
+"""Explanations of the rows of a table: a data frame of Shapley values, and how it is shown."""
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from fex_jax.host.rows import Rows
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TableExplanation:
+    """Shapley values of B rows and N features, which add up: base + Σ attributions = prediction.
+
+    Attributes:
+      attributions: data frame [B, N], of the table's index; a feature of several columns is one.
+      base_values: v(∅) [B], what f says in the mean of the background.
+      predictions: v(x) [B], what f says of the row.
+      targets: [B] numbers of the explained classes.
+      labels: names of the K classes.
+      data: the rows, data frame [B, N]; a feature of several columns shows the one that is not 0.
+      quantity: what the attributions are, in words.
+    """
+
+    attributions: Any
+    base_values: np.ndarray
+    predictions: np.ndarray
+    targets: np.ndarray
+    labels: tuple[str, ...]
+    data: Any
+    quantity: str
+
+    @classmethod
+    def of(
+        cls,
+        frame: Any,
+        reads: "Rows",
+        attributions: np.ndarray,
+        targets: np.ndarray,
+        predictions: np.ndarray,
+        labels: tuple[str, ...],
+    ) -> "TableExplanation":
+        """Of rows, what a network says of them [B, N], the classes [B], and f's answers [B, K]."""
+        import pandas as pd
+
+        names, shown = [], {}
+        for name, members in reads.features:
+            own = [frame[reads.columns[i].name] for i in members]
+            names.append(own[0].name if str(own[0].name) == name else name)
+            shown[names[-1]] = own[0].to_numpy() if len(own) == 1 else _joined(own)
+        return cls(
+            pd.DataFrame(attributions, index=frame.index, columns=names),
+            reads.base[targets],
+            np.take_along_axis(predictions, targets[:, None].astype(int), 1)[:, 0],
+            targets,
+            labels,
+            pd.DataFrame(shown, index=frame.index, columns=names),
+            reads.quantity,
+        )
+
+    def __len__(self) -> int:
+        """B."""
+        return len(self.targets)
+
+    def to_shap(self) -> Any:
+        """As a `shap.Explanation`, which `shap.plots` take.
+
+        Raises:
+          ImportError: shap is not installed.
+        """
+        import shap
+
+        return shap.Explanation(
+            values=self.attributions.to_numpy(),
+            base_values=np.array(self.base_values),
+            data=self.data.to_numpy(),
+            feature_names=[str(name) for name in self.attributions.columns],
+        )
+
+
+def _joined(columns: list[Any]) -> np.ndarray:
+    """What columns of one feature hold, in words: those that are not 0."""
+    named = np.full(len(columns[0]), "", object)
+    for column in columns:
+        values = column.to_numpy()
+        is_code = values.dtype.kind in "biuf"
+        words = [str(column.name) if is_code and v == 1 else f"{column.name} = {v}" for v in values]
+        kept = ~((values == 0) | column.isna().to_numpy()) if is_code else np.ones(len(values), bool)
+        between = np.where(kept & (named != ""), ", ", "")
+        named = named + between + np.where(kept, words, "").astype(object)
+    return named
