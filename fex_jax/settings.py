@@ -171,6 +171,12 @@ def default(preset: str = "contrast") -> ml_collections.ConfigDict:
     config.checkpoint.keep = 2
     config.log_every = 10  # batches
 
+    if preset == "shapley":
+        config.policy = "mlp"
+        config.batch_size, config.epochs = 1024, 20.0
+        config.optimizer.learning_rate = 2e-3
+        config.checkpoint.every, config.log_every = 500, 50
+
     config.eval = ml_collections.ConfigDict()
     config.eval.num_images = 1000  # 0 = the whole split
     config.eval.batch_size = 128

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fex_jax import table_plots
+
 if TYPE_CHECKING:
     from fex_jax.host.rows import Rows
 
@@ -62,6 +64,24 @@ class TableExplanation:
     def __len__(self) -> int:
         """B."""
         return len(self.targets)
+
+    def first(self, count: int) -> "TableExplanation":
+        """The same of the first so many rows."""
+        arrays = {n: getattr(self, n)[:count] for n in ("base_values", "predictions", "targets")}
+        frames = {n: getattr(self, n).iloc[:count] for n in ("attributions", "data")}
+        return dataclasses.replace(self, **arrays, **frames)
+
+    def bar(self, path: Any, most: int = 12) -> None:
+        """Draws the mean sizes of attributions; see `fex_jax.table_plots`."""
+        table_plots.bar(path, self, most)
+
+    def beeswarm(self, path: Any, most: int = 12) -> None:
+        """Draws all attributions; see `fex_jax.table_plots`."""
+        table_plots.beeswarm(path, self, most)
+
+    def waterfall(self, path: Any, row: int, most: int = 9) -> None:
+        """Draws those of one row, by its place; see `fex_jax.table_plots`."""
+        table_plots.waterfall(path, self, row, most)
 
     def to_shap(self) -> Any:
         """As a `shap.Explanation`, which `shap.plots` take.

@@ -353,7 +353,9 @@ def _steps(columns: Columns, values: np.ndarray) -> tuple[np.ndarray, np.ndarray
         own = values[~np.isnan(values[:, i]), i]
         edges = np.unique(own)
         if len(edges) > (_CATEGORIES if column.categories else most + 1):
-            edges = np.unique(np.quantile(own, np.linspace(0, 1, most + 1), method="nearest"))
+            # Of rows, and of values: where most rows have one value, others differ as well.
+            parts, steps = (own, edges), np.linspace(0, 1, most + 1)
+            edges = np.concatenate([np.quantile(x, steps, method="nearest") for x in parts])
         edges = np.unique(edges.astype(np.float32))
         found.append((np.full(max(len(edges) - 1, 0), i, np.int32), edges[:-1], edges[1:]))
     place, low, high = (np.concatenate(parts) for parts in zip(*found, strict=True))
