@@ -128,7 +128,9 @@ def default(preset: str = "contrast") -> ml_collections.ConfigDict:
 
     config.table = ml_collections.ConfigDict()
     config.table.drop = ""  # columns of a file that f does not take, with commas between
-    config.table.groups = "{}"  # columns that are one feature, JSON: {"address": ["street", "town"]}
+    config.table.groups = (
+        "{}"  # columns that are one feature, JSON: {"address": ["street", "town"]}
+    )
     config.table.background = 100  # rows that take the place of removed features
     config.table.unit = ""  # log-odds or probability; of other predictions value
 

@@ -100,13 +100,13 @@ class TableExplanation:
 
 
 def _joined(columns: list[Any]) -> np.ndarray:
-    """What columns of one feature hold, in words: those that are not 0."""
-    named = np.full(len(columns[0]), "", object)
+    """What columns of one feature hold, in words [B]: of numbers those that are not 0."""
+    named = [""] * len(columns[0])
     for column in columns:
-        values = column.to_numpy()
-        is_code = values.dtype.kind in "biuf"
-        words = [str(column.name) if is_code and v == 1 else f"{column.name} = {v}" for v in values]
-        kept = ~((values == 0) | column.isna().to_numpy()) if is_code else np.ones(len(values), bool)
-        between = np.where(kept & (named != ""), ", ", "")
-        named = named + between + np.where(kept, words, "").astype(object)
-    return named
+        is_code = column.dtype.kind in "biuf"
+        for row, value in enumerate(column):
+            if value is None or value != value or (is_code and value == 0):
+                continue
+            word = str(column.name) if is_code and value == 1 else f"{column.name} = {value}"
+            named[row] += f", {word}" if named[row] else word
+    return np.array(named, object)

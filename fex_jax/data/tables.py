@@ -178,10 +178,12 @@ def as_frame(given: Any, names: Sequence[str | int] | None = None) -> Any:
     Columns of an array have the `names`, or are x0, x1, …
 
     Raises:
-      ValueError: something else, or a file that cannot be read.
+      ValueError: something else, a file that cannot be read, or pandas is not installed.
     """
-    import pandas as pd
-
+    try:
+        import pandas as pd
+    except ModuleNotFoundError:
+        raise ValueError("tables need pandas: pip install 'fex-jax[tables]'") from None
     if isinstance(given, str | os.PathLike):
         return _read(pathlib.Path(given).expanduser())
     if hasattr(given, "iloc") and hasattr(given, "columns"):
@@ -260,7 +262,7 @@ def _column(series: Any) -> Column:
         values, text = [False, True], str(dtype)
     elif kinds.is_numeric_dtype(dtype) and not kinds.is_complex_dtype(dtype):
         return Column(name, str(dtype), None, missing=missing)
-    elif kinds.is_string_dtype(dtype) or dtype == object:
+    elif kinds.is_string_dtype(dtype) or kinds.is_object_dtype(dtype):
         values, text = list(pd.unique(series.dropna())), str(dtype)
         if all(isinstance(x, str) for x in values) or all(isinstance(x, bool) for x in values):
             values = sorted(values)

@@ -37,7 +37,8 @@ class Truth(NamedTuple):
 
     def __str__(self) -> str:
         """In words."""
-        how = "exact ones" if self.exact else f"ones sampled in {2 * _ORDERS} orders of the features"
+        sampled = f"ones sampled in {2 * _ORDERS} orders of the features"
+        how = "exact ones" if self.exact else sampled
         return (
             f"On {self.rows} held-out rows, beside {how}: r = {self.correlation:.3f}, error "
             f"{self.error:.1%} of their range.\nThey are {self.quantity}."
@@ -71,7 +72,7 @@ def measure(explainer: explain.Explainer, values: np.ndarray, seconds: float = 2
 def truth(
     explainer: explain.Explainer, values: np.ndarray, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """True Shapley values of rows [B, D] in the explainer's unit, and their variances, [B, K, N]."""
+    """True Shapley values of rows [B, D], in the explainer's unit, and variances, [B, K, N]."""
     reads = explainer.predictor.reads
     with jax.enable_x64(False), plain_errors():
         model, inputs = explainer.bind(explainer.predictor.params, reads.batch(values))

@@ -126,7 +126,9 @@ class HostPredictor:
             return texts
         if self.input == "table":
             if not (hasattr(inputs, "iloc") and hasattr(inputs, "columns")):
-                raise HostError(f"{self.name} takes a pandas DataFrame; got {type(inputs).__name__}")
+                raise HostError(
+                    f"{self.name} takes a pandas DataFrame; got {type(inputs).__name__}"
+                )
             return inputs
         values = np.asarray(inputs)
         images = len(self.input) == 3

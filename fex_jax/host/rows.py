@@ -10,7 +10,7 @@ E numbers that a network reads.
 import dataclasses
 import pathlib
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal, NamedTuple, get_args
+from typing import Any, ClassVar, Literal, NamedTuple, cast, get_args
 
 import jax
 import jax.numpy as jnp
@@ -342,7 +342,7 @@ def _unit(given: str, output: Output) -> Unit:
             f"table.unit is {given!r}; of probabilities choose log-odds or probability, of other "
             "predictions value"
         )
-    return given or usual
+    return cast(Unit, given or usual)
 
 
 def _steps(columns: Columns, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -55,9 +55,9 @@ class Reading(NamedTuple):
 class Policy(nnx.Module):
     """g and v: inputs to one attribution map per class and one value per class.
 
-    Inputs are normalised images [B, H, W, C], rows [B, E] or a `TokenBatch`, whose texts have fewer features
-    than N: what is said of a feature comes from the mean of its tokens, and means over features
-    are over those that a text has.
+    Inputs are normalised images [B, H, W, C], rows of a table [B, E], or a `TokenBatch`, whose
+    texts have fewer features than N: what is said of a feature comes from the mean of its tokens,
+    and means over features are over those that a text has.
 
     The last layer of the map head is linear, z_ik = w_k · h_i + b_k. So one class's map needs one
     column of w, and the mean map of all classes is w · mean_i h_i: no method but the paper's KL

@@ -132,7 +132,7 @@ def fit(
     held_out, training = sources.split(source, _held_out(source.size))
     settings = ({"policy_backbone.path": backbone} if backbone else {}) | dict(settings or {})
     config = _configure(predictor, training, preset, epochs, batch_size, settings)
-    if f is not None and queries is not None and epochs is None:
+    if f is not None and queries is not None and epochs is None and predictor.reads.banked:
         config.epochs = asking.affordable(config, f, training.size, queries)
     config.seed = int(seed)
     config.predictor.path = path
@@ -254,8 +254,9 @@ def _describe(
 ) -> None:
     steps = max(1, int(config.epochs * size) // config.batch_size)
     updates = steps * config.objective.num_updates * config.objective.num_passes
+    name = _NAMES[predictor.modality]
     print(
-        f"{size + held_out:,} {_NAMES[predictor.modality]}: {size:,} to train on, {held_out} held out"
+        f"{size + held_out:,} {name}: {size:,} to train on, {held_out} held out"
         f"{skipped}\n{config.epochs:.3g} epochs in {steps:,} batches of {config.batch_size}, "
         f"{updates:,} updates, on {jax.device_count()} {jax.default_backend()} device(s)"
     )
