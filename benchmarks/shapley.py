@@ -23,7 +23,7 @@ import shap
 from sklearn.ensemble import GradientBoostingClassifier
 
 from fex_jax import explain, settings
-from fex_jax.data import tables
+from fex_jax.data import table_sets, tables
 from fex_jax.evaluation.tables import compare
 from fex_jax.host.estimator import estimator
 from fex_jax.training.explainer import train
@@ -39,7 +39,7 @@ CHOICES = {
 
 def load(name: str, path: str) -> tuple[pd.DataFrame, pd.Series]:
     """A data set, with numbers for categories."""
-    frame, label = tables.load(name, path)
+    frame, label = table_sets.load(name, path)
     for column in frame.select_dtypes("category"):
         frame[column] = frame[column].cat.codes
     return frame.astype(float), label
@@ -84,9 +84,12 @@ def row(found, exact: np.ndarray, seconds: float, **more: float | int | str) -> 
 def run(name: str, path: str, seeds: int, choices: int, million: bool) -> dict[str, dict]:
     frame, label = load(name, path)
     model = GradientBoostingClassifier(random_state=0)
-    model.fit(tables.part(frame, "train"), tables.part(label, "train"))
+    model.fit(table_sets.part(frame, "train"), table_sets.part(label, "train"))
     f = estimator(model, digest=f"{name}, boosting")
-    source, test = tables.open_table(tables.part(frame, "train")), tables.part(frame, "test")
+    source, test = (
+        tables.open_table(table_sets.part(frame, "train")),
+        table_sets.part(frame, "test"),
+    )
     rows, background = test[:ROWS], source.columns.decode(source.values[:100])
     tree = shap.TreeExplainer(model, background, feature_perturbation="interventional")
     exact, seconds = timed(tree.shap_values, rows)

@@ -12,16 +12,16 @@ import ml_collections
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from configs import common
-from fex_jax.data import tables
+from fex_jax.data import table_sets
 from fex_jax.host import HostPredictor
 from fex_jax.host.estimator import estimator
 
 
 def classifier() -> HostPredictor:
     """What is explained: 100 trees of 31 leaves, fitted on the training split."""
-    frame, label = tables.load("adult", os.environ.get("ADULT", "adult.data"))
+    frame, label = table_sets.load("adult", os.environ.get("ADULT", "adult.data"))
     model = HistGradientBoostingClassifier(categorical_features="from_dtype", random_state=0)
-    model.fit(tables.part(frame, "train"), tables.part(label, "train"))
+    model.fit(table_sets.part(frame, "train"), table_sets.part(label, "train"))
     labels = ("up to 50K", "more than 50K")
     return estimator(model, labels=labels, digest="adult, boosting of 100 trees")
 

@@ -10,16 +10,16 @@ import ml_collections
 from sklearn.ensemble import GradientBoostingClassifier
 
 from configs import common
-from fex_jax.data import tables
+from fex_jax.data import table_sets
 from fex_jax.host import HostPredictor
 from fex_jax.host.estimator import estimator
 
 
 def classifier() -> HostPredictor:
     """What is explained: 100 trees of depth 3, fitted on the training split."""
-    frame, label = tables.load("breast_cancer")
+    frame, label = table_sets.load("breast_cancer")
     model = GradientBoostingClassifier(random_state=0)
-    model.fit(tables.part(frame, "train"), tables.part(label, "train"))
+    model.fit(table_sets.part(frame, "train"), table_sets.part(label, "train"))
     labels = ("malignant", "benign")
     return estimator(model, labels=labels, digest="breast cancer, boosting of 100 trees")
 

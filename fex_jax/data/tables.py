@@ -7,16 +7,13 @@ Shapes: B rows, D columns.
 """
 
 import dataclasses
-import itertools
-import json
-import os
-import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fex_jax import checks
+from fex_jax.data import frames
 
 _MOST_CATEGORIES = 2**16
 _EXACT = 2**53  # whole numbers beyond it are no float64
@@ -99,8 +96,8 @@ class Columns(tuple[Column, ...]):
         absent = [name for name in self.names if name not in frame.columns]
         if absent:
             raise ValueError(
-                f"the table lacks the column{'s' * (len(absent) > 1)} {_listed(absent)}; it has "
-                f"{_listed(list(frame.columns)) or 'none'}"
+                f"the table lacks the column{'s' * (len(absent) > 1)} {listed(absent)}; it has "
+                f"{listed(list(frame.columns)) or 'none'}"
             )
         values = np.empty((len(frame), len(self)))
         for i, column in enumerate(self):
@@ -150,7 +147,7 @@ def open_table(
     """A source of whatever holds a table, in a fixed random order.
 
     Args:
-      given: see `as_frame`.
+      given: see `frames.as_frame`.
       groups: columns that are one feature, by its name; those of one-hot codes are found.
       background: a table of the same columns whose rows take the place of removed features.
       limit: rows to use; None: all.
@@ -160,47 +157,16 @@ def open_table(
     """
     if isinstance(given, Source):
         return given
-    frame = as_frame(given)
+    frame = frames.as_frame(given)
     if not len(frame):
         raise ValueError("the table has no rows to learn from")
     columns = Columns.of(frame)
     order = np.random.default_rng(0).permutation(len(frame))[:limit]
     values = columns.encode(frame)[order]
-    found = None if background is None else columns.encode(as_frame(background))
+    found = None if background is None else columns.encode(frames.as_frame(background))
     if found is not None and not len(found):
         raise ValueError("the background has no rows")
     return Source(columns, values, features(columns, values, groups or {}), found)
-
-
-def as_frame(given: Any, names: Sequence[str | int] | None = None) -> Any:
-    """A pandas DataFrame of one, of a polars DataFrame, an array [B, D], or a CSV or Parquet file.
-
-    Columns of an array have the `names`, or are x0, x1, …
-
-    Raises:
-      ValueError: something else, a file that cannot be read, or pandas is not installed.
-    """
-    try:
-        import pandas as pd
-    except ModuleNotFoundError:
-        raise ValueError("tables need pandas: pip install 'fex-jax[tables]'") from None
-    if isinstance(given, str | os.PathLike):
-        return _read(pathlib.Path(given).expanduser())
-    if hasattr(given, "iloc") and hasattr(given, "columns"):
-        return given
-    if hasattr(given, "get_columns") and hasattr(given, "to_dict"):  # of polars
-        return pd.DataFrame({column.name: column.to_list() for column in given.get_columns()})
-    array = np.asarray(given)
-    if array.ndim != 2:
-        raise ValueError(
-            f"{type(given).__name__} of shape {list(array.shape)} is no table: expected a data "
-            "frame, an array [rows, columns], or a .csv or .parquet file"
-        )
-    if names is None:
-        names = [f"x{i}" for i in range(array.shape[1])]
-    if len(names) != array.shape[1]:
-        raise ValueError(f"the array has {array.shape[1]} columns; expected {len(names)}")
-    return pd.DataFrame(array, columns=list(names)).infer_objects()
 
 
 def features(
@@ -323,7 +289,7 @@ def _encode(series: Any, column: Column) -> np.ndarray:
         row = int(new.argmax())
         raise ValueError(
             f"column {column.name!r} has {series.iloc[row]!r} in row {row}, which was not there in "
-            f"the table that the explainer learned from: {_listed(list(column.categories))}"
+            f"the table that the explainer learned from: {listed(list(column.categories))}"
         )
     return np.where(gone, np.nan, codes)
 
@@ -345,139 +311,7 @@ def _is_plain_integer(column: Column) -> bool:
     return column.dtype.startswith(("int", "uint"))
 
 
-def _read(path: pathlib.Path) -> Any:
-    import pandas as pd
-
-    readers = {".csv": pd.read_csv, ".tsv": lambda p: pd.read_csv(p, sep="\t"),
-               ".parquet": pd.read_parquet}  # fmt: skip
-    reader = readers.get(path.suffix.lower())
-    if reader is None or not path.is_file():
-        reason = "is no table" if path.is_file() else "is not there"
-        raise ValueError(f"{path} {reason}; expected a .csv, .tsv or .parquet file")
-    try:
-        return reader(path)
-    except ImportError as error:
-        raise ValueError(f"{path} cannot be read: {error}") from None
-    except (OSError, ValueError) as error:  # as those of pandas and Arrow are
-        raise ValueError(f"{path} cannot be read as a table: {error}") from None
-
-
-def _listed(names: list) -> str:
+def listed(names: list) -> str:
+    """The first of many names."""
     shown = ", ".join(map(repr, names[:8]))
     return shown + (f", … ({len(names)} in all)" if len(names) > 8 else "")
-
-
-# ---------------------------------------------------------------- streams and data sets
-
-
-def train_stream(
-    source: Source,
-    batch_size: int,
-    seed: int,
-    start: int = 0,
-    limit: int | None = None,
-    process: tuple[int, int] = (0, 1),
-    mix: float = 0.0,
-) -> Iterator[np.ndarray]:
-    """Rows [batch_size, D] without end, in a new order every epoch, from batch `start` on.
-
-    Each feature of a row is another row's with probability `mix`: nothing is learned from labels,
-    so rows that nobody has measured teach as well, and there is no end of them.
-    """
-    values, (index, count) = source.values[:limit], process
-    whole = batch_size * count
-    owner = np.zeros(len(source.columns), int)
-    for number, (_, members) in enumerate(source.groups):
-        owner[list(members)] = number
-    for step in itertools.count(start):
-        places = np.arange(step * whole, (step + 1) * whole)
-        rows = np.empty(whole, int)
-        for epoch in np.unique(places // len(values)):
-            own = places // len(values) == epoch
-            order = np.random.default_rng((seed, 0, epoch)).permutation(len(values))
-            rows[own] = order[places[own] % len(values)]
-        batch = values[rows[index::count]]
-        rng = np.random.default_rng((seed, 1, step, index))
-        other = values[rng.integers(len(values), size=batch_size)]
-        swapped = rng.random((batch_size, len(source.groups))) < mix
-        yield np.where(swapped[:, owner], other, batch)
-
-
-def open_source(name: str, split: str, path: str, drop: str = "", groups: str = "{}") -> Source:
-    """The data set that a config of configs/ names; every fifth row is of its test split.
-
-    Args:
-      name: "table": the file of `path`; "adult": the file adult.data of UCI; "breast_cancer" or
-        "california", as scikit-learn has them.
-      split: "train" or "test".
-      path: of a file; "": none.
-      drop: names of columns that f does not take, with commas between.
-      groups: JSON of columns that are one feature, by its name.
-
-    Raises:
-      ValueError: another name or split, no such column, or a file that is not there.
-    """
-    frame, _ = load(name, path)
-    dropped = [column.strip() for column in drop.split(",") if column.strip()]
-    if unknown := [column for column in dropped if column not in frame.columns]:
-        raise ValueError(f"table.drop names {_listed(unknown)}; {path or name} has no such column")
-    frame = frame.drop(columns=dropped)
-    try:
-        found = json.loads(groups)
-    except ValueError as error:
-        raise ValueError(f"table.groups is {groups!r}, no JSON: {error}") from None
-    source = open_table(part(frame, "train"), found)
-    if split == "train":
-        return source
-    return source._replace(values=source.columns.encode(part(frame, split)))
-
-
-def load(name: str, path: str = "") -> tuple[Any, Any]:
-    """A data set of `open_source`, whole: a data frame, and what is to be predicted or None."""
-    if name == "table":
-        return as_frame(path), None
-    if name == "adult":
-        return _adult(pathlib.Path(path).expanduser())
-    import sklearn.datasets as sets
-
-    if name == "breast_cancer":
-        return sets.load_breast_cancer(return_X_y=True, as_frame=True)
-    if name == "california":
-        try:
-            return sets.fetch_california_housing(
-                return_X_y=True, as_frame=True, download_if_missing=False
-            )
-        except OSError as error:
-            raise ValueError(f"california: {error}; scikit-learn can fetch it") from None
-    raise ValueError(
-        f"data.name is {name!r}; of tables choose table, adult, breast_cancer or california"
-    )
-
-
-def part(rows: Any, split: str) -> Any:
-    """The rows of a split, of a data frame or a column: every fifth is for tests.
-
-    Raises:
-      ValueError: another split.
-    """
-    if split not in ("train", "test"):
-        raise ValueError(f"the split is {split!r}; tables have train and test")
-    held_out = np.arange(len(rows)) % 5 == 4
-    return rows[held_out if split == "test" else ~held_out]
-
-
-def _adult(path: pathlib.Path) -> tuple[Any, Any]:
-    """UCI Adult without the census weight and the second form of education."""
-    import pandas as pd
-
-    names = (
-        "age workclass fnlwgt education education_num marital_status occupation relationship race "
-        "sex capital_gain capital_loss hours_per_week native_country income"
-    ).split()
-    if not path.is_file():
-        raise ValueError(f"adult: there is no file {str(path)!r}; give adult.data with data.path")
-    frame = pd.read_csv(path, names=names, skipinitialspace=True, na_values="?")
-    income = frame.pop("income") == ">50K"
-    frame = frame.drop(columns=["fnlwgt", "education"])
-    texts = [name for name in frame.columns if frame[name].dtype.kind not in "iuf"]
-    return frame.astype(dict.fromkeys(texts, "category")), income

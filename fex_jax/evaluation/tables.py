@@ -10,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from fex_jax import explain, page, shapley
-from fex_jax.data import tables
+from fex_jax.data import table_sets
 from fex_jax.host.model import plain_errors
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def evaluate(explainer: explain.Explainer, config: Any, directory: pathlib.Path)
       How near the values are to true ones, and where the gallery is.
     """
     table = config.table
-    source = tables.open_source(
+    source = table_sets.open_source(
         config.data.name, config.data.eval_split, config.data.path, table.drop, table.groups
     )
     values = source.values[: config.eval.num_images or None]

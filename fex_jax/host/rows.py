@@ -21,6 +21,7 @@ from fex_jax import checks
 from fex_jax.data.tables import Columns, Source
 from fex_jax.host.answers import Output
 from fex_jax.host.predictor import HostPredictor
+from fex_jax.models import mlp
 from fex_jax.models.mlp import MLPConfig
 from fex_jax.predictors import Model
 from fex_jax.removal import Background
@@ -28,8 +29,6 @@ from fex_jax.removal import Background
 Unit = Literal["log-odds", "probability", "value"]
 _BACKGROUND = 100  # rows
 _CERTAIN = 1e-6  # log-odds take probabilities to be so far from 0 and 1
-_STEPS, _READ = 32, 8192  # numbers that a network reads of a column, and of all columns, about
-_CATEGORIES = 256  # that it tells apart
 _ROWS, _BYTES = 2**17, 2**26  # that f is asked about at a time
 _FILE = "rows.safetensors"
 _ARRAYS = {
@@ -138,7 +137,8 @@ class Rows:
             background,
         )
         answers = reads.ask_whole(lambda _, __, make: f(make(None)), background)
-        place, low, high = _steps(source.columns, source.values)
+        categories = [column.categories is not None for column in source.columns]
+        place, low, high = mlp.steps(source.values, categories)
         reads = dataclasses.replace(reads, answers=answers, place=place, low=low, high=high)
         return MLPConfig.of(reads.num_inputs, len(reads.features)), None, reads
 
@@ -241,11 +241,7 @@ class Rows:
         return model, inputs_of(batch)
 
     def look(self, values: jax.Array) -> jax.Array:
-        """What a network reads: [B, D] → [B, E] in −½ to ½.
-
-        A column is as many numbers as it has steps between quantiles of its values, each how far
-        the value is on that step (Gorishniy et al., On Embeddings for Numerical Features, 2022).
-        """
+        """What a network reads: [B, D] → [B, E] in −½ to ½, by the `steps` of its module."""
         x = (values[:, self.place] - self.low) / (self.high - self.low)
         steps = jnp.nan_to_num(jnp.clip(x, 0, 1), nan=0.0)
         return jnp.concatenate([steps, jnp.isnan(values[:, self._missing])], -1) - 0.5
@@ -343,20 +339,3 @@ def _unit(given: str, output: Output) -> Unit:
             "predictions value"
         )
     return cast(Unit, given or usual)
-
-
-def _steps(columns: Columns, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """`place`, `low` and `high` of columns with these values [B, D]."""
-    found: list[tuple[np.ndarray, ...]] = []
-    most = max(1, min(_STEPS, _READ // len(columns)))
-    for i, column in enumerate(columns):
-        own = values[~np.isnan(values[:, i]), i]
-        edges = np.unique(own)
-        if len(edges) > (_CATEGORIES if column.categories else most + 1):
-            # Of rows, and of values: where most rows have one value, others differ as well.
-            parts, steps = (own, edges), np.linspace(0, 1, most + 1)
-            edges = np.concatenate([np.quantile(x, steps, method="nearest") for x in parts])
-        edges = np.unique(edges.astype(np.float32))
-        found.append((np.full(max(len(edges) - 1, 0), i, np.int32), edges[:-1], edges[1:]))
-    place, low, high = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    return place, low, high

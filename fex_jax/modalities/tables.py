@@ -6,7 +6,7 @@ import numpy as np
 from tqdm import tqdm
 
 from fex_jax import checks
-from fex_jax.data import tables
+from fex_jax.data import frames
 from fex_jax.modalities import OPTIONS
 from fex_jax.table_explanation import TableExplanation
 from fex_jax.targets import Target, class_numbers
@@ -32,7 +32,7 @@ def explain(
 
     Args:
       explainer: of a predictor of tables.
-      table: see `fex_jax.data.tables.as_frame`. Columns are found by name, in any order; others
+      table: see `fex_jax.data.frames.as_frame`. Columns are found by name, in any order; others
         than the explainer knows are not read. Columns of arrays are found by their place.
       targets: the class to explain, for all or for each row, as a number or a label; by default of
         two classes the second, of more the predicted one.
@@ -45,7 +45,7 @@ def explain(
     """
     checks.require({"batch_size": batch_size}, OPTIONS, "explain")
     reads, labels = explainer.predictor.reads, explainer.predictor.labels
-    frame = tables.as_frame(table, reads.columns.names)
+    frame = frames.as_frame(table, reads.columns.names)
     values = reads.columns.encode(frame)
     size = max(1, min(batch_size, _NUMBERS // len(reads.columns), len(values)))
     given = None

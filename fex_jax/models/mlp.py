@@ -1,14 +1,18 @@
 """A residual network of dense layers, for tables: from all of a row's numbers to its features."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from fex_jax.models.vit import Linear
 
 _NUMBERS = 4096  # that its last layer gives of all features together, about
+_STEPS, _READ = 32, 8192  # numbers that it reads of a column, and of all columns, about
+_CATEGORIES = 256  # that it tells apart
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,3 +67,27 @@ class MLP(nnx.Module):
             x = block(x)
         tokens = self.write(self.norm(x))
         return tokens.reshape(len(x), -1, self.config.hidden_size)
+
+
+def steps(
+    values: np.ndarray, categories: Sequence[bool]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The steps of columns with these values [B, D]: number of the column, begin and end, [E].
+
+    A column is read as many numbers, each how far its value is on one step between quantiles
+    (Gorishniy et al., On Embeddings for Numerical Features, 2022). Of categories it is their order
+    that a network need not know: each has a step of its own.
+    """
+    found: list[tuple[np.ndarray, ...]] = []
+    most = max(1, min(_STEPS, _READ // values.shape[1]))
+    for i, is_category in enumerate(categories):
+        own = values[~np.isnan(values[:, i]), i]
+        edges = np.unique(own)
+        if len(edges) > (_CATEGORIES if is_category else most + 1):
+            # Of rows, and of values: where most rows have one value, others differ as well.
+            shares = np.linspace(0, 1, most + 1)
+            edges = np.concatenate([np.quantile(x, shares, method="nearest") for x in (own, edges)])
+        edges = np.unique(edges.astype(np.float32))
+        found.append((np.full(max(len(edges) - 1, 0), i, np.int32), edges[:-1], edges[1:]))
+    place, low, high = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return place, low, high

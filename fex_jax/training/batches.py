@@ -8,7 +8,7 @@ import jax
 import ml_collections
 
 from fex_jax import data, text_streams, tokens
-from fex_jax.data import tables
+from fex_jax.data import table_sets
 from fex_jax.export import Predictor
 from fex_jax.training.sources import Source
 
@@ -27,7 +27,7 @@ def open_stream(
     }
     if predictor.modality == "tables":
         options["mix"] = _MIX if config.data.augment else 0.0
-        rows = functools.partial(tables.train_stream, source, **options)
+        rows = functools.partial(table_sets.train_stream, source, **options)
         return lambda start: map(predictor.reads.batch, rows(start=start))
     if predictor.modality == "texts":
         options |= _of_texts(predictor, config)

@@ -27,7 +27,7 @@ from fex_jax import (
     sharding,
     text_data,
 )
-from fex_jax.data import tables
+from fex_jax.data import table_sets
 from fex_jax.export import Predictor
 from fex_jax.host import Bank, HostError, HostPredictor, black_box
 from fex_jax.models import Params
@@ -85,6 +85,7 @@ def train(
     if predictor is None:
         predictor = open_predictor(config)
     if not isinstance(predictor, HostPredictor):
+        steps.make_objective(config, predictor.output, predictor.modality)
         if queries is not None:
             raise ValueError("queries are counted of a black box; leave them out")
         queried = load_queried(config, predictor)
@@ -99,16 +100,11 @@ def train(
             f"{predictor.name} is a black box, and {jax.process_count()} processes would ask it "
             "apart: train in one, without distributed.address"
         )
-    steps.make_objective(config, predictor.output)
+    kind = black_box.kind_of(predictor)
+    steps.make_objective(config, predictor.output, kind.modality)
     source = source or open_source(config, black_box.of(predictor))
     kept, source = held_out.split(config, objective, source)
-    modality = black_box.kind_of(predictor).modality
-    if (config.method == "shapley") != (modality == "tables"):
-        raise ValueError(
-            f"method {config.method!r} does not explain {modality}: choose the preset shapley for "
-            "tables, and another for images and texts"
-        )
-    backbone, start, reads = black_box.kind_of(predictor).policy(config, predictor, source)
+    backbone, start, reads = kind.policy(config, predictor, source)
     planned = num_steps(config, source) * batch_size * asking.queries_of_input(config)
     planned += held_out.queries(kept)
     with run.lock(workdir):
@@ -278,7 +274,7 @@ def open_source(config: ml_collections.ConfigDict, predictor: Predictor) -> Sour
     """The training data that the config names."""
     where = config.data.name, config.data.train_split, config.data.path
     if predictor.modality == "tables":
-        return tables.open_source(*where, config.table.drop, config.table.groups)
+        return table_sets.open_source(*where, config.table.drop, config.table.groups)
     if predictor.modality == "texts":
         return text_data.open_source(*where, predictor.labels)
     return data.open_source(*where, predictor.config.image_size)

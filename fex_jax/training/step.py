@@ -14,7 +14,7 @@ from fex_jax.models.policy import Policy
 
 
 def make_objective(
-    config: ml_collections.ConfigDict, output: str = "softmax"
+    config: ml_collections.ConfigDict, output: str = "softmax", modality: str | None = None
 ) -> ppo.Objective | fastshap.Objective | shapley.Objective:
     """The objective of the config's method, for a predictor whose answers are `output`, checked."""
     methods = {
@@ -22,6 +22,11 @@ def make_objective(
     }  # fmt: skip
     if config.method not in methods:
         raise ValueError(f"method {config.method!r} is unknown; choose {', '.join(methods)}")
+    if modality and (config.method == "shapley") != (modality == "tables"):
+        raise ValueError(
+            f"method {config.method!r} does not explain {modality}: choose the preset shapley for "
+            "tables, and another for images and texts"
+        )
     if config.method != "shapley" and output not in ("softmax", "sigmoid"):
         raise ValueError(
             f"the predictor answers with output={output!r}; explainers are trained for "

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from fex_jax.data import tables
+from fex_jax.data import frames, table_sets, tables
 
 pd = pytest.importorskip("pandas")
 
@@ -104,13 +104,13 @@ def test_other_holders_of_tables(tmp_path):
     """Breaks if a file, an array or polars gives another table than pandas."""
     plain = FRAME[["number", "text", "gap"]].reset_index(drop=True)
     plain.to_csv(tmp_path / "table.csv", index=False)
-    pd.testing.assert_frame_equal(tables.as_frame(tmp_path / "table.csv"), plain)
-    array = tables.as_frame(np.eye(2))
+    pd.testing.assert_frame_equal(frames.as_frame(tmp_path / "table.csv"), plain)
+    array = frames.as_frame(np.eye(2))
     assert list(array.columns) == ["x0", "x1"] and array["x1"].tolist() == [0, 1]
     with pytest.raises(ValueError, match="the array has 2 columns; expected 3"):
-        tables.as_frame(np.eye(2), ["a", "b", "c"])
+        frames.as_frame(np.eye(2), ["a", "b", "c"])
     polars = pytest.importorskip("polars")
-    found = tables.Columns.of(tables.as_frame(polars.DataFrame({"a": [1, 2], "b": ["x", None]})))
+    found = tables.Columns.of(frames.as_frame(polars.DataFrame({"a": [1, 2], "b": ["x", None]})))
     assert [c.categories for c in found] == [None, ("x",)] and found[1].missing
 
 
@@ -118,22 +118,24 @@ def test_stream_mixes_rows_and_continues():
     """Breaks if a resumed run sees other rows, or a mixed row holds half of a group."""
     source = tables.open_table(FRAME.drop(columns=["text", "gap", "nullable", "maybe"]))
     options = {"batch_size": 8, "seed": 1, "mix": 0.5}
-    stream = tables.train_stream(source, **options)
+    stream = table_sets.train_stream(source, **options)
     batches = [next(stream) for _ in range(3)]
-    np.testing.assert_array_equal(next(tables.train_stream(source, **options, start=2)), batches[2])
+    np.testing.assert_array_equal(
+        next(table_sets.train_stream(source, **options, start=2)), batches[2]
+    )
     names = source.columns.names
     town = [names.index("town_oslo"), names.index("town_bonn")]
     assert (batches[0][:, town].sum(1) == 1).all()
-    plain = next(tables.train_stream(source, 3, 1))
+    plain = next(table_sets.train_stream(source, 3, 1))
     np.testing.assert_array_equal(np.sort(plain, 0), np.sort(source.values, 0))
 
 
 def test_data_sets_by_name(tmp_path):
     """Breaks if a split overlaps the other, or a wrong name or option is not said."""
-    parts = [tables.open_source("breast_cancer", split, "") for split in ("train", "test")]
+    parts = [table_sets.open_source("breast_cancer", split, "") for split in ("train", "test")]
     assert [part.size for part in parts] == [456, 113]
     FRAME.to_csv(tmp_path / "t.csv")
-    own = tables.open_source("table", "train", str(tmp_path / "t.csv"), "maybe, text")
+    own = table_sets.open_source("table", "train", str(tmp_path / "t.csv"), "maybe, text")
     assert "maybe" not in own.columns.names and own.size == 3
     for options, message in (
         (("wine", "train", ""), "data.name is 'wine'; of tables choose"),
@@ -143,4 +145,4 @@ def test_data_sets_by_name(tmp_path):
         (("adult", "train", "no.data"), "adult: there is no file 'no.data'"),
     ):
         with pytest.raises(ValueError, match=message):
-            tables.open_source(*options)
+            table_sets.open_source(*options)

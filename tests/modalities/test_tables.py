@@ -136,7 +136,7 @@ def test_shap_and_pictures(fitted, tmp_path):
 @pytest.mark.parametrize(
     "predictor, options, message",
     [
-        (F, {"preset": "contrast"}, "output='value'; explainers are trained for"),
+        (F, {"preset": "contrast"}, "method 'fex' does not explain tables: choose the preset"),
         (F, {"unit": "log-odds"}, "table.unit is 'log-odds'; of probabilities choose"),
         (F, {"queries": 100}, "queries of tables are not counted"),
         (F, {"groups": {"g": ["x"]}}, "group 'g' names the column 'x'"),
