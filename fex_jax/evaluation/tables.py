@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from fex_jax.table_explanation import TableExplanation
 
 _LEAST = 4  # rows, however long they take
-_ORDERS = 500  # pairs of them, where features are too many to ask about all coalitions
+_ORDERS, _FEW = 500, 8  # pairs of them, where features are too many to ask about all coalitions
+_QUESTIONS = 2**23  # of a row and its features, about
 _SHOWN = 6  # rows of the gallery
 _BEESWARM = 500  # rows of its beeswarm
 
@@ -28,7 +29,7 @@ class Truth(NamedTuple):
     Where these are sampled, their variance is subtracted from that of the values and of the errors.
     """
 
-    rows: int
+    rows: int  # 0: nothing was compared
     features: int
     exact: bool  # by enumeration; else sampled
     correlation: float
@@ -37,7 +38,12 @@ class Truth(NamedTuple):
 
     def __str__(self) -> str:
         """In words."""
-        sampled = f"ones sampled in {2 * _ORDERS} orders of the features"
+        if not self.rows:
+            return (
+                f"The values are not compared with true ones: there are no held-out rows, or "
+                f"{self.features} features are too many.\nThey are {self.quantity}."
+            )
+        sampled = "ones sampled in random orders of the features"
         how = "exact ones" if self.exact else sampled
         return (
             f"On {self.rows} held-out rows, beside {how}: r = {self.correlation:.3f}, error "
@@ -55,6 +61,9 @@ def measure(explainer: explain.Explainer, values: np.ndarray, seconds: float = 2
     """
     reads = explainer.predictor.reads
     given = explainer(reads.columns.decode(values))
+    size = len(reads.features)
+    if not len(values) or (size > shapley.MOST_EXACT and _orders(size) < _FEW):
+        return Truth(0, size, False, 0.0, 0.0, reads.quantity)
     true, noise, began = [], [], time.monotonic()
     bar = tqdm(range(len(values)), "true Shapley values", unit="row", leave=False)
     for row in bar:
@@ -80,9 +89,15 @@ def truth(
             found = shapley.exact(model, inputs)
             errors = np.zeros_like(found)
         else:
-            found, errors = shapley.sampled(model, inputs, jax.random.key(seed), _ORDERS)
+            found, errors = shapley.sampled(
+                model, inputs, jax.random.key(seed), _orders(model.num_features)
+            )
     scale = reads.scale[:, None]
     return found * scale, (errors * scale) ** 2
+
+
+def _orders(size: int) -> int:
+    return min(_ORDERS, _QUESTIONS // (size + 1) ** 2)
 
 
 def compare(given: np.ndarray, true: np.ndarray, noise: np.ndarray, quantity: str) -> Truth:

@@ -26,7 +26,7 @@ from fex_jax.training.explainer import Predictor, Source, train
 
 _FEW_UPDATES = 200  # fewer teach a map head next to nothing
 _MOST_EPOCHS = 20
-_ROWS, _NUMBERS = 1024, 2**25  # of tables: in a batch, and in what f is asked about it
+_ROWS, _NUMBERS = 1024, 2**23  # of tables: in a batch, and in what f is asked about it
 _EXAMPLES = 100_000, 500_000  # rows of tables to learn from, mixed ones with them
 _SECONDS = 20  # that the comparison at the end may take, about
 _NAMES = {"images": "images", "texts": "texts", "tables": "rows"}
