@@ -84,9 +84,9 @@ class Explainer:
 
         What may come, the options and the result are those of `modalities.images.explain`,
         `modalities.texts.explain` or `modalities.tables.explain`: first the `images`, `texts` or
-        `table`; then `targets`, the classes to
-        explain as numbers or labels, by default the predicted ones; `refine`, queries that improve
-        each map; `batch_size`; `progress`; of images also `top_k` and `resolution`.
+        `table`; then `targets`, the classes to explain as numbers or labels, by default the
+        predicted ones; `batch_size`; `progress`; of images and texts `refine`, queries that improve
+        each map; of images also `top_k` and `resolution`.
 
         Raises:
           ValueError: names the first input or class that cannot be used, and why.

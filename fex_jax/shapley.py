@@ -66,6 +66,7 @@ def play(model: Model, inputs: Inputs, key: jax.Array, objective: Objective) -> 
     alike = jax.random.uniform(target_key, answers.shape) * (count < classes)
     targets = jax.lax.top_k(alike, count)[1]
     valid = model.features(inputs)
+    valid = valid | ~valid.any(-1, keepdims=True)  # shares of none have no gradient
     coalitions = sample_coalitions(mask_key, objective.num_masks, valid)  # [S, B, N]
     rows = len(jax.tree.leaves(model.background)[0])
     half = jax.random.randint(row_key, (objective.num_masks // 2, size), 0, rows)

@@ -113,6 +113,20 @@ def test_control_variate_of_a_sum_leaves_no_noise():
     assert float(loss(None)) > 0.01
 
 
+def test_a_row_like_the_baseline_has_a_gradient():
+    """Breaks if a row without a feature to explain makes every parameter NaN."""
+    model, inputs, _ = opened(lambda x: x.sum(1), X[:, :2], **{"table.background": 1})
+    same = model.background
+    assert not model.features(same).any() and model.features(inputs).any()
+
+    @jax.jit
+    def gradient(phi):
+        game = shapley.play(model, same, jax.random.key(0), shapley.Objective(num_masks=2))
+        return jax.grad(lambda phi: shapley.loss(phi, game, None, jnp.zeros((1, 1)))[0])(phi)
+
+    assert np.isfinite(gradient(jnp.ones((1, 1, 2)))).all()
+
+
 def test_f_is_asked_no_more_than_it_must():
     """Breaks if whole rows are asked about once for each background row, or the blank anew."""
     asked = []

@@ -51,7 +51,7 @@ def explain(
     given = None
     if targets is not None:
         given = class_numbers(targets, len(values), labels, "rows")
-    elif len(labels) == 2:
+    elif reads.pair:
         given = np.ones(len(values), np.int32)
     chosen = np.zeros(len(values), np.int32)
     found = np.zeros((len(values), len(reads.features)))
