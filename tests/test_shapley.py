@@ -113,6 +113,16 @@ def test_control_variate_of_a_sum_leaves_no_noise():
     assert float(loss(None)) > 0.01
 
 
+def test_answers_are_standardised_beside_one_background_row():
+    """Breaks if prices meet the network in hundreds of thousands, where a baseline is one row."""
+    model, inputs, reads = opened(lambda x: 1e5 * x.sum(1), **{"table.background": 1})
+    assert reads.scale == pytest.approx(1e5 * X.sum(1).std(), rel=0.01)
+    gains = model.predict(inputs) - model.predict(model.blank(inputs))
+    np.testing.assert_allclose(
+        reads.scale * gains[:, 0], 1e5 * (X[:3] - reads.background).sum(1), rtol=1e-4
+    )
+
+
 def test_a_row_like_the_baseline_has_a_gradient():
     """Breaks if a row without a feature to explain makes every parameter NaN."""
     model, inputs, _ = opened(lambda x: x.sum(1), X[:, :2], **{"table.background": 1})

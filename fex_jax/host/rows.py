@@ -1,7 +1,7 @@
 """Black boxes of tables: f reads rows whose removed features come from rows of a background.
 
 What f says is explained in a unit of choice, and inside in standard deviations of what it says of
-the background: networks and losses then meet numbers of one size, whatever f predicts.
+rows: networks and losses then meet numbers of one size, whatever f predicts.
 
 Shapes: B rows, D columns, N ≤ D features, M background rows, R of them that are drawn, K answers,
 E numbers that a network reads.
@@ -32,8 +32,8 @@ _CERTAIN = 1e-6  # log-odds take probabilities to be so far from 0 and 1
 _ROWS, _BYTES = 2**17, 2**26  # that f is asked about at a time
 _FILE = "rows.safetensors"
 _ARRAYS = {
-    "background": np.float64, "answers": np.float64, "place": np.int32, "low": np.float32,
-    "high": np.float32,
+    "background": np.float64, "answers": np.float64, "scale": np.float64, "place": np.int32,
+    "low": np.float32, "high": np.float32,
 }  # fmt: skip
 
 
@@ -73,6 +73,7 @@ class Rows:
       array: whether f takes arrays [B, D] of numbers; else data frames.
       background: rows that take the place of removed features, [M, D].
       answers: what f says of them, in the unit, [M, K].
+      scale: standard deviations of what f says of rows, in the unit, [K].
       place, low, high: [E] a network reads of column `place` how far it is from `low` to `high`.
     """
 
@@ -83,6 +84,7 @@ class Rows:
     array: bool = False
     background: np.ndarray | None = None
     answers: np.ndarray | None = None
+    scale: np.ndarray | None = None
     place: np.ndarray | None = None
     low: np.ndarray | None = None
     high: np.ndarray | None = None
@@ -136,10 +138,21 @@ class Rows:
             wanted is not None,
             background,
         )
-        answers = reads.ask_whole(lambda _, __, make: f(make(None)), background)
+
+        def ask(values: np.ndarray) -> np.ndarray:
+            return reads.ask_whole(lambda _, __, make: f(make(None)), values)
+
+        spread = ask(source.values[:_BACKGROUND]).std(0)  # of a background of one row there is none
         categories = [column.categories is not None for column in source.columns]
         place, low, high = mlp.steps(source.values, categories)
-        reads = dataclasses.replace(reads, answers=answers, place=place, low=low, high=high)
+        reads = dataclasses.replace(
+            reads,
+            answers=ask(background),
+            scale=np.where(spread > 0, spread, 1.0),
+            place=place,
+            low=low,
+            high=high,
+        )
         return MLPConfig.of(reads.num_inputs, len(reads.features)), None, reads
 
     @property
@@ -156,12 +169,6 @@ class Rows:
     def base(self) -> np.ndarray:
         """v(∅) [K], in the unit."""
         return self.answers.mean(0)
-
-    @property
-    def scale(self) -> np.ndarray:
-        """Standard deviations [K] of what f says of the background."""
-        found = self.answers.std(0)
-        return np.where(found > 1e-9, found, 1.0)
 
     @property
     def quantity(self) -> str:
@@ -321,6 +328,8 @@ class Rows:
             and sorted(i for _, members in features for i in members) == list(range(count))
             and background.shape == (rows, count)
             and arrays["answers"].shape == (rows, len(values["labels"]))
+            and arrays["scale"].shape == arrays["answers"].shape[1:]
+            and bool((arrays["scale"] > 0).all())
             and place.shape == arrays["low"].shape == arrays["high"].shape == (place.size,)
             and rows > 0
             and bool(((place >= 0) & (place < count)).all())

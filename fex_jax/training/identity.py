@@ -41,7 +41,7 @@ def of_data(source: Source, predictor: Any) -> dict:
     if isinstance(source, text_data.Source):
         return {"size": source.size, "digest": digest(source.texts)}
     if isinstance(source, tables.Source):
-        return {"size": source.size, "digest": digest(source.columns.to_list(), source.values)}
+        return {"size": source.size, "digest": digest(source.columns.to_list(), *source[1:])}
     records = source.records.take(_RECORDS).as_numpy_iterator()
     names = [record.get("file", b"").split(b"/")[-2:] for record in records]
     first = data.eval_stream(source, predictor.preprocessing, _PICTURES, limit=_PICTURES)
