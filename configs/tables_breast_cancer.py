@@ -3,7 +3,8 @@
     python train.py --config=configs/tables_breast_cancer.py --workdir=runs/cancer
     python eval.py --config=configs/tables_breast_cancer.py --workdir=runs/cancer
 
-A minute of two cores; r = .98 to true values on other rows. The table (Wolberg et al., 1995) is part of scikit-learn: nothing is downloaded.
+A minute of two cores; r = .98 to true values on other rows. The table (Wolberg et al., 1995) is
+part of scikit-learn: nothing is downloaded.
 """
 
 import ml_collections
