@@ -1,11 +1,11 @@
-# Everything on a fresh machine: `make demo`, `make demo-text` and `make test`; minutes are of two cores.
+# Everything on a fresh machine: `make demo`, `make demo-text`, `make demo-table` and `make test`; minutes are of two cores.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 # CUDA wheels only where there is an NVIDIA GPU.
 REQUIREMENTS ?= $(if $(shell command -v nvidia-smi 2>/dev/null),requirements.txt,requirements-cpu.txt)
 
-.PHONY: demo demo-text test docs docs-check site clean help
+.PHONY: demo demo-text demo-table test docs docs-check site clean help
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -17,6 +17,10 @@ demo: $(VENV)/installed  ## train FEX on digit scenes, evaluate it, write a gall
 demo-text: $(VENV)/installed  ## the same on short film reviews, word by word (5 minutes)
 	$(BIN)/python train.py --config=configs/drawn_reviews.py --workdir=runs/demo_text
 	$(BIN)/python eval.py --config=configs/drawn_reviews.py --workdir=runs/demo_text
+
+demo-table: $(VENV)/installed  ## Shapley values of gradient boosting on a table (a minute)
+	$(BIN)/python train.py --config=configs/tables_breast_cancer.py --workdir=runs/demo_table
+	$(BIN)/python eval.py --config=configs/tables_breast_cancer.py --workdir=runs/demo_table
 
 test: $(VENV)/installed  ## lint, check types and documents, run the tests (10 minutes)
 	$(BIN)/ruff check .

@@ -10,6 +10,8 @@ method are its seeds), `--methods=package.module:function` a method of your own,
 computed elsewhere, for the inputs that `--write_inputs` writes. The protocol is
 `--config.eval.protocol=fex`, chefer or authors. Without --config, it is the one of training; what
 the explainer was trained with (predictor, fill, removal, unit) is always its own.
+
+Of tables, Shapley values are compared with true ones, and gallery.html shows them.
 """
 
 import dataclasses
@@ -73,11 +75,14 @@ def main(_: list[str]) -> None:
     try:
         config, scores = read_config(given.config, workdir), named_paths(given.scores)
         from fex_jax import evaluation  # takes seconds
-        from fex_jax.evaluation import fingerprint, inputs
+        from fex_jax.evaluation import fingerprint, inputs, tables
 
         paths = [workdir, *given.trained]
         with evaluation.opened(paths, config, given.predictor, given.queries) as explainers:
             predictor = explainers[0].predictor
+            if predictor.modality == "tables":
+                print(tables.evaluate(explainers[0], config, output))
+                return
             table = evaluation.evaluate(
                 [*explainers, *given.methods],
                 predictor,

@@ -82,13 +82,14 @@ class Explainer:
     removal: str = "mask"  # what becomes of a removed feature's tokens; or "delete"
 
     def __call__(self, *inputs: Any, **options: Any) -> Any:
-        """Explains any number of images or texts: explainer(images, targets, refine=100).
+        """Explains any number of images, texts or rows: explainer(images, targets, refine=100).
 
-        What may come, the options and the result are those of `modalities.images.explain` or
-        `modalities.texts.explain`: first the `images` or `texts`; then `targets`, the classes to
-        explain as numbers or labels, by default the predicted ones; `refine`, queries that improve
-        each map; `with_prediction`, False to leave f(x) out; `batch_size`; `progress`; of images
-        also `top_k` and `resolution`.
+        What may come, the options and the result are those of `modalities.images.explain`,
+        `modalities.texts.explain` or `modalities.tables.explain`: first the `images`, `texts` or
+        `table`; then `targets`, the classes to explain as numbers or labels, by default the
+        predicted ones; `batch_size`; `progress`; of images and texts `refine`, queries that improve
+        each map, and `with_prediction`, False to leave f(x) out; of images also `top_k` and
+        `resolution`.
 
         Raises:
           ValueError: names the first input or class that cannot be used, and why.

@@ -23,17 +23,18 @@ from fex_jax.host import black_box
 from fex_jax.host.black_box import BlackBox
 from fex_jax.models import Params, shapes
 from fex_jax.models.bert import BertConfig
+from fex_jax.models.mlp import MLPConfig
 from fex_jax.models.policy import Backbone, MapHead, Policy
 from fex_jax.models.unet import UNetConfig
 from fex_jax.models.vit import ViTConfig
 from fex_jax.pretrained.rules import differences
 
 _FORMAT = 4
-_BACKBONES = {"vit": ViTConfig, "unet": UNetConfig, "bert": BertConfig}
+_BACKBONES = {"vit": ViTConfig, "unet": UNetConfig, "bert": BertConfig, "mlp": MLPConfig}
 
 # The explainer's own fields: what they may be, and what they are in exports that do not say.
 SETTINGS = {
-    "method": checks.one_of("fex", "fastshap"),
+    "method": checks.one_of("fex", "fastshap", "shapley"),
     "budget": checks.either(checks.number(-1e3, 0), checks.nothing()),  # as training writes it
     "contrastive": checks.flag(),
     "map_head": checks.one_of(*get_args(MapHead)),
@@ -65,6 +66,9 @@ _SIZES = {
     "vocab_size": checks.integer(1, 2**24),
     "max_positions": checks.integer(1, 2**17),
     "num_types": checks.integer(0, 64),
+    "num_inputs": checks.integer(1, 2**20),
+    "num_features": checks.integer(1, 2**20),
+    "width": checks.integer(1, 2**14),
     "pad_id": checks.integer(0, 2**24),
 }
 _MAX_JSON = 2**20  # bytes

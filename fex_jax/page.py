@@ -2,14 +2,16 @@
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from fex_jax import escape, plotting
+from fex_jax import escape, plotting, table_plots
+from fex_jax.table_explanation import TableExplanation
 from fex_jax.text_explanation import TextExplanation
 
 DISPLAY = 256  # pixels of an image's shorter side in the gallery, at least
@@ -70,22 +72,11 @@ def gallery(
       ValueError: no items, an item without classes, arrays that `plotting.overlay` refuses, or
         curves that are not S finite values.
     """
-    import jinja2
-
     if not items:
         raise ValueError("a gallery needs at least one item")
     is_text = isinstance(items[0], TextItem)
     card = _text_card if is_text else _card
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        # Beside markup, which autoescaping takes care of, what steers; a macro's output is safe.
-        finalize=lambda value: value if hasattr(value, "__html__") else escape.terminal(value),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    html = environment.get_template("text_gallery.html" if is_text else "gallery.html").render(
+    html = _template("text_gallery.html" if is_text else "gallery.html").render(
         title=title,
         facts=facts,
         metrics=list(dict.fromkeys(metric for row in results.values() for metric in row)),
@@ -95,6 +86,66 @@ def gallery(
         items=[card(item) | _svg_curves(item, fractions) for item in items],
     )
     Path(path).write_text(html, encoding="utf-8")
+
+
+def table_gallery(
+    path: str | Path,
+    explanation: TableExplanation,
+    title: str,
+    facts: Mapping[str, str],
+    most: int,
+    shown: int,
+) -> None:
+    """Writes pictures of a table's Shapley values as one HTML file that needs no other.
+
+    Args:
+      path: the file to write.
+      explanation: of at least one row.
+      title, facts: as of `gallery`.
+      most: rows of the picture of all, at most.
+      shown: rows that have a picture of their own, the first ones.
+    """
+    if not len(explanation):
+        raise ValueError("a gallery needs at least one row")
+
+    def png(draw: Callable, *options: Any) -> str:
+        buffer = io.BytesIO()
+        draw(buffer, *options)
+        return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+    first = explanation.first(most)
+    html = _template("table_gallery.html").render(
+        title=title,
+        facts=facts,
+        results={},
+        quantity=f"one of {explanation.quantity}",
+        whole={
+            "Which features matter most": png(table_plots.bar, explanation),
+            f"{len(first)} rows, a dot each": png(table_plots.beeswarm, first),
+        },
+        rows={
+            f"Row {explanation.attributions.index[row]}": png(
+                table_plots.waterfall, explanation, row
+            )
+            for row in range(min(shown, len(explanation)))
+        },
+    )
+    Path(path).write_text(html, encoding="utf-8")
+
+
+def _template(name: str) -> Any:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        # Beside markup, which autoescaping takes care of, what steers; a macro's output is safe.
+        finalize=lambda value: value if hasattr(value, "__html__") else escape.terminal(value),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(name)
 
 
 def _card(item: GalleryItem) -> dict:

@@ -37,6 +37,11 @@ class Model:
     # label; "value": any number
     output: Output = "softmax"
 
+    # Where removed features are taken from a background of M rows: those, as inputs; and (inputs,
+    # their numbers [B, R]) → the same inputs, to be asked about with these R rows alone.
+    background: Inputs | None = None
+    against: Callable[[Inputs, jax.Array], Inputs] | None = None
+
     # For gradients with respect to the input, or to what stands for it.
     embed: Callable[[Inputs], jax.Array] | None = None  # inputs → x [B, ...]
     logits: Callable[[jax.Array, Inputs], jax.Array] | None = None  # (x, inputs) → [B, K]

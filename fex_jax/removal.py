@@ -176,6 +176,27 @@ class Words:
         return found if kept[0] or self.word else found.lstrip()
 
 
+@dataclasses.dataclass(frozen=True)
+class Background:
+    """Rows of a table in the place of others: f is the mean over them, with what is kept as it is.
+
+    The kept values are set, not conditioned on: this is the marginal, "interventional" value
+    function (Janzing et al., AISTATS 2020). With one row it is that of a fixed baseline.
+
+    Attributes:
+      rows: how many they are.
+    """
+
+    rows: int = 100
+    softness: ClassVar[float] = 0.0
+
+    def __str__(self) -> str:
+        """All that decides an answer, for tables."""
+        if self.rows == 1:
+            return "removed features have the values of a fixed baseline"
+        return f"removed features have the values of {self.rows} background rows, in the mean"
+
+
 def blur(images: jax.Array, sigma: float) -> jax.Array:
     """Images [B, H, W, C] under a Gaussian of `sigma` pixels, mirrored at the edges."""
     down, across = (_gaussian(size, sigma) for size in images.shape[1:3])

@@ -68,11 +68,19 @@ _FASTSHAP = {
     "num_updates": 4,
     "num_passes": 1,
 }
+_SHAPLEY = {
+    "num_targets": 10,  # of each answer; all, where there are no more
+    "num_masks": 8,  # coalitions in complementary pairs, a query each
+    "control": True,  # subtract what the explainer expects of the background row that was drawn
+    "num_updates": 4,
+    "num_passes": 1,
+}
 PRESETS = {
     "contrast": _CONTRAST | _ALL_OF_FEX,
     "paper": _PAPER | _ALL_OF_FEX,
     "authors": _AUTHORS | _ALL_OF_FEX,
     "fastshap": _FASTSHAP,
+    "shapley": _SHAPLEY,
 }
 
 
@@ -85,7 +93,7 @@ def default(preset: str = "contrast") -> ml_collections.ConfigDict:
     if preset not in PRESETS:
         raise ValueError(f"preset {preset!r} is unknown; choose one of {', '.join(PRESETS)}")
     config = ml_collections.ConfigDict()
-    config.method = "fastshap" if preset == "fastshap" else "fex"
+    config.method = preset if preset in ("fastshap", "shapley") else "fex"
     config.seed = 0
     config.batch_size = 128  # of all devices together
     config.epochs = 1.0
@@ -120,6 +128,14 @@ def default(preset: str = "contrast") -> ml_collections.ConfigDict:
     config.text.too_long = "refuse"  # training texts beyond it: or "cut" to it
     config.text.removal = "mask"  # a removed feature becomes [MASK]; or "delete" from attention
 
+    config.table = ml_collections.ConfigDict()
+    config.table.drop = ""  # columns of a file that f does not take, with commas between
+    config.table.groups = (
+        "{}"  # columns that are one feature, JSON: {"address": ["street", "town"]}
+    )
+    config.table.background = 100  # rows that take the place of removed features
+    config.table.unit = ""  # log-odds or probability; of other predictions value
+
     config.removal = ml_collections.ConfigDict()  # of a black box's cells or words
     # What f stands best: of cells fill, mean or blur, of words delete or word; or one of these.
     config.removal.kind = "probe"
@@ -129,7 +145,7 @@ def default(preset: str = "contrast") -> ml_collections.ConfigDict:
     config.removal.grid = 0  # cells a side; 0 = 16, of small pictures fewer
 
     # "vit" or "bert": the predictor's architecture and weights. From nothing: "unet", or of a black
-    # box of texts "small_bert".
+    # box of texts "small_bert", of tables "mlp".
     config.policy = "vit"
     config.policy_backbone = ml_collections.ConfigDict()
     config.policy_backbone.path = ""  # of a black box: a ViT's or BERT's directory or hub id
@@ -158,6 +174,12 @@ def default(preset: str = "contrast") -> ml_collections.ConfigDict:
     config.checkpoint.every = 100  # batches
     config.checkpoint.keep = 2
     config.log_every = 10  # batches
+
+    if preset == "shapley":
+        config.policy = "mlp"
+        config.batch_size, config.epochs = 1024, 20.0
+        config.optimizer.learning_rate = 2e-3
+        config.checkpoint.every, config.log_every = 500, 50
 
     config.eval = ml_collections.ConfigDict()
     config.eval.num_images = 1000  # 0 = the whole split
@@ -192,6 +214,10 @@ _CHECKS = {
     "text.max_length": _SIZE,
     "text.too_long": checks.one_of("refuse", "cut"),
     "text.removal": checks.one_of("mask", "delete"),
+    "table.drop": checks.text(),
+    "table.groups": checks.text(),
+    "table.background": _COUNT,
+    "table.unit": checks.one_of("", "log-odds", "probability", "value"),
     "map_head": checks.one_of("token", "wide", "shared"),
     "optimizer.learning_rate": checks.number(0, 1e38),
     "optimizer.backbone_scale": checks.number(0, 1e3),

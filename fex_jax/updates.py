@@ -59,7 +59,7 @@ def update(
 
     # Part j holds inputs j, j + U, j + 2U, …: a strided split keeps every device's share local.
     parts = jax.tree.map(
-        lambda x: jnp.swapaxes(x.reshape(-1, num_updates, *x.shape[1:]), 0, 1), batch
+        lambda x: x.reshape(len(x) // num_updates, num_updates, *x.shape[1:]).swapaxes(0, 1), batch
     )
     one_pass = functools.partial(jax.lax.scan, step, xs=parts)
     (params, opt_state), metrics = jax.lax.scan(

@@ -2,7 +2,7 @@
 
 Every query leaves JAX through one function, `BlackBox.ask`: inputs by id, masks, and what the
 masked inputs look like. A bank in the place of f keeps the answers. How inputs are read, by f and
-by the network that explains, is `pictures.Pictures` or `strings.Strings`.
+by the network that explains, is `pictures.Pictures`, `strings.Strings` or `rows.Rows`.
 """
 
 import contextlib
@@ -22,11 +22,14 @@ from fex_jax.host.bank import Bank
 from fex_jax.host.model import callback, plain_errors
 from fex_jax.host.pictures import Pictures
 from fex_jax.host.predictor import HostPredictor
+from fex_jax.host.rows import Rows
 from fex_jax.host.strings import Strings
 from fex_jax.models import Params
 from fex_jax.predictors import Inputs, Model
 from fex_jax.preprocessing import Preprocessing
-from fex_jax.removal import Probe, Removal, Words
+from fex_jax.removal import Background, Probe, Removal, Words
+
+Reads = Pictures | Strings | Rows
 
 ANSWERS = "answers.bank"  # in a run's folder
 _FILE = "black_box.json"
@@ -54,8 +57,8 @@ class BlackBox:
     digest: str
     labels: tuple[str, ...]
     output: Output
-    removal: Removal | Words
-    reads: Pictures | Strings
+    removal: Removal | Words | Background
+    reads: Reads
     # No parts of its identity.
     f: HostPredictor | Bank | None = dataclasses.field(default=None, compare=False, repr=False)
     probe: Probe | None = dataclasses.field(default=None, compare=False, repr=False)
@@ -133,9 +136,8 @@ class BlackBox:
         return self.f(make(np.arange(len(ids))))
 
     def bind(self, _: Params, batch: Any) -> tuple[Model, Inputs]:
-        """A batch, pictures [B, S, S, 3] in 0..255 or a `TokenBatch`, as a `Model`'s inputs."""
-        model, inputs = self.reads.bind(batch, self.removal, self._predict)
-        return dataclasses.replace(model, output=self.output), inputs
+        """A batch, pictures [B, S, S, 3] in 0..255, a `TokenBatch` or rows, as `Model`'s inputs."""
+        return self.reads.bind(batch, self.removal, self._predict, self.output)
 
     def show(self, inputs: Inputs) -> tuple[jax.Array, ...]:
         """All that `answer` needs of inputs, jittable."""
@@ -163,21 +165,23 @@ class BlackBox:
             (directory / file).write_text(json.dumps(content, indent=2) + "\n")
 
 
-def kind_of(f: HostPredictor) -> type[Pictures] | type[Strings]:
+def kind_of(f: HostPredictor) -> type[Pictures] | type[Strings] | type[Rows]:
     """How f's inputs are read."""
-    return Strings if f.input == "text" else Pictures
+    if f.input == "text":
+        return Strings
+    return Rows if f.input == "table" or len(f.input) == 1 else Pictures
 
 
 def of(
     f: HostPredictor,
-    removal: Removal | Words | None = None,
-    reads: Pictures | Strings | None = None,
+    removal: Removal | Words | Background | None = None,
+    reads: Reads | None = None,
 ) -> BlackBox:
-    """The box of a host predictor of square colour pictures, or of texts.
+    """The box of a host predictor of square colour pictures, of texts, or of tables.
 
     Args:
       f: what is to be explained.
-      removal: what becomes of removed features; None: see `Pictures.of` and `Strings.of`.
+      removal: what becomes of removed features; None: see the `of` of how they are read.
       reads: what a network that explains reads; None: see there.
 
     Raises:
@@ -197,6 +201,10 @@ def recorded(
     `queries` are the answers that the bank may hold in the end; None: any number.
     """
     box = explainers[0].predictor
+    if not box.reads.banked:
+        with plain_errors():
+            yield [explainer.asking(f) for explainer in explainers]
+        return
     where = box.reads.kept_by(box.removal)
     with Bank(workdir / ANSWERS, f, queries=queries, sync=False, **where) as bank, plain_errors():
         yield [explainer.asking(bank) for explainer in explainers]
@@ -214,7 +222,8 @@ def read(directory: pathlib.Path) -> BlackBox:
       ValueError: names what is missing or wrong.
     """
     file = checks.file_inside(directory, _FILE)
-    kind = Strings if "max_length" in checks.read_json(file) else Pictures
+    found = checks.read_json(file).keys()
+    kind = next((kind for kind in (Rows, Strings) if kind.fields.keys() <= found), Pictures)
     values = _read(file, _FIELDS | kind.fields)
     removal = _read(checks.file_inside(directory, "removal.json"), kind.removal_fields)
     own = {name: values[name] for name in _FIELDS}

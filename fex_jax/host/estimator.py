@@ -15,7 +15,8 @@ def estimator(
 
     Args:
       model: the estimator, or a pipeline that ends in one.
-      input: (columns,) or "text"; None: as many columns as it was fitted on.
+      input: (columns,), "table" or "text"; None: "table" if it was fitted on a data frame, else as
+        many columns as it was fitted on.
       labels: names of the classes; None: `classes_`.
       options: of `host`.
 
@@ -24,7 +25,9 @@ def estimator(
     """
     import joblib
 
-    if input is None:
+    if input is None and hasattr(model, "feature_names_in_"):
+        input = "table"
+    elif input is None:
         if not hasattr(model, "n_features_in_"):
             raise ValueError(
                 f"{type(model).__name__} does not say what it takes; give input=(columns,) or "

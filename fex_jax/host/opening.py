@@ -1,6 +1,7 @@
 """Opening a black box by its name: a file, an endpoint, a function."""
 
 import importlib
+import inspect
 import json
 import os
 import pathlib
@@ -21,7 +22,8 @@ def open(where: str | os.PathLike[str], **options: Any) -> HostPredictor:
     Args:
       where: "model.onnx", "model.tflite", "model.keras", "http://…" or "https://…", or
         "package.module:function", also of a module in the working directory. A function is
-        called with batches; instead of one the name may be that of a `HostPredictor`.
+        called with batches; instead of one the name may be that of a `HostPredictor`, or of a
+        function without arguments that makes one.
       options: of the adapter, `labels` and `input` before all; see `host`.
 
     Raises:
@@ -39,6 +41,8 @@ def open(where: str | os.PathLike[str], **options: Any) -> HostPredictor:
             "http:// or https:// address, or package.module:function"
         )
     found = _attribute(*where.split(":"))
+    if inspect.isfunction(found) and not inspect.signature(found).parameters:
+        found = found()
     if isinstance(found, HostPredictor):
         other = [name for name, value in options.items() if getattr(found, name, None) != value]
         if other:

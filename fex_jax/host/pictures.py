@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fex_jax import checks, pretrained
+from fex_jax.host.answers import Output
 from fex_jax.host.bank import ID, identify
 from fex_jax.host.model import to_pixels
 from fex_jax.host.predictor import HostPredictor
@@ -58,6 +59,7 @@ class Pictures:
     size: int
     looks: Preprocessing
     modality: ClassVar[str] = "images"
+    banked: ClassVar[bool] = True  # what f says is kept
     # What is saved of it and of its removal.
     fields: ClassVar[dict[str, checks.Check]] = {"size": _SIDE, "looks": checks.mapping()}
     removal: ClassVar[type[Removal]] = Removal
@@ -156,7 +158,11 @@ class Pictures:
         return has == (self.looks.image_size, removal.grid)
 
     def bind(
-        self, batch: jax.Array, removal: Removal, predict: Callable[[Masked], jax.Array]
+        self,
+        batch: jax.Array,
+        removal: Removal,
+        predict: Callable[[Masked], jax.Array],
+        output: Output,
     ) -> tuple[Model, Masked]:
         """A batch of pictures [B, S, S, 3] in 0..255 as inputs of a `predictors.Model`.
 
@@ -170,6 +176,7 @@ class Pictures:
         whole = jnp.ones((batch.shape[0], rows * columns), bool)
         model = Model(
             predict=predict,
+            output=output,
             mask=lambda inputs, masks: inputs._replace(
                 masks=masks.astype(bool).reshape(-1, rows * columns)
             ),

@@ -13,10 +13,10 @@ import numpy as np
 
 from fex_jax.host.answers import HostError, Output, brief, check
 
-Batch = np.ndarray | list[str]
+Batch = Any  # an array, a list of strings or a data frame
 _SAME = 0.01  # answers that differ by less, absolutely or relatively, are the same to rounding
 
-Input = tuple[int, ...] | Literal["text"]
+Input = tuple[int, ...] | Literal["text", "table"]
 
 _OUTPUTS: dict[str, tuple[Output, bool]] = {
     "softmax": ("softmax", False),
@@ -124,6 +124,12 @@ class HostPredictor:
                     + ("one string" if isinstance(texts, str) else _kinds(texts))
                 )
             return texts
+        if self.input == "table":
+            if not (hasattr(inputs, "iloc") and hasattr(inputs, "columns")):
+                raise HostError(
+                    f"{self.name} takes a pandas DataFrame; got {type(inputs).__name__}"
+                )
+            return inputs
         values = np.asarray(inputs)
         images = len(self.input) == 3
         right = values.dtype == np.uint8 if images else values.dtype.kind in "fiub"
@@ -137,17 +143,13 @@ class HostPredictor:
 
     def _ask(self, batch: Batch) -> np.ndarray:
         rows = len(batch)
-        if isinstance(batch, np.ndarray):
-            batch = np.array(batch)  # f may write into it
+        asked = self.batch_size if self.fixed and rows else rows
+        places = np.minimum(np.arange(asked), rows - 1)  # the last again, where more are wanted
+        # A copy: f may write into it.
+        if self.input == "text":
+            batch = [batch[place] for place in places]
         else:
-            batch = list(batch)
-        if self.fixed and rows < self.batch_size:
-            missing = self.batch_size - rows
-            if isinstance(batch, list):
-                batch = batch + batch[-1:] * missing
-            else:
-                batch = np.concatenate([batch, np.repeat(batch[-1:], missing, 0)])
-        asked = len(batch)
+            batch = batch.take(places, axis=0)
         with self._free:
             try:
                 answer = self.call(batch)
@@ -183,7 +185,7 @@ def host(
         where `output` is a softmax of two classes: it is the second one's.
       labels: names of the K classes, or a file with one on each line.
       input: what a batch is. (height, width, channels): a uint8 array [B, H, W, C]; (columns,): an
-        array of numbers [B, D]; "text": a list of B strings.
+        array of numbers [B, D]; "table": a pandas DataFrame of B rows; "text": a list of B strings.
       output: what answers are. "softmax": probabilities of classes that exclude each other;
         "sigmoid": a probability for each label; "value": any number, as of a regression; "logits"
         and "sigmoid_logits": what softmax or sigmoids are still to be taken of.
@@ -211,12 +213,12 @@ def host(
         raise ValueError(
             f"a {output} of one class is always 1; give two labels, or output='sigmoid' or 'value'"
         )
-    if input != "text":
+    if input not in ("text", "table"):
         shape = tuple(input) if isinstance(input, tuple | list) else ()
         if len(shape) not in (1, 3) or not all(isinstance(n, int) and n > 0 for n in shape):
             raise ValueError(
                 f"input is {input!r}; give (height, width, channels) of images, (columns,) of "
-                "tables, or 'text'"
+                "arrays, 'table' or 'text'"
             )
         input = shape
     if (batch_size is not None and batch_size < 1) or threads < 1:

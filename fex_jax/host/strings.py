@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fex_jax import checks, masking, pretrained, tokens
+from fex_jax.host.answers import Output
 from fex_jax.host.bank import identify
 from fex_jax.host.predictor import HostPredictor
 from fex_jax.models import Params
@@ -51,6 +52,7 @@ class Strings:
     tokenizer: tokens.Tokenizer
     max_length: int
     modality: ClassVar[str] = "texts"
+    banked: ClassVar[bool] = True  # what f says is kept
     input: ClassVar[str] = "text"  # what f takes, as `host` says it
     # What is saved of it and of its removal.
     fields: ClassVar[dict[str, checks.Check]] = {"max_length": checks.integer(3, 2**17)}
@@ -128,7 +130,11 @@ class Strings:
         return known and self.max_length == backbone.max_length
 
     def bind(
-        self, batch: TokenBatch, removal: Words, predict: Callable[[Masked], jax.Array]
+        self,
+        batch: TokenBatch,
+        removal: Words,
+        predict: Callable[[Masked], jax.Array],
+        output: Output,
     ) -> tuple[Model, Masked]:
         """Texts with their strings as inputs of a `predictors.Model`.
 
@@ -136,6 +142,7 @@ class Strings:
         """
         model = Model(
             predict=predict,
+            output=output,
             mask=lambda inputs, masks: inputs._replace(masks=masks.astype(bool)),
             grid=batch.ids.shape[1:],
             valid=lambda inputs: masking.valid_features(inputs.tokens.features),

@@ -1,4 +1,4 @@
-"""What differs between images and texts: how things become batches and maps explanations.
+"""What differs between images, texts and tables: how things become batches, maps explanations.
 
 A modality is a module here, named by a predictor's `modality`; it has
 

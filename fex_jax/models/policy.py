@@ -10,10 +10,11 @@ from flax import nnx
 from fex_jax import masking
 from fex_jax.models import Params, functional
 from fex_jax.models.bert import Bert, BertConfig, TokenBatch
+from fex_jax.models.mlp import MLP, MLPConfig
 from fex_jax.models.unet import UNet, UNetConfig
 from fex_jax.models.vit import Linear, ViT, ViTConfig
 
-Backbone = ViTConfig | UNetConfig | BertConfig
+Backbone = ViTConfig | UNetConfig | BertConfig | MLPConfig
 MapHead = Literal["token", "wide", "shared"]
 _CLASSES_AT_ONCE = 16  # maps held in memory together by the paper's KL term
 
@@ -54,9 +55,9 @@ class Reading(NamedTuple):
 class Policy(nnx.Module):
     """g and v: inputs to one attribution map per class and one value per class.
 
-    Inputs are normalised images [B, H, W, C] or a `TokenBatch`, whose texts have fewer features
-    than N: what is said of a feature comes from the mean of its tokens, and means over features
-    are over those that a text has.
+    Inputs are normalised images [B, H, W, C], rows of a table [B, E], or a `TokenBatch`, whose
+    texts have fewer features than N: what is said of a feature comes from the mean of its tokens,
+    and means over features are over those that a text has.
 
     The last layer of the map head is linear, z_ik = w_k · h_i + b_k. So one class's map needs one
     column of w, and the mean map of all classes is w · mean_i h_i: no method but the paper's KL
@@ -79,7 +80,7 @@ class Policy(nnx.Module):
     ):
         if map_head not in get_args(MapHead):
             raise ValueError(f"map_head {map_head!r} is unknown; choose token, wide or shared")
-        self.backbone: ViT | Bert | UNet
+        self.backbone: ViT | Bert | UNet | MLP
         match backbone:
             case ViTConfig():
                 self.backbone = ViT(backbone, dtype=dtype, remat=remat, rngs=rngs)
@@ -87,6 +88,8 @@ class Policy(nnx.Module):
                 self.backbone = Bert(backbone, dtype=dtype, remat=remat, rngs=rngs)
             case UNetConfig():
                 self.backbone = UNet(backbone, dtype=dtype, rngs=rngs)
+            case MLPConfig():
+                self.backbone = MLP(backbone, dtype=dtype, rngs=rngs)
         self.reads_more = map_head != "token" and isinstance(backbone, ViTConfig)
         self.shares = map_head == "shared"
         width = backbone.hidden_size

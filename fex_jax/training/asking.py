@@ -14,11 +14,9 @@ import numpy as np
 from fex_jax import host, removal
 from fex_jax.host import black_box
 from fex_jax.host.bank import Bank, identify
-from fex_jax.host.black_box import BlackBox
+from fex_jax.host.black_box import BlackBox, Reads
 from fex_jax.host.model import plain_errors
-from fex_jax.host.pictures import Pictures
 from fex_jax.host.predictor import HostPredictor
-from fex_jax.host.strings import Strings
 from fex_jax.removal import Probe, Removal, Words
 from fex_jax.training import batches, held_out
 from fex_jax.training.sources import Source
@@ -55,7 +53,7 @@ def affordable(
 @contextlib.contextmanager
 def settled(
     f: HostPredictor,
-    reads: Pictures | Strings,
+    reads: Reads,
     config: ml_collections.ConfigDict,
     workdir: pathlib.Path,
     source: Source,
@@ -77,6 +75,12 @@ def settled(
       ValueError: more queries are needed than may be asked.
       HostError: f failed; what it answered is kept.
     """
+    if not reads.banked:
+        if queries is not None:
+            raise ValueError(f"queries of {reads.modality} are not counted; leave them out")
+        with plain_errors():
+            yield black_box.of(f, reads.removal(len(reads.background)), reads)
+        return
     box, found = black_box.of(f, reads=reads), candidates(config, f)
     needed = queries_of_probe(found, min(source.size, PROBED)) + training
     if queries is not None and needed > queries:

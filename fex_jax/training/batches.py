@@ -1,5 +1,6 @@
 """A source's items in batches, as a predictor's explainers take them."""
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -7,20 +8,27 @@ import jax
 import ml_collections
 
 from fex_jax import data, text_streams, tokens
+from fex_jax.data import table_sets
 from fex_jax.export import Predictor
 from fex_jax.training.sources import Source
+
+_MIX = 0.15  # of a row's features are another's
 
 
 def open_stream(
     config: ml_collections.ConfigDict, predictor: Predictor, source: Source
 ) -> Callable[[int], Iterator[Any]]:
-    """stream(start): this process's batches, uint8 images or a `TokenBatch`, from that one on."""
+    """stream(start): this process's batches, as `Model`'s bind takes them, from that one on."""
     options = {
         "batch_size": config.batch_size,
         "seed": config.seed,
         "limit": config.data.limit or None,
         "process": (jax.process_index(), jax.process_count()),
     }
+    if predictor.modality == "tables":
+        options["mix"] = _MIX if config.data.augment else 0.0
+        rows = functools.partial(table_sets.train_stream, source, **options)
+        return lambda start: map(predictor.reads.batch, rows(start=start))
     if predictor.modality == "texts":
         options |= _of_texts(predictor, config)
         open_, field = text_streams.train_stream, "inputs"

@@ -26,6 +26,7 @@ from fex_jax import (
     sharding,
     text_data,
 )
+from fex_jax.data import table_sets
 from fex_jax.export import Predictor
 from fex_jax.host import Bank, HostError, HostPredictor, black_box
 from fex_jax.models import Params
@@ -84,6 +85,7 @@ def train(
     if predictor is None:
         predictor = open_predictor(config)
     if not isinstance(predictor, HostPredictor):
+        steps.make_objective(config, predictor.output, predictor.modality)
         if queries is not None:
             raise ValueError("queries are counted of a black box; leave them out")
         queried = load_queried(config, predictor)
@@ -98,10 +100,11 @@ def train(
             f"{predictor.name} is a black box, and {jax.process_count()} processes would ask it "
             "apart: train in one, without distributed.address"
         )
-    steps.make_objective(config, predictor.output)
+    kind = black_box.kind_of(predictor)
+    steps.make_objective(config, predictor.output, kind.modality)
     source = source or open_source(config, black_box.of(predictor))
     kept, source = held_out.split(config, objective, source)
-    backbone, start, reads = black_box.kind_of(predictor).policy(config, predictor, source)
+    backbone, start, reads = kind.policy(config, predictor, source)
     planned = num_steps(config, source) * batch_size * asking.queries_of_input(config)
     planned += held_out.queries(kept.size if kept else 0)
     with run.lock(workdir):
@@ -198,7 +201,7 @@ def _train(
             frozen=steps.backbone_scale(config) == 0,
             keep=save,
         )
-    bank = None if predictor.inside else predictor.f
+    bank = predictor.f if isinstance(getattr(predictor, "f", None), Bank) else None
     with contextlib.ExitStack() as stack:
         if overlaps:
             given = config, predictor, network, optimizer, key, total, placed
@@ -261,6 +264,8 @@ def load_queried(config: ml_collections.ConfigDict, predictor: Predictor) -> Pre
 def open_source(config: ml_collections.ConfigDict, predictor: Predictor) -> Source:
     """The training data that the config names."""
     where = config.data.name, config.data.train_split, config.data.path
+    if predictor.modality == "tables":
+        return table_sets.open_source(*where, config.table.drop, config.table.groups)
     if predictor.modality == "texts":
         return text_data.open_source(*where, predictor.labels)
     return data.open_source(*where, predictor.config.image_size)

@@ -16,14 +16,20 @@ import numpy as np
 
 from fex_jax import attributions, checks, explain, host, metrics, pretrained
 from fex_jax import settings as presets
+from fex_jax.data import tables
+from fex_jax.evaluation import tables as of_tables
 from fex_jax.host import HostPredictor, black_box
+from fex_jax.host.estimator import estimator
 from fex_jax.models.vit import ViTConfig
 from fex_jax.training import asking, batches, sources
 from fex_jax.training.explainer import Predictor, Source, train
 
 _FEW_UPDATES = 200  # fewer teach a map head next to nothing
 _MOST_EPOCHS = 20
+_ROWS, _NUMBERS = 1024, 2**23  # of tables: in a batch, and in what f is asked about it
+_EXAMPLES = 100_000, 500_000  # rows of tables to learn from, mixed ones with them
 _SECONDS = 20  # that the comparison at the end may take, about
+_NAMES = {"images": "images", "texts": "texts", "tables": "rows"}
 _OPTIONS = {
     "epochs": checks.either(checks.number(1e-6, 1e6), checks.nothing()),
     "batch_size": checks.either(checks.integer(1, 2**24), checks.nothing()),
@@ -43,23 +49,27 @@ def fit(
     backbone: str | None = None,
     queries: int | None = None,
     workdir: str | os.PathLike | None = None,
-    preset: str = "contrast",
+    preset: str | None = None,
     epochs: float | None = None,
     batch_size: int | None = None,
     limit: int | None = None,
     column: str | None = None,
+    groups: Mapping[str, Sequence[str]] | None = None,
+    background: Any = None,
+    unit: str | None = None,
     seed: int = 0,
     settings: Mapping[str, Any] | None = None,
 ) -> explain.Explainer:
     """Trains an explainer of a classifier, compares it on held-out items, and returns it.
 
     No labels are needed. A few per cent of the items are held out; on them the positive and
-    negative AUC of the explainer are printed beside those of Random and Occlusion.
+    negative AUC of the explainer are printed beside those of Random and Occlusion; of tables, how
+    near its Shapley values are to exact ones.
 
     Args:
       predictor: a Hugging Face directory or hub id, or what `fex_jax.pretrained.load` returns; or a
-        black box of images or texts: what `fex_jax.host` returns, or a name that
-        `fex_jax.host.open` takes, such as "model.onnx".
+        black box: what `fex_jax.host` returns, a name that `fex_jax.host.open` takes, such as
+        "model.onnx", or a fitted estimator or pipeline with scikit-learn's interface.
       data: of images, a folder with or without class folders, an array [B, H, W, 3] of uint8 or of
         floats in [0, 1], a list or an iterator of paths, PIL images or arrays; of texts, a list or
         an iterator of strings, a .csv, .tsv, .jsonl, .parquet or .txt file, or a folder of .txt
@@ -71,10 +81,15 @@ def fit(
         `epochs` is None, as many epochs are trained as they suffice for.
       workdir: where checkpoints, logs and the export go; the same call continues there after an
         interruption. None: a temporary folder, which is removed at the end.
-      preset: the objective: "contrast", "authors" or "paper" of FEX, or "fastshap".
+      preset: the objective: "contrast" (None), "authors" or "paper" of FEX, or "fastshap"; of
+        tables "shapley".
       epochs, batch_size: None: chosen from the number of items and the device.
       limit: items to use; None: all, of an iterator 10,000 pictures or 100,000 texts.
-      column: of a table; by default "image" or "text", or the only one.
+      column: of a table of images or texts; by default "image" or "text", or the only one.
+      groups: of tables: columns that are one feature, by its name; see `fex_jax.data.tables`.
+      background: of tables: rows that take the place of removed features, a table of one (a fixed
+        baseline) or more, or how many are drawn from the data; None: 100.
+      unit: of tables: "log-odds" (None) or "probability" of a class.
       seed: of the explainer's first parameters, and of what training draws.
       settings: others of `fex_jax.settings`, by dotted names: {"optimizer.learning_rate": 5e-5}.
 
@@ -103,11 +118,21 @@ def fit(
         predictor = black_box.of(f)
     elif not (backbone is queries is None):
         raise ValueError("backbone and queries are of black boxes; leave them out")
-    source, skipped = sources.open_data(predictor, data, column, limit)
+    if predictor.modality == "tables":
+        drawn = isinstance(background, int)
+        source = tables.open_table(data, groups, None if drawn else background, limit)
+        own = {"table.background": background} if drawn else {}
+        own |= {"table.unit": unit} if unit else {}
+        settings, skipped = own | dict(settings or {}), ""
+    elif not (groups is background is unit is None):
+        raise ValueError("groups, background and unit are of tables; leave them out")
+    else:
+        source, skipped = sources.open_data(predictor, data, column, limit)
+    preset = preset or ("shapley" if predictor.modality == "tables" else "contrast")
     held_out, training = sources.split(source, _held_out(source.size))
     settings = ({"policy_backbone.path": backbone} if backbone else {}) | dict(settings or {})
-    config = _configure(predictor, training.size, preset, epochs, batch_size, settings)
-    if f is not None and queries is not None and epochs is None:
+    config = _configure(predictor, training, preset, epochs, batch_size, settings)
+    if f is not None and queries is not None and epochs is None and predictor.reads.banked:
         config.epochs = asking.affordable(config, f, training.size, queries)
     config.seed = int(seed)
     config.predictor.path = path
@@ -146,9 +171,11 @@ def _open(
         return str(predictor), pretrained.load(str(predictor), size or None)
     if isinstance(predictor, Predictor | HostPredictor):
         return "", predictor
+    if hasattr(predictor, "predict"):
+        return "", estimator(predictor)
     raise ValueError(
         f"the predictor is of type {type(predictor).__name__}; expected a directory, a hub id, "
-        "what fex_jax.pretrained.load returns, or a function in fex_jax.host"
+        "what fex_jax.pretrained.load returns, a fitted estimator, or a function in fex_jax.host"
     )
 
 
@@ -167,7 +194,10 @@ def _finish(
         print(f"{f.name} is not asked more: fex_jax.evaluate says what the explainer is worth")
     else:
         with black_box.recorded([explainer], f, folder) as (asked,):
-            print(compare(asked, held_out, config))
+            if asked.predictor.modality == "tables":
+                print(of_tables.measure(asked, held_out.values, _SECONDS))
+            else:
+                print(compare(asked, held_out, config))
 
 
 def _held_out(size: int) -> int:
@@ -177,18 +207,18 @@ def _held_out(size: int) -> int:
 
 def _configure(
     predictor: Predictor,
-    size: int,
+    source: Source,
     preset: str,
     epochs: float | None,
     batch_size: int | None,
     settings: Mapping[str, Any] | None,
 ) -> ml_collections.ConfigDict:
     """The preset's settings, with a batch and epochs that suit the data and the device."""
-    config = presets.default(preset)
+    config, size = presets.default(preset), source.size
     if predictor.modality == "texts":
         config.policy = "bert" if predictor.inside else "small_bert"
         config.text.too_long = "cut"
-    elif not isinstance(predictor.config, ViTConfig):
+    elif predictor.modality == "images" and not isinstance(predictor.config, ViTConfig):
         config.policy = "unet"
         config.map_head = "shared" if preset == "contrast" else "token"
     if predictor.config.num_classes <= 2:
@@ -198,14 +228,19 @@ def _configure(
     parts = devices * config.objective.num_updates  # a batch is divided into so many
     largest = (32 if on_cpu else 128) * devices
     chosen = parts * max(1, min(largest, max(16, size // 16), size) // parts)
+    examples = np.clip(size, 9_600, 19_200) if on_cpu else np.clip(size, 64_000, 256_000)
+    most = _MOST_EPOCHS
+    if predictor.modality == "tables":  # rows are small, and mixed ones come without end
+        widest = _NUMBERS // (config.objective.num_masks * len(source.columns))
+        chosen = parts * max(1, min(_ROWS, widest) // parts)
+        examples, most = np.clip(20 * size, *_EXAMPLES), np.inf
     config.batch_size = chosen if batch_size is None else int(batch_size)
-    if size < config.batch_size:
+    if size < config.batch_size and predictor.modality != "tables":
         raise ValueError(
             f"{size} items are left to train on, fewer than a batch of {config.batch_size}: give "
             "more items" + (", or a smaller batch_size" if batch_size else "")
         )
-    examples = np.clip(size, 9_600, 19_200) if on_cpu else np.clip(size, 64_000, 256_000)
-    config.epochs = float(min(examples / size, _MOST_EPOCHS) if epochs is None else epochs)
+    config.epochs = float(min(examples / size, most) if epochs is None else epochs)
     for name, value in (settings or {}).items():
         try:
             config.update_from_flattened_dict({name: value})
@@ -219,8 +254,9 @@ def _describe(
 ) -> None:
     steps = max(1, int(config.epochs * size) // config.batch_size)
     updates = steps * config.objective.num_updates * config.objective.num_passes
+    name = _NAMES[predictor.modality]
     print(
-        f"{size + held_out:,} {predictor.modality}: {size:,} to train on, {held_out} held out"
+        f"{size + held_out:,} {name}: {size:,} to train on, {held_out} held out"
         f"{skipped}\n{config.epochs:.3g} epochs in {steps:,} batches of {config.batch_size}, "
         f"{updates:,} updates, on {jax.device_count()} {jax.default_backend()} device(s)"
     )

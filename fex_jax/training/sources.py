@@ -18,11 +18,11 @@ from PIL import Image
 from tqdm import tqdm
 
 from fex_jax import data, text_data
-from fex_jax.data import folders
+from fex_jax.data import folders, tables
 from fex_jax.data.decode import MAX_PIXELS, SUFFIXES, decode
 from fex_jax.export import Predictor
 
-Source: TypeAlias = data.Source | text_data.Source
+Source: TypeAlias = data.Source | text_data.Source | tables.Source
 
 _TEXT_FILES = ".csv, .tsv, .jsonl, .parquet or .txt (a text a line)"
 # Names that a column of texts or of images has where none is given.
@@ -86,6 +86,8 @@ def open_data(
 
 def split(source: Source, count: int) -> tuple[Source, Source]:
     """The first `count` items, and the others."""
+    if isinstance(source, tables.Source):
+        return source.split(count)
     if isinstance(source, text_data.Source):
 
         def part(rows: slice) -> Source:

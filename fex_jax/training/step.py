@@ -8,19 +8,26 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
-from fex_jax import algorithm, fastshap, ppo, predictors, updates
+from fex_jax import algorithm, fastshap, ppo, predictors, shapley, updates
 from fex_jax.export import Predictor
 from fex_jax.models.policy import Policy
 
 
 def make_objective(
-    config: ml_collections.ConfigDict, output: str = "softmax"
-) -> ppo.Objective | fastshap.Objective:
+    config: ml_collections.ConfigDict, output: str = "softmax", modality: str | None = None
+) -> ppo.Objective | fastshap.Objective | shapley.Objective:
     """The objective of the config's method, for a predictor whose answers are `output`, checked."""
-    methods = {"fex": ppo.Objective, "fastshap": fastshap.Objective}
+    methods = {
+        "fex": ppo.Objective, "fastshap": fastshap.Objective, "shapley": shapley.Objective,
+    }  # fmt: skip
     if config.method not in methods:
-        raise ValueError(f"method {config.method!r} is unknown; choose {' or '.join(methods)}")
-    if output not in ("softmax", "sigmoid"):
+        raise ValueError(f"method {config.method!r} is unknown; choose {', '.join(methods)}")
+    if modality and (config.method == "shapley") != (modality == "tables"):
+        raise ValueError(
+            f"method {config.method!r} does not explain {modality}: choose the preset shapley for "
+            "tables, and another for images and texts"
+        )
+    if config.method != "shapley" and output not in ("softmax", "sigmoid"):
         raise ValueError(
             f"the predictor answers with output={output!r}; explainers are trained for "
             "probabilities, 'softmax' or 'sigmoid': other values have maps of KernelSHAP or "
@@ -87,6 +94,12 @@ def make_step(
     def step(state: updates.TrainState, predictor_params: dict, batch: Any, key: jax.Array):
         model, inputs = bind(predictor_params, batch)
         key = jax.random.fold_in(key, state.step)
+
+        def explainer(params: dict, x: Any, y: jax.Array) -> jax.Array:
+            return policy(params).maps(model.view(x), y)
+
+        if config.method == "shapley":
+            return shapley.train_step(state, model, inputs, key, explainer, optimizer, objective)
         if config.method == "fastshap":
             return fastshap.train_step(
                 state,
@@ -95,7 +108,7 @@ def make_step(
                 predict=model.predict,
                 mask=model.mask,
                 features=model.features,
-                explainer=lambda params, x, y: policy(params).maps(model.view(x), y),
+                explainer=explainer,
                 optimizer=optimizer,
                 objective=objective,
             )
@@ -158,5 +171,5 @@ def learning_policy(
 
 def backbone_scale(config: ml_collections.ConfigDict) -> float:
     """Learning-rate factor of the backbone; 1 for one that starts from nothing."""
-    is_new = config.policy in ("unet", "small_bert") and not config.policy_backbone.path
+    is_new = config.policy in ("unet", "small_bert", "mlp") and not config.policy_backbone.path
     return 1.0 if is_new else config.optimizer.backbone_scale

@@ -1,0 +1,56 @@
+"""Data frames of pandas, of whatever holds a table."""
+
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+
+def as_frame(given: Any, names: Sequence[str | int] | None = None) -> Any:
+    """A pandas DataFrame of one, of a polars DataFrame, an array [B, D], or a CSV or Parquet file.
+
+    Columns of an array have the `names`, or are x0, x1, …
+
+    Raises:
+      ValueError: something else, a file that cannot be read, or pandas is not installed.
+    """
+    try:
+        import pandas as pd
+    except ModuleNotFoundError:
+        raise ValueError("tables need pandas: pip install 'fex-jax[tables]'") from None
+    if isinstance(given, str | os.PathLike):
+        return _read(pathlib.Path(given).expanduser())
+    if hasattr(given, "iloc") and hasattr(given, "columns"):
+        return given
+    if hasattr(given, "get_columns") and hasattr(given, "to_dict"):  # of polars
+        return pd.DataFrame({column.name: column.to_list() for column in given.get_columns()})
+    array = np.asarray(given)
+    if array.ndim != 2:
+        raise ValueError(
+            f"{type(given).__name__} of shape {list(array.shape)} is no table: expected a data "
+            "frame, an array [rows, columns], or a .csv or .parquet file"
+        )
+    if names is None:
+        names = [f"x{i}" for i in range(array.shape[1])]
+    if len(names) != array.shape[1]:
+        raise ValueError(f"the array has {array.shape[1]} columns; expected {len(names)}")
+    return pd.DataFrame(array, columns=list(names)).infer_objects()
+
+
+def _read(path: pathlib.Path) -> Any:
+    import pandas as pd
+
+    readers = {".csv": pd.read_csv, ".tsv": lambda p: pd.read_csv(p, sep="\t"),
+               ".parquet": pd.read_parquet}  # fmt: skip
+    reader = readers.get(path.suffix.lower())
+    if reader is None or not path.is_file():
+        reason = "is no table" if path.is_file() else "is not there"
+        raise ValueError(f"{path} {reason}; expected a .csv, .tsv or .parquet file")
+    try:
+        return reader(path)
+    except ImportError as error:
+        raise ValueError(f"{path} cannot be read: {error}") from None
+    except (OSError, ValueError) as error:  # as those of pandas and Arrow are
+        raise ValueError(f"{path} cannot be read as a table: {error}") from None

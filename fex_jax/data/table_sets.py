@@ -1,0 +1,132 @@
+"""Tables by name, in training and test splits, and their rows in batches without end."""
+
+import itertools
+import json
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from fex_jax.data import frames, tables
+
+
+def train_stream(
+    source: tables.Source,
+    batch_size: int,
+    seed: int,
+    start: int = 0,
+    limit: int | None = None,
+    process: tuple[int, int] = (0, 1),
+    mix: float = 0.0,
+) -> Iterator[np.ndarray]:
+    """Rows [batch_size, D] without end, in a new order every epoch, from batch `start` on.
+
+    Each feature of a row is another row's with probability `mix`: nothing is learned from labels,
+    so rows that nobody has measured teach as well, and there is no end of them.
+
+    Args:
+      batch_size: rows of all processes together.
+      process: index and count; each has its own part of every batch.
+    """
+    values, (index, count) = source.values[:limit], process
+    part = batch_size // count
+    owner = np.zeros(len(source.columns), int)
+    for number, (_, members) in enumerate(source.groups):
+        owner[list(members)] = number
+    for step in itertools.count(start):
+        places = np.arange(step * batch_size, (step + 1) * batch_size)
+        rows = np.empty(batch_size, int)
+        for epoch in np.unique(places // len(values)):
+            own = places // len(values) == epoch
+            order = np.random.default_rng((seed, 0, epoch)).permutation(len(values))
+            rows[own] = order[places[own] % len(values)]
+        rng = np.random.default_rng((seed, 1, step))
+        others = values[rng.integers(len(values), size=batch_size)]
+        swapped = rng.random((batch_size, len(source.groups))) < mix
+        batch = np.where(swapped[:, owner], others, values[rows])
+        yield batch[index * part : (index + 1) * part]
+
+
+def open_source(
+    name: str, split: str, path: str, drop: str = "", groups: str = "{}"
+) -> tables.Source:
+    """The data set that a config of configs/ names; every fifth row is of its test split.
+
+    Args:
+      name: "table": the file of `path`; "adult": the file adult.data of UCI; "breast_cancer" or
+        "california", as scikit-learn has them.
+      split: "train" or "test".
+      path: of a file; "": none.
+      drop: names of columns that f does not take, with commas between.
+      groups: JSON of columns that are one feature, by its name.
+
+    Raises:
+      ValueError: another name or split, no such column, or a file that is not there.
+    """
+    frame, _ = load(name, path)
+    dropped = [column.strip() for column in drop.split(",") if column.strip()]
+    if unknown := [column for column in dropped if column not in frame.columns]:
+        raise ValueError(
+            f"table.drop names {tables.listed(unknown)}; {path or name} has no such column"
+        )
+    frame = frame.drop(columns=dropped)
+    try:
+        found = json.loads(groups)
+    except ValueError as error:
+        raise ValueError(f"table.groups is {groups!r}, no JSON: {error}") from None
+    source = tables.open_table(part(frame, "train"), found)
+    if split == "train":
+        return source
+    return source._replace(values=source.columns.encode(part(frame, split)))
+
+
+def load(name: str, path: str = "") -> tuple[Any, Any]:
+    """A data set of `open_source`, whole: a data frame, and what is to be predicted or None."""
+    if name == "table":
+        return frames.as_frame(path), None
+    if name == "adult":
+        return _adult(pathlib.Path(path).expanduser())
+    import sklearn.datasets as sets
+
+    if name == "breast_cancer":
+        return sets.load_breast_cancer(return_X_y=True, as_frame=True)
+    if name == "california":
+        try:
+            return sets.fetch_california_housing(
+                return_X_y=True, as_frame=True, download_if_missing=False
+            )
+        except OSError as error:
+            raise ValueError(f"california: {error}; scikit-learn can fetch it") from None
+    raise ValueError(
+        f"data.name is {name!r}; of tables choose table, adult, breast_cancer or california"
+    )
+
+
+def part(rows: Any, split: str) -> Any:
+    """The rows of a split, of a data frame or a column: every fifth is for tests.
+
+    Raises:
+      ValueError: another split.
+    """
+    if split not in ("train", "test"):
+        raise ValueError(f"the split is {split!r}; tables have train and test")
+    held_out = np.arange(len(rows)) % 5 == 4
+    return rows[held_out if split == "test" else ~held_out]
+
+
+def _adult(path: pathlib.Path) -> tuple[Any, Any]:
+    """UCI Adult without the census weight and the second form of education."""
+    import pandas as pd
+
+    names = (
+        "age workclass fnlwgt education education_num marital_status occupation relationship race "
+        "sex capital_gain capital_loss hours_per_week native_country income"
+    ).split()
+    if not path.is_file():
+        raise ValueError(f"adult: there is no file {str(path)!r}; give adult.data with data.path")
+    frame = pd.read_csv(path, names=names, skipinitialspace=True, na_values="?")
+    income = frame.pop("income") == ">50K"
+    frame = frame.drop(columns=["fnlwgt", "education"])
+    texts = [name for name in frame.columns if frame[name].dtype.kind not in "iuf"]
+    return frame.astype(dict.fromkeys(texts, "category")), income

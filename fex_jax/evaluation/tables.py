@@ -1,0 +1,151 @@
+"""What an explainer of tables is worth: its Shapley values beside true ones, and its gallery."""
+
+import json
+import pathlib
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from fex_jax import explain, page, shapley
+from fex_jax.data import table_sets
+from fex_jax.host.model import plain_errors
+
+if TYPE_CHECKING:
+    from fex_jax.table_explanation import TableExplanation
+
+_LEAST = 4  # rows, however long they take
+_ORDERS, _FEW = 500, 8  # pairs of them, where features are too many to ask about all coalitions
+_QUESTIONS = 2**23  # of a row and its features, about
+_SHOWN = 6  # rows of the gallery
+_BEESWARM = 500  # rows of its beeswarm
+
+
+class Truth(NamedTuple):
+    """Attributions beside the Shapley values that they should be.
+
+    Where these are sampled, their variance is subtracted from that of the values and of the errors.
+    """
+
+    rows: int  # 0: nothing was compared
+    features: int
+    exact: bool  # by enumeration; else sampled
+    correlation: float
+    error: float  # root of the mean squared error, in ranges of the true values
+    quantity: str
+
+    def __str__(self) -> str:
+        """In words."""
+        if not self.rows:
+            return (
+                f"The values are not compared with true ones: there are no held-out rows, or "
+                f"{self.features} features are too many.\nThey are {self.quantity}."
+            )
+        sampled = "ones sampled in random orders of the features"
+        how = "exact ones" if self.exact else sampled
+        return (
+            f"On {self.rows} held-out rows, beside {how}: r = {self.correlation:.3f}, error "
+            f"{self.error:.1%} of their range.\nThey are {self.quantity}."
+        )
+
+
+def measure(explainer: explain.Explainer, values: np.ndarray, seconds: float = 20.0) -> Truth:
+    """An explainer's attributions of rows [B, D] beside true ones, for about so many seconds.
+
+    Of up to `shapley.MOST_EXACT` features the truth is exact.
+
+    Raises:
+      HostError: f failed, or is not at hand.
+    """
+    reads = explainer.predictor.reads
+    given = explainer(reads.columns.decode(values))
+    size = len(reads.features)
+    if not len(values) or (size > shapley.MOST_EXACT and _orders(size) < _FEW):
+        return Truth(0, size, False, 0.0, 0.0, reads.quantity)
+    true, noise, began = [], [], time.monotonic()
+    bar = tqdm(range(len(values)), "true Shapley values", unit="row", leave=False)
+    for row in bar:
+        if row >= _LEAST and time.monotonic() - began > seconds:
+            break
+        found, variance = truth(explainer, values[row : row + 1], row)
+        target = given.targets[row]
+        true.append(found[0, target])
+        noise.append(variance[0, target])
+    bar.close()
+    x, y = given.attributions.to_numpy()[: len(true)], np.array(true)
+    return compare(x, y, np.array(noise), reads.quantity)
+
+
+def truth(
+    explainer: explain.Explainer, values: np.ndarray, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """True Shapley values of rows [B, D], in the explainer's unit, and variances, [B, K, N]."""
+    reads = explainer.predictor.reads
+    with jax.enable_x64(False), plain_errors():
+        model, inputs = explainer.bind(explainer.predictor.params, reads.batch(values))
+        if model.num_features <= shapley.MOST_EXACT:
+            found = shapley.exact(model, inputs)
+            errors = np.zeros_like(found)
+        else:
+            found, errors = shapley.sampled(
+                model, inputs, jax.random.key(seed), _orders(model.num_features)
+            )
+    scale = reads.scale[:, None]
+    return found * scale, (errors * scale) ** 2
+
+
+def _orders(size: int) -> int:
+    return min(_ORDERS, _QUESTIONS // (size + 1) ** 2)
+
+
+def compare(given: np.ndarray, true: np.ndarray, noise: np.ndarray, quantity: str) -> Truth:
+    """Attributions beside true values [B, N], which are known up to a variance."""
+    x, y = given.ravel(), true.ravel()
+    spread = max(y.var() - noise.mean(), 1e-30)
+    covariance = np.mean((x - x.mean()) * (y - y.mean()))
+    squares = max(np.mean((x - y) ** 2) - noise.mean(), 0.0)
+    return Truth(
+        rows=len(given),
+        features=given.shape[1],
+        exact=not noise.any(),
+        correlation=float(min(covariance / max(x.std() * np.sqrt(spread), 1e-30), 1.0)),
+        error=float(np.sqrt(squares) / max(np.ptp(y), 1e-30)),
+        quantity=quantity,
+    )
+
+
+def evaluate(explainer: explain.Explainer, config: Any, directory: pathlib.Path) -> str:
+    """Explains the evaluation split that a config of configs/ names; writes results and a gallery.
+
+    Returns:
+      How near the values are to true ones, and where the gallery is.
+    """
+    table = config.table
+    source = table_sets.open_source(
+        config.data.name, config.data.eval_split, config.data.path, table.drop, table.groups
+    )
+    values = source.values[: config.eval.num_images or None]
+    found = measure(explainer, values)
+    explanation = explainer(explainer.predictor.reads.columns.decode(values), progress=True)
+    path = write(directory, explanation, f"Shapley values, {config.data.name}", found)
+    (directory / "results.json").write_text(json.dumps(found._asdict(), indent=2) + "\n")
+    return f"{found}\ngallery: {path.resolve()}"
+
+
+def write(
+    directory: pathlib.Path, explanation: "TableExplanation", title: str, found: Truth
+) -> pathlib.Path:
+    """gallery.html, a page that needs no other file: how near the values are, and pictures."""
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / "gallery.html"
+    facts = {
+        "Rows": f"{len(explanation):,}",
+        "Features": str(found.features),
+        "Correlation with true values": f"{found.correlation:.3f}",
+        "Error, of their range": f"{found.error:.1%}",
+        "True values": f"{'exact' if found.exact else 'sampled'}, {found.rows} rows",
+    }
+    page.table_gallery(path, explanation, title, facts, _BEESWARM, _SHOWN)
+    return path

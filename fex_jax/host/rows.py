@@ -1,0 +1,350 @@
+"""Black boxes of tables: f reads rows whose removed features come from rows of a background.
+
+What f says is explained in a unit of choice, and inside in standard deviations of what it says of
+rows: networks and losses then meet numbers of one size, whatever f predicts.
+
+Shapes: B rows, D columns, N ≤ D features, M background rows, R of them that are drawn, K answers,
+E numbers that a network reads.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal, NamedTuple, cast, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from safetensors.numpy import save_file
+
+from fex_jax import checks
+from fex_jax.data.tables import Columns, Source
+from fex_jax.host.answers import Output
+from fex_jax.host.predictor import HostPredictor
+from fex_jax.models import mlp
+from fex_jax.models.mlp import MLPConfig
+from fex_jax.predictors import Model
+from fex_jax.removal import Background
+
+Unit = Literal["log-odds", "probability", "value"]
+_BACKGROUND = 100  # rows
+_CERTAIN = 1e-6  # log-odds take probabilities to be so far from 0 and 1
+_ROWS, _BYTES = 2**17, 2**26  # that f is asked about at a time
+_FILE = "rows.safetensors"
+_ARRAYS = {
+    "background": np.float64, "answers": np.float64, "scale": np.float64, "place": np.int32,
+    "low": np.float32, "high": np.float32,
+}  # fmt: skip
+
+
+class Batch(NamedTuple):
+    """Rows of a table."""
+
+    values: jax.Array  # float32 [B, D]
+    bits: jax.Array  # uint32 [B, D, 2] the same, float64 as f reads them
+
+
+class Masked(NamedTuple):
+    """Rows, and which of their features f is to be asked about."""
+
+    rows: Batch
+    masks: jax.Array  # [B, N] bool
+    drawn: jax.Array  # int32 [B, R] background rows that take the place of others; R = 0: all
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What the sizes of other networks follow from."""
+
+    num_classes: int
+    grid: tuple[int]
+    family: ClassVar[str] = "black box"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Rows:
+    """How tables are read.
+
+    Attributes:
+      columns: of the table.
+      features: their names, and numbers of their columns.
+      unit: of what is explained; None: it is not chosen yet.
+      pair: whether f answers with the probabilities of two classes that exclude each other.
+      array: whether f takes arrays [B, D] of numbers; else data frames.
+      background: rows that take the place of removed features, [M, D].
+      answers: what f says of them, in the unit, [M, K].
+      scale: standard deviations of what f says of rows, in the unit, [K].
+      place, low, high: [E] a network reads of column `place` how far it is from `low` to `high`.
+    """
+
+    columns: Columns = Columns()
+    features: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    unit: Unit | None = None
+    pair: bool = False
+    array: bool = False
+    background: np.ndarray | None = None
+    answers: np.ndarray | None = None
+    scale: np.ndarray | None = None
+    place: np.ndarray | None = None
+    low: np.ndarray | None = None
+    high: np.ndarray | None = None
+    modality: ClassVar[str] = "tables"
+    banked: ClassVar[bool] = False  # f answers faster than a file finds what it said
+    # What is saved of it and of its removal.
+    fields: ClassVar[dict[str, checks.Check]] = {
+        "columns": checks.several(checks.mapping()),
+        "features": checks.several(checks.several(checks.either(checks.text(), checks.several(
+            checks.integer(0, 2**24))), 2)),
+        "unit": checks.one_of(*get_args(Unit)),
+        "pair": checks.flag(),
+        "array": checks.flag(),
+    }  # fmt: skip
+    removal: ClassVar[type[Background]] = Background
+    removal_fields: ClassVar[dict[str, checks.Check]] = {"rows": checks.integer(1, 2**24)}
+
+    @classmethod
+    def of(cls, f: HostPredictor, removal: Background | None = None) -> tuple["Rows", Background]:
+        """Tables of which nothing is known but what f takes."""
+        return cls(array=f.input != "table"), removal or Background()
+
+    @classmethod
+    def policy(
+        cls, config: Any, f: HostPredictor, source: Source
+    ) -> tuple[MLPConfig, None, "Rows"]:
+        """A network of dense layers from nothing, and what is to be known of the table.
+
+        Asks f about the background.
+
+        Raises:
+          ValueError: another policy or unit, or a table of another width than f's arrays.
+          HostError: f failed.
+        """
+        if config.policy != "mlp":
+            raise ValueError(f"policy is {config.policy!r}; tables are explained by an mlp")
+        wanted = None if f.input == "table" else f.input[0]
+        if wanted not in (None, len(source.columns)):
+            raise ValueError(
+                f"{f.name} takes {wanted} columns, and the table has {len(source.columns)}: give "
+                "the columns that it was fitted on"
+            )
+        background = source.background
+        if background is None:
+            background = source.values[: config.table.background or _BACKGROUND]
+        reads = cls(
+            source.columns,
+            source.groups,
+            _unit(config.table.unit, f.output),
+            f.output == "softmax" and len(f.labels) == 2,
+            wanted is not None,
+            background,
+        )
+
+        def ask(values: np.ndarray) -> np.ndarray:
+            return reads.ask_whole(lambda _, __, make: f(make(None)), values)
+
+        spread = ask(source.values[:_BACKGROUND]).std(0)  # of a background of one row there is none
+        categories = [column.categories is not None for column in source.columns]
+        place, low, high = mlp.steps(source.values, categories)
+        reads = dataclasses.replace(
+            reads,
+            answers=ask(background),
+            scale=np.where(spread > 0, spread, 1.0),
+            place=place,
+            low=low,
+            high=high,
+        )
+        return MLPConfig.of(reads.num_inputs, len(reads.features)), None, reads
+
+    @property
+    def input(self) -> Any:
+        """What f takes, as `host` says it."""
+        return (len(self.columns),) if self.array else "table"
+
+    @property
+    def num_inputs(self) -> int:
+        """E."""
+        return len(self.place) + len(self._missing)
+
+    @property
+    def base(self) -> np.ndarray:
+        """v(∅) [K], in the unit."""
+        return self.answers.mean(0)
+
+    @property
+    def quantity(self) -> str:
+        """What attributions are, in words."""
+        what = {
+            "log-odds": "the log-odds of the class",
+            "probability": "the probability of the class",
+            "value": "the predicted value",
+        }[self.unit]
+        return f"Shapley values of {what}; {Background(len(self.background))}"
+
+    @property
+    def _missing(self) -> np.ndarray:
+        return np.array([i for i, column in enumerate(self.columns) if column.missing], np.int32)
+
+    @property
+    def _owner(self) -> np.ndarray:
+        """The feature of each column, [D]."""
+        owner = np.zeros(len(self.columns), np.int32)
+        for number, (_, members) in enumerate(self.features):
+            owner[list(members)] = number
+        return owner
+
+    def config(self, num_classes: int, removal: Background) -> Config:
+        """Sizes."""
+        return Config(num_classes, (len(self.features),))
+
+    def fits(self, backbone: Any, removal: Background) -> bool:
+        """Whether a network reads these tables, and has an output for each feature."""
+        if not isinstance(backbone, MLPConfig):
+            return False
+        sizes = backbone.num_inputs, backbone.num_features
+        return sizes == (self.num_inputs, len(self.features))
+
+    def batch(self, values: np.ndarray) -> Batch:
+        """float64 [B, D] as JAX takes them."""
+        values = np.ascontiguousarray(values, np.float64)
+        return Batch(values.astype(np.float32), values.view(np.uint32).reshape(*values.shape, 2))
+
+    def bind(
+        self,
+        batch: Batch,
+        removal: Background,
+        predict: Callable[[Masked], jax.Array],
+        output: Output,
+    ) -> tuple[Model, Masked]:
+        """Rows as inputs of a `predictors.Model`, whose answers are standardised.
+
+        A feature that has the value of all background rows is no feature: its Shapley value is 0.
+        A mask takes the place of the one before: masks of masked inputs do not add up.
+        """
+        shown = self.batch(self.background)
+        first, owner = shown.values[0], self._owner
+        same = np.equal(shown.values, first) | (np.isnan(shown.values) & np.isnan(first))
+        constant = same.all(0)  # [D]
+
+        def valid(inputs: Masked) -> jax.Array:
+            x = inputs.rows.values
+            equal = constant & ((x == first) | (jnp.isnan(x) & jnp.isnan(first)))
+            return jax.ops.segment_max(1 - equal.T.astype(int), owner, len(self.features)).T > 0
+
+        def inputs_of(rows: Batch) -> Masked:
+            size = len(rows.values)
+            whole = jnp.ones((size, len(self.features)), bool)
+            return Masked(rows, whole, jnp.zeros((size, 0), jnp.int32))
+
+        model = Model(
+            predict=predict,
+            mask=lambda inputs, masks: inputs._replace(masks=masks.astype(bool)),
+            grid=(len(self.features),),
+            output="value",
+            valid=valid,
+            view=lambda inputs: self.look(inputs.rows.values),
+            background=inputs_of(shown),
+            against=lambda inputs, drawn: inputs._replace(drawn=drawn),
+        )
+        return model, inputs_of(batch)
+
+    def look(self, values: jax.Array) -> jax.Array:
+        """What a network reads: [B, D] → [B, E] in −½ to ½, by the `steps` of its module."""
+        x = (values[:, self.place] - self.low) / (self.high - self.low)
+        steps = jnp.nan_to_num(jnp.clip(x, 0, 1), nan=0.0)
+        return jnp.concatenate([steps, jnp.isnan(values[:, self._missing])], -1) - 0.5
+
+    def show(self, inputs: Masked, removal: Background) -> tuple[jax.Array, ...]:
+        """What `ask` needs of inputs."""
+        return inputs.rows.bits, inputs.masks, inputs.drawn
+
+    def ask(
+        self,
+        f: Callable[..., np.ndarray],
+        removal: Background,
+        bits: np.ndarray,
+        masks: np.ndarray,
+        drawn: np.ndarray,
+    ) -> np.ndarray:
+        """v(S), the mean of f over background rows in the unit, less v(∅), over `scale`: [B, K].
+
+        Of whole rows f is asked once, of those without any feature it has been asked already.
+        """
+        values = np.ascontiguousarray(bits).view(np.float64)[..., 0]
+        if not drawn.shape[1]:
+            every = np.arange(len(self.background))
+            drawn = np.broadcast_to(every, (len(values), len(every)))
+        found = self.answers[drawn].mean(1)  # right where nothing is kept
+        whole = masks.all(-1)
+        if whole.any():
+            found[whole] = self.ask_whole(f, values[whole])
+        rest = np.flatnonzero(masks.any(-1) & ~whole)
+        kept, count = masks[:, self._owner], drawn.shape[1]
+        size = max(1, min(_ROWS, _BYTES // (8 * values.shape[1])) // count)
+        for start in range(0, len(rest), size):
+            rows = rest[start : start + size]
+            mixed = np.where(kept[rows, None], values[rows, None], self.background[drawn[rows]])
+            answers = self.ask_whole(f, mixed.reshape(-1, values.shape[1]))
+            found[rows] = answers.reshape(len(rows), count, -1).mean(1)
+        return ((found - self.base) / self.scale).astype(np.float32)
+
+    def ask_whole(self, f: Callable[..., np.ndarray], values: np.ndarray) -> np.ndarray:
+        """What f says of rows [B, D], in the unit: float64 [B, K]."""
+        decoded = values if self.array else self.columns.decode(values)
+        answers = f((), None, lambda _: decoded).astype(np.float64)  # no bank asks for ids
+        if self.unit != "log-odds":
+            return answers
+        # Of two classes the other's own answer has digits that 1 − f loses.
+        others = answers[:, ::-1] if self.pair else 1 - answers
+        return np.log(np.maximum(answers, _CERTAIN)) - np.log(np.maximum(others, _CERTAIN))
+
+    def save(self, directory: pathlib.Path) -> dict[str, Any]:
+        """Writes its arrays, and returns the `fields`."""
+        arrays = {name: getattr(self, name) for name in _ARRAYS}
+        save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, directory / _FILE)
+        return {
+            "columns": self.columns.to_list(),
+            "features": [[name, list(members)] for name, members in self.features],
+            "unit": self.unit,
+            "pair": self.pair,
+            "array": self.array,
+        }
+
+    @classmethod
+    def read(cls, values: dict[str, Any], directory: pathlib.Path) -> "Rows":
+        """What `save` wrote and returned.
+
+        Raises:
+          ValueError: arrays or features that do not fit the columns.
+        """
+        path = checks.file_inside(directory, _FILE)
+        columns, arrays = Columns.from_list(values["columns"], directory), checks.read_tensors(path)
+        if {name: array.dtype for name, array in arrays.items()} != _ARRAYS:
+            raise ValueError(f"{path} holds other arrays than {', '.join(_ARRAYS)}")
+        features = tuple((name, tuple(members)) for name, members in values["features"])
+        background, place = arrays["background"], arrays["place"]
+        count, rows = len(columns), len(background)
+        fit = (
+            all(isinstance(name, str) for name, _ in features)
+            and sorted(i for _, members in features for i in members) == list(range(count))
+            and background.shape == (rows, count)
+            and arrays["answers"].shape == (rows, len(values["labels"]))
+            and arrays["scale"].shape == arrays["answers"].shape[1:]
+            and bool((arrays["scale"] > 0).all())
+            and place.shape == arrays["low"].shape == arrays["high"].shape == (place.size,)
+            and rows > 0
+            and bool(((place >= 0) & (place < count)).all())
+        )
+        if not fit:
+            raise ValueError(f"{path} is of another table than the columns beside it")
+        return cls(columns, features, values["unit"], values["pair"], values["array"], **arrays)
+
+
+def _unit(given: str, output: Output) -> Unit:
+    """The unit that a config asks for; "": log-odds of probabilities."""
+    usual: Unit = "value" if output == "value" else "log-odds"
+    if given and (given not in get_args(Unit) or (given == "value") != (output == "value")):
+        raise ValueError(
+            f"table.unit is {given!r}; of probabilities choose log-odds or probability, of other "
+            "predictions value"
+        )
+    return cast(Unit, given or usual)

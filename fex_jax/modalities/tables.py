@@ -1,0 +1,72 @@
+"""Explaining tables: data frames in, a data frame of Shapley values of the same rows out."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from tqdm import tqdm
+
+from fex_jax import checks
+from fex_jax.data import frames
+from fex_jax.modalities import OPTIONS
+from fex_jax.table_explanation import TableExplanation
+from fex_jax.targets import Target, class_numbers
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fex_jax.explain import Explainer
+
+BATCH_SIZE = 4096  # rows that are explained at a time, by default
+_NUMBERS = 2**22  # in a batch, at most
+
+
+def explain(
+    explainer: "Explainer",
+    table: Any,
+    targets: "Target | Sequence[Target] | np.ndarray | None" = None,
+    *,
+    batch_size: int = BATCH_SIZE,
+    progress: bool = False,
+) -> TableExplanation:
+    """Explains the rows of a table; f is asked about each row once.
+
+    Args:
+      explainer: of a predictor of tables.
+      table: see `fex_jax.data.frames.as_frame`. Columns are found by name, in any order; others
+        than the explainer knows are not read. Columns of arrays are found by their place.
+      targets: the class to explain, for all or for each row, as a number or a label; by default of
+        two classes the second, of more the predicted one.
+      batch_size: rows at a time; every batch is padded to it, so that XLA compiles once.
+      progress: show a bar.
+
+    Raises:
+      ValueError: names the first column, row or class that cannot be used, and why.
+      HostError: f failed, or is not at hand.
+    """
+    checks.require({"batch_size": batch_size}, OPTIONS, "explain")
+    reads, labels = explainer.predictor.reads, explainer.predictor.labels
+    frame = frames.as_frame(table, reads.columns.names)
+    values = reads.columns.encode(frame)
+    size = max(1, min(batch_size, _NUMBERS // len(reads.columns), len(values)))
+    given = None
+    if targets is not None:
+        given = class_numbers(targets, len(values), labels, "rows")
+    elif reads.pair:
+        given = np.ones(len(values), np.int32)
+    chosen = np.zeros(len(values), np.int32)
+    found = np.zeros((len(values), len(reads.features)))
+    predictions = np.zeros((len(values), len(labels)))
+    starts = range(0, len(values), size)
+    for start in tqdm(starts, "rows", unit="batch", disable=not progress):
+        rows = np.arange(start, min(start + size, len(values)))
+        batch = reads.batch(values[np.resize(rows, size)])
+        answers = np.asarray(explainer.answers(batch))
+        said = answers[: len(rows)] * reads.scale + reads.base
+        classes = said.argmax(-1).astype(np.int32) if given is None else given[rows]
+        # Of two classes one's values are the other's with the opposite sign: one map serves both.
+        mapped = np.ones_like(classes) if reads.pair else classes
+        scores = explainer.attribute(batch, np.resize(mapped, size)[:, None], answers)
+        sign = np.where(classes == mapped, 1.0, -1.0) * reads.scale[mapped]
+        found[rows] = np.asarray(scores)[: len(rows), 0] * sign[:, None]
+        chosen[rows], predictions[rows] = classes, said
+    return TableExplanation.of(frame, reads, found, chosen, predictions, labels)

@@ -1,0 +1,93 @@
+"""A residual network of dense layers, for tables: from all of a row's numbers to its features."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from fex_jax.models.vit import Linear
+
+_NUMBERS = 4096  # that its last layer gives of all features together, about
+_STEPS, _READ = 32, 8192  # numbers that it reads of a column, and of all columns, about
+_CATEGORIES = 256  # that it tells apart
+
+
+@dataclasses.dataclass(frozen=True)
+class MLPConfig:
+    """E inputs → N features and one of the whole row, of `hidden_size` numbers each."""
+
+    num_inputs: int
+    num_features: int
+    hidden_size: int = 32
+    width: int = 256
+    num_layers: int = 3
+    num_prefix_tokens: int = dataclasses.field(default=1, init=False)  # of the whole row
+
+    @classmethod
+    def of(cls, num_inputs: int, num_features: int) -> "MLPConfig":
+        """Of a size that tables of so many features take."""
+        return cls(num_inputs, num_features, max(4, min(32, _NUMBERS // num_features)))
+
+
+class _Block(nnx.Module):
+    """x + W₂ gelu(W₁ norm(x)), from x itself at first."""
+
+    def __init__(self, width: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.norm = nnx.LayerNorm(width, rngs=rngs)
+        self.first = Linear(width, width, dtype=dtype, rngs=rngs)
+        self.second = Linear(
+            width, width, dtype=dtype, kernel_init=nnx.initializers.normal(1e-3), rngs=rngs
+        )
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return x + self.second(jax.nn.gelu(self.first(self.norm(x))))
+
+
+class MLP(nnx.Module):
+    """[B, E] → [B, 1 + N, hidden_size]."""
+
+    def __init__(
+        self, config: MLPConfig, *, dtype: jnp.dtype = jnp.float32, rngs: nnx.Rngs
+    ) -> None:
+        self.config = config
+        count = (1 + config.num_features) * config.hidden_size
+        self.read = Linear(config.num_inputs, config.width, dtype=dtype, rngs=rngs)
+        self.blocks = nnx.List(
+            [_Block(config.width, dtype=dtype, rngs=rngs) for _ in range(config.num_layers)]
+        )
+        self.norm = nnx.LayerNorm(config.width, rngs=rngs)
+        self.write = Linear(config.width, count, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = self.read(x)
+        for block in self.blocks:
+            x = block(x)
+        tokens = self.write(self.norm(x))
+        return tokens.reshape(len(x), -1, self.config.hidden_size)
+
+
+def steps(
+    values: np.ndarray, categories: Sequence[bool]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The steps of columns with these values [B, D]: number of the column, begin and end, [E].
+
+    A column is read as many numbers, each how far its value is on one step between quantiles
+    (Gorishniy et al., On Embeddings for Numerical Features, 2022). Of categories it is their order
+    that a network need not know: each has a step of its own.
+    """
+    found: list[tuple[np.ndarray, ...]] = []
+    most = max(1, min(_STEPS, _READ // values.shape[1]))
+    for i, is_category in enumerate(categories):
+        own = values[~np.isnan(values[:, i]), i]
+        edges = np.unique(own)
+        if len(edges) > (_CATEGORIES if is_category else most + 1):
+            # Of rows, and of values: where most rows have one value, others differ as well.
+            shares = np.linspace(0, 1, most + 1)
+            edges = np.concatenate([np.quantile(x, shares, method="nearest") for x in (own, edges)])
+        edges = np.unique(edges.astype(np.float32))
+        found.append((np.full(max(len(edges) - 1, 0), i, np.int32), edges[:-1], edges[1:]))
+    place, low, high = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return place, low, high

@@ -1,0 +1,148 @@
+"""Data frames as numbers and back, and what is refused."""
+
+import json
+
+import numpy as np
+import pytest
+
+from fex_jax.data import frames, table_sets, tables
+
+pd = pytest.importorskip("pandas")
+
+FRAME = pd.DataFrame(
+    {
+        "number": [1, 2, 3],
+        "text": ["x", None, "y"],
+        "category": pd.Categorical(["u", "v", "u"], categories=["v", "u", "w"]),
+        "flag": [True, False, True],
+        "gap": [1.5, np.nan, 2.0],
+        "town_oslo": [0, 1, 0],
+        "town_bonn": [1, 0, 1],
+        "nullable": pd.array([1, None, 2], "Int64"),
+        "maybe": pd.array([True, None, False], "boolean"),
+    },
+    index=["a", "b", "c"],
+)
+
+
+def test_there_and_back():
+    """Breaks if a type, a category, a missing value or the order of columns is lost on the way."""
+    columns = tables.Columns.of(FRAME)
+    shuffled = FRAME[FRAME.columns[::-1]].assign(other=0)
+    back = columns.decode(columns.encode(shuffled))
+    pd.testing.assert_frame_equal(back, FRAME.reset_index(drop=True))
+    stored = json.loads(json.dumps(columns.to_list()))
+    assert tables.Columns.from_list(stored, "file") == columns
+    with pytest.raises(ValueError, match="file: a column is"):
+        tables.Columns.from_list([{"name": "x"}], "file")
+
+
+def test_groups_are_one_feature():
+    """Breaks if one-hot codes are features of their own, or a group is not made as it is given."""
+    source = tables.open_table(FRAME, {"both": ["number", "gap"]})
+    found = dict(source.groups)
+    assert found["town"] == (5, 6) and found["both"] == (0, 4) and found["text"] == (1,)
+    loose = FRAME.assign(town_bonn=0)  # the second row is no code
+    assert "town" not in dict(tables.open_table(loose).groups)
+    for groups, message in (
+        ({"g": ["no"]}, "group 'g' names the column 'no', which is not there"),
+        ({"g": ["gap"], "h": ["gap"]}, "column 'gap' is in two groups"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            tables.open_table(FRAME, groups)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"date": pd.Timestamp("2020")}, "'date' is of type datetime64.*days since a date"),
+        ({"gap": np.inf}, "'gap' is infinite in row 0; expected finite numbers"),
+        ({"text": [1, "x", "y"]}, "'text' holds int values among others"),
+        ({"wave": 1j}, "'wave' is of type complex128"),
+        ({"id": [2**60, 1, 2]}, "'id' holds 1152921504606846976, a whole number beyond"),
+    ],
+)
+def test_columns_that_cannot_be(change, message):
+    """Breaks if a column that f or a network would misread is taken without a word."""
+    with pytest.raises(ValueError, match=message):
+        tables.open_table(FRAME.assign(**change))
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        (FRAME[:0], "no rows to learn from"),
+        (FRAME[[]], "no columns"),
+        (pd.concat([FRAME, FRAME], axis=1), "the column 'number' twice"),
+        (np.zeros(3), r"ndarray of shape \[3\] is no table"),
+        ("nowhere.csv", "nowhere.csv is not there; expected a .csv"),
+    ],
+)
+def test_no_tables(given, message):
+    """Breaks if what is no table ends in another error than a sentence."""
+    with pytest.raises(ValueError, match=message):
+        tables.open_table(given)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"text": "z"}, "'text' has 'z' in row 0, which was not there.*'x', 'y'"),
+        ({"number": "many"}, "'number' is of type str, and was of numbers"),
+        ({"number": None}, "'number' has a missing value in row 0, and had none"),
+    ],
+)
+def test_rows_unlike_those_that_were_learned_from(change, message):
+    """Breaks if a new category, type or gap is explained as if it were known."""
+    with pytest.raises(ValueError, match=message):
+        tables.Columns.of(FRAME).encode(FRAME.assign(**change))
+    with pytest.raises(ValueError, match="lacks the columns 'number', 'gap'; it has 'text'"):
+        tables.Columns.of(FRAME).encode(FRAME.drop(columns=["number", "gap"]))
+
+
+def test_other_holders_of_tables(tmp_path):
+    """Breaks if a file, an array or polars gives another table than pandas."""
+    plain = FRAME[["number", "text", "gap"]].reset_index(drop=True)
+    plain.to_csv(tmp_path / "table.csv", index=False)
+    pd.testing.assert_frame_equal(frames.as_frame(tmp_path / "table.csv"), plain)
+    array = frames.as_frame(np.eye(2))
+    assert list(array.columns) == ["x0", "x1"] and array["x1"].tolist() == [0, 1]
+    with pytest.raises(ValueError, match="the array has 2 columns; expected 3"):
+        frames.as_frame(np.eye(2), ["a", "b", "c"])
+    polars = pytest.importorskip("polars")
+    found = tables.Columns.of(frames.as_frame(polars.DataFrame({"a": [1, 2], "b": ["x", None]})))
+    assert [c.categories for c in found] == [None, ("x",)] and found[1].missing
+
+
+def test_stream_mixes_rows_and_continues():
+    """Breaks if a resumed run sees other rows, or a mixed row holds half of a group."""
+    source = tables.open_table(FRAME.drop(columns=["text", "gap", "nullable", "maybe"]))
+    options = {"batch_size": 8, "seed": 1, "mix": 0.5}
+    stream = table_sets.train_stream(source, **options)
+    batches = [next(stream) for _ in range(3)]
+    np.testing.assert_array_equal(
+        next(table_sets.train_stream(source, **options, start=2)), batches[2]
+    )
+    names = source.columns.names
+    town = [names.index("town_oslo"), names.index("town_bonn")]
+    assert (batches[0][:, town].sum(1) == 1).all()
+    plain = next(table_sets.train_stream(source, 3, 1))
+    np.testing.assert_array_equal(np.sort(plain, 0), np.sort(source.values, 0))
+
+
+def test_data_sets_by_name(tmp_path):
+    """Breaks if a split overlaps the other, or a wrong name or option is not said."""
+    parts = [table_sets.open_source("breast_cancer", split, "") for split in ("train", "test")]
+    assert [part.size for part in parts] == [456, 113]
+    FRAME.to_csv(tmp_path / "t.csv")
+    own = table_sets.open_source("table", "train", str(tmp_path / "t.csv"), "maybe, text")
+    assert "maybe" not in own.columns.names and own.size == 3
+    for options, message in (
+        (("wine", "train", ""), "data.name is 'wine'; of tables choose"),
+        (("breast_cancer", "dev", ""), "the split is 'dev'"),
+        (("breast_cancer", "train", "", "price"), "table.drop names 'price'"),
+        (("breast_cancer", "train", "", "", "{"), "table.groups is '{', no JSON"),
+        (("adult", "train", "no.data"), "adult: there is no file 'no.data'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            table_sets.open_source(*options)
