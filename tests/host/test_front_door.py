@@ -394,7 +394,7 @@ def test_both_commands_on_a_folder_without_classes(
     assert list(found["methods"]) == methods
     assert found["facts"]["Removal"] == "fill grey, hard edges"
     assert found["facts"]["Predictor"].startswith(name)
-    assert found["accuracy"] is None
+    assert found["accuracy"] is None and found["efficiency"] == {}
     assert (workdir / "eval" / "gallery.html").is_file()
 
     for wrong, message in (
