@@ -281,7 +281,7 @@ def test_other_texts_are_refused():
         ({"labels": ("one",)}, "a softmax of one class is always 1"),
         ({"output": "probability"}, "output is 'probability'; choose softmax"),
         ({"input": (2, 2)}, "input is (2, 2)"),
-        ({"input": "table"}, "input is 'table'"),
+        ({"input": "tables"}, "input is 'tables'"),
         ({"input": (0,)}, "input is (0,)"),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"threads": 0}, "threads 0"),
