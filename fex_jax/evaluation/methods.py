@@ -190,7 +190,8 @@ def open_predictor(
     if isinstance(predictor, host.HostPredictor):
         predictor = black_box.of(predictor)
     if isinstance(predictor, explain.Explainer):
-        given = [predictor if one == predictor.name else one for one in given]
+        own = predictor.name, predictor.method  # "fex-unet", or "fex" of any network
+        given = [predictor if one in own else one for one in given]
         classifier = predictor.predictor
     elif isinstance(predictor, tasks.Predictor):
         classifier = predictor

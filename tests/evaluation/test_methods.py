@@ -9,6 +9,7 @@ from fex_jax import attributions, evaluation, explain, predictors, pretrained
 from fex_jax.evaluation import methods
 from fex_jax.export import save_description, save_weights
 from fex_jax.models.policy import functional_policy
+from fex_jax.models.unet import UNetConfig
 from tests import tiny_text
 from tests.conftest import random_params
 
@@ -132,3 +133,11 @@ def test_predictors_are_compared_by_all_that_they_are():
     with pytest.raises(ValueError, match="b explains another predictor than a"):
         methods.check_comparable([own, other], ["a", "b"])
     methods.check_comparable([own, own], ["a", "b"])
+
+
+def test_an_explainer_is_named_by_its_method(explainer):
+    """Breaks if `evaluate(["fex", ...], explainer, ...)` refuses an explainer that is a U-Net."""
+    unet = dataclasses.replace(explainer, backbone=UNetConfig(32, 8))
+    for name in ("fex", "fex-unet"):
+        assert methods.open_predictor(unet, [name, "rise"])[1:] == ([unet], ["rise"])
+    assert methods.open_predictor(explainer, ["fex"])[1] == [explainer]
