@@ -4,15 +4,17 @@
     predictor = fex_jax.host.open("model.onnx")  # .tflite, .keras, http://…, package.module:f
     predictor(images)  # uint8 [B, 224, 224, 3] → probabilities [B, K]
 
-An adapter's module is imported, and its library with it, when that adapter is used.
+An adapter's module is imported, and its library with it, when that adapter is used; so is JAX when
+`OwnMask` or `Superpixels` is.
 """
 
+import importlib
 import sys
 import types
+from typing import Any
 
 from fex_jax.host.answers import HostError
 from fex_jax.host.bank import Bank
-from fex_jax.host.features import OwnMask, Superpixels
 from fex_jax.host.opening import is_name, open, parse_options
 from fex_jax.host.predictor import HostPredictor, host
 
@@ -27,6 +29,12 @@ __all__ = [
     "open",
     "parse_options",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("OwnMask", "Superpixels"):
+        return getattr(importlib.import_module("fex_jax.host.features"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 class _Host(types.ModuleType):
