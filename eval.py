@@ -9,9 +9,8 @@ the same command continues after an interruption. `--trained` adds other explain
 method are its seeds), `--methods=package.module:function` a method of your own, `--scores` scores
 computed elsewhere, for the inputs that `--write_inputs` writes. The protocol is
 `--config.eval.protocol=fex`, chefer or authors. Without --config, it is the one of training; what
-the explainer was trained with (predictor, fill, removal, unit) is always its own.
-
-Of tables, Shapley values are compared with true ones, and gallery.html shows them.
+the explainer was trained with (predictor, fill, removal, unit) is always its own. Of tables,
+Shapley values are compared with true ones.
 """
 
 import dataclasses
@@ -44,12 +43,6 @@ def read_config(given: ml_collections.ConfigDict | None, workdir: pathlib.Path):
     return ml_collections.ConfigDict(json.loads(path.read_text()))
 
 
-def predictor_path(workdir: pathlib.Path) -> pathlib.Path:
-    """Where the predictor lies that `explain.load(workdir)` opens."""
-    run = workdir.parent.parent if workdir.parent.name == "checkpoints" else workdir
-    return (run if (run / "explainer.json").is_file() else run / "export") / "predictor"
-
-
 def named_paths(given: list[str]) -> dict[str, str]:
     """NAME=FILE.npy, several times, as a dictionary.
 
@@ -74,7 +67,7 @@ def main(_: list[str]) -> None:
     output = workdir / "eval"
     try:
         config, scores = read_config(given.config, workdir), named_paths(given.scores)
-        from fex_jax import evaluation  # takes seconds
+        from fex_jax import evaluation, export  # takes seconds
         from fex_jax.evaluation import fingerprint, inputs, tables
 
         paths = [workdir, *given.trained]
@@ -103,7 +96,9 @@ def main(_: list[str]) -> None:
             data, split = config.data.name, config.data.eval_split
             own = {"Data": f"{data}, {table.task.size} {split} {predictor.modality}"}
             if predictor.params:  # and so a folder
-                own["Predictor"] = f"{predictor_path(workdir)}, {fingerprint.of(predictor)}"
+                own["Predictor"] = (
+                    f"{export.folder(workdir) / 'predictor'}, {fingerprint.of(predictor)}"
+                )
             table = dataclasses.replace(table, facts=table.facts | own)
             table.write(output, data, config=config.to_dict())
     except (ValueError, OSError, HostError) as error:

@@ -346,6 +346,4 @@ class Explainer:
 
 def _as_floats(batch: Any) -> Any:
     """Pixels as float32, as `explain` has them: whole numbers need no program of their own."""
-    if getattr(batch, "dtype", None) == np.uint8:
-        return np.asarray(batch, np.float32)
-    return batch
+    return np.asarray(batch, np.float32) if getattr(batch, "dtype", None) == np.uint8 else batch

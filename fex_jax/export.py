@@ -92,9 +92,7 @@ def read(path: str | pathlib.Path) -> Export:
         raise ValueError(f"{reprlib.repr(path)} is no path; expected the folder of an explainer")
     path = pathlib.Path(os.path.expanduser(path))
     step = int(path.name) if path.parent.name == "checkpoints" and path.name.isdecimal() else None
-    run = path.parent.parent if step is not None else path
-    # Unlike pathlib's, os.path's functions never raise, whatever the name.
-    export = run if os.path.isfile(run / "explainer.json") else run / "export"
+    export = folder(path)
     if not os.path.isfile(export / "explainer.json"):
         raise FileNotFoundError(
             f"{escape.terminal(path)} holds no explainer: expected an export (explainer.json, "
@@ -125,6 +123,14 @@ def read(path: str | pathlib.Path) -> Export:
             raise ValueError(f"{weights}: {'; '.join(broken[:5])}")
         params = traverse_util.unflatten_dict(tensors, sep="/")
     return Export(predictor, backbone, params, settings)
+
+
+def folder(path: pathlib.Path) -> pathlib.Path:
+    """Where the export lies of a training run, or of one checkpoint; of an export, itself."""
+    is_step = path.parent.name == "checkpoints" and path.name.isdecimal()
+    run = path.parent.parent if is_step else path
+    # Unlike pathlib's, os.path's functions never raise, whatever the name.
+    return run if os.path.isfile(run / "explainer.json") else run / "export"
 
 
 def _read_description(path: pathlib.Path) -> tuple[Backbone, dict[str, Any]]:
