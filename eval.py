@@ -30,11 +30,7 @@ _IN_HELP = "data.name", "data.path", "data.eval_split", "seed", "text", "eval", 
 
 
 def read_config(given: ml_collections.ConfigDict | None, workdir: pathlib.Path):
-    """The config given, or the one that a run was trained with.
-
-    Raises:
-      ValueError: neither is there.
-    """
+    """The config given, or the one that a run was trained with; or a ValueError."""
     if given is not None:
         return given
     path = workdir / "config.json"
