@@ -277,9 +277,10 @@ def conclude(folder: pathlib.Path, exported: pathlib.Path, num_steps: int) -> st
     words = (
         f"The state after step {found['step']} of {num_steps} explains held-out answers best and "
         f"is kept: {found['explained']:.1%} of them ({found['first']:.1%} about first classes, "
-        f"{found['others']:.1%} about others); a blob at the centre {found['blob']:.1%}, LIME of "
-        f"{_MASKS // 2} queries about each {found['lime']:.1%} of first classes'"
+        f"{found['others']:.1%} about others); a blob at the centre {found['blob']:.1%}"
     )
+    if "lime" in found:  # a run that began before it was measured has none
+        words += f", LIME of {_MASKS // 2} queries about each {found['lime']:.1%} of first classes'"
     if found["explained"] <= found["blob"]:
         words += (
             "\nWARNING: what looks at no input explains as much. The explainer has learned nothing "
