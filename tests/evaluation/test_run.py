@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.special import expit
 
 from fex_jax import attributions, evaluation, explain, metrics, predictors, pretrained
 from fex_jax.evaluation import tasks
@@ -127,7 +128,7 @@ def test_tables_score_what_explain_returns_of_texts(method, num_classes, refine,
         for scores, explanation in zip(found, explained, strict=True):
             size = len(explanation.scores)
             own = scores[:size].astype(np.float64)
-            expected = 1 / (1 + np.exp(-own)) if method == "fex" else own
+            expected = expit(own) if method == "fex" else own
             np.testing.assert_array_equal(explanation.scores, expected)
             assert not scores[size:].any() and (size == 1 or np.ptp(own) > 0)
 
