@@ -108,7 +108,9 @@ def main(arguments: list[str]) -> None:
             spread += f"; of trained methods, ± the standard deviation over {_SEEDS.value} seeds"
         results |= {"command": command, "note": f"{spread}.", "seeds": list(range(_SEEDS.value))}
         results["facts"]["Date"] = date
-        results["config"]["data"]["path"] = ""
+        for part in ("data", "predictor", "policy_backbone"):
+            results["config"][part]["path"] = ""
+        results["config"]["predictor"]["labels"] = ""
         for kind in ("curves", "maps", "top_words"):
             if (found / f"{kind}.png").is_file():
                 shutil.copy(found / f"{kind}.png", RESULTS / f"{name}_{kind}.png")
