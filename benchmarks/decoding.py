@@ -12,6 +12,7 @@ docs/full_size.md has it for the paper's setting. Prints a Markdown table.
 import io
 import math
 import pathlib
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -21,9 +22,11 @@ import tensorflow as tf
 from absl import app, flags
 from PIL import Image
 
-from fex_jax import data
-from fex_jax.data.decode import decode
-from fex_jax.preprocessing import Preprocessing
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
+from fex_jax import data  # noqa: E402
+from fex_jax.data.decode import decode  # noqa: E402
+from fex_jax.preprocessing import Preprocessing  # noqa: E402
 
 _SECONDS = flags.DEFINE_float("seconds", 10.0, "Time for each measurement.", lower_bound=0.1)
 _FILES = flags.DEFINE_integer("files", 256, "How many files are drawn.", lower_bound=64)
