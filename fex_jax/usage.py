@@ -5,6 +5,7 @@ So nothing that computes is imported here.
 
 import functools
 import operator
+import re
 import sys
 from collections.abc import Callable, Sequence
 
@@ -68,7 +69,11 @@ def parser(about: str, parts: Sequence[str]) -> Callable[[Sequence[str]], list[s
         try:
             return flags.FLAGS(arguments)
         except (flags.Error, AttributeError, LookupError, OSError, ValueError) as error:
-            sys.exit(f"error: {_reason(error)} (--help lists flags and settings)")
+            reason = _reason(error)
+            name = re.match(r"'(\w+)'", reason)
+            if name and any(a.startswith("--config.") and name[1] in a for a in arguments):
+                reason = f"there is no setting {reason}"
+            sys.exit(f"error: {reason} (--help lists flags and settings)")
 
     return parse
 

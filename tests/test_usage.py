@@ -43,7 +43,8 @@ def test_every_setting_of_the_page_exists():
 @pytest.mark.parametrize(
     "wrong, message",
     [
-        ("--config.batch_siz=3", "error: 'batch_siz' Did you mean \"batch_size\""),
+        ("--config.batch_siz=3", "error: there is no setting 'batch_siz' Did you mean \"batch_si"),
+        ("--config.nope=1", "error: there is no setting 'nope'"),
         ("--workdr=x", "error: Unknown command line flag 'workdr'"),
         ("--config.batch_size=many", "error: flag --config.batch_size=many"),
     ],
