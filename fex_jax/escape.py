@@ -5,6 +5,7 @@ break a file; line separators; marks that turn the direction of what follows. Th
 Python writes them, "\x1b". A line feed and a tab stay.
 """
 
+import base64
 import html as _html
 import re
 
@@ -23,6 +24,11 @@ def terminal(text: object) -> str:
 def html(text: object) -> str:
     """For HTML, between tags and in quoted attributes."""
     return _html.escape(terminal(text))
+
+
+def url(content: bytes, kind: str = "png") -> str:
+    """A picture's file inside HTML, as the address of an image."""
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
 def markdown(text: object) -> str:

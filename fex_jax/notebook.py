@@ -1,6 +1,5 @@
 """How results show themselves in a notebook."""
 
-import base64
 import io
 from typing import Any
 
@@ -61,4 +60,4 @@ def _colours(attribution: np.ndarray) -> np.ndarray:
 def _data_uri(pixels: np.ndarray) -> str:
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")
+    return escape.url(file.getvalue())

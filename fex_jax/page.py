@@ -1,6 +1,5 @@
 """A gallery of explanations as one HTML page that needs no other file."""
 
-import base64
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -111,7 +110,7 @@ def table_gallery(
     def png(draw: Callable, *options: Any) -> str:
         buffer = io.BytesIO()
         draw(buffer, *options)
-        return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+        return escape.url(buffer.getvalue())
 
     first = explanation.first(most)
     html = _template("table_gallery.html").render(
@@ -221,4 +220,4 @@ def _legend() -> str:
 def _data_uri(image: np.ndarray, lossless: bool = False) -> str:
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "WEBP", quality=90, lossless=lossless)
-    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    return escape.url(buffer.getvalue(), "webp")

@@ -30,6 +30,22 @@ class Source(NamedTuple):
         """n."""
         return len(self.texts)
 
+    def split(self, count: int) -> tuple["Source", "Source"]:
+        """The first `count` texts, and the others."""
+
+        def part(rows: slice) -> "Source":
+            return self._replace(
+                texts=self.texts[rows],
+                labels=self.labels[rows],
+                rationales=self.rationales and self.rationales[rows],
+            )
+
+        return part(slice(count)), part(slice(count, None))
+
+    def contents(self, predictor: Any) -> tuple:
+        """What tells it from others."""
+        return (self.texts,)
+
 
 def open_source(
     name: str, split: str, path: str | None, names: Sequence[str] | None = None

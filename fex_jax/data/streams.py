@@ -9,7 +9,7 @@ import dataclasses
 import os
 import re
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -21,6 +21,10 @@ from fex_jax.preprocessing import Preprocessing
 Batch = dict[str, np.ndarray]  # "image" [B, S, S, 3] uint8, "label" [B], maybe "segmentation"
 
 
+# What a set of pictures is known by.
+_RECORDS, _PICTURES = 10_000, 16
+
+
 class Source(NamedTuple):
     """Records to stream."""
 
@@ -30,6 +34,22 @@ class Source(NamedTuple):
     size: int
     shuffle_buffer: int  # records held in memory while shuffling
     labels: tuple[str, ...]
+
+    def split(self, count: int) -> tuple["Source", "Source"]:
+        """The first `count` items, and the others."""
+        records, rest = self.records, self.size - count
+        buffers = min(self.shuffle_buffer, count), min(self.shuffle_buffer, rest)
+        return (
+            self._replace(records=records.take(count), size=count, shuffle_buffer=buffers[0]),
+            self._replace(records=records.skip(count), size=rest, shuffle_buffer=buffers[1]),
+        )
+
+    def contents(self, predictor: Any) -> tuple:
+        """What tells it from others: names of 10,000 files, and 16 pictures as f sees them."""
+        records = self.records.take(_RECORDS).as_numpy_iterator()
+        names = [record.get("file", b"").split(b"/")[-2:] for record in records]
+        first = eval_stream(self, predictor.preprocessing, _PICTURES, limit=_PICTURES)
+        return names, next(first)["image"]
 
 
 def train_stream(

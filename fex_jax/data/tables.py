@@ -137,6 +137,10 @@ class Source(NamedTuple):
         first, others = self.values[:count], self.values[count:]
         return self._replace(values=first), self._replace(values=others)
 
+    def contents(self, predictor: Any) -> tuple:
+        """What tells it from others."""
+        return self.columns.to_list(), *self[1:]
+
 
 def open_table(
     given: Any,

@@ -100,11 +100,8 @@ def trained(explainer: explain.Explainer, refine: int = 0) -> Method:
 
     def prepare(batch: Any, targets: Any, key: jax.Array) -> tuple[Run, Run, float]:
         jax.block_until_ready(maps(batch, targets, key))
-        return (
-            explained,
-            maps,
-            _peak_bytes(explainer.memory(batch, targets[:, None], refine=refine)),
-        )
+        memory = explainer.memory(batch, targets[:, None], refine=refine)
+        return explained, maps, _peak_bytes(memory)
 
     is_text = explainer.predictor.modality == "texts"
     return Method(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from fex_jax import escape
 from fex_jax.data import decode
 from fex_jax.modalities import images
 from fex_jax.serve.found import Found
@@ -87,4 +88,4 @@ def shown(explainer: Any, thing: np.ndarray) -> dict[str, Any]:
     """The picture that maps are to be laid over, as a data URL."""
     file = io.BytesIO()
     Image.fromarray(thing).save(file, "PNG")
-    return {"picture": "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()}
+    return {"picture": escape.url(file.getvalue())}

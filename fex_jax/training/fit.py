@@ -129,7 +129,7 @@ def fit(
     else:
         source, skipped = sources.open_data(predictor, data, column, limit)
     preset = preset or ("shapley" if predictor.modality == "tables" else "contrast")
-    held_out, training = sources.split(source, _held_out(source.size))
+    held_out, training = source.split(_held_out(source.size))
     settings = ({"policy_backbone.path": backbone} if backbone else {}) | dict(settings or {})
     config = _configure(predictor, training, preset, epochs, batch_size, settings)
     if f is not None and queries is not None and epochs is None and predictor.reads.banked:

@@ -15,7 +15,7 @@ from fex_jax import algorithm, contrast, export, ppo
 from fex_jax.models import Params
 from fex_jax.models.policy import Policy
 from fex_jax.predictors import Bind
-from fex_jax.training import run, sources
+from fex_jax.training import run
 from fex_jax.training.sources import Source
 from fex_jax.updates import TrainState
 
@@ -47,7 +47,7 @@ def split(
 ) -> tuple[Source | None, Source]:
     """Inputs that are held out, where the objective explains answers, and those to train on."""
     kept = count(objective, min(config.data.limit or source.size, source.size))
-    return sources.split(source, kept) if kept else (None, source)
+    return source.split(kept) if kept else (None, source)
 
 
 def count(objective: Any, size: int) -> int:

@@ -58,7 +58,7 @@ def open_data(
     if isinstance(given, data.Source | text_data.Source):
         if not isinstance(given, kind):
             raise ValueError("the data is a source of images or texts, the predictor takes others")
-        return (split(given, limit)[0] if limit and limit < given.size else given), ""
+        return (given.split(limit)[0] if limit and limit < given.size else given), ""
     if (names := _columns(given)) is not None:
         given = _column(given, _choose(names, column, _COLUMNS[kind]))
     elif column is not None and not (kind is text_data.Source and is_path):
@@ -82,28 +82,6 @@ def open_data(
         labels = np.zeros(len(order), np.int32)
         return text_data.Source([items[i] for i in order], labels, predictor.labels), words
     return _image_source(items, order, predictor.labels), words
-
-
-def split(source: Source, count: int) -> tuple[Source, Source]:
-    """The first `count` items, and the others."""
-    if isinstance(source, tables.Source):
-        return source.split(count)
-    if isinstance(source, text_data.Source):
-
-        def part(rows: slice) -> Source:
-            return source._replace(
-                texts=source.texts[rows],
-                labels=source.labels[rows],
-                rationales=source.rationales and source.rationales[rows],
-            )
-
-        return part(slice(count)), part(slice(count, None))
-    records, rest = source.records.take(count), source.size - count
-    buffers = min(source.shuffle_buffer, count), min(source.shuffle_buffer, rest)
-    return (
-        source._replace(records=records, size=count, shuffle_buffer=buffers[0]),
-        source._replace(records=source.records.skip(count), size=rest, shuffle_buffer=buffers[1]),
-    )
 
 
 # ---------------------------------------------------------------- images

@@ -119,12 +119,12 @@ def test_an_iterators_pictures_stay_small(predictor):
 def test_a_split_loses_and_shares_nothing(predictor):
     """Breaks if a held-out item is trained on."""
     source, _ = sources.open_data(predictor, PICTURES)
-    first, rest = sources.split(source, 2)
+    first, rest = source.split(2)
     found = pictures(first, predictor), pictures(rest, predictor)
     assert (first.size, rest.size) == (2, 4) and not found[0] & found[1]
     assert len(found[0] | found[1]) == 6
     texts, _ = sources.open_data(tiny_text.checkpoint(), TEXTS)
-    first, rest = sources.split(texts, 1)
+    first, rest = texts.split(1)
     assert sorted(first.texts + rest.texts) == sorted(TEXTS) and first.size == 1
 
 
