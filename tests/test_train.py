@@ -198,8 +198,9 @@ def test_killed_runs_end_with_the_parameters_of_an_uninterrupted_one(
         (f"--workdir={__file__}", f"error: workdir: {__file__} is no folder"),
     ],
 )
-def test_wrong_settings_end_in_one_line(arguments, tmp_path, flag, message):
+def test_wrong_settings_end_in_one_line(arguments, tmp_path, monkeypatch, flag, message):
     """Breaks if a wrong setting ends in a traceback."""
+    monkeypatch.chdir(tmp_path)  # where no runs/ is, which a demo leaves
     end = commands.run("train.py", *arguments(tmp_path), flag)
     assert end.startswith(message) and "\n" not in end
 
