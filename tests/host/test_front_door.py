@@ -311,8 +311,43 @@ def test_what_cannot_be_explained_is_refused(tmp_path, predictor_directory):
         with pytest.raises(ValueError, match=message):
             fex_jax.fit(Box().predictor(input=shape), PICTURES)
     f = Box().predictor(output="value")
-    with pytest.raises(ValueError, match="output='value'; explainers are trained for prob"):
-        train(small(predictor_directory), tmp_path, f, source_of(PICTURES, f))
+    config = small(predictor_directory)
+    config.method, config.objective = "fastshap", settings.default("fastshap").objective
+    with pytest.raises(ValueError, match="output='value', and FastSHAP learns from probabilities"):
+        train(config, tmp_path, f, source_of(PICTURES, f))
+
+
+def test_values_in_any_unit(tmp_path, predictor_directory, capsys):
+    """Breaks if a value's unit or zero changes what is learned, or a known game has another map.
+
+    A sum of what each cell shows: with queries the map is Σ w (x − grey) of the cell, up to its
+    mean and unit.
+    """
+    weight = np.random.default_rng(1).normal(size=(32, 32, 3))
+    curves, found = [], []
+    for unit, zero in ((1.0, 0.0), (1e3, 5e3)):
+        f = host.host(
+            lambda pixels, unit=unit, zero=zero: zero + unit * (pixels * weight).mean((1, 2, 3)),
+            labels=["size"], input=(32, 32, 3), output="value", batch_size=12, digest="sum",
+        )  # fmt: skip
+        run = tmp_path / str(unit)
+        config = small(predictor_directory, **{"removal.grid": 2})
+        train(config, run, f, source_of(PICTURES, f))
+        assert "Less what it says of nothing, f says" in capsys.readouterr().out
+        curves.append(curve(run))
+        explainer = explain.load(run, f)
+        found.append(explainer(PICTURES[:2], targets="size", refine=16))
+    np.testing.assert_allclose(curves[0], curves[1], rtol=1e-4)
+    gains = (weight * (PICTURES[:2].astype(float) - 127.5)).sum(-1).reshape(2, 2, 16, 2, 16)
+    gains = gains.sum((2, 4)).reshape(2, 4)
+    for result in found:
+        for own, true in zip(result.attributions.reshape(2, 4), gains, strict=True):
+            assert np.corrcoef(own, true)[0, 1] > 0.99
+    with pytest.raises(HostError, match="the black box is not at hand"):
+        explain.load(run)(PICTURES)
+    table = fex_jax.evaluate(["fex", "occlusion"], explainer, PICTURES[:4], batch_size=4)
+    for row in table.to_dict()["methods"].values():
+        assert set(row) & {"positive_auc", "insertion"} == {"insertion"}
 
 
 def test_a_black_box_of_sigmoids(tmp_path, predictor_directory):
