@@ -235,11 +235,7 @@ def _gaussian(size: int, sigma: float) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Probe:
-    """How much of f's answer about the clean input survives removal; made by `probe`.
-
-    Answers are means of f_y. Of values, whose zero means nothing, they are means of f_y(m⊙x) −
-    f_y(∅), with the sign that makes it positive of the clean input.
-    """
+    """How much of f's answer survives removal: means of f_y, of values of |f_y(m⊙x) − f_y(∅)|."""
 
     clean: float  # of the clean inputs
     blank: float  # of the inputs without any feature

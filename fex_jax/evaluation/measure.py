@@ -52,7 +52,7 @@ def make_perturbation(
         )
         found |= metrics.areas(curves, protocol)
         if model.output == "value":  # which has no prediction that could stand
-            found = {name: x for name, x in found.items() if not name.endswith("_auc")}
+            found = {k: x for k, x in found.items() if not k.endswith(("_auc", "_correct"))}
         for direction in ("positive", "negative"):
             for field, values in getattr(curves, direction)._asdict().items():
                 found[f"{direction}_{field}"] = values
