@@ -39,9 +39,9 @@ def refine_scores(
 
     c(m) = h(m⊙x) − h((1−m)⊙x), h the log-odds of f_y, or its value, is what FEX maximises by
     default, and Σ w_i is what it is for the whole input. s is the explainer's map: of it only order
-    and relative distances are believed. β and γ are fitted, and τ²/σ², how little s is believed, has the largest
-    restricted likelihood (REML); w is the posterior mean. Masks are drawn as in training, around s
-    at budgets that cover the range evenly.
+    and relative distances are believed. β and γ are fitted, and τ²/σ², how little s is believed,
+    has the largest restricted likelihood (REML); w is the posterior mean. Masks are drawn as in
+    training, around s at budgets that cover the range evenly.
 
     Args:
       model: the classifier, of which `predict` and `mask` are used.

@@ -235,7 +235,8 @@ def _gaussian(size: int, sigma: float) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Probe:
-    """How much of f's answer survives removal: means of f_y, of values of |f_y(m⊙x) − f_y(∅)|."""
+    """How much of f's answer survives removal: means of f_y; of values, of f_y(m⊙x) − f_y(∅)
+    with the sign that makes it positive of x."""
 
     clean: float  # of the clean inputs
     blank: float  # of the inputs without any feature
