@@ -432,7 +432,11 @@ def test_both_commands_on_a_folder_without_classes(
     assert list(found["methods"]) == methods
     assert found["facts"]["Removal"] == "fill grey, hard edges"
     assert found["facts"]["Predictor"].startswith(name)
-    assert found["accuracy"] is None and found["efficiency"] == {}
+    assert found["accuracy"] is None
+    asked = {row: cost["queries"] for row, cost in found["efficiency"].items()}
+    expected = {"fex": 0, "fex+8": 8, "random": 0, "rise": 4, "lime": 4}
+    # x and each of 16 cells; nothing and all beside the coalitions
+    assert asked == expected | {"occlusion": 1 + 16, "kernel_shap": 2 + 4}
     assert (workdir / "eval" / "gallery.html").is_file()
 
     for wrong, message in (
