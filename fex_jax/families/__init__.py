@@ -1,19 +1,32 @@
-"""Families of image classifiers, a file each, named by model_type: config, network, weight rules.
+"""Families of classifiers, a file each, named by model_type: config, network, weight rules.
 
 A family's module has
 
     ARCHITECTURES  by model_type, the classes of transformers that can be read; the first is written
-    PROCESSORS     by model_type, the image processor of a preprocessor_config.json that names none
-    HEAD           the name of the classification layer in Hugging Face files
     read_config(hf_config, num_classes, source) -> config, of the size in pixels that is stored
     write_config(config) -> what config.json says of it
-    head(config, rngs) -> the network's last layer, of first values
+    head(config, rngs) -> the network's head, of first values
     check(tensors, config, source), before anything of the config's sizes is built
     rules(config) -> `pretrained.rules.Rule`s; ignored(config) -> a regex of tensors without use
 
-and perhaps `resized(params, stored, config)`, where parameters depend on the images' size. A config
-is a frozen data class with family, image_size, patch_size, grid, num_classes and num_channels, and
-`classifier(dtype=..., rngs=...)`, its network: normalised images [B, H, W, C] -> logits [B, K].
+and, of images,
+
+    PROCESSORS     by model_type, the image processor of a preprocessor_config.json that names none
+    HEAD           the name of the classification layer in Hugging Face files
+    resized(params, stored, config), where parameters depend on the images' size
+
+A config is a frozen data class with family, image_size, patch_size, grid, num_classes and
+num_channels, and `classifier(dtype=..., rngs=...)`, its network: normalised images [B, H, W, C] ->
+logits [B, K]. Of texts
+
+    HEAD           by model_type, the name of the last layer in Hugging Face files
+    PREFIX         by model_type, what the names of a bare backbone's tensors lack
+    OUTSIDE        a regex of the tensors that are none of the backbone's
+    CONFIG, SIZES  the config's class, and checks of the fields that only it has
+
+A config has family, num_classes, vocab_size, max_length, pad_id, hidden_size and num_layers,
+`classifier(dtype=..., remat=..., rngs=...)`, a network like `models.bert.BertClassifier`, and
+`encoder(...)`, that network's backbone.
 
 Here is what convolutional ones share. Their features are square cells of the image.
 """
@@ -33,7 +46,7 @@ from jax.typing import DTypeLike
 from fex_jax import checks
 
 # By model_type, the module. A new family is a file here and a line.
-MODULES = {
+IMAGES = {
     "vit": "vit",
     "deit": "vit",
     "dinov2": "vit",
@@ -41,6 +54,17 @@ MODULES = {
     "resnet": "resnet",
     "convnext": "convnext",
 }
+TEXTS = {
+    "bert": "bert",
+    "distilbert": "bert",
+    "roberta": "bert",
+    "xlm-roberta": "bert",
+    "electra": "bert",
+    "camembert": "bert",
+    "modernbert": "modernbert",
+    "deberta-v2": "deberta",
+}
+MODULES = IMAGES | TEXTS
 _LARGEST_CELL = 16  # pixels a side
 STAGES = {
     "num_channels": checks.one_of(3),

@@ -4,8 +4,6 @@ Shapes: B texts, T tokens (padding included), D hidden size, E that of embedding
 """
 
 import dataclasses
-from collections.abc import Callable
-from functools import partial
 from typing import Literal, NamedTuple, get_args
 
 import jax
@@ -14,19 +12,15 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from fex_jax.models import Tap, no_tap
+from fex_jax.models.activations import ACTIVATIONS
 from fex_jax.models.vit import Attention, Linear, Mlp, layer_norm, stack
 
 Family = Literal["bert", "distilbert", "roberta", "xlm-roberta", "camembert", "electra"]
 # Of families that have the network of another.
 NETWORKS = {"xlm-roberta": "roberta", "camembert": "roberta"}
 # Between the two layers of a classification head.
-_BETWEEN: dict[str, Callable[[jax.Array], jax.Array]] = {
-    "bert": jnp.tanh,
-    "distilbert": jax.nn.relu,
-    "roberta": jnp.tanh,
-    "electra": partial(jax.nn.gelu, approximate=False),
-}
-_HIDDEN_FROM_ATTENTION = -1e9  # finite: a softmax over nothing but padding is not NaN
+_BETWEEN = {"bert": "tanh", "distilbert": "relu", "roberta": "tanh", "electra": "gelu"}
+HIDDEN_FROM_ATTENTION = -1e9  # finite: a softmax over nothing but padding is not NaN
 
 
 class Raw(NamedTuple):
@@ -65,6 +59,7 @@ class BertConfig:
     pad_id: int = 0
     layer_norm_eps: float = 1e-12
     embedding_size: int = 0  # of ELECTRA, whose embeddings may be narrower; 0: hidden_size
+    activation: str = "gelu"  # of `ACTIVATIONS`
 
     def __post_init__(self) -> None:
         if self.family not in get_args(Family):
@@ -90,6 +85,18 @@ class BertConfig:
                 "token and SEP need 3"
             )
 
+    def encoder(
+        self, *, dtype: DTypeLike = jnp.float32, remat: bool = False, rngs: nnx.Rngs
+    ) -> "Bert":
+        """The network without its head."""
+        return Bert(self, dtype=dtype, remat=remat, rngs=rngs)
+
+    def classifier(
+        self, *, dtype: DTypeLike = jnp.float32, remat: bool = False, rngs: nnx.Rngs
+    ) -> "BertClassifier":
+        """The network."""
+        return BertClassifier(self, dtype=dtype, remat=remat, rngs=rngs)
+
     @property
     def width(self) -> int:
         """Of the embeddings."""
@@ -106,6 +113,15 @@ class BertConfig:
         return self.max_positions - (self.pad_id + 1 if self.network == "roberta" else 0)
 
 
+def check_window(inputs: TokenBatch, max_length: int) -> None:
+    """Raises a ValueError where a batch has more tokens than a model reads at a time."""
+    if inputs.ids.shape[-1] > max_length:
+        raise ValueError(
+            f"a batch of {inputs.ids.shape[-1]} tokens is longer than the model's window of "
+            f"{max_length}; encode texts in windows of that length"
+        )
+
+
 class Block(nnx.Module):
     """Post-norm transformer block: [B, T, D] -> [B, T, D]."""
 
@@ -113,7 +129,9 @@ class Block(nnx.Module):
         size = config.hidden_size
         self.attention = Attention(size, config.num_heads, dtype=dtype, rngs=rngs)
         self.norm1 = layer_norm(size, config.layer_norm_eps, rngs)
-        self.mlp = Mlp(size, config.mlp_dim, dtype=dtype, rngs=rngs)
+        self.mlp = Mlp(
+            size, config.mlp_dim, activation=config.activation, dtype=dtype, rngs=rngs
+        )
         self.norm2 = layer_norm(size, config.layer_norm_eps, rngs)
 
     def __call__(self, tokens: jax.Array, bias: jax.Array, tap: Tap = no_tap) -> jax.Array:
@@ -167,11 +185,7 @@ class Bert(nnx.Module):
         Raises:
           ValueError: more tokens than positions.
         """
-        if inputs.ids.shape[-1] > self.config.max_length:
-            raise ValueError(
-                f"a batch of {inputs.ids.shape[-1]} tokens is longer than the model's window of "
-                f"{self.config.max_length}; encode texts in windows of that length"
-            )
+        check_window(inputs, self.config.max_length)
         return self.word_embedding[...][inputs.ids]
 
     def encode(self, words: jax.Array, inputs: TokenBatch, tap: Tap = no_tap) -> jax.Array:
@@ -183,7 +197,7 @@ class Bert(nnx.Module):
         tokens = self.norm(tokens)
         if self.config.width != self.config.hidden_size:
             tokens = self.projection(tokens)
-        bias = jnp.where(inputs.attention, 0.0, _HIDDEN_FROM_ATTENTION)[:, None, None]
+        bias = jnp.where(inputs.attention, 0.0, HIDDEN_FROM_ATTENTION)[:, None, None]
         for block in self.blocks:
             tokens = run(block, tokens, bias, tap)
         return tap("output", tokens)
@@ -201,7 +215,7 @@ class Head(nnx.Module):
 
     def __init__(self, config: BertConfig, rngs: nnx.Rngs):
         size = config.hidden_size
-        self.activation = _BETWEEN[config.network]
+        self.activation = ACTIVATIONS[_BETWEEN[config.network]]
         self.dense = Linear(size, size, dtype=jnp.float32, rngs=rngs)
         self.out = Linear(size, config.num_classes, dtype=jnp.float32, rngs=rngs)
 

@@ -15,6 +15,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from fex_jax.models import Tap, no_tap
+from fex_jax.models.activations import ACTIVATIONS
 
 Family = Literal["vit", "deit", "dinov2", "dinov2_with_registers"]
 
@@ -39,6 +40,7 @@ class ViTConfig:
     qkv_bias: bool = True
     swiglu: bool = False
     num_registers: int = 0  # tokens without a place, between CLS and the patches
+    activation: str = "gelu"  # of `ACTIVATIONS`; with `swiglu` unused
 
     def __post_init__(self) -> None:
         if self.family not in get_args(Family):
@@ -172,12 +174,19 @@ class Attention(nnx.Module):
 
 
 class Mlp(nnx.Module):
-    """Feed-forward layer with erf GELU, or SwiGLU: [B, T, D] -> [B, T, D]."""
+    """Feed-forward layer with one of `ACTIVATIONS`, or SwiGLU: [B, T, D] -> [B, T, D]."""
 
     def __init__(
-        self, size: int, inner: int, *, swiglu: bool = False, dtype: DTypeLike, rngs: nnx.Rngs
+        self,
+        size: int,
+        inner: int,
+        *,
+        swiglu: bool = False,
+        activation: str = "gelu",
+        dtype: DTypeLike,
+        rngs: nnx.Rngs,
     ):
-        self.swiglu = swiglu
+        self.swiglu, self.activation = swiglu, ACTIVATIONS[activation]
         if swiglu:
             # Two thirds keep the parameter count of a plain MLP; DINOv2 rounds up to eights.
             inner = (inner * 2 // 3 + 7) // 8 * 8
@@ -190,7 +199,7 @@ class Mlp(nnx.Module):
         if self.swiglu:
             gate, values = jnp.split(hidden, 2, axis=-1)
             return self.fc2(jax.nn.silu(gate) * values)
-        return self.fc2(jax.nn.gelu(hidden, approximate=False))
+        return self.fc2(self.activation(hidden))
 
 
 class LayerScale(nnx.Module):
@@ -213,7 +222,14 @@ class Block(nnx.Module):
             size, config.num_heads, qkv_bias=config.qkv_bias, dtype=dtype, rngs=rngs
         )
         self.norm2 = layer_norm(size, config.layer_norm_eps, rngs)
-        self.mlp = Mlp(size, config.mlp_dim, swiglu=config.swiglu, dtype=dtype, rngs=rngs)
+        self.mlp = Mlp(
+            size,
+            config.mlp_dim,
+            swiglu=config.swiglu,
+            activation=config.activation,
+            dtype=dtype,
+            rngs=rngs,
+        )
         if config.is_dinov2:
             self.scale1 = LayerScale(config.hidden_size)
             self.scale2 = LayerScale(config.hidden_size)
@@ -330,9 +346,14 @@ def stack(
     )
 
 
-def layer_norm(size: int, epsilon: float, rngs: nnx.Rngs) -> nnx.LayerNorm:
+def layer_norm(size: int, epsilon: float, rngs: nnx.Rngs, bias: bool = True) -> nnx.LayerNorm:
     """LayerNorm in float32, [..., size]."""
     # The one-pass variance loses digits on a transformer's few very large activations.
     return nnx.LayerNorm(
-        size, epsilon=epsilon, dtype=jnp.float32, use_fast_variance=False, rngs=rngs
+        size,
+        epsilon=epsilon,
+        use_bias=bias,
+        dtype=jnp.float32,
+        use_fast_variance=False,
+        rngs=rngs,
     )

@@ -1,0 +1,99 @@
+"""ModernBERT: parity with torch, round trips, maps, training, and what is refused."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from fex_jax import pretrained
+from fex_jax.models import functional
+from fex_jax.models.bert import TokenBatch
+from tests import tiny_text
+
+SIZES = {
+    "vocab_size": 43, "hidden_size": 12, "num_hidden_layers": 3, "num_attention_heads": 3,
+    "intermediate_size": 18, "max_position_embeddings": 20, "pad_token_id": 0,
+}  # fmt: skip
+MODERN = SIZES | {
+    "bos_token_id": 2, "eos_token_id": 3, "cls_token_id": 2, "sep_token_id": 3, "local_attention": 4
+}  # fmt: skip
+VARIANTS = {
+    "modernbert": ("ModernBert", MODERN),
+    "modernbert mean": (
+        "ModernBert",
+        MODERN
+        | {
+            "classifier_pooling": "mean", "global_attn_every_n_layers": 2, "local_attention": 7,
+            "norm_bias": True, "attention_bias": True, "mlp_bias": True, "classifier_bias": True,
+            "num_hidden_layers": 4, "norm_eps": 1e-3, "hidden_activation": "silu",
+            "classifier_activation": "tanh",
+        },
+    ),
+    "modernbert angles": (
+        "ModernBert",
+        MODERN
+        | {
+            "rope_parameters": {
+                "full_attention": {"rope_type": "default", "rope_theta": 50.0},
+                "sliding_attention": {"rope_type": "default", "rope_theta": 7.0},
+            },
+            "hidden_size": 6, "num_attention_heads": 1, "num_hidden_layers": 2,
+        },
+    ),
+}  # fmt: skip
+
+
+def torch_model(directory, variant, head="ForSequenceClassification"):
+    """A tiny torch model with every parameter random, saved with a tokenizer."""
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    name, values = VARIANTS[variant]
+    config = getattr(transformers, f"{name}Config")(num_labels=3, **values)
+    torch.manual_seed(0)
+    model = getattr(transformers, name + head)(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(std=0.4)
+    model.save_pretrained(directory)
+    tiny_text.tokenizer().save(directory)
+    return model
+
+
+def batch(length=16):
+    """Four texts of 16, 9, 3 and 2 tokens."""
+    ids = np.random.default_rng(0).integers(5, 43, (4, length)).astype(np.int32)
+    attention = np.arange(length) < np.array([[length], [9], [3], [2]])
+    return TokenBatch(np.where(attention, ids, 0), attention, np.where(attention, 0, -1))
+
+
+def torch_logits(model, inputs):
+    torch = pytest.importorskip("torch")
+    with torch.no_grad():
+        attention = torch.tensor(inputs.attention, dtype=torch.long)
+        return model(torch.tensor(inputs.ids), attention).logits.numpy()
+
+
+def logits(checkpoint, inputs):
+    _, bind = functional(lambda rngs: checkpoint.config.classifier(rngs=rngs))
+    return np.asarray(jax.jit(lambda params: bind(params)(inputs))(checkpoint.params))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_logits_equal_torch(variant, tmp_path):
+    """Breaks by a wrong rule, window, angle, bias, bucket or mask; and back in torch."""
+    transformers = pytest.importorskip("transformers")
+    model = torch_model(tmp_path / "torch", variant)
+    expected = torch_logits(model, batch())
+    assert np.std(expected) > 0.1
+    checkpoint = pretrained.load(str(tmp_path / "torch"))
+    np.testing.assert_allclose(logits(checkpoint, batch()), expected, rtol=1e-4, atol=1e-4)
+
+    pretrained.save(tmp_path / "jax", checkpoint)
+    again, info = transformers.AutoModelForSequenceClassification.from_pretrained(
+        tmp_path / "jax", output_loading_info=True
+    )
+    assert not any(info.values()), info
+    assert type(again) is type(model)
+    np.testing.assert_allclose(torch_logits(again.eval(), batch()), expected, atol=1e-5)
+    assert pretrained.load(str(tmp_path / "jax")).config == checkpoint.config
