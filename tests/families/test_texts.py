@@ -6,10 +6,13 @@ import jax
 import numpy as np
 import pytest
 
-from fex_jax import pretrained
+import fex_jax
+from fex_jax import attributions, export, pretrained
 from fex_jax.models import functional
 from fex_jax.models.bert import TokenBatch
+from fex_jax.models.policy import functional_policy
 from tests import tiny_text
+from tests.conftest import random_params
 
 SIZES = {
     "vocab_size": 43, "hidden_size": 12, "num_hidden_layers": 3, "num_attention_heads": 3,
@@ -97,3 +100,47 @@ def test_logits_equal_torch(variant, tmp_path):
     assert type(again) is type(model)
     np.testing.assert_allclose(torch_logits(again.eval(), batch()), expected, atol=1e-5)
     assert pretrained.load(str(tmp_path / "jax")).config == checkpoint.config
+
+
+def test_trained_for_and_explained(tmp_path, capsys):
+    """Breaks if a family is no policy."""
+    torch_model(tmp_path / "torch", "modernbert")
+    texts = [f"the movie was {word} {'! ' * i}" for i in range(4) for word in tiny_text.WORDS[:8]]
+    settings = {"text.max_length": 16}
+    explainer = fex_jax.fit(str(tmp_path / "torch"), texts, epochs=1, batch_size=16, settings=settings)
+    assert "On 8 held-out items" in capsys.readouterr().out
+    assert explainer.backbone.family == "modernbert"
+
+
+@pytest.mark.parametrize("variant", ["modernbert mean"])
+def test_an_explainer_is_opened(variant, tmp_path):
+    """Breaks if a family's export is not what was saved, or no map comes of it."""
+    torch_model(tmp_path / "torch", variant)
+    predictor = pretrained.load(str(tmp_path / "torch"))
+    init, _ = functional_policy(predictor.config, 3)
+    export.save_description(tmp_path / "run", predictor, predictor.config, budget=-3.0)
+    params = random_params(init) | {"backbone": predictor.params["backbone"]}
+    export.save_weights(tmp_path / "run", params)
+    explainer = fex_jax.load(tmp_path / "run")
+    assert explainer.backbone == predictor.config and explainer.shares_backbone
+    (found,) = explainer(["the film was funny , not dull"])
+    assert found.words == ("the", "film", "was", "funny", ",", "not", "dull")
+    assert np.ptp(found.scores) > 0
+    description = tmp_path / "run" / "explainer.json"
+    values = json.loads(description.read_text())
+    values["backbone"]["family"] = "gpt"
+    description.write_text(json.dumps(values))
+    with pytest.raises(ValueError, match="family is 'gpt'; expected one of 'bert', "):
+        fex_jax.load(tmp_path / "run")
+
+
+@pytest.mark.parametrize("variant", ["modernbert"])
+def test_what_needs_attention_is_refused(variant, tmp_path):
+    """Breaks if a method that reads CLS's attention gives a map of a network without it."""
+    torch_model(tmp_path, variant)
+    predictor, family = str(tmp_path), variant.split()[0]
+    for method in attributions.TRANSFORMERS_ONLY | attributions.CONVOLUTIONS_ONLY:
+        with pytest.raises(ValueError, match=f"{method} .*, and the classifier is a {family}"):
+            fex_jax.attribute(method, predictor, ["a good film"])
+    (found,) = fex_jax.attribute("gradient_x_input", predictor, ["a good film"])
+    assert np.ptp(found.scores) > 0
