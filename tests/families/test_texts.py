@@ -21,6 +21,10 @@ SIZES = {
 MODERN = SIZES | {
     "bos_token_id": 2, "eos_token_id": 3, "cls_token_id": 2, "sep_token_id": 3, "local_attention": 4
 }  # fmt: skip
+V3 = {
+    "relative_attention": True, "position_buckets": 6, "norm_rel_ebd": "layer_norm",
+    "share_att_key": True, "pos_att_type": "p2c|c2p", "position_biased_input": False,
+}  # fmt: skip
 VARIANTS = {
     "modernbert": ("ModernBert", MODERN),
     "modernbert mean": (
@@ -44,6 +48,20 @@ VARIANTS = {
             "hidden_size": 6, "num_attention_heads": 1, "num_hidden_layers": 2,
         },
     ),
+    "deberta-v2 as v3": ("DebertaV2", SIZES | V3),
+    "deberta-v2 unshared": (
+        "DebertaV2",
+        SIZES
+        | {
+            "relative_attention": True, "pos_att_type": ["c2p", "p2c"], "type_vocab_size": 2,
+            "max_relative_positions": 5, "embedding_size": 10, "hidden_act": "relu",
+            "pooler_hidden_act": "tanh", "layer_norm_eps": 1e-3,
+        },
+    ),
+    "deberta-v2 one way": (
+        "DebertaV2", SIZES | V3 | {"pos_att_type": "c2p", "position_buckets": 5, "share_att_key": False}
+    ),
+    "deberta-v2 absolute": ("DebertaV2", SIZES | {"pos_att_type": ["p2c"]}),
 }  # fmt: skip
 
 
@@ -112,7 +130,7 @@ def test_trained_for_and_explained(tmp_path, capsys):
     assert explainer.backbone.family == "modernbert"
 
 
-@pytest.mark.parametrize("variant", ["modernbert mean"])
+@pytest.mark.parametrize("variant", ["modernbert mean", "deberta-v2 as v3"])
 def test_an_explainer_is_opened(variant, tmp_path):
     """Breaks if a family's export is not what was saved, or no map comes of it."""
     torch_model(tmp_path / "torch", variant)
@@ -134,7 +152,7 @@ def test_an_explainer_is_opened(variant, tmp_path):
         fex_jax.load(tmp_path / "run")
 
 
-@pytest.mark.parametrize("variant", ["modernbert"])
+@pytest.mark.parametrize("variant", ["modernbert", "deberta-v2 as v3"])
 def test_what_needs_attention_is_refused(variant, tmp_path):
     """Breaks if a method that reads CLS's attention gives a map of a network without it."""
     torch_model(tmp_path, variant)
