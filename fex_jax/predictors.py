@@ -118,11 +118,12 @@ def bert(
     dtype: jnp.dtype = jnp.float32,
     output: Output = "softmax",
 ) -> Model:
-    """A network of one of the `families` of texts, on batches of `length` tokens; N = `length`, fewer are valid.
+    """A network of one of the `families` of texts, on batches of `length` tokens.
 
-    A removed token becomes `mask_id`, or with None is hidden from attention. Whether features are
-    tokens or words is the batch's to say. x is the word embeddings, zero where nothing attends: f
-    does not read them there, and a path of gradients from the blank text has somewhere to begin.
+    N = `length`, fewer are valid. A removed token becomes `mask_id`, or with None is hidden from
+    attention. Whether features are tokens or words is the batch's to say. x is the word embeddings,
+    zero where nothing attends: f does not read them there, and a path of gradients from the blank
+    text has somewhere to begin.
     """
     _, bind = functional(lambda rngs: config.classifier(dtype=dtype, rngs=rngs))
     network = bind(params)

@@ -115,9 +115,10 @@ def choose(
             )
     else:
         for name in (one for one in expanded if one in _of_others(predictor)):
-            kind = "transformer" if name in attributions.TRANSFORMERS_ONLY else "convolutional"
+            attends = name in attributions.TRANSFORMERS_ONLY
+            kind = "transformer like ViT or BERT" if attends else "convolutional network"
             raise ValueError(
-                f"{name} looks inside a {kind} network, and the classifier is a "
+                f"{name} looks inside a {kind}, and the classifier is a "
                 f"{predictor.config.family}: choose of {', '.join(_of(predictor))}"
             )
     functions: list[tuple[str, Callable]] = []

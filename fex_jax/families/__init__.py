@@ -160,6 +160,23 @@ def check_stages(
         )
 
 
+def fields(
+    values: dict[str, Any], known: dict[str, tuple[str, checks.Check]], where: Path
+) -> dict[str, Any]:
+    """Fields of a config, by our names, from a config.json's, checked.
+
+    Args:
+      values: of config.json.
+      known: by their names there, ours and what they may be.
+      where: the file, for errors.
+
+    Raises:
+      ValueError: names the first that does not fit.
+    """
+    checks.require(values, {name: check for name, (_, check) in known.items()}, where)
+    return {own: values[name] for name, (own, _) in known.items() if name in values}
+
+
 def side_of(values: dict[str, Any], name: str = "image_size") -> int:
     """A side from one number, or from two that are equal."""
     value = values[name]

@@ -16,20 +16,16 @@ import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 
-from fex_jax import checks
+from fex_jax import checks, families
 from fex_jax.models import Tap, no_tap
 from fex_jax.models.activations import ACTIVATIONS
-from fex_jax.models.bert import HIDDEN_FROM_ATTENTION, TokenBatch, check_window
+from fex_jax.models.bert import HIDDEN_FROM_ATTENTION, Head, TokenBatch, check_window
 from fex_jax.models.vit import Linear, Mlp, layer_norm, stack
 from fex_jax.pretrained import hub
 from fex_jax.pretrained import rules as names
 
 ARCHITECTURES = {
-    "deberta-v2": (
-        "DebertaV2ForSequenceClassification",
-        "DebertaV2Model",
-        "DebertaV2ForMaskedLM",
-    )
+    "deberta-v2": ("DebertaV2ForSequenceClassification", "DebertaV2Model", "DebertaV2ForMaskedLM")
 }
 HEAD = {"deberta-v2": "classifier"}
 PREFIX = {"deberta-v2": "deberta"}
@@ -45,7 +41,7 @@ _FIELDS = {
     "intermediate_size": ("mlp_dim", checks.integer(1, 2**18)),
     "hidden_act": ("activation", _ACTIVATION),
     "pooler_hidden_act": ("head_activation", _ACTIVATION),
-    "max_position_embeddings": ("max_positions", checks.integer(3, 2**20)),
+    "max_position_embeddings": ("max_length", checks.integer(3, 2**20)),
     "type_vocab_size": ("num_types", checks.integer(0, 1024)),
     "layer_norm_eps": ("layer_norm_eps", checks.number(0, 1)),
     "pad_token_id": ("pad_id", checks.integer(0, 2**24)),
@@ -72,7 +68,7 @@ class DebertaConfig:
     num_layers: int = 24
     num_heads: int = 24
     mlp_dim: int = 6144
-    max_positions: int = 512
+    max_length: int = 512  # tokens of a text
     num_types: int = 0  # token types; 0: none
     pad_id: int = 0
     layer_norm_eps: float = 1e-7
@@ -81,7 +77,7 @@ class DebertaConfig:
     head_activation: str = "gelu"
     absolute: bool = True  # positions are embedded
     relative: bool = False  # attention knows how far tokens lie apart
-    max_relative: int = -1  # from where on they are all as far; -1: max_positions
+    max_relative: int = -1  # from where on they are all as far; -1: max_length
     buckets: int = -1  # of distances on either side, the farther the wider; -1: each its own
     shared: bool = False  # positions are projected as contents are
     c2p: bool = False  # contents ask about positions
@@ -98,26 +94,17 @@ class DebertaConfig:
             raise ValueError(f"pad_id {self.pad_id} is not in a vocabulary of {self.vocab_size}")
         if self.buckets > 0 and not 2 < self.buckets < 2 * self.farthest - 2:
             raise ValueError(
-                f"{self.buckets} position_buckets of up to {self.farthest} positions: their "
-                "number must be at least 3, and half of it below the last position"
+                f"{self.buckets} position_buckets of up to {self.farthest} positions: expected 3 "
+                "or more, and half of them below the last position"
             )
 
-    def encoder(
-        self, *, dtype: DTypeLike = jnp.float32, remat: bool = False, rngs: nnx.Rngs
-    ) -> "_Encoder":
+    def encoder(self, **options: Any) -> "_Encoder":
         """The network without its head."""
-        return _Encoder(self, dtype, remat, rngs)
+        return _Encoder(self, **options)
 
-    def classifier(
-        self, *, dtype: DTypeLike = jnp.float32, remat: bool = False, rngs: nnx.Rngs
-    ) -> "Deberta":
+    def classifier(self, **options: Any) -> "Deberta":
         """The network."""
-        return Deberta(self, dtype, remat, rngs)
-
-    @property
-    def max_length(self) -> int:
-        """The most tokens a text may have."""
-        return self.max_positions
+        return Deberta(self, **options)
 
     @property
     def width(self) -> int:
@@ -127,7 +114,7 @@ class DebertaConfig:
     @property
     def farthest(self) -> int:
         """The distance from which on tokens are all as far."""
-        return self.max_relative if self.max_relative > 0 else self.max_positions
+        return self.max_relative if self.max_relative > 0 else self.max_length
 
     @property
     def span(self) -> int:
@@ -136,9 +123,8 @@ class DebertaConfig:
 
 
 CONFIG = DebertaConfig
-_FLAGS = ("c2p", "p2c", "norm_positions")
-SIZES = dict(_FIELDS.values()) | dict.fromkeys(_FLAGS, checks.flag())
-SIZES |= {"family": checks.one_of("deberta-v2")}
+SIZES = dict(_FIELDS.values()) | {"family": checks.one_of("deberta-v2")}
+SIZES |= dict.fromkeys(("c2p", "p2c", "norm_positions"), checks.flag())
 
 
 def relative_positions(length: int, config: DebertaConfig) -> np.ndarray:
@@ -216,14 +202,21 @@ class _Block(nnx.Module):
 class _Encoder(nnx.Module):
     """Texts → hidden states [B, T, D] of the last block."""
 
-    def __init__(self, config: DebertaConfig, dtype: DTypeLike, remat: bool, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        config: DebertaConfig,
+        *,
+        dtype: DTypeLike = jnp.float32,
+        remat: bool = False,
+        rngs: nnx.Rngs,
+    ):
         def table(rows: int, width: int = config.width) -> nnx.Param:
             return nnx.Param(0.02 * jax.random.normal(rngs.params(), (rows, width)))
 
         self.config, self.remat = config, remat
         norm = partial(layer_norm, config.hidden_size, config.layer_norm_eps, rngs)
         self.word_embedding = table(config.vocab_size)
-        self.position_embedding = table(config.max_positions) if config.absolute else None
+        self.position_embedding = table(config.max_length) if config.absolute else None
         self.type_embedding = table(config.num_types) if config.num_types else None
         if config.width != config.hidden_size:
             sizes = config.width, config.hidden_size
@@ -244,7 +237,7 @@ class _Encoder(nnx.Module):
     def encode(self, words: jax.Array, inputs: TokenBatch, tap: Tap = no_tap) -> jax.Array:
         """Hidden states from word embeddings [B, T, E], for gradients with respect to them."""
         run = nnx.remat(_Block.__call__) if self.remat else _Block.__call__
-        length, tokens = inputs.ids.shape[-1], words
+        length, tokens, positions = inputs.ids.shape[-1], words, None
         if self.position_embedding is not None:
             tokens = tokens + self.position_embedding[...][:length]
         if self.type_embedding is not None:
@@ -252,9 +245,9 @@ class _Encoder(nnx.Module):
         if self.config.width != self.config.hidden_size:
             tokens = self.projection(tokens)
         tokens = self.norm(tokens)
-        positions = None if self.relative is None else self.relative[...]
-        if positions is not None and self.relative_norm is not None:
-            positions = self.relative_norm(positions)
+        if self.relative is not None:
+            positions = self.relative[...]
+            positions = self.relative_norm(positions) if self.relative_norm else positions
         rows = relative_positions(length, self.config)
         bias = jnp.where(inputs.attention, 0.0, HIDDEN_FROM_ATTENTION)[:, None, None]
         for block in self.blocks:
@@ -262,25 +255,13 @@ class _Encoder(nnx.Module):
         return tap("output", tokens)
 
 
-class _Head(nnx.Module):
-    """CLS's hidden state [B, D] → logits [B, K], in float32: two layers."""
-
-    def __init__(self, config: DebertaConfig, rngs: nnx.Rngs):
-        linear = partial(Linear, config.hidden_size, dtype=jnp.float32, rngs=rngs)
-        self.activation = ACTIVATIONS[config.head_activation]
-        self.dense, self.out = linear(config.hidden_size), linear(config.num_classes)
-
-    def __call__(self, features: jax.Array) -> jax.Array:
-        return self.out(self.activation(self.dense(features)))
-
-
 class Deberta(nnx.Module):
     """Texts → logits [B, K], of CLS."""
 
-    def __init__(self, config: DebertaConfig, dtype: DTypeLike, remat: bool, rngs: nnx.Rngs):
+    def __init__(self, config: DebertaConfig, *, rngs: nnx.Rngs, **options: Any):
         self.config = config
-        self.backbone = _Encoder(config, dtype, remat, rngs)
-        self.head = _Head(config, rngs)
+        self.backbone = config.encoder(rngs=rngs, **options)
+        self.head = Head(config, rngs)
 
     def __call__(self, inputs: TokenBatch, tap: Tap = no_tap) -> jax.Array:
         return self.head(self.backbone(inputs, tap)[:, 0])
@@ -296,18 +277,12 @@ class Deberta(nnx.Module):
 def read_config(hf_config: dict[str, Any], num_classes: int, source: Path) -> DebertaConfig:
     """config.json; what it leaves out has the defaults of transformers."""
     where = source / "config.json"
-    checks.require(hf_config, {name: check for name, (_, check) in _FIELDS.items()}, where)
     checks.require(hf_config, _OTHERS, where)
-    found = {own: hf_config[name] for name, (own, _) in _FIELDS.items() if name in hf_config}
+    found = families.fields(hf_config, _FIELDS, where)
     size = found.get("hidden_size", DebertaConfig.hidden_size)
     heads = found.get("num_heads", DebertaConfig.num_heads)
     only = {"conv_kernel_size": 0, "attention_head_size": size // heads, "pooler_hidden_size": size}
-    for name, wanted in only.items():
-        if hf_config.get(name, wanted) != wanted:
-            raise ValueError(
-                f"{where}: {name} is {hf_config[name]!r}; only {wanted} is supported, as in "
-                "DeBERTa-v3"
-            )
+    checks.require(hf_config, {name: checks.one_of(value) for name, value in only.items()}, where)
     if found.get("embedding_size") == size:
         found["embedding_size"] = 0
     asks = hf_config.get("pos_att_type") or []
@@ -327,9 +302,9 @@ def write_config(config: DebertaConfig) -> dict[str, Any]:
     }
 
 
-def head(config: DebertaConfig, rngs: nnx.Rngs) -> _Head:
+def head(config: DebertaConfig, rngs: nnx.Rngs) -> Head:
     """The head, of first values."""
-    return _Head(config, rngs)
+    return Head(config, rngs)
 
 
 def check(tensors: dict[str, np.ndarray], config: DebertaConfig, source: Path) -> None:
@@ -368,4 +343,6 @@ def rules(config: DebertaConfig) -> list[names.Rule]:
 def ignored(config: DebertaConfig) -> str:
     """The heads of masked pre-training, positions that are not used, and their numbers."""
     positions = "" if config.absolute else r"|deberta\.embeddings\.position_embeddings\..*"
-    return r"(cls|lm_predictions|mask_predictions)\..*|deberta\.embeddings\.position_ids" + positions
+    return (
+        r"(cls|lm_predictions|mask_predictions)\..*|deberta\.embeddings\.position_ids" + positions
+    )

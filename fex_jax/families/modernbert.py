@@ -14,7 +14,7 @@ import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 
-from fex_jax import checks
+from fex_jax import checks, families
 from fex_jax.models import Tap, no_tap
 from fex_jax.models.activations import ACTIVATIONS
 from fex_jax.models.bert import HIDDEN_FROM_ATTENTION, TokenBatch, check_window
@@ -43,7 +43,7 @@ _FIELDS = {
     "num_hidden_layers": ("num_layers", checks.integer(1, 1000)),
     "num_attention_heads": ("num_heads", checks.integer(1, 1024)),
     "hidden_activation": ("activation", _ACTIVATION),
-    "max_position_embeddings": ("max_positions", checks.integer(3, 2**20)),
+    "max_position_embeddings": ("max_length", checks.integer(3, 2**20)),
     "norm_eps": ("layer_norm_eps", checks.number(0, 1)),
     "norm_bias": ("norm_bias", checks.flag()),
     "pad_token_id": ("pad_id", checks.integer(0, 2**24)),
@@ -73,7 +73,7 @@ class ModernBertConfig:
     num_layers: int = 22
     num_heads: int = 12
     mlp_dim: int = 1152
-    max_positions: int = 8192
+    max_length: int = 8192  # tokens of a text
     pad_id: int = 50283
     layer_norm_eps: float = 1e-5
     global_every: int = 3  # of so many layers the first sees the whole text, the others a window
@@ -98,22 +98,13 @@ class ModernBertConfig:
         if self.pad_id >= self.vocab_size:
             raise ValueError(f"pad_id {self.pad_id} is not in a vocabulary of {self.vocab_size}")
 
-    def encoder(
-        self, *, dtype: DTypeLike = jnp.float32, remat: bool = False, rngs: nnx.Rngs
-    ) -> "_Encoder":
+    def encoder(self, **options: Any) -> "_Encoder":
         """The network without its head."""
-        return _Encoder(self, dtype, remat, rngs)
+        return _Encoder(self, **options)
 
-    def classifier(
-        self, *, dtype: DTypeLike = jnp.float32, remat: bool = False, rngs: nnx.Rngs
-    ) -> "ModernBert":
+    def classifier(self, **options: Any) -> "ModernBert":
         """The network."""
-        return ModernBert(self, dtype, remat, rngs)
-
-    @property
-    def max_length(self) -> int:
-        """The most tokens a text may have."""
-        return self.max_positions
+        return ModernBert(self, **options)
 
 
 CONFIG = ModernBertConfig
@@ -167,13 +158,20 @@ def _turned(x: jax.Array, angles: jax.Array) -> jax.Array:
 def _angles(length: int, size: int, theta: float) -> np.ndarray:
     """Position times θ^(−2i/d), [T, d / 2]."""
     frequencies = theta ** (-np.arange(0, size, 2) / size)
-    return np.float32(np.arange(length)[:, None] * frequencies)
+    return (np.arange(length)[:, None] * frequencies).astype(np.float32)
 
 
 class _Encoder(nnx.Module):
     """Texts → hidden states [B, T, D] after the last norm."""
 
-    def __init__(self, config: ModernBertConfig, dtype: DTypeLike, remat: bool, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        config: ModernBertConfig,
+        *,
+        dtype: DTypeLike = jnp.float32,
+        remat: bool = False,
+        rngs: nnx.Rngs,
+    ):
         self.config, self.remat = config, remat
         size = config.hidden_size
         table = 0.02 * jax.random.normal(rngs.params(), (config.vocab_size, size))
@@ -229,9 +227,9 @@ class _Head(nnx.Module):
 class ModernBert(nnx.Module):
     """Texts → logits [B, K], of CLS or of the mean token."""
 
-    def __init__(self, config: ModernBertConfig, dtype: DTypeLike, remat: bool, rngs: nnx.Rngs):
+    def __init__(self, config: ModernBertConfig, *, rngs: nnx.Rngs, **options: Any):
         self.config = config
-        self.backbone = _Encoder(config, dtype, remat, rngs)
+        self.backbone = config.encoder(rngs=rngs, **options)
         self.head = _Head(config, rngs)
 
     def __call__(self, inputs: TokenBatch, tap: Tap = no_tap) -> jax.Array:
@@ -253,9 +251,8 @@ class ModernBert(nnx.Module):
 def read_config(hf_config: dict[str, Any], num_classes: int, source: Path) -> ModernBertConfig:
     """config.json, of any version; what it leaves out has the defaults of transformers."""
     where = source / "config.json"
-    checks.require(hf_config, {name: check for name, (_, check) in _FIELDS.items()}, where)
     checks.require(hf_config, _OTHERS, where)
-    found = {own: hf_config[name] for name, (own, _) in _FIELDS.items() if name in hf_config}
+    found = families.fields(hf_config, _FIELDS, where)
     for kind, short in zip(_KINDS, ("global", "local"), strict=True):
         rope = {"rope_theta": hf_config.get(f"{short}_rope_theta")}
         rope |= hf_config.get("rope_parameters", {}).get(kind) or {}

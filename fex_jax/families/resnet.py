@@ -102,7 +102,7 @@ class _Block(nnx.Module):
         shortcut = x if self.shortcut is None else self.shortcut(x)
         *first, last = self.layers
         for layer in first:
-            x = self.activation(layer(x))
+            x = jax.nn.relu(layer(x))  # in transformers, whatever the activation
         return self.activation(last(x) + shortcut)
 
 

@@ -4,7 +4,7 @@ Shapes: B texts, T tokens (padding included), D hidden size, E that of embedding
 """
 
 import dataclasses
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -108,6 +108,11 @@ class BertConfig:
         return NETWORKS.get(self.family, self.family)
 
     @property
+    def head_activation(self) -> str:
+        """Between the two layers of the head."""
+        return _BETWEEN[self.network]
+
+    @property
     def max_length(self) -> int:
         """The most tokens a text may have; RoBERTa counts positions from pad_id + 1."""
         return self.max_positions - (self.pad_id + 1 if self.network == "roberta" else 0)
@@ -129,9 +134,7 @@ class Block(nnx.Module):
         size = config.hidden_size
         self.attention = Attention(size, config.num_heads, dtype=dtype, rngs=rngs)
         self.norm1 = layer_norm(size, config.layer_norm_eps, rngs)
-        self.mlp = Mlp(
-            size, config.mlp_dim, activation=config.activation, dtype=dtype, rngs=rngs
-        )
+        self.mlp = Mlp(size, config.mlp_dim, activation=config.activation, dtype=dtype, rngs=rngs)
         self.norm2 = layer_norm(size, config.layer_norm_eps, rngs)
 
     def __call__(self, tokens: jax.Array, bias: jax.Array, tap: Tap = no_tap) -> jax.Array:
@@ -213,9 +216,9 @@ class Bert(nnx.Module):
 class Head(nnx.Module):
     """CLS's hidden state [B, D] -> logits [B, K], in float32: two layers."""
 
-    def __init__(self, config: BertConfig, rngs: nnx.Rngs):
+    def __init__(self, config: Any, rngs: nnx.Rngs):
         size = config.hidden_size
-        self.activation = ACTIVATIONS[_BETWEEN[config.network]]
+        self.activation = ACTIVATIONS[config.head_activation]
         self.dense = Linear(size, size, dtype=jnp.float32, rngs=rngs)
         self.out = Linear(size, config.num_classes, dtype=jnp.float32, rngs=rngs)
 

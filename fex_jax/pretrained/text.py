@@ -113,7 +113,9 @@ def _normalize_keys(
     prefix = family.PREFIX[model_type]
     if any(key.startswith(f"{prefix}.") for key in tensors):
         return tensors
-    return {k if re.fullmatch(family.OUTSIDE, k) else f"{prefix}.{k}": v for k, v in tensors.items()}
+    return {
+        k if re.fullmatch(family.OUTSIDE, k) else f"{prefix}.{k}": v for k, v in tensors.items()
+    }
 
 
 def _fresh_head(config: Any, family: ModuleType) -> dict[str, np.ndarray]:

@@ -1,6 +1,8 @@
 """ModernBERT: parity with torch, round trips, maps, training, and what is refused."""
 
+import functools
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 
 import fex_jax
 from fex_jax import attributions, export, pretrained
+from fex_jax.families import deberta
 from fex_jax.models import functional
 from fex_jax.models.bert import TokenBatch
 from fex_jax.models.policy import functional_policy
@@ -59,7 +62,8 @@ VARIANTS = {
         },
     ),
     "deberta-v2 one way": (
-        "DebertaV2", SIZES | V3 | {"pos_att_type": "c2p", "position_buckets": 5, "share_att_key": False}
+        "DebertaV2",
+        SIZES | V3 | {"pos_att_type": "c2p", "position_buckets": 5, "share_att_key": False},
     ),
     "deberta-v2 absolute": ("DebertaV2", SIZES | {"pos_att_type": ["p2c"]}),
 }  # fmt: skip
@@ -88,16 +92,33 @@ def batch(length=16):
     return TokenBatch(np.where(attention, ids, 0), attention, np.where(attention, 0, -1))
 
 
-def torch_logits(model, inputs):
+def torch_run(model, inputs):
     torch = pytest.importorskip("torch")
     with torch.no_grad():
         attention = torch.tensor(inputs.attention, dtype=torch.long)
-        return model(torch.tensor(inputs.ids), attention).logits.numpy()
+        return model(torch.tensor(inputs.ids), attention)
+
+
+def torch_logits(model, inputs):
+    return torch_run(model, inputs).logits.numpy()
 
 
 def logits(checkpoint, inputs):
     _, bind = functional(lambda rngs: checkpoint.config.classifier(rngs=rngs))
     return np.asarray(jax.jit(lambda params: bind(params)(inputs))(checkpoint.params))
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """saved(variant) → the directory of a torch model."""
+
+    @functools.cache
+    def directory(variant):
+        found = tmp_path_factory.mktemp("saved") / "model"
+        torch_model(found, variant)
+        return found
+
+    return directory
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -125,16 +146,17 @@ def test_trained_for_and_explained(tmp_path, capsys):
     torch_model(tmp_path / "torch", "modernbert")
     texts = [f"the movie was {word} {'! ' * i}" for i in range(4) for word in tiny_text.WORDS[:8]]
     settings = {"text.max_length": 16}
-    explainer = fex_jax.fit(str(tmp_path / "torch"), texts, epochs=1, batch_size=16, settings=settings)
+    explainer = fex_jax.fit(
+        str(tmp_path / "torch"), texts, epochs=1, batch_size=16, settings=settings
+    )
     assert "On 8 held-out items" in capsys.readouterr().out
     assert explainer.backbone.family == "modernbert"
 
 
 @pytest.mark.parametrize("variant", ["modernbert mean", "deberta-v2 as v3"])
-def test_an_explainer_is_opened(variant, tmp_path):
+def test_an_explainer_is_opened(variant, saved, tmp_path):
     """Breaks if a family's export is not what was saved, or no map comes of it."""
-    torch_model(tmp_path / "torch", variant)
-    predictor = pretrained.load(str(tmp_path / "torch"))
+    predictor = pretrained.load(str(saved(variant)))
     init, _ = functional_policy(predictor.config, 3)
     export.save_description(tmp_path / "run", predictor, predictor.config, budget=-3.0)
     params = random_params(init) | {"backbone": predictor.params["backbone"]}
@@ -153,12 +175,83 @@ def test_an_explainer_is_opened(variant, tmp_path):
 
 
 @pytest.mark.parametrize("variant", ["modernbert", "deberta-v2 as v3"])
-def test_what_needs_attention_is_refused(variant, tmp_path):
+def test_what_needs_attention_is_refused(variant, saved):
     """Breaks if a method that reads CLS's attention gives a map of a network without it."""
-    torch_model(tmp_path, variant)
-    predictor, family = str(tmp_path), variant.split()[0]
+    predictor, family = str(saved(variant)), variant.split()[0]
     for method in attributions.TRANSFORMERS_ONLY | attributions.CONVOLUTIONS_ONLY:
         with pytest.raises(ValueError, match=f"{method} .*, and the classifier is a {family}"):
             fex_jax.attribute(method, predictor, ["a good film"])
     (found,) = fex_jax.attribute("gradient_x_input", predictor, ["a good film"])
     assert np.ptp(found.scores) > 0
+
+
+@pytest.mark.parametrize("buckets, farthest", [(256, 512), (6, 20), (5, 64), (-1, 9)])
+def test_distances_fall_into_the_same_buckets(buckets, farthest):
+    """Breaks by a distance that rounding puts into the next bucket, at the length of real texts."""
+    torch = pytest.importorskip("torch")
+    theirs = pytest.importorskip("transformers.models.deberta_v2.modeling_deberta_v2")
+    config = deberta.DebertaConfig(2, buckets=buckets, max_relative=farthest)
+    texts = torch.zeros(1, min(farthest, 512), 1)
+    expected = theirs.build_relative_position(texts, texts, buckets, farthest)[0].numpy()
+    found = deberta.relative_positions(texts.shape[1], config) - config.span
+    np.testing.assert_array_equal(found, np.clip(expected, -config.span, config.span - 1))
+
+
+@pytest.mark.parametrize(
+    "variant, changes, message",
+    [
+        ("modernbert", {"layer_types": ["sliding_attention"] * 3}, "every n-th of the 3 layers"),
+        ("modernbert", {"rope_scaling": {"factor": 2}}, "rope_scaling is .*; expected none"),
+        (
+            "modernbert",
+            {"rope_parameters": {"full_attention": {"rope_type": "yarn"}}},
+            "full_attention: rope_type is 'yarn'; expected one of 'default'",
+        ),
+        ("modernbert", {"hidden_activation": "prelu"}, "hidden_activation is 'prelu'"),
+        ("modernbert", {"num_attention_heads": 4}, "12 does not divide into 4 heads of an even"),
+        ("modernbert", {"num_hidden_layers": 2, "layer_types": None}, "says 2 layers"),
+        ("deberta-v2 as v3", {"conv_kernel_size": 3}, "conv_kernel_size is 3; expected one of 0"),
+        ("deberta-v2 as v3", {"pos_att_type": ["p2p"]}, "pos_att_type is"),
+        (
+            "deberta-v2 as v3",
+            {"attention_head_size": 8},
+            "attention_head_size is 8; expected one of 4",
+        ),
+        ("deberta-v2 as v3", {"position_buckets": 40}, "40 position_buckets of up to 20"),
+        ("deberta-v2 as v3", {"vocab_size": 44}, r"43, 12\], expected \[44, 12"),
+    ],
+)
+def test_a_config_of_another_network(variant, changes, message, saved, tmp_path):
+    """Breaks if what is not computed as transformers does is loaded all the same."""
+    shutil.copytree(saved(variant), tmp_path / "changed")
+    path = tmp_path / "changed" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    with pytest.raises(ValueError, match=message):
+        pretrained.load(str(path.parent))
+
+
+def test_a_config_of_an_old_version(saved, tmp_path):
+    """Breaks if ModernBERT's published files, of other names, are read with defaults."""
+    shutil.copytree(saved("modernbert"), tmp_path / "old")
+    path = tmp_path / "old" / "config.json"
+    values = json.loads(path.read_text())
+    del values["layer_types"], values["rope_parameters"]
+    values |= {"global_attn_every_n_layers": 2, "global_rope_theta": 99.0, "local_rope_theta": 5}
+    path.write_text(json.dumps(values))
+    config = pretrained.load(str(path.parent)).config
+    assert (config.global_every, config.global_theta, config.local_theta) == (2, 99.0, 5.0)
+
+
+@pytest.mark.parametrize("head", ["Model", "ForMaskedLM"])
+@pytest.mark.parametrize("variant", ["modernbert", "deberta-v2 as v3"])
+def test_a_backbone_gets_a_head(variant, head, tmp_path):
+    """Breaks if bare and masked models do not load, or not with the weights that are there."""
+    model = torch_model(tmp_path, variant, head)
+    with pytest.raises(ValueError, match="pass num_classes"):
+        pretrained.load(str(tmp_path))
+    checkpoint = pretrained.load(str(tmp_path), num_classes=5)
+    _, bind = functional(lambda rngs: checkpoint.config.encoder(rngs=rngs))
+    found = bind(checkpoint.params["backbone"])(batch())
+    expected = torch_run(getattr(model, model.base_model_prefix, model), batch())
+    real = batch().attention
+    np.testing.assert_allclose(found[real], expected.last_hidden_state[real], rtol=1e-4, atol=1e-4)
