@@ -13,7 +13,7 @@ from fex_jax import checks
 from fex_jax.models.bert import Raw, TokenBatch
 
 Unit = Literal["token", "word"]
-BUCKETS = (32, 64, 128, 256, 512)  # tokens, CLS and SEP included
+BUCKETS = (32, 64, 128, 256, 512, 1024, 2048, 4096)  # tokens, CLS and SEP included
 _BYTES = 8  # of a string for each token of a batch, more than most have
 _NO_BYTE = 255  # of UTF-8
 # What BERT and RoBERTa call them: the files of some published models do not say.

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 BATCH_SIZE = 32  # windows that are explained at a time, by default
 _OVERLAP = 64  # tokens that two windows of a long text share
+_WARM = 1024  # tokens of the longest batch that is compiled before it comes
 
 
 def explain(
@@ -122,12 +123,12 @@ def explain(
 
 
 def examples(explainer: "Explainer", size: int) -> list[TokenBatch]:
-    """A batch of each shape that explaining `size` texts can need: of each length."""
+    """A batch of each shape that explaining `size` texts can need: of each length to 1024."""
     predictor = explainer.predictor
     most = predictor.config.max_length
     (text,) = predictor.tokenizer(["a"], explainer.unit)
     lengths = sorted(
-        {tokens.bucket(count, most) for count in (*tokens.BUCKETS, most) if count <= most}
+        {tokens.bucket(n, most) for n in (*tokens.BUCKETS, most) if n <= min(most, _WARM)}
     )
     return [tokens.collate([text] * size, length, predictor.tokenizer) for length in lengths]
 
