@@ -32,6 +32,7 @@ Here is what convolutional ones share. Their features are square cells of the im
 """
 
 import importlib
+import math
 import re
 from pathlib import Path
 from types import ModuleType
@@ -44,6 +45,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from fex_jax import checks
+from fex_jax.models import sides
 
 # By model_type, the module. A new family is a file here and a line.
 IMAGES = {
@@ -53,6 +55,7 @@ IMAGES = {
     "dinov2_with_registers": "vit",
     "resnet": "resnet",
     "convnext": "convnext",
+    "swin": "swin",
 }
 TEXTS = {
     "bert": "bert",
@@ -81,18 +84,19 @@ def of(model_type: str) -> ModuleType:
 class Cells:
     """Features of a convolutional network's config: square cells of its images."""
 
-    image_size: int
+    image_size: int | tuple[int, int]
 
     @property
     def patch_size(self) -> int:
-        """Pixels a side of a cell: as many as divide the image's, up to 16."""
-        sides = range(1, min(_LARGEST_CELL, self.image_size) + 1)
-        return max(side for side in sides if self.image_size % side == 0)
+        """Pixels a side of a cell: as many as divide both of the image's, up to 16."""
+        common = math.gcd(*sides(self.image_size))
+        return max(side for side in range(1, _LARGEST_CELL + 1) if common % side == 0)
 
     @property
     def grid(self) -> tuple[int, int]:
         """(rows, columns) of cells."""
-        return (self.image_size // self.patch_size,) * 2
+        height, width = sides(self.image_size)
+        return height // self.patch_size, width // self.patch_size
 
 
 def convolution(
@@ -150,7 +154,7 @@ def check_stages(
     """
     found: dict[int, set[int]] = {}
     for name in tensors:
-        if match := re.search(r"\.stages\.(\d+)\.layers\.(\d+)\.", name):
+        if match := re.search(r"\.(?:stages|layers)\.(\d+)\.(?:layers|blocks)\.(\d+)\.", name):
             found.setdefault(int(match[1]), set()).add(int(match[2]))
     stored = [len(found[stage]) for stage in sorted(found)]
     if stored != list(depths) or len(depths) != len(sizes):
@@ -177,11 +181,20 @@ def fields(
     return {own: values[name] for name, (own, _) in known.items() if name in values}
 
 
-def side_of(values: dict[str, Any], name: str = "image_size") -> int:
+def side_of(values: dict[str, Any], name: str) -> int:
     """A side from one number, or from two that are equal."""
     value = values[name]
     if isinstance(value, int):
         return value
     if len(set(value)) != 1:
-        raise ValueError(f"only square images and patches are supported, got {value}")
+        raise ValueError(f"only square patches are supported, got {name} {value}")
     return value[0]
+
+
+def size_of(values: dict[str, Any]) -> int | tuple[int, int]:
+    """image_size as configs have it: one number of a square, else (height, width)."""
+    value = values["image_size"]
+    if isinstance(value, int):
+        return value
+    height, width = value
+    return height if height == width else (height, width)

@@ -75,7 +75,7 @@ def read_config(hf_config: dict[str, Any], num_classes: int, source: Path) -> Vi
     )
     return ViTConfig(
         family=family,
-        image_size=families.side_of(values),
+        image_size=families.size_of(values),
         patch_size=families.side_of(values, "patch_size"),
         num_classes=num_classes,
         hidden_size=values["hidden_size"],

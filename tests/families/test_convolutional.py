@@ -17,6 +17,7 @@ from fex_jax.models.policy import make_backbone
 from fex_jax.preprocessing import Preprocessing
 
 SIZES = {"hidden_sizes": [8, 12], "depths": [1, 2]}
+SWIN = {"embed_dim": 6, "depths": [2, 2], "num_heads": [2, 3], "window_size": 4, "image_size": 45}
 VARIANTS = {
     "resnet": ("ResNet", {"embedding_size": 4, **SIZES}),
     "resnet basic": (
@@ -35,6 +36,17 @@ VARIANTS = {
         {
             "layer_scale_init_value": 0.0, "patch_size": 3, "hidden_act": "gelu_new", **SIZES
         },
+    ),
+    "swin": ("Swin", SWIN),
+    "swin of odd windows": (
+        "Swin",
+        SWIN | {
+            "window_size": 5, "patch_size": 3, "qkv_bias": False, "mlp_ratio": 2.6,
+            "hidden_act": "gelu_new", "layer_norm_eps": 1e-3, "depths": [3, 2],
+        },
+    ),
+    "swin with positions": (
+        "Swin", SWIN | {"use_absolute_embeddings": True, "patch_size": 5, "image_size": 45}
     ),
 }  # fmt: skip
 SIDE = 45  # odd, and no multiple of a stride
