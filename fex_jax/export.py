@@ -49,9 +49,10 @@ _FIELDS = SETTINGS | {
     "backbone": checks.mapping(),
 }
 # The smallest and the largest backbone that is built, several times the largest of the field.
+_SIDE = checks.integer(1, 4096)
 _SIZES = {
     "family": checks.text(),
-    "image_size": checks.integer(1, 4096),
+    "image_size": checks.either(_SIDE, checks.several(_SIDE, 2)),
     "patch_size": checks.integer(1, 4096),
     "num_channels": checks.integer(1, 64),
     "num_classes": checks.integer(1, 10**6),
@@ -157,8 +158,9 @@ def _read_description(path: pathlib.Path) -> tuple[Backbone, dict[str, Any]]:
     where = f"{path}: backbone"
     _check_names(values["backbone"], fields, optional, where)
     checks.require(values["backbone"], sizes, where)
+    given = values["backbone"].items()
     try:
-        backbone = kind(**values["backbone"])
+        backbone = kind(**{n: tuple(v) if isinstance(v, list) else v for n, v in given})
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
     return backbone, {name: values[name] for name in SETTINGS}

@@ -38,7 +38,7 @@ class Document(NamedTuple):
 class Task(NamedTuple):
     """n inputs to explain, what f says of them, and what is known of them."""
 
-    inputs: Any  # pixels [n, S, S, 3] in 0..255, or a TokenBatch of n texts
+    inputs: Any  # pixels [n, H, W, 3] in 0..255, or a TokenBatch of n texts
     grid: tuple[int, ...]  # how the N features lie: (rows, columns) of patches, or (N,)
     labels: np.ndarray | None  # [n] in the data's own numbers; None: unknown
     names: tuple[str, ...]  # of the data's classes
@@ -47,7 +47,7 @@ class Task(NamedTuple):
     targets: np.ndarray  # [n] the most probable class, which is explained
     second: np.ndarray  # [n] the class after it
     reference: np.ndarray  # [n] the class that counts as correct
-    segmentation: np.ndarray | None = None  # [n, S, S] 0 or 1 + class of the object at each pixel
+    segmentation: np.ndarray | None = None  # [n, H, W] 0 or 1 + class of the object at each pixel
     pairs: np.ndarray = np.zeros(0, int)  # [P] scenes that show just the two most probable classes
     agreed: np.ndarray = np.zeros(0, bool)  # [P] of them, where f finds each class on its object
     documents: list[Document] | None = None  # of texts
@@ -103,7 +103,7 @@ def of_pixels(
     batch_size: int,
     classes_by: By = "name",
 ) -> Task:
-    """The same of preprocessed images [n, S, S, 3], their labels and where their objects are."""
+    """The same of preprocessed images [n, H, W, 3], their labels and where their objects are."""
     classes = None if labels is None else match_classes(names, predictor.labels, classes_by)
     answers = _answers(predict, images, labels, names, classes, protocol, batch_size)
     pair = np.stack([answers["targets"], answers["second"]], 1)

@@ -43,7 +43,7 @@ _CHECKS = families.STAGES | {
 class ConvNextConfig(families.Cells):
     """Architecture of a ConvNeXt."""
 
-    image_size: int
+    image_size: int | tuple[int, int]
     num_classes: int
     stem: int  # side and stride of the first convolution
     hidden_sizes: tuple[int, ...]  # channels of each stage

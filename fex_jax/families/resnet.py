@@ -43,7 +43,7 @@ _CHECKS = families.STAGES | {
 class ResNetConfig(families.Cells):
     """Architecture of a ResNet."""
 
-    image_size: int
+    image_size: int | tuple[int, int]
     num_classes: int
     embedding_size: int
     hidden_sizes: tuple[int, ...]  # channels that each stage gives

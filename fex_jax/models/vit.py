@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from fex_jax.models import Tap, no_tap
+from fex_jax.models import Tap, no_tap, sides
 from fex_jax.models.activations import ACTIVATIONS
 
 Family = Literal["vit", "deit", "dinov2", "dinov2_with_registers"]
@@ -28,7 +28,7 @@ class ViTConfig:
     """
 
     family: Family
-    image_size: int
+    image_size: int | tuple[int, int]  # (height, width) where it is not square
     patch_size: int
     num_classes: int
     hidden_size: int
@@ -51,12 +51,13 @@ class ViTConfig:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
         if self.num_registers and self.family != "dinov2_with_registers":
             raise ValueError(f"a {self.family} has no registers, got {self.num_registers}")
-        if self.image_size % self.patch_size:
-            below = max(self.image_size // self.patch_size, 1) * self.patch_size
-            raise ValueError(
-                f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}; "
-                f"the nearest that are: {below} and {below + self.patch_size}"
-            )
+        for side in sides(self.image_size):
+            if side % self.patch_size:
+                below = max(side // self.patch_size, 1) * self.patch_size
+                raise ValueError(
+                    f"image_size {side} is not a multiple of patch_size {self.patch_size}; "
+                    f"the nearest that are: {below} and {below + self.patch_size}"
+                )
         if self.hidden_size % self.num_heads:
             raise ValueError(
                 f"hidden_size {self.hidden_size} does not divide into {self.num_heads} heads"
@@ -76,8 +77,8 @@ class ViTConfig:
     @property
     def grid(self) -> tuple[int, int]:
         """(rows, columns) of patches."""
-        side = self.image_size // self.patch_size
-        return side, side
+        height, width = sides(self.image_size)
+        return height // self.patch_size, width // self.patch_size
 
     @property
     def num_patches(self) -> int:
@@ -121,10 +122,10 @@ class PatchEmbedding(nnx.Module):
 
     def __call__(self, images: jax.Array) -> jax.Array:
         config, (rows, columns) = self.config, self.config.grid
-        side = config.image_size
-        if images.shape[1:] != (side, side, config.num_channels):
+        wanted = (*sides(config.image_size), config.num_channels)
+        if images.shape[1:] != wanted:
             raise ValueError(
-                f"images must be [B, {side}, {side}, {config.num_channels}], got {images.shape}"
+                f"images must be [B, {', '.join(map(str, wanted))}], got {images.shape}"
             )
         # Strided convolution as reshape and matmul: same numbers, faster on CPU.
         patches = images.reshape(

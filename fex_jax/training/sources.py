@@ -32,7 +32,7 @@ _COLUMNS = {
 }
 _CHECKED = 20_000  # files that are opened before training starts
 # Items that are taken of an iterator without a limit, and the shortest side of its pictures in
-# sides of the predictor's input: at 224 pixels some 4 GiB.
+# longest sides of the predictor's input: at 224 pixels some 4 GiB.
 _FROM_ITERATORS = {text_data.Source: 100_000, data.Source: 10_000}
 _SHRUNK_TO = 1.5
 
@@ -66,7 +66,7 @@ def open_data(
     if isinstance(given, Iterator):
         given = itertools.islice(given, limit or _FROM_ITERATORS[kind])
         if kind is data.Source:
-            side = _SHRUNK_TO * predictor.preprocessing.image_size
+            side = _SHRUNK_TO * max(predictor.preprocessing.sides)
             given = [_shrink(_decode(x, f"image {i}"), side) for i, x in enumerate(given)]
     skipped: collections.Counter = collections.Counter()
     if kind is text_data.Source:
