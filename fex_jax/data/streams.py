@@ -134,7 +134,7 @@ def _resize(decoded: dict, preprocessing: Preprocessing) -> dict:
 
 
 def _random_crop(image: tf.Tensor, preprocessing: Preprocessing, noise: tf.Tensor) -> tf.Tensor:
-    """A random area of 30 to 100 % at aspect 3/4 to 4/3 of the input's, resized, flipped half of the time."""
+    """A random area of 30 to 100 % at aspect 3/4 to 4/3 of the input's, resized, maybe flipped."""
     height, width = preprocessing.sides
     begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
         tf.shape(image),

@@ -33,6 +33,8 @@ class Document(NamedTuple):
     text: str
     spans: np.ndarray  # [features, 2] where each feature begins and ends in the text
     rationale: np.ndarray | None  # bool for every word of `text.split()`: what people marked
+    given: str | tuple[str, str]  # the text, or the pair of which it is both lines
+    second: int = 0  # first feature of a pair's second text
 
 
 class Task(NamedTuple):
@@ -150,9 +152,9 @@ def of_texts(
     inputs = tokens.collate(texts, int(lengths.max()), predictor.tokenizer)
     documents = []
     for i, part in enumerate(texts):
-        text = source.texts[i][: part.spans[-1, 1]]
+        text = part.string if part.pair else part.string[: part.spans[-1, 1]]
         marked = source.rationales and source.rationales[i][: len(text.split())]
-        documents.append(Document(text, part.spans, marked))
+        documents.append(Document(text, part.spans, marked, part.pair or text, part.second))
     labels = None if source.labels is None else source.labels[: len(texts)]
     names = source.names
     classes = None if labels is None else match_classes(names, predictor.labels, classes_by)

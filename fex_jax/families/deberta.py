@@ -241,7 +241,9 @@ class _Encoder(nnx.Module):
         if self.position_embedding is not None:
             tokens = tokens + self.position_embedding[...][:length]
         if self.type_embedding is not None:
-            tokens = tokens + self.type_embedding[...][0]
+            told = inputs.types is not None and self.config.num_types > 1
+            types = inputs.types if told else 0
+            tokens = tokens + self.type_embedding[...][types]
         if self.config.width != self.config.hidden_size:
             tokens = self.projection(tokens)
         tokens = self.norm(tokens)

@@ -41,6 +41,9 @@ class TokenBatch(NamedTuple):
     attention: jax.Array  # [B, T] bool, False at padding
     features: jax.Array  # [B, T] int, the feature a token belongs to; -1: CLS, SEP and padding
     raw: Raw | None = None  # of a black box
+    types: jax.Array | None = (
+        None  # [B, T] int, which of a pair's texts; None: all are of the first
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,7 +152,7 @@ class Bert(nnx.Module):
     """Encoder: texts -> hidden states [B, T, D] of the last block.
 
     Parameters are float32 and matmuls run in `dtype`; `remat` recomputes each block in the
-    backward pass, trading time for memory. Every text is one segment: token type 0.
+    backward pass, trading time for memory.
     """
 
     def __init__(
@@ -196,7 +199,9 @@ class Bert(nnx.Module):
         run = nnx.remat(Block.__call__, static_argnums=3) if self.remat else Block.__call__
         tokens = words + self.position_embedding[...][self._positions(inputs.ids)]
         if self.config.num_types:
-            tokens = tokens + self.type_embedding[...][0]
+            told = inputs.types is not None and self.config.num_types > 1
+            types = inputs.types if told else 0
+            tokens = tokens + self.type_embedding[...][types]
         tokens = self.norm(tokens)
         if self.config.width != self.config.hidden_size:
             tokens = self.projection(tokens)

@@ -28,9 +28,7 @@ MODELS = {  # transformers takes DINOv2's positions for those of a square, and i
     "ConvNext": STAGES | {"num_stages": 2, "layer_scale_init_value": 0.5},
 }  # fmt: skip
 SIDES = 28, 42
-PROCESSOR = {
-    "image_processor_type": "ViTImageProcessor", "size": dict(zip(("height", "width"), SIDES))
-}  # fmt: skip
+PROCESSOR = {"image_processor_type": "ViTImageProcessor", "size": {"height": 28, "width": 42}}
 
 
 @pytest.fixture(scope="module")
