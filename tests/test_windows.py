@@ -10,8 +10,11 @@ from tokenizers import processors
 
 import fex_jax
 from fex_jax import masking, predictors, pretrained, text_data, tokens
+from fex_jax.families import deberta
+from fex_jax.models import shapes
 from fex_jax.training import sources
 from tests import tiny_text
+from tests.conftest import random_like
 
 PAIR = "the movie was funny", "a good film ."
 
@@ -174,15 +177,25 @@ def test_maps_of_both_texts():
     np.testing.assert_allclose(found.probabilities, model.predict(inputs)[0], atol=1e-6)
 
 
-def test_an_explainer_of_pairs(tmp_path):
-    """Breaks if training, or an explanation, reads a pair in another way than the predictor."""
-    predictor = tiny_text.checkpoint()
-    pairs = [(f"the {word} film", f"a {other} plot") for word in tiny_text.WORDS[:6]
-             for other in tiny_text.WORDS[6:13] if "#" not in word + other]  # fmt: skip
+def test_an_explainer_of_pairs():
+    """Breaks if training, or an explanation, reads a pair in another way than the predictor.
+
+    Here a DeBERTa, as another text family that is trained for.
+    """
+    config = deberta.DebertaConfig(
+        2, len(tiny_text.SPECIAL) + len(tiny_text.WORDS), 16, 2, 2, 32, 32, num_types=2,
+        relative=True, buckets=6, shared=True, c2p=True, p2c=True, norm_positions=True,
+    )  # fmt: skip
+    params = random_like(shapes(lambda rngs: config.classifier(rngs=rngs)))
+    tokenizer = tiny_text.tokenizer()
+    predictor = pretrained.TextCheckpoint(config, params, ("no", "yes"), tokenizer)
+    words = [word for word in tiny_text.WORDS if word.isalpha()]
+    pairs = [(f"the {a} film", f"a {b} plot") for a in words[:6] for b in words[6:12]]
     explainer = fex_jax.fit(predictor, pairs, epochs=1, batch_size=16)
     (found,) = explainer([PAIR])
-    (known,) = fex_jax.attribute("random", predictor, [PAIR])
-    assert found.second == 4 and len(found.scores) == 8
-    np.testing.assert_allclose(found.probabilities, known.probabilities, atol=1e-6)
-    with pytest.raises(ValueError, match="text 0: a pair of 37 tokens is longer than the window"):
-        explainer([("film " * 30, "a plot ! !")])
+    batch = tokens.collate(tokenizer([PAIR]), 20, tokenizer)
+    f = predictors.bert(config, params, 20, mask_id=4)
+    assert explainer.backbone == config and found.second == 4 and len(found.scores) == 8
+    np.testing.assert_allclose(found.probabilities, f.predict(batch)[0], atol=1e-6)
+    with pytest.raises(ValueError, match="text 0: a pair of 35 tokens is longer than the window"):
+        explainer([("film " * 30, "a plot")])

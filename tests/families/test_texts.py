@@ -141,18 +141,6 @@ def test_logits_equal_torch(variant, tmp_path):
     assert pretrained.load(str(tmp_path / "jax")).config == checkpoint.config
 
 
-def test_trained_for_and_explained(tmp_path, capsys):
-    """Breaks if a family is no policy."""
-    torch_model(tmp_path / "torch", "modernbert")
-    texts = [f"the movie was {word} {'! ' * i}" for i in range(4) for word in tiny_text.WORDS[:8]]
-    settings = {"text.max_length": 16}
-    explainer = fex_jax.fit(
-        str(tmp_path / "torch"), texts, epochs=1, batch_size=16, settings=settings
-    )
-    assert "On 8 held-out items" in capsys.readouterr().out
-    assert explainer.backbone.family == "modernbert"
-
-
 @pytest.mark.parametrize("variant", ["modernbert mean", "deberta-v2 as v3"])
 def test_an_explainer_is_opened(variant, saved, tmp_path):
     """Breaks if a family's export is not what was saved, or no map comes of it."""
