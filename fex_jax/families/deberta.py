@@ -159,21 +159,16 @@ class _Attention(nnx.Module):
         self, tokens: jax.Array, positions: jax.Array | None, rows: np.ndarray, bias: jax.Array
     ) -> jax.Array:
         """`positions` [P, D] and which `rows` of it are between tokens [T, T]."""
-        query, key, value = (
-            self._split(layer(tokens)) for layer in (self.query, self.key, self.value)
-        )  # [B, heads, T, d]
-        product = partial(
-            jnp.matmul, preferred_element_type=jnp.promote_types(query.dtype, jnp.float32)
-        )
-        scores = product(query, key.mT)
+        query, key, value = (self._split(f(tokens)) for f in (self.query, self.key, self.value))
+        wide = jnp.promote_types(query.dtype, jnp.float32)
+        product = partial(jnp.matmul, preferred_element_type=wide)
+        scores, places = product(query, key.mT), np.arange(len(rows))[:, None]
         if positions is not None and self.config.c2p:
             keys = self._split((self.position_key or self.key)(positions)[None])
-            scores += jnp.take_along_axis(product(query, keys.mT), rows[None, None], -1)
+            scores += _entries(product(query, keys.mT), places * keys.shape[2] + rows)
         if positions is not None and self.config.p2c:
             queries = self._split((self.position_query or self.query)(positions)[None])
-            # Of key j and query i the row is that of their distance, i − j, too.
-            of_keys = product(key, queries.mT)  # [B, heads, T, P]
-            scores += jnp.take_along_axis(of_keys, rows.T[None, None], -1).mT
+            scores += _entries(product(key, queries.mT), places.T * queries.shape[2] + rows)
         terms = 1 + self.config.c2p + self.config.p2c
         weights = jax.nn.softmax(scores / math.sqrt(terms * query.shape[-1]) + bias)
         mixed = jnp.matmul(weights.astype(value.dtype), value).swapaxes(1, 2)
@@ -181,6 +176,11 @@ class _Attention(nnx.Module):
 
     def _split(self, x: jax.Array) -> jax.Array:
         return x.reshape(*x.shape[:2], self.config.num_heads, -1).swapaxes(1, 2)
+
+
+def _entries(x: jax.Array, where: np.ndarray) -> jax.Array:
+    """Those of x [B, heads, T, P] whose numbers within [T, P] are `where` [T, T]."""
+    return jnp.take(x.reshape(*x.shape[:2], -1), where, axis=-1, mode="clip")
 
 
 class _Block(nnx.Module):

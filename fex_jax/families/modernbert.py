@@ -132,12 +132,12 @@ class _Block(nnx.Module):
         self.norm2 = norm()
         self.fc1, self.fc2 = feed(size, 2 * config.mlp_dim), feed(config.mlp_dim, size)
 
-    def __call__(self, tokens: jax.Array, bias: jax.Array, angles: jax.Array) -> jax.Array:
-        """`bias` [B, 1, 1 or T, T] is added to the scores, `angles` [T, d / 2] turn positions."""
+    def __call__(self, tokens: jax.Array, bias: jax.Array, turns: jax.Array) -> jax.Array:
+        """`bias` [B, 1, 1 or T, T] is added to the scores, `turns` [2, T, d / 2] are `_turns`."""
         read = self.norm1(tokens) if self.norm1 else tokens
         heads = self.qkv(read).reshape(*tokens.shape[:2], 3, self.num_heads, -1)
         query, key, value = jnp.moveaxis(heads, (2, 3), (0, 2))  # [B, heads, T, d]
-        query, key = _turned(query, angles), _turned(key, angles)
+        query, key = _turned(query, *turns), _turned(key, *turns)
         wide = jnp.promote_types(query.dtype, jnp.float32)
         scores = jnp.matmul(query, key.mT, preferred_element_type=wide)
         weights = jax.nn.softmax(scores * query.shape[-1] ** -0.5 + bias)
@@ -147,18 +147,18 @@ class _Block(nnx.Module):
         return tokens + self.fc2(self.activation(values) * gate)
 
 
-def _turned(x: jax.Array, angles: jax.Array) -> jax.Array:
+def _turned(x: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
     """Rotary positions: the halves of x [..., T, d] as coordinates in d / 2 planes, turned."""
     first, second = jnp.split(x.astype(jnp.float32), 2, -1)
-    cos, sin = jnp.cos(angles), jnp.sin(angles)
     turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], -1)
     return turned.astype(x.dtype)
 
 
-def _angles(length: int, size: int, theta: float) -> np.ndarray:
-    """Position times θ^(−2i/d), [T, d / 2]."""
-    frequencies = theta ** (-np.arange(0, size, 2) / size)
-    return (np.arange(length)[:, None] * frequencies).astype(np.float32)
+def _turns(length: int, size: int, theta: float) -> np.ndarray:
+    """cos and sin of position times θ^(−2i/d), [2, T, d / 2], in float32 as in transformers."""
+    frequencies = np.float32(theta ** (-np.arange(0, size, 2) / size))
+    angles = np.arange(length, dtype=np.float32)[:, None] * frequencies
+    return np.stack([np.cos(angles), np.sin(angles)])
 
 
 class _Encoder(nnx.Module):
@@ -196,13 +196,13 @@ class _Encoder(nnx.Module):
         """Hidden states from word embeddings [B, T, D], for gradients with respect to them."""
         config, length = self.config, inputs.ids.shape[-1]
         run = nnx.remat(_Block.__call__) if self.remat else _Block.__call__
-        angles = partial(_angles, length, config.hidden_size // config.num_heads)
+        turns = partial(_turns, length, config.hidden_size // config.num_heads)
         whole = jnp.where(inputs.attention, 0.0, HIDDEN_FROM_ATTENTION)[:, None, None]
         places = np.arange(length)
         near = np.abs(places[:, None] - places) <= config.window // 2
         kinds = {
-            True: (whole, angles(config.global_theta)),
-            False: (jnp.where(near, whole, HIDDEN_FROM_ATTENTION), angles(config.local_theta)),
+            True: (whole, turns(config.global_theta)),
+            False: (jnp.where(near, whole, HIDDEN_FROM_ATTENTION), turns(config.local_theta)),
         }
         tokens = self.norm(words)
         for number, block in enumerate(self.blocks):
@@ -271,10 +271,10 @@ def _layer_types(every: int, count: int) -> list[str]:
 
 def _period(hf_config: dict[str, Any], count: int, where: Path) -> int | None:
     """Every how many layers one sees the whole text, from the first one on; None: not said."""
-    kinds = hf_config.get("layer_types")
+    kinds, said = hf_config.get("layer_types"), hf_config.get("global_attn_every_n_layers")
     if kinds is None:
-        return hf_config.get("global_attn_every_n_layers")
-    for every in range(1, count + 1):
+        return said
+    for every in ([said] if said else []) + list(range(1, count + 1)):
         if list(kinds) == _layer_types(every, count):
             return every
     raise ValueError(
@@ -287,6 +287,7 @@ def write_config(config: ModernBertConfig) -> dict[str, Any]:
     """What config.json says of the architecture."""
     theta = zip(_KINDS, (config.global_theta, config.local_theta), strict=True)
     return {name: getattr(config, own) for name, (own, _) in _FIELDS.items()} | {
+        "global_attn_every_n_layers": config.global_every,
         "layer_types": _layer_types(config.global_every, config.num_layers),
         "rope_parameters": {
             kind: {"rope_type": "default", "rope_theta": base} for kind, base in theta

@@ -171,8 +171,11 @@ class _Merging(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         x = jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, x.shape[2] % 2), (0, 0)))
-        parts = [x[:, row::2, column::2] for column in (0, 1) for row in (0, 1)]
-        return self.reduction(self.norm(jnp.concatenate(parts, -1)))
+        batch, rows, columns, channels = x.shape
+        x = x.reshape(batch, rows // 2, 2, columns // 2, 2, channels)
+        x = x.transpose(0, 1, 3, 4, 2, 5)  # of the four, those of a column follow each other
+        x = x.reshape(batch, rows // 2, columns // 2, 4 * channels)
+        return self.reduction(self.norm(x))
 
 
 class _Backbone(nnx.Module):
