@@ -191,7 +191,7 @@ class Explainer:
         """Maps of a batch and its classes [B, k] → [B, k, N]; compiled once for each shape.
 
         Args:
-          batch: as `Model`'s bind takes it: pixels [B, S, S, 3] in 0..255, or a `TokenBatch`.
+          batch: as `Model`'s bind takes it: pixels [B, H, W, 3] in 0..255, or a `TokenBatch`.
           classes: to explain.
           answers: f(x) [B, K]; None: asked for where a map depends on it.
           refine: queries about each map; 0: none.
@@ -211,7 +211,7 @@ class Explainer:
         return self._programs[1].lower(*arguments, refine=refine).compile().memory_analysis()
 
     def picture(self, picture: Picture) -> np.ndarray:
-        """What the predictor sees of a picture, uint8 [S, S, 3]: what maps should be laid over."""
+        """What the predictor sees of a picture, uint8 [H, W, 3]: what maps should be laid over."""
         return np.rint(modalities.of(self.predictor).prepare(self.predictor, picture, 0)).astype(
             np.uint8
         )

@@ -18,11 +18,11 @@ import numpy as np
 from flax import traverse_util
 from safetensors.numpy import save_file
 
-from fex_jax import checks, escape, pretrained, tokens
+from fex_jax import checks, escape, families, pretrained, tokens
 from fex_jax.host import black_box
 from fex_jax.host.black_box import BlackBox
 from fex_jax.models import Params, shapes
-from fex_jax.models.bert import BertConfig
+from fex_jax.models.activations import ACTIVATIONS
 from fex_jax.models.mlp import MLPConfig
 from fex_jax.models.policy import Backbone, MapHead, Policy
 from fex_jax.models.unet import UNetConfig
@@ -30,7 +30,7 @@ from fex_jax.models.vit import ViTConfig
 from fex_jax.pretrained.rules import differences
 
 _FORMAT = 4
-_BACKBONES = {"vit": ViTConfig, "unet": UNetConfig, "bert": BertConfig, "mlp": MLPConfig}
+_BACKBONES = {"vit": ViTConfig, "unet": UNetConfig, "mlp": MLPConfig}
 
 # The explainer's own fields: what they may be, and what they are in exports that do not say.
 SETTINGS = {
@@ -45,13 +45,14 @@ SETTINGS = {
 _DEFAULTS: dict[str, Any] = {"contrastive": False, "map_head": "token", "removal": "mask"}
 _FIELDS = SETTINGS | {
     "format": checks.one_of(_FORMAT),
-    "policy": checks.one_of(*_BACKBONES),
+    "policy": checks.one_of(*_BACKBONES, "bert"),  # "bert": one of texts' `families`
     "backbone": checks.mapping(),
 }
 # The smallest and the largest backbone that is built, several times the largest of the field.
+_SIDE = checks.integer(1, 4096)
 _SIZES = {
     "family": checks.text(),
-    "image_size": checks.integer(1, 4096),
+    "image_size": checks.either(_SIDE, checks.several(_SIDE, 2)),
     "patch_size": checks.integer(1, 4096),
     "num_channels": checks.integer(1, 64),
     "num_classes": checks.integer(1, 10**6),
@@ -62,6 +63,7 @@ _SIZES = {
     "layer_norm_eps": checks.number(0, 1),
     "qkv_bias": checks.flag(),
     "swiglu": checks.flag(),
+    "activation": checks.one_of(*ACTIVATIONS),
     "depth": checks.integer(0, 8),
     "vocab_size": checks.integer(1, 2**24),
     "max_positions": checks.integer(1, 2**17),
@@ -71,6 +73,7 @@ _SIZES = {
     "width": checks.integer(1, 2**14),
     "pad_id": checks.integer(0, 2**24),
 }
+_FAMILY = checks.one_of(*families.TEXTS)
 _MAX_JSON = 2**20  # bytes
 WEIGHTS = "explainer.safetensors"
 
@@ -144,14 +147,20 @@ def _read_description(path: pathlib.Path) -> tuple[Backbone, dict[str, Any]]:
     values = _DEFAULTS | values
     _check_names(values, _FIELDS, (), path)
     checks.require(values, _FIELDS, path)
-    kind = _BACKBONES[values["policy"]]
+    kind, sizes = _BACKBONES.get(values["policy"]), _SIZES
+    if kind is None:
+        family = values["backbone"].get("family", "bert")
+        checks.require({"family": family}, {"family": _FAMILY}, f"{path}: backbone")
+        module = families.of(family)
+        kind, sizes = module.CONFIG, _SIZES | module.SIZES
     fields = {field.name: field for field in dataclasses.fields(kind) if field.init}
     optional = [n for n, field in fields.items() if field.default is not dataclasses.MISSING]
     where = f"{path}: backbone"
     _check_names(values["backbone"], fields, optional, where)
-    checks.require(values["backbone"], _SIZES, where)
+    checks.require(values["backbone"], sizes, where)
+    given = values["backbone"].items()
     try:
-        backbone = kind(**values["backbone"])
+        backbone = kind(**{n: tuple(v) if isinstance(v, list) else v for n, v in given})
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
     return backbone, {name: values[name] for name in SETTINGS}
@@ -260,7 +269,7 @@ def save_description(
     predictor.save(directory / "predictor")
     description = {
         "format": _FORMAT,
-        "policy": next(name for name, kind in _BACKBONES.items() if isinstance(backbone, kind)),
+        "policy": next((n for n, kind in _BACKBONES.items() if isinstance(backbone, kind)), "bert"),
         "backbone": {
             f.name: getattr(backbone, f.name) for f in dataclasses.fields(backbone) if f.init
         },

@@ -12,7 +12,7 @@ from fex_jax import masking
 from fex_jax.answers import PROBABILITIES
 from fex_jax.host.answers import Output
 from fex_jax.models import Params, functional
-from fex_jax.models.bert import BertClassifier, BertConfig, TokenBatch
+from fex_jax.models.bert import BertConfig, TokenBatch
 from fex_jax.models.vit import ViTConfig
 
 Inputs = Any  # an array [B, ...], or a pytree of them
@@ -111,20 +111,21 @@ def image(
 
 
 def bert(
-    config: BertConfig,
+    config: Any,
     params: Params,
     length: int,
     mask_id: int | None,
     dtype: jnp.dtype = jnp.float32,
     output: Output = "softmax",
 ) -> Model:
-    """A BERT-family classifier on batches of `length` tokens; N = `length`, fewer are valid.
+    """A network of one of the `families` of texts, on batches of `length` tokens.
 
-    A removed token becomes `mask_id`, or with None is hidden from attention. Whether features are
-    tokens or words is the batch's to say. x is the word embeddings, zero where nothing attends: f
-    does not read them there, and a path of gradients from the blank text has somewhere to begin.
+    N = `length`, fewer are valid. A removed token becomes `mask_id`, or with None is hidden from
+    attention. Whether features are tokens or words is the batch's to say. x is the word embeddings,
+    zero where nothing attends: f does not read them there, and a path of gradients from the blank
+    text has somewhere to begin.
     """
-    _, bind = functional(lambda rngs: BertClassifier(config, dtype=dtype, rngs=rngs))
+    _, bind = functional(lambda rngs: config.classifier(dtype=dtype, rngs=rngs))
     network = bind(params)
 
     def embed(inputs: TokenBatch) -> jax.Array:
@@ -143,7 +144,7 @@ def bert(
         logits=network.from_embeddings,
         pool=lambda values, inputs: tokens(values.sum(-1), inputs),
         network=network,
-        tokens=tokens,
+        tokens=tokens if isinstance(config, BertConfig) else None,
     )
 
 

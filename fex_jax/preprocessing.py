@@ -11,6 +11,7 @@ from PIL import Image
 
 from fex_jax import checks
 from fex_jax.data.decode import MAX_PIXELS
+from fex_jax.models import sides
 
 MAX_SIDE = 4096  # pixels, of what a model is fed
 Images = TypeVar("Images", np.ndarray, jax.Array)
@@ -90,8 +91,8 @@ class Preprocessing:
             )
         if isinstance(final, int):
             raise ValueError(
-                "preprocessing resizes the shortest edge without a centre crop, so its output is "
-                "not square; set do_center_crop and crop_size, or an exact size"
+                "preprocessing resizes the shortest edge without a centre crop, so its output has "
+                "no fixed size; set do_center_crop and crop_size, or an exact size"
             )
         resized = (self.size,) if isinstance(self.size, int) else self.size
         for side in (*resized, *self.crop_size):
@@ -99,8 +100,6 @@ class Preprocessing:
                 raise ValueError(
                     f"preprocessing gives images a side of {side} px; expected 1 to {MAX_SIDE} px"
                 )
-        if final[0] != final[1]:
-            raise ValueError(f"only square model inputs are supported, got (height, width) {final}")
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], processor: str = "ViT") -> "Preprocessing":
@@ -150,24 +149,29 @@ class Preprocessing:
         }
 
     @property
-    def image_size(self) -> int:
-        """Side of the square model input, in pixels."""
-        final = self.crop_size if self.do_center_crop else self.size
-        return final if isinstance(final, int) else final[0]
+    def sides(self) -> tuple[int, int]:
+        """(height, width) of the model input, in pixels."""
+        return sides(self.crop_size if self.do_center_crop else self.size)
+
+    @property
+    def image_size(self) -> int | tuple[int, int]:
+        """Side of the model input, in pixels; of one that is not square, (height, width)."""
+        height, width = self.sides
+        return height if height == width else (height, width)
 
     def with_image_size(self, size: int) -> "Preprocessing":
-        """The same preprocessing for model inputs of side `size`; keeps the crop's proportion."""
+        """The same for square model inputs of side `size`; keeps the crop's proportions."""
         if not self.do_center_crop:
             return dataclasses.replace(self, size=(size, size))
-
-        def scale(side: int) -> int:
-            return round(side * size / self.image_size)
-
-        resized = scale(self.size) if isinstance(self.size, int) else tuple(map(scale, self.size))
+        old = self.sides
+        if isinstance(self.size, int):
+            resized: int | tuple[int, int] = round(self.size * size / min(old))
+        else:
+            resized = round(self.size[0] * size / old[0]), round(self.size[1] * size / old[1])
         return dataclasses.replace(self, size=resized, crop_size=(size, size))
 
     def resize(self, image: Image.Image, where: str = "image") -> np.ndarray:
-        """Resizes and crops to uint8 [S, S, 3], S = `image_size`; converts to RGB.
+        """Resizes and crops to uint8 [H, W, 3], (H, W) = `sides`; converts to RGB.
 
         Raises:
           ValueError: an image so long that its shortest edge cannot have the size wanted; the
@@ -213,7 +217,12 @@ class Preprocessing:
 def _of_convnext(values: dict[str, Any]) -> dict[str, Any]:
     """What ConvNextImageProcessor does, in the words of Bit's: it cuts out the centre below 384."""
     size = _size(values["size"], "size", square=False)
-    side = size if isinstance(size, int) else size[0]
+    side, width = sides(size)
+    if side != width:
+        raise ValueError(
+            f"ConvNextImageProcessor takes the length of the shortest edge, not size {size}: name "
+            "another processor for inputs that are not square"
+        )
     exact = {"height": side, "width": side}
     if side >= 384:
         return {"size": exact, "do_center_crop": False}

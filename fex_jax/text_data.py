@@ -16,10 +16,14 @@ _SENTIMENT = ("negative", "positive")
 _DRAWN = {"train": 40_000, "validation": 1000, "test": 1000}  # reviews of a split
 
 
+# Columns of pairs.
+PAIRS = ("premise", "hypothesis"), ("sentence1", "sentence2"), ("text", "text_pair")
+
+
 class Source(NamedTuple):
     """Texts with their classes, in an order whose every prefix is a fair sample."""
 
-    texts: list[str]
+    texts: list[Any]  # strings, or pairs of them
     labels: np.ndarray  # [n] int32
     names: tuple[str, ...]  # of the classes
     # what people marked as the reason for the label: bool for every word of `text.split()`
@@ -130,9 +134,9 @@ def texts_source(
 ) -> Source:
     """One's own texts; a fixed random part of each class is held out.
 
-    A .csv or .tsv file has the columns text and label, a .jsonl file objects with those keys, and
-    a folder <class>/<any>.txt. Labels are class numbers or names. Splits: train, test
-    (`held_out` of each class) and all.
+    A .csv or .tsv file has the columns text and label, or those of pairs (`PAIRS`) and label, a
+    .jsonl file objects with those keys, and a folder <class>/<any>.txt. Labels are class numbers
+    or names. Splits: train, test (`held_out` of each class) and all.
 
     Raises:
       ValueError: names the file and line that cannot be used, and why.
@@ -147,7 +151,7 @@ def texts_source(
         rows = _read_table(root, "text")
     elif root.suffix == ".jsonl":
         rows = [
-            (place, str(row.get("text") or ""), str(row.get("label", "")))
+            (place, _text_of(row, "text"), str(row.get("label", "")))
             for place, row in _read_json_lines(root)
         ]
     else:
@@ -221,14 +225,23 @@ def _read(path: pathlib.Path) -> str:
         ) from None
 
 
-def _read_table(path: pathlib.Path, column: str) -> list[tuple[str, str, str]]:
+def _text_of(row: dict[str, Any], column: str) -> Any:
+    """A row's text, or its pair of them."""
+    pair = next((pair for pair in PAIRS if column == "text" and set(pair) <= row.keys()), None)
+    found = tuple(str(row.get(name) or "") for name in pair or (column,))
+    return found if pair else found[0]
+
+
+def _read_table(path: pathlib.Path, column: str) -> list[tuple[str, Any, str]]:
     """(place, text, label) of each row of a .csv file, or of a .tsv file without quoting."""
     style: dict[str, Any] = {}
     if path.suffix == ".tsv":
         style = {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
     csv.field_size_limit(2**31 - 1)
     reader = csv.DictReader(io.StringIO(_read(path), newline=""), **style)
-    if not {column, "label"} <= set(reader.fieldnames or ()):
+    found = set(reader.fieldnames or ())
+    paired = column == "text" and any(set(pair) <= found for pair in PAIRS)
+    if "label" not in found or not (paired or column in found):
         raise ValueError(
             f"{path} has the columns {reader.fieldnames}; expected {column} and label in line 1"
         )
@@ -240,7 +253,7 @@ def _read_table(path: pathlib.Path, column: str) -> list[tuple[str, str, str]]:
                 f"{place} has not the {len(reader.fieldnames)} columns of line 1; a text that "
                 "holds the separator needs quotes, in .csv only"
             )
-        rows.append((place, row[column], row["label"].strip()))
+        rows.append((place, _text_of(row, column), row["label"].strip()))
     return rows
 
 
@@ -260,12 +273,12 @@ def _read_json_lines(path: pathlib.Path) -> Iterator[tuple[str, dict[str, Any]]]
 
 
 def _unzip(
-    rows: Sequence[tuple[str, str, str]], names: Sequence[str]
-) -> tuple[list[str], list[int]]:
+    rows: Sequence[tuple[str, Any, str]], names: Sequence[str]
+) -> tuple[list[Any], list[int]]:
     """Texts and class numbers; an empty text and an unknown class are errors with their place."""
     texts, labels = [], []
     for place, text, label in rows:
-        if not text.strip():
+        if not all(part.strip() for part in ([text] if isinstance(text, str) else text)):
             raise ValueError(f"{place} has no text")
         found = targets.named(label, names)
         if len(found) == 1:

@@ -15,13 +15,13 @@ _NOTHING = 1e-6  # φ, a difference of probabilities, that is rounding
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TextExplanation:
-    """Why a text was given a class.
+    """Why a text, or a pair of them, was given a class.
 
     Features that share a character, as the tokens of an emoji's bytes do, are shown as one word,
     with the largest of their λ or the sum of their φ. Blanks are no words.
     """
 
-    text: str
+    text: str  # of a pair, both in lines of their own
     spans: np.ndarray  # [n, 2] where each feature begins and ends in the text
     scores: np.ndarray  # [n] FEX's λ in [0, 1], FastSHAP's φ
     target: int  # the explained class
@@ -30,6 +30,7 @@ class TextExplanation:
     labels: tuple[str, ...]  # names of the K classes
     num_windows: int  # parts the text was read in
     additive: bool = False  # scores are φ, and not λ
+    second: int = 0  # the first feature of a pair's second text; 0: there is one text
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -60,10 +61,15 @@ class TextExplanation:
 
         return (
             f"<p><strong>{escape.html(self._headline())}</strong><br>"
-            f"{self._render(show, escape.html)}</p>"
+            f"{self._render(show, self._html)}</p>"
         )
 
     _repr_html_ = to_html  # what a notebook shows
+
+    def _html(self, between: str) -> str:
+        """What stands between words; a pair's texts begin a line each."""
+        found = escape.html(between)
+        return found.replace("\n", "<br>") if self.second else found
 
     def _headline(self) -> str:
         label = self.labels[self.target]

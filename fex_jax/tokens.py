@@ -11,9 +11,10 @@ import tokenizers
 
 from fex_jax import checks
 from fex_jax.models.bert import Raw, TokenBatch
+from fex_jax.windows import Pair, Text, shortened, windows
 
 Unit = Literal["token", "word"]
-BUCKETS = (32, 64, 128, 256, 512)  # tokens, CLS and SEP included
+BUCKETS = (32, 64, 128, 256, 512, 1024, 2048, 4096)  # tokens, CLS and SEP included
 _BYTES = 8  # of a string for each token of a batch, more than most have
 _NO_BYTE = 255  # of UTF-8
 # What BERT and RoBERTa call them: the files of some published models do not say.
@@ -23,31 +24,6 @@ _SPECIAL = {
     "pad_token": ("[PAD]", "<pad>"),
     "mask_token": ("[MASK]", "<mask>"),
 }
-
-
-class Text(NamedTuple):
-    """One text of t tokens, CLS and SEP not included, and its n features."""
-
-    ids: np.ndarray  # [t]
-    features: np.ndarray  # [t] the feature a token belongs to; -1 for special tokens typed in it
-    spans: np.ndarray  # [n, 2] where a feature begins and ends in the whole string
-    string: str  # this part of it
-    start: int = 0  # where in the whole it begins
-
-    def part(self, first: int, last: int) -> "Text":
-        """Features first to last - 1 with the tokens between them, numbered from 0."""
-        begin = self.spans[first, 0] - self.start if first else 0
-        end = self.spans[:last, 1].max() - self.start if last < len(self.spans) else None
-        start, stop = np.searchsorted(np.maximum.accumulate(self.features), [first, last])
-        start = start if first else 0  # special tokens typed before the first feature
-        features = self.features[start:stop]
-        return Text(
-            self.ids[start:stop],
-            np.where(features < 0, -1, features - first),
-            self.spans[first:last],
-            self.string[begin:end],
-            self.start + int(begin),
-        )
 
 
 class Group(NamedTuple):
@@ -74,31 +50,27 @@ class Tokenizer:
         """One more than the largest id."""
         return max(self.backend.get_vocab().values()) + 1
 
-    def __call__(self, texts: Sequence[str], unit: Unit = "token") -> list[Text]:
+    def __call__(self, texts: Sequence[str | Pair], unit: Unit = "token") -> list[Text]:
         """Tokens of whole texts, however long, with a token or a word as the unit of features.
 
         A word is what the tokenizer takes for one: punctuation is a word of its own.
 
         Raises:
-          ValueError: names the first text that is no string or holds no token.
+          ValueError: names the first text that is neither a string nor a pair of them, or holds no
+            token, and pairs that the tokenizer or a black box does not know.
         """
         if unit not in ("token", "word"):
             raise ValueError(f"unit is {unit!r}; expected 'token' or 'word'")
+        found: list[Text | None] = [None] * len(texts)
         for i, text in enumerate(texts):
+            _check(text, i)
             if not isinstance(text, str):
-                raise ValueError(f"text {i} is {type(text).__name__}; expected a string")
-            try:
-                text.encode()
-            except UnicodeEncodeError as error:
-                raise ValueError(
-                    f"text {i} is no valid Unicode at character {error.start}: half a surrogate "
-                    "pair; decode its source with the right encoding"
-                ) from None
-        encodings = self.backend.encode_batch(list(texts), add_special_tokens=False)
-        return [
-            self._text(text, encoding, unit, i)
-            for i, (text, encoding) in enumerate(zip(texts, encodings, strict=True))
-        ]
+                found[i] = self._pair(text, unit, i)
+        single = [i for i, text in enumerate(texts) if isinstance(text, str)]
+        encodings = self.backend.encode_batch([texts[i] for i in single], add_special_tokens=False)
+        for i, encoding in zip(single, encodings, strict=True):
+            found[i] = self._text(texts[i], encoding, unit, i)
+        return found
 
     def save(self, directory: str | pathlib.Path) -> None:
         """Writes tokenizer.json and tokenizer_config.json."""
@@ -106,6 +78,31 @@ class Tokenizer:
         self.backend.save(str(directory / "tokenizer.json"))
         settings = json.dumps(self.settings, indent=2, ensure_ascii=False)
         (directory / "tokenizer_config.json").write_text(settings + "\n", encoding="utf-8")
+
+    def _pair(self, pair: Pair, unit: Unit, index: int) -> Text:
+        """Both as one text, between them what the tokenizer puts there."""
+        if self.raw:
+            raise ValueError(f"text {index} is a pair; a black box of texts reads single strings")
+        whole = self.backend.encode(*pair)
+        between = np.array([side is None for side in whole.sequence_ids[1:-1]])
+        ends = [whole.ids[0], whole.ids[-1]] if len(whole.ids) > 1 else []
+        if ends != [self.cls_id, self.sep_id] or not between.any():
+            raise ValueError(
+                f"text {index} is a pair, and tokenizer.json has no template of pairs from CLS to "
+                "SEP: save it with transformers' save_pretrained"
+            )
+        sides = [
+            self._text(text, self.backend.encode(text, add_special_tokens=False), unit, index)
+            for text in pair
+        ]
+        first, second = sides
+        ids = np.array(whole.ids[1:-1], np.int32)
+        features = np.full(len(ids), -1, np.int32)
+        later = np.where(second.features < 0, -1, second.features + len(first.spans))
+        features[~between] = np.concatenate([first.features, later])
+        spans = np.concatenate([first.spans, second.spans + len(pair[0]) + 1])
+        types = np.array(whole.type_ids[1:], np.int32)
+        return Text(ids, features, spans, "\n".join(pair), 0, (pair[0], pair[1]), types)
 
     def _text(self, text: str, encoding: tokenizers.Encoding, unit: Unit, index: int) -> Text:
         ids = np.array(encoding.ids, np.int32)
@@ -125,6 +122,23 @@ class Tokenizer:
         # RoBERTa's tokens begin with the space before them.
         spans[:, 0] += [len(text[a:b]) - len(text[a:b].lstrip()) for a, b in spans]
         return Text(ids, features, spans, text)
+
+
+def _check(text: Any, index: int) -> None:
+    """Raises a ValueError at what is neither a string nor a pair of them."""
+    parts = [text] if isinstance(text, str) else text
+    if not isinstance(parts, list | tuple) or not all(isinstance(part, str) for part in parts):
+        raise ValueError(f"text {index} is {type(text).__name__}; expected a string")
+    if not isinstance(text, str) and len(parts) != 2:
+        raise ValueError(f"text {index} has {len(parts)} strings; expected one, or a pair")
+    for part in parts:
+        try:
+            part.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"text {index} is no valid Unicode at character {error.start}: half a surrogate "
+                "pair; decode its source with the right encoding"
+            ) from None
 
 
 def load(directory: str | pathlib.Path) -> Tokenizer:
@@ -207,12 +221,16 @@ def collate(texts: Sequence[Text], length: int, tokenizer: Tokenizer) -> TokenBa
     shape = (len(texts), length)
     ids = np.full(shape, tokenizer.pad_id, np.int32)
     attention, features = np.zeros(shape, bool), np.full(shape, -1, np.int32)
+    types = np.zeros(shape, np.int32) if any(text.pair for text in texts) else None
     for row, text in enumerate(texts):
         end = len(text.ids) + 1
+        if types is not None and text.types is not None:
+            types[row, 1 : end + 1] = text.types
         ids[row, 0], ids[row, 1:end], ids[row, end] = tokenizer.cls_id, text.ids, tokenizer.sep_id
         attention[row, : end + 1] = True
         features[row, 1:end] = text.features
-    return TokenBatch(ids, attention, features, _raw(texts, length) if tokenizer.raw else None)
+    raw = _raw(texts, length) if tokenizer.raw else None
+    return TokenBatch(ids, attention, features, raw, types)
 
 
 def _raw(texts: Sequence[Text], length: int) -> Raw:
@@ -285,9 +303,8 @@ def within(
         raise ValueError(f"too_long is {too_long!r}; expected 'refuse' or 'cut'")
     split = tokenizer(texts, unit)
     if too_long == "cut":
-        # The first window without overlap: whole words, as many as fit.
         split = [
-            text if len(text.ids) + 2 <= max_length else windows(text, max_length, 0)[0][1]
+            text if len(text.ids) + 2 <= max_length else _cut(text, max_length, tokenizer, unit)
             for text in split
         ]
     counts = np.array([len(text.ids) + 2 for text in split])
@@ -301,33 +318,10 @@ def within(
     return np.array([bucket(n, max_length, buckets) for n in counts]), split
 
 
-def windows(text: Text, max_length: int, overlap: int) -> list[tuple[int, Text]]:
-    """Parts of a text that fit the model, each with the number of its first feature in the text.
-
-    Every feature is in some part. Neighbours share as many whole features as fit into `overlap`
-    tokens, so that no feature is seen only at a border. No word is split.
-
-    Raises:
-      ValueError: a feature that is longer than the window, or an overlap that leaves no advance.
-    """
-    size = max_length - 2
-    if not 0 <= overlap < size:
-        raise ValueError(f"overlap is {overlap}; expected 0 to {size - 1} tokens")
-    order = np.maximum.accumulate(text.features)
-    # Tokens before each feature; special tokens typed in a text go with the feature before them.
-    before = np.append(np.searchsorted(order, np.arange(len(text.spans))), len(order))
-    before[0] = 0
-    longest = int(np.diff(before).max())
-    if longest > size:
-        raise ValueError(
-            f"a single feature of {longest} tokens is longer than the window of {size}; use "
-            "unit='token'"
-        )
-    parts, first = [], 0
-    while True:
-        last = int(np.searchsorted(before, before[first] + size, side="right")) - 1
-        parts.append((first, text.part(first, last)))
-        if last == len(text.spans):
-            return parts
-        again = int(np.searchsorted(before, before[last] - overlap))
-        first = max(again, first + 1)
+def _cut(text: Text, max_length: int, tokenizer: Tokenizer, unit: Unit) -> Text:
+    """As many whole words as fit; of a pair, the last ones of the longer text are left out."""
+    if text.pair is None:
+        return windows(text, max_length, 0)[0][1]  # the first without overlap
+    while len(text.ids) + 2 > max_length:
+        (text,) = tokenizer([shortened(text, max_length)], unit)
+    return text

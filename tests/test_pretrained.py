@@ -20,11 +20,14 @@ SIDE = 28
 PROCESSORS = {"vit": "ViT", "deit": "DeiT", "dinov2": "Bit", "dinov2_with_registers": "Bit"}
 VARIANTS = {
     "vit": ("vit", {}),
-    "vit_without_qkv_bias": ("vit", {"qkv_bias": False}),
+    "vit_without_qkv_bias": ("vit", {"qkv_bias": False, "hidden_act": "relu"}),
     "deit": ("deit", {}),
     "dinov2": ("dinov2", {}),
     "dinov2_swiglu": ("dinov2", {"use_swiglu_ffn": True}),
-    "dinov2_with_registers": ("dinov2_with_registers", {"num_register_tokens": 3}),
+    "dinov2_with_registers": (
+        "dinov2_with_registers",
+        {"num_register_tokens": 3, "hidden_act": "silu"},
+    ),
 }
 
 
@@ -207,7 +210,12 @@ def saved(tmp_path):
 
 @pytest.mark.parametrize(
     "family, overrides",
-    [("vit", {}), ("vit", {"qkv_bias": False}), ("deit", {}), ("dinov2", {"swiglu": True})],
+    [
+        ("vit", {}),
+        ("vit", {"qkv_bias": False, "hidden_act": "relu"}),
+        ("deit", {}),
+        ("dinov2", {"swiglu": True}),
+    ],
 )
 def test_save_load_round_trip(family, overrides, tmp_path):
     """Nothing may be lost or rounded between save and load."""
@@ -279,7 +287,7 @@ def test_a_size_left_out_is_the_processors_own_or_refused(saved):
     [
         ({"model_type": "swin"}, "supported: vit, deit, dinov2"),
         ({"architectures": ["ViTForMaskedImageModeling"]}, "ViTForImageClassification and"),
-        ({"hidden_act": "gelu_new"}, "only 'gelu'"),
+        ({"hidden_act": "prelu"}, "hidden_act is 'prelu'; expected one of 'gelu', "),
         ({"image_size": [28, 56]}, "only square"),
         ({"id2label": {"0": "ant"}}, "1 labels for 3 classes"),
     ],

@@ -30,10 +30,13 @@ def _torch_model(directory, family, head="ForSequenceClassification", **override
     transformers = pytest.importorskip("transformers")
     sizes = {"hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 3}
     sizes |= {"intermediate_size": 20}
+    if family == "camembert":
+        sizes |= {"hidden_act": "quick_gelu"}
     if family == "electra":
         sizes |= {"embedding_size": 8}
     if family == "distilbert":
         sizes = dict(zip(("dim", "n_layers", "n_heads", "hidden_dim"), sizes.values(), strict=True))
+        sizes |= {"activation": "relu"}
     config = getattr(transformers, f"{NAMES[family]}Config")(
         vocab_size=40, max_position_embeddings=20, num_labels=3, pad_token_id=0, **sizes | overrides
     )
@@ -210,7 +213,7 @@ def test_num_classes_replaces_the_head_only_where_it_differs(saved):
     [
         ({"model_type": "xlnet"}, "supported: vit, .*, bert, distilbert, roberta, xlm-roberta"),
         ({"architectures": ["BertForTokenClassification"]}, "BertForSequenceClassification and"),
-        ({"hidden_act": "gelu_new"}, "only 'gelu'"),
+        ({"hidden_act": "prelu"}, "hidden_act is 'prelu'; expected one of 'gelu', "),
         ({"position_embedding_type": "relative_key"}, "only 'absolute'"),
         ({"id2label": {"0": "good"}}, "1 labels for 2 classes"),
         ({"pad_token_id": 1}, "do not belong together"),

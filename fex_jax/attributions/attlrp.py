@@ -139,7 +139,7 @@ def _block(
     update = block.scale1(update) if before and block.scale1 else update
     middle = tokens + update if before else block.norm1(tokens + update)
     read2 = block.norm2(middle) if before else middle
-    hidden = jax.nn.gelu(mlp.fc1(read2), approximate=False)
+    hidden = mlp.activation(mlp.fc1(read2))
     update2 = mlp.fc2(hidden)
     update2 = block.scale2(update2) if before and block.scale2 else update2
 

@@ -14,7 +14,7 @@ from fex_jax.data.streams import Source
 _SHUFFLE_BUFFER = 8192  # encoded images of a TFDS set held in memory while shuffling
 
 
-def open_source(name: str, split: str, path: str | None, image_size: int) -> Source:
+def open_source(name: str, split: str, path: str | None, image_size: Any) -> Source:
     """The data set that a config names.
 
     Args:
@@ -24,7 +24,14 @@ def open_source(name: str, split: str, path: str | None, image_size: int) -> Sou
       path: the folder of class folders, of Fashion-MNIST's IDX files, of cut-outs and backgrounds,
         or TFDS's data_dir; the file gtsegs_ijcv.mat for imagenet_segmentation.
       image_size: side of drawn scenes in pixels.
+
+    Raises:
+      ValueError: scenes for a predictor of pictures that are not square.
     """
+    if name.endswith("_scenes") and not isinstance(image_size, int):
+        raise ValueError(
+            f"{name} are square, the predictor's inputs {image_size} px: choose others"
+        )
     match name:
         case "digit_scenes":
             return scene_source(scenes.digits(), scenes.Layout(image_size), split)

@@ -18,7 +18,7 @@ from PIL import Image
 from fex_jax.escape import terminal
 from fex_jax.preprocessing import Preprocessing
 
-Batch = dict[str, np.ndarray]  # "image" [B, S, S, 3] uint8, "label" [B], maybe "segmentation"
+Batch = dict[str, np.ndarray]  # "image" [B, H, W, 3] uint8, "label" [B], maybe "segmentation"
 
 
 # What a set of pictures is known by.
@@ -113,7 +113,7 @@ def eval_stream(
 
 def _resize(decoded: dict, preprocessing: Preprocessing) -> dict:
     """An example at the predictor's input size, without its name."""
-    side = preprocessing.image_size
+    sides = preprocessing.sides
     nearest = dataclasses.replace(preprocessing, resample=Image.Resampling.NEAREST)
 
     def resize(image: np.ndarray, where: bytes) -> np.ndarray:
@@ -126,26 +126,26 @@ def _resize(decoded: dict, preprocessing: Preprocessing) -> dict:
     if decoded["image"].shape.is_fully_defined():  # scenes are drawn at their final size
         return decoded
     image = tf.numpy_function(resize, [decoded["image"], where], tf.uint8)
-    decoded["image"] = tf.ensure_shape(image, (side, side, 3))
+    decoded["image"] = tf.ensure_shape(image, (*sides, 3))
     if "segmentation" in decoded:
         mask = tf.numpy_function(resize_mask, [decoded["segmentation"]], tf.uint8)
-        decoded["segmentation"] = tf.ensure_shape(mask, (side, side))
+        decoded["segmentation"] = tf.ensure_shape(mask, sides)
     return decoded
 
 
 def _random_crop(image: tf.Tensor, preprocessing: Preprocessing, noise: tf.Tensor) -> tf.Tensor:
-    """A random area of 30 to 100 % at aspect 3/4 to 4/3, resized, flipped half of the time."""
+    """A random area of 30 to 100 % at aspect 3/4 to 4/3 of the input's, resized, maybe flipped."""
+    height, width = preprocessing.sides
     begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
         tf.shape(image),
         bounding_boxes=tf.constant([[[0.0, 0.0, 1.0, 1.0]]]),
         seed=noise,
         area_range=(0.3, 1.0),
-        aspect_ratio_range=(3 / 4, 4 / 3),
+        aspect_ratio_range=(3 / 4 * (width / height), 4 / 3 * (width / height)),
         use_image_if_no_bounding_boxes=True,
     )
     crop = tf.slice(image, begin, size)
-    side = preprocessing.image_size
-    crop = tf.image.resize(crop, (side, side), method="bicubic", antialias=True)
+    crop = tf.image.resize(crop, preprocessing.sides, method="bicubic", antialias=True)
     crop = tf.image.stateless_random_flip_left_right(crop, seed=noise + 1)
     return tf.saturate_cast(tf.round(crop), tf.uint8)
 

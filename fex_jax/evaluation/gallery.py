@@ -116,7 +116,7 @@ def _text_items(
 ) -> list[page.TextItem]:
     """The first texts with their two most probable classes, and every method's highest words."""
     documents = task.documents[:_GALLERY_ITEMS]
-    texts = [document.text for document in documents]
+    texts = [document.given for document in documents]
     both = [explainer(texts, classes[: len(texts)]) for classes in (task.targets, task.second)]
     found = next(iter(results.values()))[0][1]
 

@@ -44,9 +44,9 @@ def make_perturbation(
             erasure = metrics.erasure(model.predict, mask, inputs, scores, targets, valid)
             found |= {name: values.mean(-1) for name, values in erasure._asdict().items()}  # AOPC
         elif not is_box:  # which removes cells as its explainer was trained to see it
-            side = (predictor.preprocessing.image_size,) * 2
+            size = predictor.preprocessing.sides
             black = predictor.preprocessing.normalize(jnp.zeros(3))
-            mask, scores = metrics.image_features(protocol, scores, model.grid, side, black)
+            mask, scores = metrics.image_features(protocol, scores, model.grid, size, black)
         curves = metrics.perturbation_curves(
             model.predict, mask, inputs, scores, targets, reference, protocol, valid, model.output
         )

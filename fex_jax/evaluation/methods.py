@@ -11,6 +11,8 @@ from fex_jax import attributions, explain, host, pretrained
 from fex_jax.evaluation import cache, fingerprint, tasks
 from fex_jax.evaluation.run import Method, baseline, trained
 from fex_jax.host import black_box
+from fex_jax.models.bert import BertConfig
+from fex_jax.models.vit import ViTConfig
 from fex_jax.predictors import Bind
 
 if TYPE_CHECKING:  # of training
@@ -112,10 +114,11 @@ def choose(
                 f"choose of {', '.join(_of(predictor))}"
             )
     else:
-        inside, wanted = _of_others(predictor)
-        for name in (one for one in expanded if one in inside):
+        for name in (one for one in expanded if one in _of_others(predictor)):
+            attends = name in attributions.TRANSFORMERS_ONLY
+            kind = "transformer like ViT or BERT" if attends else "convolutional network"
             raise ValueError(
-                f"{name} looks inside a {wanted}, and the classifier is a "
+                f"{name} looks inside a {kind}, and the classifier is a "
                 f"{predictor.config.family}: choose of {', '.join(_of(predictor))}"
             )
     functions: list[tuple[str, Callable]] = []
@@ -239,15 +242,17 @@ def _of(predictor: Any) -> list[str]:
     if not predictor.inside:
         left_out |= attributions.LOOKS_INSIDE
     else:
-        left_out |= _of_others(predictor)[0]
+        left_out |= _of_others(predictor)
     return [name for name in attributions.METHODS if name not in left_out]
 
 
-def _of_others(predictor: Any) -> tuple[frozenset[str], str]:
-    """The methods that look inside networks of another kind, and what kind that is."""
-    if hasattr(predictor.config, "num_heads"):
-        return attributions.CONVOLUTIONS_ONLY, "convolutional network"
-    return attributions.TRANSFORMERS_ONLY, "transformer"
+def _of_others(predictor: Any) -> frozenset[str]:
+    """The methods that look inside networks of another kind than the predictor's."""
+    if isinstance(predictor.config, ViTConfig | BertConfig):
+        return attributions.CONVOLUTIONS_ONLY
+    if predictor.modality == "images":
+        return attributions.TRANSFORMERS_ONLY
+    return attributions.CONVOLUTIONS_ONLY | attributions.TRANSFORMERS_ONLY
 
 
 def _expand(given: Sequence[Given], predictor: Any) -> list[Given]:

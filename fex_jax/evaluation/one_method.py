@@ -113,6 +113,7 @@ def attribute(
             predictor.labels,
             num_windows=1,
             additive=True,
+            second=document.second,
         )
         for i, document in enumerate(task.documents)
     ]

@@ -33,12 +33,14 @@ class Document(NamedTuple):
     text: str
     spans: np.ndarray  # [features, 2] where each feature begins and ends in the text
     rationale: np.ndarray | None  # bool for every word of `text.split()`: what people marked
+    given: str | tuple[str, str]  # the text, or the pair of which it is both lines
+    second: int = 0  # first feature of a pair's second text
 
 
 class Task(NamedTuple):
     """n inputs to explain, what f says of them, and what is known of them."""
 
-    inputs: Any  # pixels [n, S, S, 3] in 0..255, or a TokenBatch of n texts
+    inputs: Any  # pixels [n, H, W, 3] in 0..255, or a TokenBatch of n texts
     grid: tuple[int, ...]  # how the N features lie: (rows, columns) of patches, or (N,)
     labels: np.ndarray | None  # [n] in the data's own numbers; None: unknown
     names: tuple[str, ...]  # of the data's classes
@@ -47,7 +49,7 @@ class Task(NamedTuple):
     targets: np.ndarray  # [n] the most probable class, which is explained
     second: np.ndarray  # [n] the class after it
     reference: np.ndarray  # [n] the class that counts as correct
-    segmentation: np.ndarray | None = None  # [n, S, S] 0 or 1 + class of the object at each pixel
+    segmentation: np.ndarray | None = None  # [n, H, W] 0 or 1 + class of the object at each pixel
     pairs: np.ndarray = np.zeros(0, int)  # [P] scenes that show just the two most probable classes
     agreed: np.ndarray = np.zeros(0, bool)  # [P] of them, where f finds each class on its object
     documents: list[Document] | None = None  # of texts
@@ -103,7 +105,7 @@ def of_pixels(
     batch_size: int,
     classes_by: By = "name",
 ) -> Task:
-    """The same of preprocessed images [n, S, S, 3], their labels and where their objects are."""
+    """The same of preprocessed images [n, H, W, 3], their labels and where their objects are."""
     classes = None if labels is None else match_classes(names, predictor.labels, classes_by)
     answers = _answers(predict, images, labels, names, classes, protocol, batch_size)
     pair = np.stack([answers["targets"], answers["second"]], 1)
@@ -150,9 +152,9 @@ def of_texts(
     inputs = tokens.collate(texts, int(lengths.max()), predictor.tokenizer)
     documents = []
     for i, part in enumerate(texts):
-        text = source.texts[i][: part.spans[-1, 1]]
+        text = part.string if part.pair else part.string[: part.spans[-1, 1]]
         marked = source.rationales and source.rationales[i][: len(text.split())]
-        documents.append(Document(text, part.spans, marked))
+        documents.append(Document(text, part.spans, marked, part.pair or text, part.second))
     labels = None if source.labels is None else source.labels[: len(texts)]
     names = source.names
     classes = None if labels is None else match_classes(names, predictor.labels, classes_by)

@@ -1,24 +1,38 @@
-"""Families of image classifiers, a file each, named by model_type: config, network, weight rules.
+"""Families of classifiers, a file each, named by model_type: config, network, weight rules.
 
 A family's module has
 
     ARCHITECTURES  by model_type, the classes of transformers that can be read; the first is written
-    PROCESSORS     by model_type, the image processor of a preprocessor_config.json that names none
-    HEAD           the name of the classification layer in Hugging Face files
     read_config(hf_config, num_classes, source) -> config, of the size in pixels that is stored
     write_config(config) -> what config.json says of it
-    head(config, rngs) -> the network's last layer, of first values
+    head(config, rngs) -> the network's head, of first values
     check(tensors, config, source), before anything of the config's sizes is built
     rules(config) -> `pretrained.rules.Rule`s; ignored(config) -> a regex of tensors without use
 
-and perhaps `resized(params, stored, config)`, where parameters depend on the images' size. A config
-is a frozen data class with family, image_size, patch_size, grid, num_classes and num_channels, and
-`classifier(dtype=..., rngs=...)`, its network: normalised images [B, H, W, C] -> logits [B, K].
+and, of images,
+
+    PROCESSORS     by model_type, the image processor of a preprocessor_config.json that names none
+    HEAD           the name of the classification layer in Hugging Face files
+    resized(params, stored, config), where parameters depend on the images' size
+
+A config is a frozen data class with family, image_size, patch_size, grid, num_classes and
+num_channels, and `classifier(dtype=..., rngs=...)`, its network: normalised images [B, H, W, C] ->
+logits [B, K]. Of texts
+
+    HEAD           by model_type, the name of the last layer in Hugging Face files
+    PREFIX         by model_type, what the names of a bare backbone's tensors lack
+    OUTSIDE        a regex of the tensors that are none of the backbone's
+    CONFIG, SIZES  the config's class, and checks of the fields that only it has
+
+A config has family, num_classes, vocab_size, max_length, pad_id, hidden_size and num_layers,
+`classifier(dtype=..., remat=..., rngs=...)`, a network like `models.bert.BertClassifier`, and
+`encoder(...)`, that network's backbone.
 
 Here is what convolutional ones share. Their features are square cells of the image.
 """
 
 import importlib
+import math
 import re
 from pathlib import Path
 from types import ModuleType
@@ -31,16 +45,29 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from fex_jax import checks
+from fex_jax.models import sides
 
 # By model_type, the module. A new family is a file here and a line.
-MODULES = {
+IMAGES = {
     "vit": "vit",
     "deit": "vit",
     "dinov2": "vit",
     "dinov2_with_registers": "vit",
     "resnet": "resnet",
     "convnext": "convnext",
+    "swin": "swin",
 }
+TEXTS = {
+    "bert": "bert",
+    "distilbert": "bert",
+    "roberta": "bert",
+    "xlm-roberta": "bert",
+    "electra": "bert",
+    "camembert": "bert",
+    "modernbert": "modernbert",
+    "deberta-v2": "deberta",
+}
+MODULES = IMAGES | TEXTS
 _LARGEST_CELL = 16  # pixels a side
 STAGES = {
     "num_channels": checks.one_of(3),
@@ -57,18 +84,19 @@ def of(model_type: str) -> ModuleType:
 class Cells:
     """Features of a convolutional network's config: square cells of its images."""
 
-    image_size: int
+    image_size: int | tuple[int, int]
 
     @property
     def patch_size(self) -> int:
-        """Pixels a side of a cell: as many as divide the image's, up to 16."""
-        sides = range(1, min(_LARGEST_CELL, self.image_size) + 1)
-        return max(side for side in sides if self.image_size % side == 0)
+        """Pixels a side of a cell: as many as divide both of the image's, up to 16."""
+        common = math.gcd(*sides(self.image_size))
+        return max(side for side in range(1, _LARGEST_CELL + 1) if common % side == 0)
 
     @property
     def grid(self) -> tuple[int, int]:
         """(rows, columns) of cells."""
-        return (self.image_size // self.patch_size,) * 2
+        height, width = sides(self.image_size)
+        return height // self.patch_size, width // self.patch_size
 
 
 def convolution(
@@ -126,7 +154,7 @@ def check_stages(
     """
     found: dict[int, set[int]] = {}
     for name in tensors:
-        if match := re.search(r"\.stages\.(\d+)\.layers\.(\d+)\.", name):
+        if match := re.search(r"\.(?:stages|layers)\.(\d+)\.(?:layers|blocks)\.(\d+)\.", name):
             found.setdefault(int(match[1]), set()).add(int(match[2]))
     stored = [len(found[stage]) for stage in sorted(found)]
     if stored != list(depths) or len(depths) != len(sizes):
@@ -136,11 +164,37 @@ def check_stages(
         )
 
 
-def side_of(values: dict[str, Any], name: str = "image_size") -> int:
+def fields(
+    values: dict[str, Any], known: dict[str, tuple[str, checks.Check]], where: Path
+) -> dict[str, Any]:
+    """Fields of a config, by our names, from a config.json's, checked.
+
+    Args:
+      values: of config.json.
+      known: by their names there, ours and what they may be.
+      where: the file, for errors.
+
+    Raises:
+      ValueError: names the first that does not fit.
+    """
+    checks.require(values, {name: check for name, (_, check) in known.items()}, where)
+    return {own: values[name] for name, (own, _) in known.items() if name in values}
+
+
+def side_of(values: dict[str, Any], name: str) -> int:
     """A side from one number, or from two that are equal."""
     value = values[name]
     if isinstance(value, int):
         return value
     if len(set(value)) != 1:
-        raise ValueError(f"only square images and patches are supported, got {value}")
+        raise ValueError(f"only square patches are supported, got {name} {value}")
     return value[0]
+
+
+def size_of(values: dict[str, Any]) -> int | tuple[int, int]:
+    """image_size as configs have it: one number of a square, else (height, width)."""
+    value = values["image_size"]
+    if isinstance(value, int):
+        return value
+    height, width = value
+    return height if height == width else (height, width)

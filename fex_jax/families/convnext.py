@@ -13,6 +13,7 @@ from jax.typing import DTypeLike
 from fex_jax import checks, families
 from fex_jax.families import convolution, head
 from fex_jax.models import Tap, no_tap
+from fex_jax.models.activations import ACTIVATIONS
 from fex_jax.models.vit import LayerScale, Linear, layer_norm
 from fex_jax.pretrained import rules as names
 
@@ -33,7 +34,7 @@ _DEFAULTS: dict[str, Any] = {
 _SIDE = checks.integer(1, 64)
 _CHECKS = families.STAGES | {
     "patch_size": checks.either(_SIDE, checks.several(_SIDE, 2)),
-    "hidden_act": checks.one_of("gelu"),
+    "hidden_act": checks.one_of(*ACTIVATIONS),
     "layer_scale_init_value": checks.number(-1, 1e3),
 }
 
@@ -42,7 +43,7 @@ _CHECKS = families.STAGES | {
 class ConvNextConfig(families.Cells):
     """Architecture of a ConvNeXt."""
 
-    image_size: int
+    image_size: int | tuple[int, int]
     num_classes: int
     stem: int  # side and stride of the first convolution
     hidden_sizes: tuple[int, ...]  # channels of each stage
@@ -50,6 +51,7 @@ class ConvNextConfig(families.Cells):
     layer_norm_eps: float = 1e-12  # of the last LayerNorm
     scales: bool = True  # blocks have a gain for each channel
     num_channels: int = 3
+    activation: str = "gelu"  # of `ACTIVATIONS`
     family: ClassVar[str] = "convnext"
 
     def classifier(self, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs) -> "ConvNext":
@@ -60,15 +62,16 @@ class ConvNextConfig(families.Cells):
 class _Block(nnx.Module):
     """A depthwise convolution, then two layers for each position: [B, H, W, C] → the same."""
 
-    def __init__(self, size: int, scales: bool, dtype: DTypeLike, rngs: nnx.Rngs):
+    def __init__(self, config: ConvNextConfig, size: int, dtype: DTypeLike, rngs: nnx.Rngs):
+        self.activation = ACTIVATIONS[config.activation]
         self.depthwise = convolution(size, size, 7, groups=size, dtype=dtype, rngs=rngs)
         self.norm = layer_norm(size, _EPSILON, rngs)
         self.fc1 = Linear(size, 4 * size, dtype=dtype, rngs=rngs)
         self.fc2 = Linear(4 * size, size, dtype=dtype, rngs=rngs)
-        self.gain = LayerScale(size) if scales else None
+        self.gain = LayerScale(size) if config.scales else None
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        hidden = jax.nn.gelu(self.fc1(self.norm(self.depthwise(x))), approximate=False)
+        hidden = self.activation(self.fc1(self.norm(self.depthwise(x))))
         update = self.fc2(hidden)
         return x + (self.gain(update) if self.gain else update)
 
@@ -83,7 +86,7 @@ class _Stage(nnx.Module):
         halve = {"padding": 0, "dtype": dtype, "rngs": rngs}
         self.norm = layer_norm(width, _EPSILON, rngs) if number else None
         self.downsample = convolution(width, size, 2, 2, **halve) if number else None
-        self.blocks = nnx.List([_Block(size, config.scales, dtype, rngs) for _ in range(depth)])
+        self.blocks = nnx.List([_Block(config, size, dtype, rngs) for _ in range(depth)])
 
     def __call__(self, x: jax.Array) -> jax.Array:
         if self.downsample is not None:
@@ -145,6 +148,7 @@ def read_config(hf_config: dict[str, Any], num_classes: int, source: Path) -> Co
         layer_norm_eps=values["layer_norm_eps"],
         scales=values["layer_scale_init_value"] > 0,
         num_channels=values["num_channels"],
+        activation=values["hidden_act"],
     )
 
 
@@ -157,7 +161,7 @@ def write_config(config: ConvNextConfig) -> dict[str, Any]:
         "num_stages": len(config.depths),
         "hidden_sizes": config.hidden_sizes,
         "depths": config.depths,
-        "hidden_act": "gelu",
+        "hidden_act": config.activation,
         "layer_norm_eps": config.layer_norm_eps,
         "layer_scale_init_value": 1e-6 if config.scales else 0.0,
     }

@@ -13,6 +13,7 @@ from jax.typing import DTypeLike
 from fex_jax import checks, families
 from fex_jax.families import BatchNorm, convolution, head
 from fex_jax.models import Tap, no_tap
+from fex_jax.models.activations import ACTIVATIONS
 from fex_jax.pretrained import rules as names
 
 ARCHITECTURES = {"resnet": ("ResNetForImageClassification", "ResNetModel")}
@@ -32,7 +33,7 @@ _DEFAULTS: dict[str, Any] = {
 _CHECKS = families.STAGES | {
     "embedding_size": checks.integer(1, 2**14),
     "layer_type": checks.one_of("bottleneck", "basic"),
-    "hidden_act": checks.one_of("relu"),
+    "hidden_act": checks.one_of(*ACTIVATIONS),
     "downsample_in_first_stage": checks.flag(),
     "downsample_in_bottleneck": checks.flag(),
 }
@@ -42,7 +43,7 @@ _CHECKS = families.STAGES | {
 class ResNetConfig(families.Cells):
     """Architecture of a ResNet."""
 
-    image_size: int
+    image_size: int | tuple[int, int]
     num_classes: int
     embedding_size: int
     hidden_sizes: tuple[int, ...]  # channels that each stage gives
@@ -51,6 +52,7 @@ class ResNetConfig(families.Cells):
     downsample_in_first_stage: bool = False
     downsample_in_bottleneck: bool = False  # by the first, not the second convolution of a block
     num_channels: int = 3
+    hidden_act: str = "relu"  # of `ACTIVATIONS`
     family: ClassVar[str] = "resnet"
 
     def classifier(self, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs) -> "ResNet":
@@ -92,6 +94,7 @@ class _Block(nnx.Module):
             first, second = (stride, 1) if config.downsample_in_bottleneck else (1, stride)
             shapes = [(inputs, inner, 1, first), (inner, inner, 3, second), (inner, outputs, 1, 1)]
         self.layers = nnx.List([_Layer(*shape, dtype, rngs) for shape in shapes])
+        self.activation = ACTIVATIONS[config.hidden_act]
         changes = inputs != outputs or stride != 1
         self.shortcut = _Layer(inputs, outputs, 1, stride, dtype, rngs) if changes else None
 
@@ -99,15 +102,15 @@ class _Block(nnx.Module):
         shortcut = x if self.shortcut is None else self.shortcut(x)
         *first, last = self.layers
         for layer in first:
-            x = jax.nn.relu(layer(x))
-        return jax.nn.relu(last(x) + shortcut)
+            x = jax.nn.relu(layer(x))  # in transformers, whatever the activation
+        return self.activation(last(x) + shortcut)
 
 
 class _Backbone(nnx.Module):
     """Normalised images [B, H, W, 3] → features [B, h, w, C], h about H / 32."""
 
     def __init__(self, config: ResNetConfig, dtype: DTypeLike, rngs: nnx.Rngs):
-        width = config.embedding_size
+        width, self.activation = config.embedding_size, ACTIVATIONS[config.hidden_act]
         self.stem = _Layer(config.num_channels, width, 7, 2, dtype, rngs)
         stages = []
         for number, (outputs, depth) in enumerate(
@@ -120,7 +123,7 @@ class _Backbone(nnx.Module):
         self.stages = nnx.List(stages)
 
     def __call__(self, images: jax.Array) -> jax.Array:
-        x = jax.nn.relu(self.stem(images))
+        x = self.activation(self.stem(images))
         x = nnx.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
         for stage in self.stages:
             for block in stage:
@@ -159,9 +162,7 @@ def read_config(hf_config: dict[str, Any], num_classes: int, source: Path) -> Re
 
 def write_config(config: ResNetConfig) -> dict[str, Any]:
     """What config.json says of the architecture."""
-    values = {name: getattr(config, name) for name in _DEFAULTS.keys() - {"hidden_act"}}
-    del values["image_size"]
-    return values | {"hidden_act": "relu"}
+    return {name: getattr(config, name) for name in _DEFAULTS if name != "image_size"}
 
 
 def check(tensors: dict[str, np.ndarray], config: ResNetConfig, source: Path) -> None:

@@ -9,6 +9,7 @@ from flax import nnx
 
 from fex_jax import checks, families
 from fex_jax.models import Params, vit
+from fex_jax.models.activations import ACTIVATIONS
 from fex_jax.models.vit import ViTConfig
 from fex_jax.preprocessing import MAX_SIDE
 from fex_jax.pretrained import hub
@@ -55,6 +56,7 @@ _CONFIG_CHECKS = {
     "num_attention_heads": checks.integer(1, 1024),
     "intermediate_size": checks.integer(1, 2**18),
     "mlp_ratio": checks.number(1, 64),
+    "hidden_act": checks.one_of(*ACTIVATIONS),
     "qkv_bias": checks.flag(),
     "use_swiglu_ffn": checks.flag(),
     "num_register_tokens": checks.integer(0, 1024),
@@ -66,8 +68,6 @@ def read_config(hf_config: dict[str, Any], num_classes: int, source: Path) -> Vi
     family = hf_config["model_type"]
     values = _CONFIG_DEFAULTS | _FAMILY_DEFAULTS[family] | hf_config
     checks.require(values, _CONFIG_CHECKS, source / "config.json")
-    if values["hidden_act"] != "gelu":
-        raise ValueError(f"hidden_act {values['hidden_act']!r} is not supported, only 'gelu'")
     mlp_dim = (
         int(values["hidden_size"] * values["mlp_ratio"])
         if "mlp_ratio" in values
@@ -75,7 +75,7 @@ def read_config(hf_config: dict[str, Any], num_classes: int, source: Path) -> Vi
     )
     return ViTConfig(
         family=family,
-        image_size=families.side_of(values),
+        image_size=families.size_of(values),
         patch_size=families.side_of(values, "patch_size"),
         num_classes=num_classes,
         hidden_size=values["hidden_size"],
@@ -87,6 +87,7 @@ def read_config(hf_config: dict[str, Any], num_classes: int, source: Path) -> Vi
         qkv_bias=values["qkv_bias"],
         swiglu=values.get("use_swiglu_ffn", False),
         num_registers=values.get("num_register_tokens", 0),
+        activation=values["hidden_act"],
     )
 
 
@@ -108,7 +109,7 @@ def write_config(config: ViTConfig) -> dict[str, Any]:
         "hidden_size": config.hidden_size,
         "num_hidden_layers": config.num_layers,
         "num_attention_heads": config.num_heads,
-        "hidden_act": "gelu",
+        "hidden_act": config.activation,
         "layer_norm_eps": config.layer_norm_eps,
         "qkv_bias": config.qkv_bias,
         **mlp,

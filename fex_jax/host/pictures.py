@@ -117,7 +117,7 @@ class Pictures:
                 "unet, or name one with --config.policy_backbone.path"
             )
         reads, _ = cls.of(f, Removal(grid=(rows, columns)))
-        side = reads.looks.image_size
+        side, _ = reads.looks.sides
         return UNetConfig(side, side // rows), None, reads
 
     @classmethod

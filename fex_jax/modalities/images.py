@@ -30,7 +30,7 @@ class Explanation(NamedTuple):
     targets: np.ndarray  # [B] the explained classes
     probabilities: np.ndarray | None  # [B, K] f(x); None without a prediction
     labels: tuple[str, ...]  # names of the K classes
-    # uint8 [≤ 8, S, S, 3] what f sees of the first ones, for a notebook
+    # uint8 [≤ 8, H, W, 3] what f sees of the first ones, for a notebook
     pictures: np.ndarray | None = None
 
     def _repr_html_(self) -> str:
@@ -106,29 +106,29 @@ def explain(
         logits, chosen = logits[:, 0], chosen[:, 0]
     attributions = expit(logits) if explainer.logits else logits
     if resolution == "pixel":
-        attributions = _upsampled(attributions, explainer.predictor.preprocessing.image_size)
+        attributions = _upsampled(attributions, explainer.predictor.preprocessing.sides)
     answers = rest[0] if rest else None
     return Explanation(attributions, logits, chosen, answers, labels, pictures)
 
 
 def examples(explainer: "Explainer", size: int) -> list[np.ndarray]:
     """A batch of each shape that explaining `size` images can need: one."""
-    side = explainer.predictor.preprocessing.image_size
-    return [np.zeros((size, side, side, 3), np.float32)]
+    sides = explainer.predictor.preprocessing.sides
+    return [np.zeros((size, *sides, 3), np.float32)]
 
 
 def prepare(predictor: "Checkpoint", picture: decode.Picture, index: int) -> np.ndarray:
-    """A picture as float32 [S, S, 3] in 0..255, before normalisation."""
+    """A picture as float32 [H, W, 3] in 0..255, before normalisation."""
     where, preprocessing = f"image {index}", predictor.preprocessing
     pixels = decode.decode(picture, where)
-    if not hasattr(picture, "__array__") or pixels.shape[:2] != 2 * (preprocessing.image_size,):
+    if not hasattr(picture, "__array__") or pixels.shape[:2] != preprocessing.sides:
         pixels = preprocessing.resize(Image.fromarray(pixels), where)
     return pixels.astype(np.float32)
 
 
-def _upsampled(maps: np.ndarray, side: int) -> np.ndarray:
-    """Bilinearly, [..., rows, cols] → [..., side, side]."""
-    rows, columns = (_interpolation(length, side) for length in maps.shape[-2:])
+def _upsampled(maps: np.ndarray, sides: tuple[int, int]) -> np.ndarray:
+    """Bilinearly, [..., rows, cols] → [..., H, W]."""
+    rows, columns = map(_interpolation, maps.shape[-2:], sides)
     return rows @ maps @ columns.T
 
 

@@ -23,11 +23,12 @@ if TYPE_CHECKING:
 
 BATCH_SIZE = 32  # windows that are explained at a time, by default
 _OVERLAP = 64  # tokens that two windows of a long text share
+_WARM = 1024  # tokens of the longest batch that is compiled before it comes
 
 
 def explain(
     explainer: "Explainer",
-    texts: "str | Sequence[str]",
+    texts: "str | Sequence[str | tuple[str, str]]",
     targets: "Target | Sequence[Target] | None" = None,
     *,
     refine: int = 0,
@@ -42,7 +43,7 @@ def explain(
 
     Args:
       explainer: of a predictor of texts.
-      texts: one string or many.
+      texts: one string or many; of a classifier of pairs, a list of pairs of strings.
       targets: the class to explain, for all or for each text, as a number or a label; by
         default the predicted one.
       refine: queries to the predictor about each window, that improve its scores: an even
@@ -108,7 +109,7 @@ def explain(
         mean = expit(mean) if explainer.logits else mean
         explanations.append(
             TextExplanation(
-                listed[i],
+                text.string,
                 text.spans,
                 mean,
                 int(classes[i]),
@@ -116,24 +117,25 @@ def explain(
                 predictor.labels,
                 len(parts[i]),
                 additive=not explainer.logits,
+                second=text.second,
             )
         )
     return explanations
 
 
 def examples(explainer: "Explainer", size: int) -> list[TokenBatch]:
-    """A batch of each shape that explaining `size` texts can need: of each length."""
+    """A batch of each shape that explaining `size` texts can need: of each length to 1024."""
     predictor = explainer.predictor
     most = predictor.config.max_length
     (text,) = predictor.tokenizer(["a"], explainer.unit)
     lengths = sorted(
-        {tokens.bucket(count, most) for count in (*tokens.BUCKETS, most) if count <= most}
+        {tokens.bucket(n, most) for n in (*tokens.BUCKETS, most) if n <= min(most, _WARM)}
     )
     return [tokens.collate([text] * size, length, predictor.tokenizer) for length in lengths]
 
 
-def as_list(texts: "str | Iterable[str]") -> list[str]:
-    """One entry a text; the tokenizer looks at each."""
+def as_list(texts: "str | Iterable[str | tuple[str, str]]") -> list[str | tuple[str, str]]:
+    """One entry a text or a pair; the tokenizer looks at each."""
     if isinstance(texts, str):
         return [texts]
     try:
@@ -192,4 +194,5 @@ def at_length(batch: TokenBatch, length: int, pad_id: int) -> TokenBatch:
         spans = np.pad(raw.spans, ((0, 0), (0, missing), (0, 0)), constant_values=-1)
         raw = raw._replace(spans=spans[:, :length])
     ids, attention, features = map(resize, batch[:3], (pad_id, False, -1))
-    return TokenBatch(ids, attention, features, raw)
+    types = None if batch.types is None else resize(batch.types, 0)
+    return TokenBatch(ids, attention, features, raw, types)

@@ -20,6 +20,11 @@ def no_tap(_: str, value: jax.Array) -> jax.Array:
     return value
 
 
+def sides(image_size: int | tuple[int, int]) -> tuple[int, int]:
+    """(height, width) in pixels of an image_size, which of a square is one number."""
+    return (image_size, image_size) if isinstance(image_size, int) else image_size
+
+
 def functional(
     build: Callable[[nnx.Rngs], nnx.Module],
 ) -> tuple[Callable[[jax.Array], Params], Callable[[Params], Any]]:

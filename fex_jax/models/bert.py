@@ -4,9 +4,7 @@ Shapes: B texts, T tokens (padding included), D hidden size, E that of embedding
 """
 
 import dataclasses
-from collections.abc import Callable
-from functools import partial
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -14,19 +12,15 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from fex_jax.models import Tap, no_tap
+from fex_jax.models.activations import ACTIVATIONS
 from fex_jax.models.vit import Attention, Linear, Mlp, layer_norm, stack
 
 Family = Literal["bert", "distilbert", "roberta", "xlm-roberta", "camembert", "electra"]
 # Of families that have the network of another.
 NETWORKS = {"xlm-roberta": "roberta", "camembert": "roberta"}
 # Between the two layers of a classification head.
-_BETWEEN: dict[str, Callable[[jax.Array], jax.Array]] = {
-    "bert": jnp.tanh,
-    "distilbert": jax.nn.relu,
-    "roberta": jnp.tanh,
-    "electra": partial(jax.nn.gelu, approximate=False),
-}
-_HIDDEN_FROM_ATTENTION = -1e9  # finite: a softmax over nothing but padding is not NaN
+_BETWEEN = {"bert": "tanh", "distilbert": "relu", "roberta": "tanh", "electra": "gelu"}
+HIDDEN_FROM_ATTENTION = -1e9  # finite: a softmax over nothing but padding is not NaN
 
 
 class Raw(NamedTuple):
@@ -47,6 +41,9 @@ class TokenBatch(NamedTuple):
     attention: jax.Array  # [B, T] bool, False at padding
     features: jax.Array  # [B, T] int, the feature a token belongs to; -1: CLS, SEP and padding
     raw: Raw | None = None  # of a black box
+    types: jax.Array | None = (
+        None  # [B, T] int, which of a pair's texts; None: all are of the first
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +62,7 @@ class BertConfig:
     pad_id: int = 0
     layer_norm_eps: float = 1e-12
     embedding_size: int = 0  # of ELECTRA, whose embeddings may be narrower; 0: hidden_size
+    activation: str = "gelu"  # of `ACTIVATIONS`
 
     def __post_init__(self) -> None:
         if self.family not in get_args(Family):
@@ -90,6 +88,18 @@ class BertConfig:
                 "token and SEP need 3"
             )
 
+    def encoder(
+        self, *, dtype: DTypeLike = jnp.float32, remat: bool = False, rngs: nnx.Rngs
+    ) -> "Bert":
+        """The network without its head."""
+        return Bert(self, dtype=dtype, remat=remat, rngs=rngs)
+
+    def classifier(
+        self, *, dtype: DTypeLike = jnp.float32, remat: bool = False, rngs: nnx.Rngs
+    ) -> "BertClassifier":
+        """The network."""
+        return BertClassifier(self, dtype=dtype, remat=remat, rngs=rngs)
+
     @property
     def width(self) -> int:
         """Of the embeddings."""
@@ -101,9 +111,23 @@ class BertConfig:
         return NETWORKS.get(self.family, self.family)
 
     @property
+    def head_activation(self) -> str:
+        """Between the two layers of the head."""
+        return _BETWEEN[self.network]
+
+    @property
     def max_length(self) -> int:
         """The most tokens a text may have; RoBERTa counts positions from pad_id + 1."""
         return self.max_positions - (self.pad_id + 1 if self.network == "roberta" else 0)
+
+
+def check_window(inputs: TokenBatch, max_length: int) -> None:
+    """Raises a ValueError where a batch has more tokens than a model reads at a time."""
+    if inputs.ids.shape[-1] > max_length:
+        raise ValueError(
+            f"a batch of {inputs.ids.shape[-1]} tokens is longer than the model's window of "
+            f"{max_length}; encode texts in windows of that length"
+        )
 
 
 class Block(nnx.Module):
@@ -113,7 +137,7 @@ class Block(nnx.Module):
         size = config.hidden_size
         self.attention = Attention(size, config.num_heads, dtype=dtype, rngs=rngs)
         self.norm1 = layer_norm(size, config.layer_norm_eps, rngs)
-        self.mlp = Mlp(size, config.mlp_dim, dtype=dtype, rngs=rngs)
+        self.mlp = Mlp(size, config.mlp_dim, activation=config.activation, dtype=dtype, rngs=rngs)
         self.norm2 = layer_norm(size, config.layer_norm_eps, rngs)
 
     def __call__(self, tokens: jax.Array, bias: jax.Array, tap: Tap = no_tap) -> jax.Array:
@@ -128,7 +152,7 @@ class Bert(nnx.Module):
     """Encoder: texts -> hidden states [B, T, D] of the last block.
 
     Parameters are float32 and matmuls run in `dtype`; `remat` recomputes each block in the
-    backward pass, trading time for memory. Every text is one segment: token type 0.
+    backward pass, trading time for memory.
     """
 
     def __init__(
@@ -167,11 +191,7 @@ class Bert(nnx.Module):
         Raises:
           ValueError: more tokens than positions.
         """
-        if inputs.ids.shape[-1] > self.config.max_length:
-            raise ValueError(
-                f"a batch of {inputs.ids.shape[-1]} tokens is longer than the model's window of "
-                f"{self.config.max_length}; encode texts in windows of that length"
-            )
+        check_window(inputs, self.config.max_length)
         return self.word_embedding[...][inputs.ids]
 
     def encode(self, words: jax.Array, inputs: TokenBatch, tap: Tap = no_tap) -> jax.Array:
@@ -179,11 +199,13 @@ class Bert(nnx.Module):
         run = nnx.remat(Block.__call__, static_argnums=3) if self.remat else Block.__call__
         tokens = words + self.position_embedding[...][self._positions(inputs.ids)]
         if self.config.num_types:
-            tokens = tokens + self.type_embedding[...][0]
+            told = inputs.types is not None and self.config.num_types > 1
+            types = inputs.types if told else 0
+            tokens = tokens + self.type_embedding[...][types]
         tokens = self.norm(tokens)
         if self.config.width != self.config.hidden_size:
             tokens = self.projection(tokens)
-        bias = jnp.where(inputs.attention, 0.0, _HIDDEN_FROM_ATTENTION)[:, None, None]
+        bias = jnp.where(inputs.attention, 0.0, HIDDEN_FROM_ATTENTION)[:, None, None]
         for block in self.blocks:
             tokens = run(block, tokens, bias, tap)
         return tap("output", tokens)
@@ -199,9 +221,9 @@ class Bert(nnx.Module):
 class Head(nnx.Module):
     """CLS's hidden state [B, D] -> logits [B, K], in float32: two layers."""
 
-    def __init__(self, config: BertConfig, rngs: nnx.Rngs):
+    def __init__(self, config: Any, rngs: nnx.Rngs):
         size = config.hidden_size
-        self.activation = _BETWEEN[config.network]
+        self.activation = ACTIVATIONS[config.head_activation]
         self.dense = Linear(size, size, dtype=jnp.float32, rngs=rngs)
         self.out = Linear(size, config.num_classes, dtype=jnp.float32, rngs=rngs)
 

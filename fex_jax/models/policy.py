@@ -9,12 +9,12 @@ from flax import nnx
 
 from fex_jax import masking
 from fex_jax.models import Params, functional
-from fex_jax.models.bert import Bert, BertConfig, TokenBatch
+from fex_jax.models.bert import TokenBatch
 from fex_jax.models.mlp import MLP, MLPConfig
 from fex_jax.models.unet import UNet, UNetConfig
 from fex_jax.models.vit import Linear, ViT, ViTConfig
 
-Backbone = ViTConfig | UNetConfig | BertConfig | MLPConfig
+Backbone = ViTConfig | UNetConfig | MLPConfig | Any  # or the config of one of texts' `families`
 MapHead = Literal["token", "wide", "shared"]
 _CLASSES_AT_ONCE = 16  # maps held in memory together by the paper's KL term
 
@@ -80,16 +80,16 @@ class Policy(nnx.Module):
     ):
         if map_head not in get_args(MapHead):
             raise ValueError(f"map_head {map_head!r} is unknown; choose token, wide or shared")
-        self.backbone: ViT | Bert | UNet | MLP
+        self.backbone: ViT | UNet | MLP | Any
         match backbone:
             case ViTConfig():
                 self.backbone = ViT(backbone, dtype=dtype, remat=remat, rngs=rngs)
-            case BertConfig():
-                self.backbone = Bert(backbone, dtype=dtype, remat=remat, rngs=rngs)
             case UNetConfig():
                 self.backbone = UNet(backbone, dtype=dtype, rngs=rngs)
             case MLPConfig():
                 self.backbone = MLP(backbone, dtype=dtype, rngs=rngs)
+            case _:
+                self.backbone = backbone.encoder(dtype=dtype, remat=remat, rngs=rngs)
         self.reads_more = map_head != "token" and isinstance(backbone, ViTConfig)
         self.shares = map_head == "shared"
         width = backbone.hidden_size
@@ -236,7 +236,8 @@ def _mean_of_features(tokens: jax.Array, features: jax.Array) -> tuple[jax.Array
 
 def make_backbone(kind: str, predictor: Any) -> Backbone:
     """The backbone a config names: "vit" or "bert", the predictor's own architecture, or "unet"."""
-    own = {ViTConfig: "vit", BertConfig: "bert"}.get(type(predictor))
+    own = "bert" if hasattr(predictor, "encoder") else None
+    own = "vit" if isinstance(predictor, ViTConfig) else own
     if kind == own:
         return predictor
     if kind == "unet" and own != "bert":

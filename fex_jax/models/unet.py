@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from fex_jax.models import sides
 from fex_jax.models.vit import Linear
 
 _GROUPS = 8  # of channels that are normalised together
@@ -15,7 +16,7 @@ _GROUPS = 8  # of channels that are normalised together
 class UNetConfig:
     """A U-Net whose output grid is the explanation's grid (14x14 in the paper)."""
 
-    image_size: int
+    image_size: int | tuple[int, int]
     patch_size: int  # pixels per cell of the output grid; the U-Net downsamples to it and beyond
     num_channels: int = 3
     hidden_size: int = 128  # channels of the output
@@ -23,7 +24,7 @@ class UNetConfig:
     num_prefix_tokens: int = dataclasses.field(default=1, init=False)  # the pooled token
 
     def __post_init__(self) -> None:
-        if self.image_size % self.patch_size:
+        if any(side % self.patch_size for side in sides(self.image_size)):
             raise ValueError(
                 f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}"
             )
@@ -33,7 +34,8 @@ class UNetConfig:
     @property
     def grid(self) -> tuple[int, int]:
         """Rows and columns of the output."""
-        return (self.image_size // self.patch_size,) * 2
+        height, width = sides(self.image_size)
+        return height // self.patch_size, width // self.patch_size
 
 
 class Convolution(nnx.Conv):

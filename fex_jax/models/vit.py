@@ -14,7 +14,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from fex_jax.models import Tap, no_tap
+from fex_jax.models import Tap, no_tap, sides
+from fex_jax.models.activations import ACTIVATIONS
 
 Family = Literal["vit", "deit", "dinov2", "dinov2_with_registers"]
 
@@ -27,7 +28,7 @@ class ViTConfig:
     """
 
     family: Family
-    image_size: int
+    image_size: int | tuple[int, int]  # (height, width) where it is not square
     patch_size: int
     num_classes: int
     hidden_size: int
@@ -39,6 +40,7 @@ class ViTConfig:
     qkv_bias: bool = True
     swiglu: bool = False
     num_registers: int = 0  # tokens without a place, between CLS and the patches
+    activation: str = "gelu"  # of `ACTIVATIONS`; with `swiglu` unused
 
     def __post_init__(self) -> None:
         if self.family not in get_args(Family):
@@ -49,12 +51,13 @@ class ViTConfig:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
         if self.num_registers and self.family != "dinov2_with_registers":
             raise ValueError(f"a {self.family} has no registers, got {self.num_registers}")
-        if self.image_size % self.patch_size:
-            below = max(self.image_size // self.patch_size, 1) * self.patch_size
-            raise ValueError(
-                f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}; "
-                f"the nearest that are: {below} and {below + self.patch_size}"
-            )
+        for side in sides(self.image_size):
+            if side % self.patch_size:
+                below = max(side // self.patch_size, 1) * self.patch_size
+                raise ValueError(
+                    f"image_size {side} is not a multiple of patch_size {self.patch_size}; "
+                    f"the nearest that are: {below} and {below + self.patch_size}"
+                )
         if self.hidden_size % self.num_heads:
             raise ValueError(
                 f"hidden_size {self.hidden_size} does not divide into {self.num_heads} heads"
@@ -74,8 +77,8 @@ class ViTConfig:
     @property
     def grid(self) -> tuple[int, int]:
         """(rows, columns) of patches."""
-        side = self.image_size // self.patch_size
-        return side, side
+        height, width = sides(self.image_size)
+        return height // self.patch_size, width // self.patch_size
 
     @property
     def num_patches(self) -> int:
@@ -119,10 +122,10 @@ class PatchEmbedding(nnx.Module):
 
     def __call__(self, images: jax.Array) -> jax.Array:
         config, (rows, columns) = self.config, self.config.grid
-        side = config.image_size
-        if images.shape[1:] != (side, side, config.num_channels):
+        wanted = (*sides(config.image_size), config.num_channels)
+        if images.shape[1:] != wanted:
             raise ValueError(
-                f"images must be [B, {side}, {side}, {config.num_channels}], got {images.shape}"
+                f"images must be [B, {', '.join(map(str, wanted))}], got {images.shape}"
             )
         # Strided convolution as reshape and matmul: same numbers, faster on CPU.
         patches = images.reshape(
@@ -172,12 +175,19 @@ class Attention(nnx.Module):
 
 
 class Mlp(nnx.Module):
-    """Feed-forward layer with erf GELU, or SwiGLU: [B, T, D] -> [B, T, D]."""
+    """Feed-forward layer with one of `ACTIVATIONS`, or SwiGLU: [B, T, D] -> [B, T, D]."""
 
     def __init__(
-        self, size: int, inner: int, *, swiglu: bool = False, dtype: DTypeLike, rngs: nnx.Rngs
+        self,
+        size: int,
+        inner: int,
+        *,
+        swiglu: bool = False,
+        activation: str = "gelu",
+        dtype: DTypeLike,
+        rngs: nnx.Rngs,
     ):
-        self.swiglu = swiglu
+        self.swiglu, self.activation = swiglu, ACTIVATIONS[activation]
         if swiglu:
             # Two thirds keep the parameter count of a plain MLP; DINOv2 rounds up to eights.
             inner = (inner * 2 // 3 + 7) // 8 * 8
@@ -190,7 +200,7 @@ class Mlp(nnx.Module):
         if self.swiglu:
             gate, values = jnp.split(hidden, 2, axis=-1)
             return self.fc2(jax.nn.silu(gate) * values)
-        return self.fc2(jax.nn.gelu(hidden, approximate=False))
+        return self.fc2(self.activation(hidden))
 
 
 class LayerScale(nnx.Module):
@@ -213,7 +223,14 @@ class Block(nnx.Module):
             size, config.num_heads, qkv_bias=config.qkv_bias, dtype=dtype, rngs=rngs
         )
         self.norm2 = layer_norm(size, config.layer_norm_eps, rngs)
-        self.mlp = Mlp(size, config.mlp_dim, swiglu=config.swiglu, dtype=dtype, rngs=rngs)
+        self.mlp = Mlp(
+            size,
+            config.mlp_dim,
+            swiglu=config.swiglu,
+            activation=config.activation,
+            dtype=dtype,
+            rngs=rngs,
+        )
         if config.is_dinov2:
             self.scale1 = LayerScale(config.hidden_size)
             self.scale2 = LayerScale(config.hidden_size)
@@ -330,9 +347,14 @@ def stack(
     )
 
 
-def layer_norm(size: int, epsilon: float, rngs: nnx.Rngs) -> nnx.LayerNorm:
+def layer_norm(size: int, epsilon: float, rngs: nnx.Rngs, bias: bool = True) -> nnx.LayerNorm:
     """LayerNorm in float32, [..., size]."""
     # The one-pass variance loses digits on a transformer's few very large activations.
     return nnx.LayerNorm(
-        size, epsilon=epsilon, dtype=jnp.float32, use_fast_variance=False, rngs=rngs
+        size,
+        epsilon=epsilon,
+        use_bias=bias,
+        dtype=jnp.float32,
+        use_fast_variance=False,
+        rngs=rngs,
     )

@@ -95,12 +95,12 @@ def _of_images(explainer: Any, length: int | None) -> tuple[dict, tuple[int, ...
     if length is not None:
         raise ValueError(f"length is {length}; pictures have none")
     preprocessing = explainer.predictor.preprocessing
-    side = preprocessing.image_size
+    height, width = preprocessing.sides
     return (
-        {"pixels": ((side, side, 3), np.uint8)},
+        {"pixels": ((height, width, 3), np.uint8)},
         explainer.grid,
         {
-            "pixels": f"uint8 [B, {side}, {side}, 3], RGB, resized and cropped, not normalised",
+            "pixels": f"uint8 [B, {height}, {width}, 3], RGB, resized and cropped, not normalised",
             "grid": list(explainer.grid),
             "preprocessing": preprocessing.to_dict(),
         },

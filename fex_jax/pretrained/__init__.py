@@ -29,7 +29,7 @@ def load(
     """
     directory = hub.locate(path_or_id)
     config = hub.read_config(directory)
-    if config["model_type"] in families.MODULES:
+    if config["model_type"] in families.IMAGES:
         return image.load(directory, config, image_size, num_classes)
     if image_size is not None:
         raise ValueError(

@@ -23,28 +23,6 @@ _FILES = (
     "model*.safetensors",
     "model.safetensors.index.json",
 )
-# Of texts, by model_type, the architectures that can be read; the first is what is written.
-_OF_TEXTS = {
-    "bert": (
-        "BertForSequenceClassification",
-        "BertModel",
-        "BertForMaskedLM",
-        "BertForPreTraining",
-    ),
-    "distilbert": (
-        "DistilBertForSequenceClassification",
-        "DistilBertModel",
-        "DistilBertForMaskedLM",
-    ),
-    "roberta": ("RobertaForSequenceClassification", "RobertaModel", "RobertaForMaskedLM"),
-    "xlm-roberta": (
-        "XLMRobertaForSequenceClassification",
-        "XLMRobertaModel",
-        "XLMRobertaForMaskedLM",
-    ),
-    "electra": ("ElectraForSequenceClassification", "ElectraModel", "ElectraForPreTraining"),
-    "camembert": ("CamembertForSequenceClassification", "CamembertModel", "CamembertForMaskedLM"),
-}
 _ID = r"[\w-][\w.-]{0,95}(/[\w-][\w.-]{0,95})?"
 _FILE_SUFFIXES = {".safetensors", ".json", ".bin", ".pt", ".pth", ".h5", ".ckpt", ".msgpack"}
 # By problem_type, what a head's outputs are read by.
@@ -120,9 +98,7 @@ def locate(path_or_id: str, files: Sequence[str] = _FILES, revision: str | None 
 
 def architectures(model_type: str) -> tuple[str, ...]:
     """The classes of transformers that can be read; the first is what is written."""
-    if model_type in families.MODULES:
-        return families.of(model_type).ARCHITECTURES[model_type]
-    return _OF_TEXTS[model_type]
+    return families.of(model_type).ARCHITECTURES[model_type]
 
 
 def read_config(directory: Path) -> dict[str, Any]:
@@ -140,9 +116,8 @@ def read_config(directory: Path) -> dict[str, Any]:
     config = {name: value for name, value in checks.read_json(path).items() if value is not None}
     checks.require(config, _ANY_FAMILY, path)
     family = config.get("model_type")
-    supported = [*families.MODULES, *_OF_TEXTS]
-    if family not in supported:
-        supported = ", ".join(supported)
+    if family not in families.MODULES:
+        supported = ", ".join(families.MODULES)
         raise ValueError(f"model_type {family!r} is not supported; supported: {supported}")
     for architecture in config.get("architectures") or ():
         if architecture not in architectures(family):
@@ -196,7 +171,7 @@ def check_sizes(
     Raises:
       ValueError: the tensors have another number of layers, or another width.
     """
-    stored = {match[1] for name in tensors if (match := re.search(r"\.layer\.(\d+)\.", name))}
+    stored = {match[1] for name in tensors if (match := re.search(r"\.layers?\.(\d+)\.", name))}
     if len(stored) != num_layers:
         raise ValueError(
             f"config.json in {source} says {num_layers} layers, but its tensors have {len(stored)}"

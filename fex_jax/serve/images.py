@@ -19,7 +19,7 @@ _MAX_PIXELS = 2**25  # of a picture; four bytes each while it is read
 
 
 def read(explainer: Any, given: Any, where: str, shown: bool = False) -> np.ndarray:
-    """What f sees of a picture, uint8 [S, S, 3]: of base64, a data URL, or [H, W, 3] as lists.
+    """What f sees of a picture, uint8 [H, W, 3]: of base64, a data URL, or [H, W, 3] as lists.
 
     With `shown` it is what `shown` gave, and is not resized and cropped again.
 

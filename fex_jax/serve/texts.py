@@ -14,14 +14,16 @@ FIELD = "texts"
 _MAX_CHARACTERS = 20_000
 
 
-def read(explainer: Any, given: Any, where: str, shown: bool = False) -> str:
-    """A text that can be explained.
+def read(explainer: Any, given: Any, where: str, shown: bool = False) -> Any:
+    """A text, or a list of two that are a pair, that can be explained.
 
     Raises:
       ValueError: says what is wrong with it.
     """
-    if isinstance(given, str) and len(given) > _MAX_CHARACTERS:
-        raise ValueError(f"{where} has {len(given):,} characters; at most {_MAX_CHARACTERS:,}")
+    parts = given if isinstance(given, list) else [given]
+    size = sum(len(part) for part in parts if isinstance(part, str))
+    if size > _MAX_CHARACTERS:
+        raise ValueError(f"{where} has {size:,} characters; at most {_MAX_CHARACTERS:,}")
     try:
         explainer.predictor.tokenizer([given], explainer.unit)
     except ValueError as error:
@@ -30,7 +32,7 @@ def read(explainer: Any, given: Any, where: str, shown: bool = False) -> str:
 
 
 def explain(
-    explainer: Any, things: Sequence[str], targets: list[Any] | None, top_k: int
+    explainer: Any, things: Sequence[Any], targets: list[Any] | None, top_k: int
 ) -> list[Found]:
     """Scores for the targets, or for the `top_k` most probable classes of each."""
     first = explainer(list(things), targets)
@@ -49,7 +51,7 @@ def explain(
     return rows
 
 
-def batch(explainer: Any, thing: str) -> TokenBatch:
+def batch(explainer: Any, thing: Any) -> TokenBatch:
     """One text as a batch.
 
     Raises:
@@ -61,6 +63,6 @@ def batch(explainer: Any, thing: str) -> TokenBatch:
     return tokens.collate([text], length, predictor.tokenizer)
 
 
-def shown(explainer: Any, thing: str) -> dict[str, Any]:
+def shown(explainer: Any, thing: Any) -> dict[str, Any]:
     """The text."""
     return {"text": thing}

@@ -36,7 +36,7 @@ _OPTIONS = {
     "epochs": checks.either(checks.number(1e-6, 1e6), checks.nothing()),
     "batch_size": checks.either(checks.integer(1, 2**24), checks.nothing()),
     "limit": checks.either(checks.integer(1, 2**62), checks.nothing()),
-    "column": checks.either(checks.text(), checks.nothing()),
+    "column": checks.either(checks.text(), checks.several(checks.text(), 2), checks.nothing()),
     "seed": checks.integer(0, 2**32 - 1),
     "settings": checks.either(checks.mapping(), checks.nothing()),
 }
@@ -55,7 +55,7 @@ def fit(
     epochs: float | None = None,
     batch_size: int | None = None,
     limit: int | None = None,
-    column: str | None = None,
+    column: str | tuple[str, str] | None = None,
     groups: Mapping[str, Sequence[str]] | None = None,
     background: Any = None,
     unit: str | None = None,
@@ -74,8 +74,8 @@ def fit(
         "model.onnx", or a fitted estimator or pipeline with scikit-learn's interface.
       data: of images, a folder with or without class folders, an array [B, H, W, 3] of uint8 or of
         floats in [0, 1], a list or an iterator of paths, PIL images or arrays; of texts, a list or
-        an iterator of strings, a .csv, .tsv, .jsonl, .parquet or .txt file, or a folder of .txt
-        files; of both, a `datasets.Dataset`, a pandas DataFrame, or a `Source`.
+        an iterator of strings or of pairs of them, a .csv, .tsv, .jsonl, .parquet or .txt file, or
+        a folder of .txt files; of both, a `datasets.Dataset`, a pandas DataFrame, or a `Source`.
       labels: of a black box that is named: its classes, or a file of them.
       backbone: of a black box: the directory or hub id of a ViT or BERT that the explainer starts
         from, such as "facebook/dinov2-small"; None: a U-Net or a small BERT from nothing.
@@ -87,7 +87,8 @@ def fit(
         tables "shapley".
       epochs, batch_size: None: chosen from the number of items and the device.
       limit: items to use; None: all, of an iterator 10,000 pictures or 100,000 texts.
-      column: of a table of images or texts; by default "image" or "text", or the only one.
+      column: of a table of images or texts; by default "image" or "text", or the only one. Two of
+        pairs of texts; by default ("premise", "hypothesis") or ("sentence1", "sentence2").
       groups: of tables: columns that are one feature, by its name; see `fex_jax.data.tables`.
       background: of tables: rows that take the place of removed features, a table of one (a fixed
         baseline) or more, or how many are drawn from the data; None: 100.

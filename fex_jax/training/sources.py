@@ -21,8 +21,10 @@ from fex_jax import data, text_data
 from fex_jax.data import folders, tables
 from fex_jax.data.decode import MAX_PIXELS, SUFFIXES, decode
 from fex_jax.export import Predictor
+from fex_jax.windows import Pair
 
 Source: TypeAlias = data.Source | text_data.Source | tables.Source
+Named: TypeAlias = str | Sequence[str] | None  # a column, or two of pairs; None: see `_choose`
 
 _TEXT_FILES = ".csv, .tsv, .jsonl, .parquet or .txt (a text a line)"
 # Names that a column of texts or of images has where none is given.
@@ -32,20 +34,21 @@ _COLUMNS = {
 }
 _CHECKED = 20_000  # files that are opened before training starts
 # Items that are taken of an iterator without a limit, and the shortest side of its pictures in
-# sides of the predictor's input: at 224 pixels some 4 GiB.
+# longest sides of the predictor's input: at 224 pixels some 4 GiB.
 _FROM_ITERATORS = {text_data.Source: 100_000, data.Source: 10_000}
 _SHRUNK_TO = 1.5
 
 
 def open_data(
-    predictor: Predictor, given: Any, column: str | None = None, limit: int | None = None
+    predictor: Predictor, given: Any, column: Named = None, limit: int | None = None
 ) -> tuple[Source, str]:
     """A source of what `fex_jax.fit` was given, in a fixed random order, and what was skipped.
 
     Args:
       predictor: says whether the data are images or texts.
       given: see `fex_jax.fit`.
-      column: of a table; by default the one that is named like what it holds, or the only one.
+      column: of a table; by default the one that is named like what it holds, or the only one. Of
+        pairs of texts, two.
       limit: items to use; None: all.
 
     Raises:
@@ -66,11 +69,13 @@ def open_data(
     if isinstance(given, Iterator):
         given = itertools.islice(given, limit or _FROM_ITERATORS[kind])
         if kind is data.Source:
-            side = _SHRUNK_TO * predictor.preprocessing.image_size
+            side = _SHRUNK_TO * max(predictor.preprocessing.sides)
             given = [_shrink(_decode(x, f"image {i}"), side) for i, x in enumerate(given)]
     skipped: collections.Counter = collections.Counter()
     if kind is text_data.Source:
         items = _texts(given, column, skipped)
+        if not predictor.inside and not all(isinstance(text, str) for text in items):
+            raise ValueError("the data are pairs; a black box of texts reads single strings")
     else:
         items = _images(given, skipped)
     words = f"; skipped {skipped.total()}: " if skipped else ""
@@ -164,8 +169,8 @@ def _shrink(pixels: np.ndarray, side: float) -> np.ndarray:
 # ---------------------------------------------------------------- texts
 
 
-def _texts(given: Any, column: str | None, skipped: collections.Counter) -> list[str]:
-    """The texts that are not blank."""
+def _texts(given: Any, column: Named, skipped: collections.Counter) -> list[str | Pair]:
+    """The texts that are not blank, and the pairs of them."""
     if isinstance(given, str | os.PathLike):
         found = _read_texts(pathlib.Path(given).expanduser(), column, skipped)
     elif isinstance(given, Iterable):
@@ -175,18 +180,27 @@ def _texts(given: Any, column: str | None, skipped: collections.Counter) -> list
             f"{type(given).__name__} cannot be trained on: expected a list of texts, a file, a "
             "folder of .txt files, an iterator, a table or a source"
         )
-    texts = []
+    texts: list[str | Pair] = []
     for i, text in enumerate(found):
-        if text is None or text != text or (isinstance(text, str) and not text.strip()):
-            skipped["without text"] += 1  # NaN is how pandas has a missing one
-        elif isinstance(text, str):
-            texts.append(text)
+        is_pair = isinstance(text, list | tuple) and len(text) == 2
+        parts = list(text) if is_pair else [text]
+        if any(map(_is_blank, parts)):
+            skipped["without text"] += 1
+        elif all(isinstance(part, str) for part in parts):
+            texts.append((parts[0], parts[1]) if is_pair else text)
         else:
-            raise ValueError(f"text {i} is of type {type(text).__name__}; expected a string")
+            raise ValueError(
+                f"text {i} is of type {type(text).__name__}; expected a string, or a pair of them"
+            )
     return texts
 
 
-def _read_texts(path: pathlib.Path, column: str | None, skipped: collections.Counter) -> list:
+def _is_blank(text: Any) -> bool:
+    """Whether there is no text; NaN is how pandas has a missing one."""
+    return text is None or text != text or (isinstance(text, str) and not text.strip())
+
+
+def _read_texts(path: pathlib.Path, column: Named, skipped: collections.Counter) -> list:
     """The texts of a folder or a file, blank ones included."""
     if path.is_dir():
         return [_read(file) for file in _walk(path, {".txt"}, "texts", skipped)]
@@ -204,8 +218,8 @@ def _read_texts(path: pathlib.Path, column: str | None, skipped: collections.Cou
             table = parquet.read_table(path)
         except OSError as error:  # as Arrow's own errors are
             raise ValueError(f"{path} cannot be read as Parquet: {error}") from None
-        return table[_choose(table.column_names, column, _COLUMNS[text_data.Source])].to_pylist()
-    if suffix in (".jsonl", ".ndjson"):
+        names = table.column_names
+    elif suffix in (".jsonl", ".ndjson"):
         rows = list(_json_rows(path))
         names = list(dict.fromkeys(name for row in rows for name in row))
     elif suffix in (".csv", ".tsv"):
@@ -217,6 +231,10 @@ def _read_texts(path: pathlib.Path, column: str | None, skipped: collections.Cou
     else:
         raise ValueError(f"{path} is no file of texts: expected {_TEXT_FILES}, or a folder of .txt")
     name = _choose(names, column, _COLUMNS[text_data.Source], str(path))
+    if suffix == ".parquet":
+        rows = table.select([name] if isinstance(name, str) else list(name)).to_pylist()
+    if isinstance(name, tuple):
+        return [tuple(map(row.get, name)) for row in rows]
     return [row.get(name) for row in rows]
 
 
@@ -268,20 +286,34 @@ def _columns(given: Any) -> list[str] | None:
     return None if names is None else list(names)
 
 
-def _column(table: Any, name: str) -> Sequence | Iterator:
+def _column(table: Any, name: str | Pair) -> Sequence | Iterator:
+    def cell(row: Any) -> Any:
+        return tuple(row[part] for part in name) if isinstance(name, tuple) else row[name]
+
     if hasattr(table, "iloc"):
-        return list(table[name])
+        pairs = isinstance(name, tuple)
+        return list(zip(*(table[part] for part in name), strict=True) if pairs else table[name])
     if hasattr(table, "__len__"):
-        return _Column(lambda i: table[i][name], len(table))
-    return (row[name] for row in table)  # a data set that is streamed
+        return _Column(lambda i: cell(table[i]), len(table))
+    return (cell(row) for row in table)  # a data set that is streamed
 
 
 def _choose(
-    names: Sequence[str], column: str | None, known: Sequence[str], where: str = "the data"
-) -> str:
+    names: Sequence[str], column: Named, known: Sequence[str], where: str = "the data"
+) -> str | Pair:
+    """The column that is asked for, or is named like what it holds, or the only one.
+
+    Raises:
+      ValueError: there is none, or it is not there.
+    """
+    pairs = [(column[0], column[1])] if isinstance(column, list | tuple) else []
+    if column is None and known is _COLUMNS[text_data.Source]:
+        pairs = [pair for pair in text_data.PAIRS if set(pair) <= set(names)]
+    if pairs and set(pairs[0]) <= set(names):
+        return pairs[0]
     likely = [name for name in known if name in names] + list(names) * (len(names) == 1)
     chosen = column if column is not None else next(iter(likely), None)
-    if chosen not in names:
+    if not isinstance(chosen, str) or chosen not in names:
         asked = f" but no {column!r}" if column is not None else ""
         raise ValueError(
             f"{where} has the columns {', '.join(map(str, names)) or 'of nothing'}{asked}: name "

@@ -17,9 +17,12 @@ from fex_jax.models.policy import make_backbone
 from fex_jax.preprocessing import Preprocessing
 
 SIZES = {"hidden_sizes": [8, 12], "depths": [1, 2]}
+SWIN = {"embed_dim": 6, "depths": [2, 2], "num_heads": [2, 3], "window_size": 4, "image_size": 45}
 VARIANTS = {
     "resnet": ("ResNet", {"embedding_size": 4, **SIZES}),
-    "resnet basic": ("ResNet", {"embedding_size": 4, "layer_type": "basic", **SIZES}),
+    "resnet basic": (
+        "ResNet", {"embedding_size": 4, "layer_type": "basic", "hidden_act": "silu", **SIZES}
+    ),
     "resnet early": (
         "ResNet",
         {
@@ -30,7 +33,20 @@ VARIANTS = {
     "convnext": ("ConvNext", {"layer_scale_init_value": 0.5, **SIZES}),
     "convnext without gains": (
         "ConvNext",
-        {"layer_scale_init_value": 0.0, "patch_size": 3, "num_stages": 2, **SIZES},
+        {
+            "layer_scale_init_value": 0.0, "patch_size": 3, "hidden_act": "gelu_new", **SIZES
+        },
+    ),
+    "swin": ("Swin", SWIN),
+    "swin of odd windows": (
+        "Swin",
+        SWIN | {
+            "window_size": 5, "patch_size": 3, "qkv_bias": False, "mlp_ratio": 2.6,
+            "hidden_act": "gelu_new", "layer_norm_eps": 1e-3, "depths": [3, 2],
+        },
+    ),
+    "swin with positions": (
+        "Swin", SWIN | {"use_absolute_embeddings": True, "patch_size": 5, "image_size": 45}
     ),
 }  # fmt: skip
 SIDE = 45  # odd, and no multiple of a stride
@@ -127,7 +143,7 @@ def test_gradcam_of_features(saved):
 def test_what_needs_attention_is_refused(saved, predictor, method):
     """Breaks if a method of transformers meets a convolution, or the other way round, unnamed."""
     pictures = np.zeros((1, 48, 48, 3), np.uint8)
-    with pytest.raises(ValueError, match=f"{method} .*transformer, and .* is a convnext"):
+    with pytest.raises(ValueError, match=f"{method} .*transformer like .*, and .* is a convnext"):
         fex_jax.attribute(method, str(saved["convnext"]), pictures)
     with pytest.raises(ValueError, match="gradcam_features .*convolution"):
         fex_jax.attribute("gradcam_features", predictor, np.zeros((1, 32, 32, 3), np.uint8))
@@ -162,7 +178,7 @@ def test_trained_for_and_compared(saved, tmp_path, capsys, monkeypatch):
         ({"hidden_sizes": [8, 16]}, "do not fit its config.json"),
         ({"hidden_sizes": 8}, "hidden_sizes is 8; expected"),
         ({"depths": [1, 10**6]}, "depths is"),
-        ({"hidden_act": "silu"}, "hidden_act is 'silu'; expected one of 'relu'"),
+        ({"hidden_act": "prelu"}, "hidden_act is 'prelu'; expected one of "),
         ({"layer_type": "wide"}, "layer_type is 'wide'; expected one of"),
     ],
 )

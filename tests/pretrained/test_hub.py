@@ -77,7 +77,7 @@ def test_fresh_heads_have_two_classes_or_more(vit, count):
         for value in (-1, 0, 10**5, 1e400, float("nan"), 2.0, "2", [2], True, {}, 10**30)
     ]
     + [("layer_norm_eps", value) for value in (-1, float("nan"), "small", [1e-6], True)]
-    + [("hidden_act", value) for value in ("relu", 1, ["gelu"])]
+    + [("hidden_act", value) for value in ("prelu", 1, ["gelu"])]
     + [("intermediate_size", value) for value in (0, 10**9, 1.5)]
     + [("model_type", value) for value in (["vit"], 7, "remove", "llama")]
     + [("architectures", value) for value in ("ViT", [1], {"a": 1}, ["LlamaForCausalLM"])]

@@ -199,10 +199,11 @@ function strengths(map) {
 }
 
 function canvasOf(map, removed) {
-  const [rows, columns] = model.grid, side = 448, values = strengths(map);
-  const canvas = Object.assign(document.createElement("canvas"), {width: side, height: side});
+  const [rows, columns] = model.grid, across = 448, values = strengths(map);
+  const down = Math.round(across * thing.image.height / thing.image.width);
+  const canvas = Object.assign(document.createElement("canvas"), {width: across, height: down});
   const context = canvas.getContext("2d");
-  context.drawImage(thing.image, 0, 0, side, side);
+  context.drawImage(thing.image, 0, 0, across, down);
   const small = Object.assign(document.createElement("canvas"), {width: columns, height: rows});
   const pixels = new ImageData(columns, rows), opacity = $("opacity").value / 100;
   values.forEach((value, cell) => {
@@ -211,9 +212,9 @@ function canvasOf(map, removed) {
     pixels.data.set([...colour, 255 * opacity * Math.sqrt(v)], 4 * cell);
   });
   small.getContext("2d").putImageData(pixels, 0, 0);
-  context.drawImage(small, 0, 0, side, side);  // smoothed
+  context.drawImage(small, 0, 0, across, down);  // smoothed
   context.fillStyle = "#808080";
-  const [height, width] = [side / rows, side / columns];
+  const [height, width] = [down / rows, across / columns];
   for (const cell of removed) {
     context.fillRect(cell % columns * width, Math.floor(cell / columns) * height, width, height);
   }
