@@ -30,6 +30,9 @@ class TextExplanation:
     labels: tuple[str, ...]  # names of the K classes
     num_windows: int  # parts the text was read in
     additive: bool = False  # scores are φ, and not λ
+    # how much more f is expected to believe in the class of what the explainer's own scores keep
+    # than of the rest, in [−1, 1]; None: not learned
+    faithfulness: float | None = None
 
     @property
     def words(self) -> tuple[str, ...]:
