@@ -193,6 +193,7 @@ def default(preset: str = "contrast") -> ml_collections.ConfigDict:
     config.attributions.smooth_rise = {"num_queries": 100, "cells": 7}
     config.attributions.lime = {"num_queries": 1000}
     config.attributions.kernel_shap = {"num_queries": 1000}
+    config.attributions.empirical = {"num_queries": 1000}
     config.attributions.integrated_gradients = {"steps": 100}
     config.attributions.grad_shap = {"samples": 100}
     return config
