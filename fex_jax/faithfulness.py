@@ -13,10 +13,10 @@ import numpy as np
 
 from fex_jax import modalities
 from fex_jax.models import Params
-from fex_jax.ppo import Objective, Rollout
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # of training, which imports for seconds
     from fex_jax.explain import Explainer
+    from fex_jax.ppo import Objective, Rollout
 
 # Of `Explainer.explain`: maps [B, k, N], classes [B, k], f(x) [B, K], faithfulness [B, k].
 Found = tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray | None]
@@ -36,7 +36,7 @@ def of(logits: jax.Array) -> jax.Array:
     return kept - removed
 
 
-def loss(logits: jax.Array, batch: Rollout, objective: Objective) -> jax.Array:
+def loss(logits: jax.Array, batch: "Rollout", objective: "Objective") -> jax.Array:
     """−E[w (f log p + (1 − f) log(1 − p))], f = f_y(m⊙x) with p = σ(u), f_y((1−m)⊙x) with σ(v).
 
     w is in proportion to s(1 − s), s = σ(b) the share of the features that m keeps: b is uniform,
