@@ -44,6 +44,11 @@ def run(given: flags.FlagValues) -> None:
 
     try:
         sharding.connect(**given.config.distributed)
+        if given.config.method == "id_expo":
+            from fex_jax.training import joint
+
+            joint.train(given.config, pathlib.Path(given.workdir))
+            return
         predictor = open_predictor(given.config)
         from fex_jax.training.explainer import train
 

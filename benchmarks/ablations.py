@@ -86,7 +86,12 @@ def main(arguments: list[str]) -> None:
         name: [measure(CHOICES.get(name, name), seed) for seed in range(_SEEDS.value)]
         for name in names
     }
-    command = ["python", "benchmarks/ablations.py", *arguments[1:], f"--seeds={_SEEDS.value}"]
+    command = [
+        "python",
+        f"benchmarks/{pathlib.Path(sys.argv[0]).name}",
+        *arguments[1:],
+        f"--seeds={_SEEDS.value}",
+    ]
     if _COMMON.value != _COMMON.default:
         command.append(f"--common={_COMMON.value}")
     facts = {

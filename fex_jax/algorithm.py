@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from fex_jax import draws
+from fex_jax import draws, faithfulness
 from fex_jax.answers import ask, log_odds, standardized
 from fex_jax.contrast import contrast_score, regression_loss, shared_regression_loss
 from fex_jax.ppo import (
@@ -247,6 +247,9 @@ def loss(output: PolicyOutput, batch: Rollout, objective: Objective) -> tuple[ja
             "ppo/ratio_min": ratio.min(),
             "ppo/ratio_max": ratio.max(),
         }
+    if output.faithfulness is not None:  # learns apart, and from the same answers
+        metrics["loss/faithfulness"] = faithfulness.loss(output.faithfulness, batch, objective)
+        total += metrics["loss/faithfulness"]
     return total, metrics
 
 

@@ -10,21 +10,20 @@ import dataclasses
 import functools
 import pathlib
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from fex_jax import export, modalities, predictors, sharing, tokens
+from fex_jax import export, faithfulness, modalities, predictors, programs, sharing, tokens
 from fex_jax.answers import mirrored
 from fex_jax.attributions.kernel_shap import normalize
 from fex_jax.data.decode import Picture
 from fex_jax.export import Predictor
 from fex_jax.host import Bank, HostError, HostPredictor
 from fex_jax.host import open as open_host
-from fex_jax.host.model import plain_errors
 from fex_jax.modalities.images import Explanation
 from fex_jax.models import Params
 from fex_jax.models.policy import Backbone, MapHead, Policy, functional_policy
@@ -77,6 +76,7 @@ class Explainer:
     budget: float | None = None  # mean logit of λ, where training drew it; None: the policy's own
     contrastive: bool = False  # a map says why its class and not another; see `Policy.maps`
     map_head: MapHead = "token"  # what it reads of a patch; see `Policy`
+    faithful: bool = False  # it predicts how faithful a map is: `fex_jax.faithfulness`
     fill: float = 0.0  # what a removed patch becomes
     unit: tokens.Unit = "word"  # what a feature of a text is
     removal: str = "mask"  # what becomes of a removed feature's tokens; or "delete"
@@ -88,8 +88,8 @@ class Explainer:
         `modalities.texts.explain` or `modalities.tables.explain`: first the `images`, `texts` or
         `table`; then `targets`, the classes to explain as numbers or labels, by default the
         predicted ones; `batch_size`; `progress`; of images and texts `refine`, queries that improve
-        each map, and `with_prediction`, False to leave f(x) out; of images also `top_k` and
-        `resolution`.
+        each map, or "auto", and `with_prediction`, False to leave f(x) out; of images also `top_k`
+        and `resolution`.
 
         Raises:
           ValueError: names the first input or class that cannot be used, and why.
@@ -156,34 +156,53 @@ class Explainer:
         return portable.export(self, path, length=length)
 
     def explain(
-        self, batch: Any, classes: np.ndarray, *, refine: int = 0, with_prediction: bool = True
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """Maps [B, k, N] of a batch, the classes [B, k] that they explain, and f(x) [B, K].
+        self,
+        batch: Any,
+        classes: np.ndarray,
+        *,
+        refine: int | Literal["auto"] = 0,
+        with_prediction: bool = True,
+        answers: np.ndarray | None = None,
+    ) -> faithfulness.Found:
+        """Maps [B, k, N] of a batch, the classes [B, k] that they explain, f(x) [B, K], and how
+        faithful the explainer's own maps are, [B, k]; None: not learned.
 
         All in one program, in which a backbone that is f's own reads the batch once.
 
         Args:
           batch: as `attribute` takes it.
           classes: [B, k]; `targets.PREDICTED` for those that f is to choose.
-          refine: queries about each map; 0: none.
+          refine: queries about each map; 0: none; "auto": as `faithfulness.refine_low` says.
           with_prediction: False: f(x) is None, and not asked for where no map depends on it.
+          answers: f(x), where it is known.
         """
+        if refine == "auto":
+            given = {"with_prediction": with_prediction, "answers": answers}
+            return faithfulness.refine_low(self, batch, self.explain(batch, classes, **given))
         count = classes.shape[1]
         if not refine:  # maps cost little, programs of their own much
             width = modalities.padded(count, len(self.predictor.labels))
             classes = np.pad(classes, ((0, 0), (0, width - count)), mode="edge")
-        if with_prediction and self.predictor.inside:
-            found = self._run(2, *self.weights, _as_floats(batch), classes, refine=refine)
-            maps, classes, answers = map(np.asarray, found)
+        if with_prediction and answers is None and self.predictor.inside:
+            given = *self.weights, _as_floats(batch), classes
+            found = programs.run(self, programs.EXPLANATION, *given, refine=refine)
+            maps, classes, answers, values = jax.tree.map(np.asarray, found)
         else:  # a black box is asked by a program of its own
-            answers = np.asarray(self.answers(batch)) if with_prediction else None
+            if with_prediction and answers is None:
+                answers = np.asarray(self.answers(batch))
             classes = classes if answers is None else np.asarray(ranked(answers, classes))
-            maps = np.asarray(self.attribute(batch, classes, answers, refine=refine))
-        return maps[:, :count], classes[:, :count], answers
+            known = answers
+            if answers is None and self.needs_answers:
+                known = np.asarray(self.answers(batch))
+            maps = np.asarray(self.attribute(batch, classes, known, refine=refine))
+            given = self.weights[1], _as_floats(batch), classes, known
+            values = jax.tree.map(np.asarray, programs.run(self, programs.FAITHFULNESS, *given))
+        values = None if values is None else values[:, :count]
+        return maps[:, :count], classes[:, :count], answers, values
 
     def answers(self, batch: Any) -> jax.Array:
         """f(x) of a batch, [B, K]; compiled once for each shape. Without f what `p` is."""
-        return self._run(0, *self.weights, _as_floats(batch))
+        return programs.run(self, programs.ANSWER, *self.weights, _as_floats(batch))
 
     def attribute(
         self, batch: Any, classes: Any, answers: Any = None, *, refine: int = 0
@@ -201,14 +220,17 @@ class Explainer:
             answers = None  # one program for all callers, and so the same bits
         elif answers is None:
             answers = self.answers(batch)
-        return self._run(1, *self.weights, batch, classes, answers, refine=refine)
+        return programs.run(
+            self, programs.SCORES, *self.weights, batch, classes, answers, refine=refine
+        )
 
     def memory(self, batch: Any, classes: Any, *, refine: int = 0) -> Any:
         """XLA's account of what `attribute` takes of memory; None where it gives none."""
         batch = _as_floats(batch)
         answers = self.answers(batch) if self.needs_answers else None
         arguments = *self.weights, batch, classes, answers
-        return self._programs[1].lower(*arguments, refine=refine).compile().memory_analysis()
+        lowered = self.programs[programs.SCORES].lower(*arguments, refine=refine)
+        return lowered.compile().memory_analysis()
 
     def picture(self, picture: Picture) -> np.ndarray:
         """What the predictor sees of a picture, uint8 [H, W, 3]: what maps should be laid over."""
@@ -222,7 +244,7 @@ class Explainer:
         They are 0 for features that an input does not have.
         """
         model, inputs = self.bind(self.predictor.params, batch)
-        scores = self._network(params).maps(
+        scores = self.network(params).maps(
             model.view(inputs), classes, contrastive=self.contrastive
         )
         valid = model.features(inputs)[:, None]
@@ -243,7 +265,7 @@ class Explainer:
         """What `attribute` computes, as a pure function of arrays: [B, k, N]."""
         model, inputs = self.bind(predictor_params, batch)
         valid = model.features(inputs)[:, None]  # [B, 1, N]
-        learned = answers.argmax(-1, keepdims=True) if self._mirrors else classes
+        learned = self.learned(classes, answers)
         scores = self.maps(params, batch, learned)
         if refine:
             ask = functools.partial(
@@ -260,23 +282,6 @@ class Explainer:
             gain = answers - model.predict(model.blank(inputs))
             scores = normalize(scores, jnp.take_along_axis(gain, classes, -1), valid)
         return scores
-
-    def explanation(
-        self,
-        predictor_params: Params,
-        params: Params,
-        batch: Any,
-        classes: jax.Array,
-        *,
-        refine: int = 0,
-    ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """What `explain` computes, as a pure function: maps [B, k, N], classes [B, k], f(x)."""
-        if self.shares_backbone:  # XLA computes what both say of the same arrays once
-            params = params | {"backbone": predictor_params["backbone"]}
-        answers = self.answer(predictor_params, params, batch)
-        classes = ranked(answers, classes)
-        maps = self.scores(predictor_params, params, batch, classes, answers, refine=refine)
-        return maps, classes, answers
 
     def answer(self, predictor_params: Params, params: Params, batch: Any) -> jax.Array:
         """What `answers` computes, as a pure function: [B, K]."""
@@ -295,13 +300,18 @@ class Explainer:
             raise HostError(self.predictor.absence)
         model, inputs = self.bind(self.predictor.params, batch)
         classes = jnp.zeros((jax.tree.leaves(batch)[0].shape[0], 1), int)
-        means = self._network(params)(model.view(inputs), classes)[1]
+        means = self.network(params)(model.view(inputs), classes)[1]
         return (jax.nn.softmax if self.predictor.output == "softmax" else jax.nn.sigmoid)(means)
 
     @property
-    def _network(self) -> Callable[[Params], Policy]:
+    def network(self) -> Callable[[Params], Policy]:
         classes = len(self.predictor.labels)
-        return functional_policy(self.backbone, classes, map_head=self.map_head)[1]
+        head = {"map_head": self.map_head, "faithful": self.faithful}
+        return functional_policy(self.backbone, classes, **head)[1]
+
+    def learned(self, classes: jax.Array, answers: jax.Array | None) -> jax.Array:
+        """The classes whose maps are read: where it is mirrored, the more probable one's."""
+        return answers.argmax(-1, keepdims=True) if self._mirrors else classes
 
     @property
     def _mirrors(self) -> bool:
@@ -314,34 +324,18 @@ class Explainer:
         """Whether a map depends on f(x)."""
         return self._mirrors or not self.logits
 
+    # setdefault is atomic, and what is made before the first call costs nothing.
     @property
     def weights(self) -> tuple[Params, Params]:
         """f's parameters and the network's, on the device."""
-        return self.__dict__.get("_placed") or self.__dict__.setdefault("_placed", self._place())
-
-    def _place(self) -> tuple[Params, Params]:
-        f, own = jax.tree.map(jnp.asarray, (self.predictor.params, self.params))
-        return f, own | {"backbone": f["backbone"]} if self.shares_backbone else own
+        own = self.__dict__
+        return own.get("_placed") or own.setdefault("_placed", programs.weights(self))
 
     @property
-    def _programs(self) -> tuple[Any, ...]:
-        """`answer`, `scores` and `explanation`, jitted; threads that call at once share them."""
-        # setdefault is atomic, and jitting costs nothing before the first call.
-        return self.__dict__.get("_jitted") or self.__dict__.setdefault("_jitted", self._jit())
-
-    def _jit(self) -> tuple[Any, ...]:
-        scores, whole = (
-            jax.jit(x, static_argnames="refine") for x in (self.scores, self.explanation)
-        )
-        return jax.jit(self.answer), scores, whole
-
-    @jax.enable_x64(False)
-    def _run(self, program: int, *args: Any, **options: Any) -> jax.Array:
-        """Calls one of `_programs`; what a black box says against it comes out as it was said."""
-        if self.predictor.inside:
-            return self._programs[program](*args, **options)
-        with plain_errors():
-            return jax.block_until_ready(self._programs[program](*args, **options))
+    def programs(self) -> tuple[Any, ...]:
+        """What `programs.jitted` made."""
+        own = self.__dict__
+        return own.get("_jitted") or own.setdefault("_jitted", programs.jitted(self))
 
 
 def _as_floats(batch: Any) -> Any:

@@ -38,11 +38,14 @@ SETTINGS = {
     "budget": checks.either(checks.number(-1e3, 0), checks.nothing()),  # as training writes it
     "contrastive": checks.flag(),
     "map_head": checks.one_of(*get_args(MapHead)),
+    "faithful": checks.flag(),
     "fill": checks.number(-1e3, 1e3),
     "unit": checks.one_of(*get_args(tokens.Unit)),
     "removal": checks.one_of("mask", "delete"),
 }
-_DEFAULTS: dict[str, Any] = {"contrastive": False, "map_head": "token", "removal": "mask"}
+_DEFAULTS: dict[str, Any] = {
+    "contrastive": False, "map_head": "token", "faithful": False, "removal": "mask",
+}  # fmt: skip
 _FIELDS = SETTINGS | {
     "format": checks.one_of(_FORMAT),
     "policy": checks.one_of(*_BACKBONES, "bert"),  # "bert": one of texts' `families`
@@ -112,7 +115,11 @@ def read(path: str | pathlib.Path) -> Export:
     _check_fits(backbone, predictor, export)
     wanted = shapes(
         lambda rngs: Policy(
-            backbone, predictor.config.num_classes, map_head=settings["map_head"], rngs=rngs
+            backbone,
+            predictor.config.num_classes,
+            map_head=settings["map_head"],
+            faithful=settings["faithful"],
+            rngs=rngs,
         )
     )
     if stored is None:
@@ -259,6 +266,7 @@ def save_description(
     budget: float | None = None,
     contrastive: bool = False,
     map_head: MapHead = "token",
+    faithful: bool = False,
     fill: float = 0.0,
     unit: str = "word",
     removal: str = "mask",
@@ -277,6 +285,7 @@ def save_description(
         "budget": budget,
         "contrastive": contrastive,
         "map_head": map_head,
+        "faithful": faithful,
         "fill": fill,
         "unit": unit,
         "removal": removal,

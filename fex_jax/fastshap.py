@@ -29,6 +29,7 @@ class Objective:
 
     targets: Literal["argmax", "sampled", "uniform"] = "sampled"
     num_targets: int = 1  # T, at most K − 1; as published, FEX's default has 10
+    fit: Literal["values", "labels"] = "values"  # of coalitions; or φ to noisy `labels` of it
     efficiency: Literal["normalize", "penalty"] = "normalize"
     gap_coef: float = 0.1  # weight of the efficiency gap under "penalty"
     num_masks: int = 10  # S, in complementary pairs
@@ -36,7 +37,7 @@ class Objective:
     num_passes: int = 1  # over a batch and what f said of its masks
 
     def __post_init__(self) -> None:
-        for name in ("targets", "efficiency"):
+        for name in ("targets", "fit", "efficiency"):
             allowed = self.__annotations__[name].__args__
             if getattr(self, name) not in allowed:
                 raise ValueError(
@@ -70,21 +71,49 @@ def loss(attributions: jax.Array, game: Game, objective: Objective) -> tuple[jax
     under "penalty" its square is added, times `gap_coef`. The factor is an input's own n, for long
     and short texts to count alike: φ_i are of order 1/n, and the square of the sum of n errors in
     proportion to them is of order n / n².
+
+    With `fit="labels"` it is E_x Σ_i (φ_i − φ̂_i)², φ̂ of `labels`.
     """
     total, valid = game.full - game.empty, game.valid[:, None]
     gap = total - attributions.sum(-1, where=valid)
     if objective.efficiency == "normalize":
         attributions = normalize(attributions, total, valid)
-    inside = jnp.einsum("bsn,btn->bts", game.coalitions.astype(jnp.float32), attributions)
-    errors = jnp.mean((game.empty[..., None] + inside - game.worth) ** 2, -1)  # [B, T]
-    value = jnp.mean(valid.sum(-1) * errors)
+    if objective.fit == "labels":
+        noisy = labels(game)
+        squares = jnp.where(valid, (attributions - noisy) ** 2, 0).sum(-1)  # [B, T]
+        spread = jnp.where(valid, noisy**2, 0).sum(-1)
+        value, explained = squares.mean(), 1 - squares.mean() / jnp.maximum(spread.mean(), 1e-12)
+    else:
+        inside = jnp.einsum("bsn,btn->bts", game.coalitions.astype(jnp.float32), attributions)
+        errors = jnp.mean((game.empty[..., None] + inside - game.worth) ** 2, -1)  # [B, T]
+        value = jnp.mean(valid.sum(-1) * errors)
+        explained = 1 - errors.mean() / jnp.maximum(jnp.var(game.worth), 1e-12)
     if objective.efficiency == "penalty":
         value = value + objective.gap_coef * jnp.mean(gap**2)
     return value, {
         "loss": value,
-        "value/explained_variance": 1 - errors.mean() / jnp.maximum(jnp.var(game.worth), 1e-12),
+        "value/explained_variance": explained,
         "efficiency_gap": jnp.mean(jnp.abs(gap)),
     }
+
+
+def labels(game: Game) -> jax.Array:
+    """An unbiased estimate of the Shapley values from an input's own coalitions, [B, T, N].
+
+        φ̂_i = (v(x) − v(∅)) / n + 2 H_{n−1} (b_i − mean b),   b_i = mean_S 1[i ∈ S] v(S)
+
+    with H_n = 1 + 1/2 + … + 1/n. It is KernelSHAP's regression with the expectation of its matrix
+    in the matrix's place (Covert and Lee, 2021). Regression on such labels is the objective of
+    SimSHAP (Zhang et al., 2023) and of Stochastic Amortization (Covert et al., 2024).
+    """
+    valid = game.valid[:, None]  # [B, 1, N]
+    n = valid.sum(-1)
+    b = jnp.einsum("bsn,bts->btn", game.coalitions.astype(jnp.float32), game.worth)
+    b = b / game.worth.shape[-1]
+    harmonic = jax.scipy.special.digamma(n.astype(jnp.float32)) + jnp.euler_gamma  # H_{n−1}
+    centred = b - b.mean(-1, keepdims=True, where=valid)
+    share = (game.full - game.empty) / n
+    return jnp.where(valid, share[..., None] + 2 * harmonic[..., None] * centred, 0)
 
 
 def play(

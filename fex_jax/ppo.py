@@ -122,6 +122,7 @@ class PolicyOutput(NamedTuple):
     valid: jax.Array | None = None  # [B, 1, N] bool, features that an input has; None: all
     # z_0 [B, 1, N] and c [B, T, N], where the logits are a z_0 + b c; None: they are of one piece
     parts: tuple[jax.Array, jax.Array] | None = None
+    faithfulness: jax.Array | None = None  # [B, 1, 2] of the first target: `fex_jax.faithfulness`
 
 
 class Rollout(NamedTuple):

@@ -62,6 +62,7 @@ _ALL_OF_FEX = {"num_updates": 4, "temperature": 0.5, "clip_epsilon": 0.2, "kl_co
 _FASTSHAP = {
     "targets": "sampled",  # argmax, sampled from f(x), or uniform
     "num_targets": 1,  # as published; FEX's default has 10
+    "fit": "values",  # of coalitions; or "labels": as SimSHAP and Stochastic Amortization
     "efficiency": "normalize",  # or "penalty", with its weight:
     "gap_coef": 0.1,
     "num_masks": 10,  # coalitions in complementary pairs; with two more, 12 queries an image
@@ -156,6 +157,14 @@ def default(preset: str = "contrast") -> ml_collections.ConfigDict:
 
     config.objective = ml_collections.ConfigDict(PRESETS[preset])
 
+    config.id_expo = ml_collections.ConfigDict()  # of method id_expo, which fine-tunes f
+    config.id_expo.explainer = "gradcam_norm1"  # gradcam_attention, _norm1, _features; or fex
+    config.id_expo.strength = 0.1  # λ₁ of insertion and deletion
+    config.id_expo.norm = 0.0  # λ₂ of ‖e‖²
+    config.id_expo.temperature = 0.1  # τ, in standard deviations of an explanation
+    config.id_expo.points = 2  # shares of the features that are kept, drawn for each input
+    config.id_expo.learning_rate = 1e-4  # of f
+
     config.optimizer = ml_collections.ConfigDict()
     # What works on digits, garments and photographs alike: docs/notebook.md, "One optimiser".
     config.optimizer.learning_rate = 1.5e-4
@@ -193,6 +202,7 @@ def default(preset: str = "contrast") -> ml_collections.ConfigDict:
     config.attributions.smooth_rise = {"num_queries": 100, "cells": 7}
     config.attributions.lime = {"num_queries": 1000}
     config.attributions.kernel_shap = {"num_queries": 1000}
+    config.attributions.empirical = {"num_queries": 1000}
     config.attributions.integrated_gradients = {"steps": 100}
     config.attributions.grad_shap = {"samples": 100}
     return config
@@ -219,6 +229,12 @@ _CHECKS = {
     "table.background": _COUNT,
     "table.unit": checks.one_of("", "log-odds", "probability", "value"),
     "map_head": checks.one_of("token", "wide", "shared"),
+    "id_expo.explainer": checks.text(),
+    "id_expo.strength": checks.number(0, 1e6),
+    "id_expo.norm": checks.number(0, 1e6),
+    "id_expo.temperature": checks.number(1e-6, 1e6),
+    "id_expo.points": _COUNT,
+    "id_expo.learning_rate": checks.number(0, 1e38),
     "optimizer.learning_rate": checks.number(0, 1e38),
     "optimizer.backbone_scale": checks.number(0, 1e3),
     "optimizer.warmup_fraction": checks.number(0, 1),

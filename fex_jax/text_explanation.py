@@ -31,6 +31,9 @@ class TextExplanation:
     num_windows: int  # parts the text was read in
     additive: bool = False  # scores are φ, and not λ
     second: int = 0  # the first feature of a pair's second text; 0: there is one text
+    # how much more f is expected to believe in the class of what the explainer's own scores keep
+    # than of the rest, in [−1, 1]; None: not learned
+    faithfulness: float | None = None
 
     @property
     def words(self) -> tuple[str, ...]:

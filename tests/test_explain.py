@@ -89,7 +89,7 @@ def own_backbone(explainer):
 
 
 def compiled(explainer) -> int:
-    return sum(program._cache_size() for program in explainer._programs)
+    return sum(program._cache_size() for program in explainer.programs)
 
 
 @pytest.mark.parametrize("shared", [True, False])
@@ -115,7 +115,7 @@ def test_a_shared_backbone_reads_a_picture_once(explainer):
     batch = PIXELS[:1].astype(np.float32)
 
     def flops(program, *arguments):
-        lowered = explainer._programs[program].lower(*explainer.weights, batch, *arguments)
+        lowered = explainer.programs[program].lower(*explainer.weights, batch, *arguments)
         return lowered.compile().cost_analysis()["flops"]
 
     assert explainer.shares_backbone
@@ -133,7 +133,7 @@ def test_a_map_without_a_prediction_does_not_ask(explainer, own_backbone):
         fresh = dataclasses.replace(each)
         result = fresh(PIXELS, targets=3, with_prediction=False)
         assert result.probabilities is None
-        assert fresh._programs[0]._cache_size() == fresh._programs[2]._cache_size() == 0
+        assert fresh.programs[0]._cache_size() == fresh.programs[2]._cache_size() == 0
         np.testing.assert_allclose(result.logits, each(PIXELS, targets=3).logits, atol=1e-5)
 
 

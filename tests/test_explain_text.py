@@ -49,11 +49,11 @@ def test_warmup_compiles_all_that_calls_need(explainer):
     left out and other than mirrored ones do not."""
     fresh = dataclasses.replace(explainer)
     fresh.warmup([1, 2])
-    programs = [program._cache_size() for program in fresh._programs]
+    programs = [program._cache_size() for program in fresh.programs]
     assert sum(programs) > 0
     for count in (1, 2):
         fresh(TEXTS[:count])
-    assert [program._cache_size() for program in fresh._programs] == programs
+    assert [program._cache_size() for program in fresh.programs] == programs
     (silent,) = fresh(TEXTS[0], 1, with_prediction=False)
     assert silent.probabilities is None and "class 1<" in silent.to_html()
     np.testing.assert_allclose(silent.scores, explainer(TEXTS[0], 1)[0].scores, atol=1e-6)

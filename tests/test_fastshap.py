@@ -56,6 +56,38 @@ def test_shapley_values_are_the_minimum(game):  # noqa: F811
     np.testing.assert_allclose(fastshap.loss(exact + 0.1, played, objective)[0], best, atol=1e-6)
 
 
+def test_noisy_labels_have_the_shapley_values_as_their_mean(game, padded):  # noqa: F811
+    """Breaks if regression on labels learns another vector: a factor, a centring or n is wrong."""
+    model, inputs, targets = game(4)
+    masks, weights = all_coalitions(4)
+    counts = np.rint(np.asarray(weights) / np.asarray(weights).min() * 6).astype(int)
+    masks = np.repeat(np.asarray(masks), counts, 0)
+
+    def worth(kept):
+        return jnp.asarray(model.predict(inputs * kept))[jnp.arange(5), targets]
+
+    worths = jnp.stack([worth(m) for m in masks], 1)[:, None]
+    coalitions = jnp.broadcast_to(masks, (5, *masks.shape))
+    played = fastshap.Game(
+        inputs, targets[:, None], model.features(inputs), coalitions, worths,
+        worth(np.zeros(4))[:, None], worth(np.ones(4))[:, None],
+    )  # fmt: skip
+    exact = shapley(model, inputs, targets)
+    np.testing.assert_allclose(fastshap.labels(played)[:, 0], exact, atol=1e-5)
+    objective = fastshap.Objective(fit="labels")
+    slope = jax.grad(lambda phi: fastshap.loss(phi, played, objective)[0])(
+        jnp.float32(exact[:, None])
+    )
+    np.testing.assert_allclose(slope, 0, atol=1e-4)
+    # Drawn coalitions of inputs of several sizes.
+    (model, inputs, _), _ = padded(6, [5, 3, 1, 4, 2])
+    objective = fastshap.Objective(targets="argmax", num_masks=40_000, fit="labels")
+    given = model.predict, model.mask, model.features, inputs, jax.random.key(0), objective
+    found = fastshap.labels(fastshap.play(*given))[:, 0]
+    top = np.asarray(model.predict(inputs)).argmax(-1)
+    np.testing.assert_allclose(found, shapley(model, inputs, top), atol=0.01)
+
+
 @pytest.mark.parametrize("efficiency", ["normalize", "penalty"])
 def test_padding_has_no_loss(padded, efficiency):  # noqa: F811
     """Breaks if what φ says of features that do not exist matters, or N is not the input's own."""
@@ -126,5 +158,7 @@ def test_bad_settings_are_named():
     """Breaks if a typo in a config trains something else."""
     with pytest.raises(ValueError, match="efficiency is 'none'"):
         fastshap.Objective(efficiency="none")
+    with pytest.raises(ValueError, match="fit is 'phi'; expected one of values, labels"):
+        fastshap.Objective(fit="phi")
     with pytest.raises(ValueError, match="pairs"):
         fastshap.Objective(num_masks=5)

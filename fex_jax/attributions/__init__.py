@@ -4,8 +4,11 @@
 `METHODS` lets `eval.py` run it, with `--methods=all` too.
 """
 
+from fex_jax.attributions.agi import agi
 from fex_jax.attributions.attcat import attcat
 from fex_jax.attributions.attlrp import attlrp
+from fex_jax.attributions.deeplift import deeplift
+from fex_jax.attributions.empirical import empirical
 from fex_jax.attributions.grad_shap import grad_shap
 from fex_jax.attributions.gradcam import gradcam_attention, gradcam_features, gradcam_norm1
 from fex_jax.attributions.gradient_x_input import gradient_x_input
@@ -17,6 +20,7 @@ from fex_jax.attributions.occlusion import occlusion
 from fex_jax.attributions.random import random
 from fex_jax.attributions.rise import rise, smooth_rise
 from fex_jax.attributions.rollout import rollout
+from fex_jax.attributions.smooth_grad import smooth_grad
 
 METHODS = {
     # From queries alone:
@@ -27,10 +31,14 @@ METHODS = {
     "lime": lime,
     "kernel_shap": kernel_shap,
     "greedy": greedy,
+    "empirical": empirical,
     # From gradients with respect to the input:
     "gradient_x_input": gradient_x_input,
     "integrated_gradients": integrated_gradients,
     "grad_shap": grad_shap,
+    "smooth_grad": smooth_grad,
+    "agi": agi,
+    "deeplift": deeplift,
     # From inside a convolutional network:
     "gradcam_features": gradcam_features,
     # From inside a transformer:
@@ -47,15 +55,16 @@ IMAGES_ONLY = frozenset({"smooth_rise"})
 # What a black box cannot be asked; `smooth_rise` makes masked pictures of its own.
 LOOKS_INSIDE = frozenset(
     {
-        "smooth_rise", "gradient_x_input", "integrated_gradients", "grad_shap",
+        "smooth_rise", "gradient_x_input", "integrated_gradients", "grad_shap", "smooth_grad",
+        "agi", "deeplift",
         "gradcam_features", "gradcam_attention", "gradcam_norm1", "rollout", "attcat", "attlrp",
     }
 )  # fmt: skip
 TRANSFORMERS_ONLY = frozenset({"gradcam_attention", "gradcam_norm1", "rollout", "attcat", "attlrp"})
 CONVOLUTIONS_ONLY = frozenset({"gradcam_features"})
 
-# 2N² queries an input: only where it is named.
-NOT_IN_ALL = frozenset({"greedy"})
+# An oracle of 2N² queries an input, and a definition: only where they are named.
+NOT_IN_ALL = frozenset({"greedy", "empirical"})
 
 __all__ = [
     "CONVOLUTIONS_ONLY",

@@ -9,7 +9,7 @@ A modality is a module here, named by a predictor's `modality`; it has
 import importlib
 from collections.abc import Sequence
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from fex_jax.targets import PREDICTED
 
 # What all modalities' `explain` takes.
 OPTIONS = {
-    "refine": checks.integer(0, 2**14),
+    "refine": checks.either(checks.integer(0, 2**14), checks.one_of("auto")),
     "batch_size": checks.integer(1, 2**16),
     "with_prediction": checks.flag(),
 }
@@ -48,7 +48,7 @@ def warmup(
     sizes: Sequence[int],
     *,
     top_k: int = 1,
-    refine: int = 0,
+    refine: int | Literal["auto"] = 0,
     batch_size: int | None = None,
 ) -> None:
     """Compiles what calls with so many things, and these options, need.

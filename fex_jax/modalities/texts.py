@@ -5,7 +5,7 @@ batches of one of a few lengths.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from scipy.special import expit
@@ -31,15 +31,15 @@ def explain(
     texts: "str | Sequence[str | tuple[str, str]]",
     targets: "Target | Sequence[Target] | None" = None,
     *,
-    refine: int = 0,
+    refine: int | Literal["auto"] = 0,
     with_prediction: bool = True,
     batch_size: int = BATCH_SIZE,
     progress: bool = False,
 ) -> TextExplanations:
     """Explains any number of texts of any length.
 
-    Of a text that is read in several windows, its probabilities and the score of a word in several
-    of them (of FEX: the logit of λ) are means over them.
+    Of a text that is read in several windows, its probabilities, its faithfulness and the score of
+    a word in several of them (of FEX: the logit of λ) are means over them.
 
     Args:
       explainer: of a predictor of texts.
@@ -47,7 +47,7 @@ def explain(
       targets: the class to explain, for all or for each text, as a number or a label; by
         default the predicted one.
       refine: queries to the predictor about each window, that improve its scores: an even
-        number; 0 for the explainer's own. See `fex_jax.refine`.
+        number; 0 for the explainer's own; "auto" as of images. See `fex_jax.refine`.
       with_prediction: False, beside `targets`: leave f(x) out where the scores do not need it.
       batch_size: windows of one of a few lengths at a time; fewer are padded to a power of two,
         see `modalities.padded`.
@@ -74,6 +74,7 @@ def explain(
     text_of = np.repeat(np.arange(len(listed)), np.diff(ends))  # each window's
     answers = np.zeros((len(windows), len(predictor.labels)), np.float32)
     scores = np.zeros((len(windows), size), np.float32)
+    faithfulness = np.full((len(windows), 1), np.nan, np.float32)
     asked = np.full((len(windows), 1), PREDICTED, np.int32)
     if targets is not None:
         asked = class_numbers(targets, len(listed), predictor.labels, "texts")[text_of][:, None]
@@ -84,19 +85,21 @@ def explain(
         asked = _means(answers, ends).argmax(-1).astype(np.int32)[text_of][:, None]
     for rows, kept, length in tqdm(groups, "explanations", unit="batch", disable=not progress):
         batch, mine = collate(rows, length), rows[:kept]
-        if answered:
-            found = np.asarray(
-                explainer.attribute(batch, asked[rows], answers[rows], refine=refine)
-            )
-        else:
-            found, chosen, said = explainer.explain(
-                batch, asked[rows], refine=refine, with_prediction=with_prediction
-            )
-            asked[mine] = chosen[:kept]
-            if said is not None:
-                answers[mine] = said[:kept]
+        found, chosen, said, faithful = explainer.explain(
+            batch,
+            asked[rows],
+            refine=refine,
+            with_prediction=with_prediction,
+            answers=answers[rows] if answered else None,
+        )
+        asked[mine] = chosen[:kept]
+        if said is not None:
+            answers[mine] = said[:kept]
+        if faithful is not None:
+            faithfulness[mine] = faithful[:kept]
         scores[mine, :length] = found[:kept, 0]
     classes, probabilities = asked[ends[:-1], 0], _means(answers, ends)
+    trusted = _means(faithfulness, ends)[:, 0]
 
     explanations = TextExplanations()
     for i, text in enumerate(split):
@@ -118,6 +121,7 @@ def explain(
                 len(parts[i]),
                 additive=not explainer.logits,
                 second=text.second,
+                faithfulness=None if np.isnan(trusted[i]) else float(trusted[i]),
             )
         )
     return explanations

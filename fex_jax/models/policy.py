@@ -27,7 +27,14 @@ class Heads(nnx.Module):
     """
 
     def __init__(
-        self, width: int, num_classes: int, read: int, shared: bool = False, *, rngs: nnx.Rngs
+        self,
+        width: int,
+        num_classes: int,
+        read: int,
+        shared: bool = False,
+        faithful: bool = False,
+        *,
+        rngs: nnx.Rngs,
     ):
         def linear(features: int, scale: float = 1.0, inputs: int = width) -> Linear:
             init = nnx.initializers.variance_scaling(scale, "fan_in", "truncated_normal")
@@ -42,6 +49,10 @@ class Heads(nnx.Module):
             self.mix = nnx.Param(jnp.array([1.0, 0.0]))  # no gradient: `training.held_out`
         self.value_in, self.value_mid = linear(width), linear(width)
         self.value_out = linear(num_classes, 0.01)
+        if faithful:  # last: the others are drawn as they are without it
+            self.faith_in, self.faith_mid = linear(width, inputs=width + last + 1), linear(width)
+            self.faith_out = linear(2, 0.01)
+            self.faith_level = nnx.Param(jnp.array(0.5))  # no gradient: `training.held_out`
 
 
 class Reading(NamedTuple):
@@ -66,6 +77,9 @@ class Policy(nnx.Module):
     The map head reads of a feature its "token", as published, or, "wide", of a ViT's patch also
     what says which class it is about and where; other backbones have no wide one. A "shared" one is
     wide and has a column for all classes beside those of each: z_k = a z_0 + b c_k (`mix`).
+
+    With `faithful` a head of its own predicts what f will say of masks that a map draws
+    (`fex_jax.faithfulness`). It reads what the map head does, and nothing learns through it.
     """
 
     def __init__(
@@ -74,6 +88,7 @@ class Policy(nnx.Module):
         num_classes: int,
         *,
         map_head: MapHead = "token",
+        faithful: bool = False,
         dtype: jnp.dtype = jnp.float32,
         remat: bool = False,
         rngs: nnx.Rngs,
@@ -94,17 +109,18 @@ class Policy(nnx.Module):
         self.shares = map_head == "shared"
         width = backbone.hidden_size
         read = 5 * width if self.reads_more else width
-        self.heads = Heads(width, num_classes, read, self.shares, rngs=rngs)
-        self.config = backbone
+        self.heads = Heads(width, num_classes, read, self.shares, faithful, rngs=rngs)
+        self.config, self.faithful = backbone, faithful
 
     def __call__(
         self, inputs: jax.Array | TokenBatch, targets: jax.Array, kl: str = "authors"
-    ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array | None, Any]:
-        """Inputs, targets [B, T] → logits [B, T, N], [B, K], values [B, T], valid [B, 1, N], parts.
+    ) -> tuple[Any, ...]:
+        """Inputs, targets [B, T] → what `ppo.PolicyOutput` holds.
 
         The second output is what the KL term compares with f (Eq. 24): mean_i z_ik ("authors") or
         mean_i log σ(z_ik) ("paper"), of a shared head c_ik for z_ik. `valid` says which features an
         input has; None: all. `parts` are z_0 [B, 1, N] and c [B, T, N] of a shared head, or None.
+        `faithfulness` is that of the first target's map, as log-odds [B, 1, 2], or None.
         """
         return self.say(self.read(inputs), targets, kl)
 
@@ -113,9 +129,7 @@ class Policy(nnx.Module):
         tokens, features, valid = self._read(inputs)
         return Reading(tokens[:, 0], features, valid)
 
-    def say(
-        self, reading: Reading, targets: jax.Array, kl: str = "authors"
-    ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array | None, Any]:
+    def say(self, reading: Reading, targets: jax.Array, kl: str = "authors") -> tuple[Any, ...]:
         """What calling the policy returns, from what it has read."""
         hidden, pooled, valid = self._hidden(reading)
         logits = self._maps(hidden, targets)
@@ -128,7 +142,10 @@ class Policy(nnx.Module):
         value = jax.nn.relu(self.heads.value_in(pooled))
         values = self.heads.value_out(jax.nn.relu(self.heads.value_mid(value)))
         values = jnp.take_along_axis(values, targets, -1)
-        return logits, class_logits, values, None if valid is None else valid[:, None], parts
+        if valid is not None:
+            valid = valid[:, None]
+        faith = self._faith(hidden, pooled, valid, logits[:, :1]) if self.faithful else None
+        return logits, class_logits, values, valid, parts, faith
 
     def maps(
         self, inputs: jax.Array | TokenBatch, targets: jax.Array, *, contrastive: bool = False
@@ -144,6 +161,26 @@ class Policy(nnx.Module):
         if contrastive:
             maps = self._contrast(maps, hidden, targets, valid)
         return self._mixed(self._shared(hidden), maps) if self.shares else maps
+
+    def faithfulness(self, inputs: jax.Array | TokenBatch, targets: jax.Array) -> jax.Array:
+        """Log-odds that f will give targets, of what their maps keep and of the rest: [B, T, 2]."""
+        hidden, pooled, valid = self._hidden(self.read(inputs))
+        maps = self._maps(hidden, targets)
+        if self.shares:
+            maps = self._mixed(self._shared(hidden), maps)
+        return self._faith(hidden, pooled, None if valid is None else valid[:, None], maps)
+
+    def _faith(
+        self, hidden: jax.Array, pooled: jax.Array, valid: jax.Array | None, maps: jax.Array
+    ) -> jax.Array:
+        """From the input as a whole, the features where a map is, and how much it tells apart."""
+        hidden, pooled, maps = jax.lax.stop_gradient((hidden, pooled, maps))
+        where = jax.nn.softmax(maps, where=valid)  # [B, T, N]
+        there = jnp.einsum("btn,bnd->btd", where, hidden)
+        pooled = jnp.broadcast_to(pooled[:, None], (*maps.shape[:2], pooled.shape[-1]))
+        spread = maps.std(-1, keepdims=True, where=valid)
+        read = jax.nn.relu(self.heads.faith_in(jnp.concatenate([pooled, there, spread], -1)))
+        return self.heads.faith_out(jax.nn.relu(self.heads.faith_mid(read)))
 
     def _contrast(
         self, maps: jax.Array, hidden: jax.Array, targets: jax.Array, valid: jax.Array | None
@@ -256,10 +293,17 @@ def functional_policy(
     dtype: jnp.dtype = jnp.float32,
     remat: bool = False,
     map_head: MapHead = "token",
+    faithful: bool = False,
 ) -> tuple[Callable[[jax.Array], Params], Callable[[Params], Policy]]:
     """init(key) → params, and bind(params) → a `Policy` with them."""
     return functional(
         lambda rngs: Policy(
-            backbone, num_classes, map_head=map_head, dtype=dtype, remat=remat, rngs=rngs
+            backbone,
+            num_classes,
+            map_head=map_head,
+            faithful=faithful,
+            dtype=dtype,
+            remat=remat,
+            rngs=rngs,
         )
     )

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jax.extend import core
 
-from fex_jax import checks
+from fex_jax import checks, programs
 from fex_jax.models.bert import TokenBatch
 
 BATCH = "batch"  # the symbol of its size
@@ -66,11 +66,12 @@ def of(explainer: Any, length: int | None = None) -> Program:
     inputs, shape, own = describe(explainer, length)
     read = TokenBatch if predictor.modality == "texts" else lambda pixels: pixels.astype(np.float32)
 
-    weights = explainer.weights
+    f, network = explainer.weights
 
     def function(*arrays: jax.Array) -> tuple[jax.Array, ...]:
         *things, classes = arrays
-        maps, targets, answers = explainer.explanation(*weights, read(*things), classes[:, None])
+        found = programs.explanation(explainer, f, network, read(*things), classes[:, None])
+        maps, targets, answers = found[:3]
         logits = maps.reshape(-1, *shape)
         attributions = jax.nn.sigmoid(logits) if explainer.logits else logits
         return attributions, logits, targets[:, 0], answers

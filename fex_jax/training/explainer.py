@@ -18,6 +18,7 @@ from fex_jax import (
     checks,
     data,
     export,
+    faithfulness,
     fastshap,
     logs,
     ppo,
@@ -139,6 +140,7 @@ def _train(
         jnp.dtype(config.dtype),
         config.remat,
         config.map_head,
+        faithfulness.is_learned(objective),
     )
     optimizer = steps.make_optimizer(config, total)
     own = jax.tree.map(np.asarray, queried.params)  # the same in every process
@@ -298,6 +300,7 @@ def save_description(
     predictor: Predictor,
     backbone: Any,
     directory: pathlib.Path,
+    faithful: bool | None = None,
 ) -> None:
     """All of the export but the explainer's weights, so that an unfinished run can be opened."""
     draws_budget = config.method == "fex" and objective.budget_range > 0
@@ -313,6 +316,7 @@ def save_description(
         and predictor.output == "softmax"  # labels that do not exclude each other: no contrast
         and predictor.config.num_classes > 2,
         map_head=config.map_head,
+        faithful=faithfulness.is_learned(objective) if faithful is None else faithful,
         fill=config.predictor.fill,
         unit=config.text.unit,
         removal=config.text.removal,

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from fex_jax import algorithm, contrast, export, ppo
+from fex_jax import algorithm, contrast, export, faithfulness, ppo
 from fex_jax.models import Params
 from fex_jax.models.policy import Policy
 from fex_jax.predictors import Bind
@@ -226,6 +226,11 @@ def make_revise(
         model, inputs = bind(predictor_params, batch)
         return policy(params).read(model.view(inputs))
 
+    @jax.jit
+    def faithful(params: Params, reading: Any, targets: jax.Array) -> jax.Array:
+        output = ppo.PolicyOutput(*policy(params).say(reading, targets))
+        return faithfulness.of(output.faithfulness[:, 0])
+
     answered, readings, measure = [], [], None
     most = best(folder).get("explained", -np.inf)
 
@@ -242,9 +247,18 @@ def make_revise(
             [(reading, of) for reading, (_, of) in zip(readings, answered, strict=True)],
         )
         params = state.params
-        if "mix" in params["heads"]:
-            mix = jax.device_put(jnp.float32(found.mix), params["heads"]["mix"].sharding)
-            params = params | {"heads": params["heads"] | {"mix": mix}}
+        set_ = {"mix": found.mix} if "mix" in params["heads"] else {}
+        if "faith_level" in params["heads"]:
+            values = [
+                faithful(params, reading, of.targets)
+                for reading, (_, of) in zip(readings, answered, strict=True)
+            ]
+            set_["faith_level"] = np.quantile(np.concatenate(values), faithfulness.SHARE)
+        heads = params["heads"] | {
+            name: jax.device_put(jnp.float32(value), params["heads"][name].sharding)
+            for name, value in set_.items()
+        }
+        params = params | {"heads": heads}
         if found.explained > most:
             most = found.explained
             keep(folder, params)

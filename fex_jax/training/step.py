@@ -52,10 +52,17 @@ def make_optimizer(
         0.0, config.optimizer.learning_rate, warmup, max(num_updates, warmup + 1)
     )
     return optax.chain(
-        optax.clip_by_global_norm(config.optimizer.clip_norm),
+        # What learns apart has no part in the norm.
+        optax.masked(optax.clip_by_global_norm(config.optimizer.clip_norm), _learns_maps),
         optax.adam(schedule),
         updates.scale_backbone(backbone_scale(config)),
     )
+
+
+def _learns_maps(params: dict) -> dict:
+    """False at the head that predicts faithfulness, True elsewhere."""
+    heads = {name: not name.startswith("faith") for name in params.get("heads", {})}
+    return {name: heads if name == "heads" else True for name in params}
 
 
 def make_initial_state(

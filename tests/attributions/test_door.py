@@ -20,6 +20,8 @@ SMALL = {
     "kernel_shap": {"num_queries": 12},
     "integrated_gradients": {"steps": 3},
     "grad_shap": {"samples": 3},
+    "smooth_grad": {"samples": 3},
+    "empirical": {"num_queries": 12},
 }
 # One of each kind of inner loop: queries, a regression, gradients, taps.
 SOME = ("occlusion", "kernel_shap", "grad_shap", "rollout")

@@ -2,6 +2,7 @@
 
 import itertools
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -41,6 +42,20 @@ def test_is_an_expectation(game):
     expectation = (weight / weight.sum()) @ masks
     actual = empirical(model, x, jnp.array([0]))[0]
     np.testing.assert_allclose(actual / weight.sum(), expectation, rtol=1e-5)
+
+
+def test_sampled_masks_have_the_same_mean(game, padded):
+    """Breaks if masks are not drawn evenly, or features that do not exist are kept."""
+    model, x, targets = game(5)
+    keys = jax.random.split(jax.random.key(0), 5)
+    found = empirical(model, x, targets, keys, num_queries=20_000)
+    np.testing.assert_allclose(found, empirical(model, x, targets) / 2**5, atol=0.005)
+    model, x, targets = game(40)  # of any number
+    assert np.isfinite(empirical(model, x, targets, jax.random.key(0), num_queries=10)).all()
+    whole, _ = padded(6, [5, 3, 1, 4, 2])
+    assert not empirical(*whole, jax.random.key(0), num_queries=50)[2, 1:].any()
+    with pytest.raises(ValueError, match="needs a key"):
+        empirical(*whole, num_queries=50)
 
 
 def test_refuses_too_many_features(game):

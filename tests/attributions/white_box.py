@@ -9,13 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from fex_jax import predictors, pretrained, tokens
+from fex_jax.attributions.agi import agi
 from fex_jax.attributions.attcat import attcat
 from fex_jax.attributions.attlrp import attlrp
+from fex_jax.attributions.deeplift import deeplift
 from fex_jax.attributions.grad_shap import grad_shap, grad_shap_of
 from fex_jax.attributions.gradcam import gradcam_attention, gradcam_norm1
 from fex_jax.attributions.gradient_x_input import gradient_x_input
 from fex_jax.attributions.integrated_gradients import integrated_gradients
 from fex_jax.attributions.rollout import rollout
+from fex_jax.attributions.smooth_grad import smooth_grad
 from fex_jax.models import shapes
 from fex_jax.models.bert import TokenBatch
 from fex_jax.models.vit import ViTClassifier, ViTConfig
@@ -32,6 +35,9 @@ METHODS = {
     "integrated_gradients": (integrated_gradients, {"steps": 4}),
     "grad_shap": (grad_shap, {"samples": 4}),
     "gradient_x_input": (gradient_x_input, {}),
+    "smooth_grad": (smooth_grad, {"samples": 3}),
+    "agi": (agi, {"classes": 2, "steps": 2}),
+    "deeplift": (deeplift, {}),
     "gradcam_attention": (gradcam_attention, {}),
     "gradcam_norm1": (gradcam_norm1, {}),
     "rollout": (rollout, {}),

@@ -213,8 +213,12 @@ def test_every_method_runs(name, task, predictor, bind, predict):
         traced.append(1)
         return attributions.METHODS[name](*args, **options)
 
-    small = {"num_queries": 8} if name in ("rise", "smooth_rise", "lime", "kernel_shap") else {}
-    small = {"integrated_gradients": {"steps": 4}, "grad_shap": {"samples": 4}}.get(name, small)
+    asks = ("rise", "smooth_rise", "lime", "kernel_shap", "empirical")
+    small = {"num_queries": 8} if name in asks else {}
+    small = {
+        "integrated_gradients": {"steps": 4}, "grad_shap": {"samples": 4},
+        "smooth_grad": {"samples": 4}, "agi": {"steps": 2},
+    }.get(name, small)  # fmt: skip
     method = evaluation.baseline(name, counted, small, bind, predictor.params)
     short = task._replace(pairs=np.array([], int))
     scores = evaluation.attribute(method, predict, short, 4, seed=0)

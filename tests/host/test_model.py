@@ -72,7 +72,8 @@ def test_refinement_gives_the_same_scores(both):
 def test_methods_that_look_inside_refuse(both):
     """Breaks if one runs on a model that has no inside, or fails without its name."""
     _, (hosted, inputs), targets = both
-    for name in ("integrated_gradients", "grad_shap", "attlrp", "rollout", "gradcam_norm1"):
+    inside = "integrated_gradients", "grad_shap", "smooth_grad", "agi", "deeplift", "attlrp"
+    for name in (*inside, "rollout", "gradcam_norm1"):
         with pytest.raises(ValueError, match="looks inside the classifier"):
             attributions.METHODS[name](hosted, inputs, targets, KEY)
 

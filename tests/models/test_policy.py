@@ -38,7 +38,7 @@ def test_one_map_and_the_class_means_equal_all_maps(backbone, map_head):
     every = jnp.broadcast_to(jnp.arange(7), (3, 7))
     maps = policy.maps(IMAGES, every)  # [3, 7, 16]
     assert maps.shape == (3, 7, 16)
-    logits, means, values, valid, _ = policy(IMAGES, targets)
+    logits, means, values, valid, *_ = policy(IMAGES, targets)
     np.testing.assert_allclose(logits, maps[jnp.arange(3)[:, None], targets], rtol=1e-5, atol=1e-7)
     np.testing.assert_allclose(means, maps.mean(-1), rtol=1e-4, atol=1e-6)
     _, log_means, *_ = policy(IMAGES, targets, "paper")
@@ -84,7 +84,7 @@ def test_a_shared_head_mixes_what_all_classes_have_with_what_each_has():
     params = random_params(init)
     params["heads"]["mix"] = jnp.array([0.9, 0.3])
     policy, targets = bind(params), jnp.array([[2, 5], [0, 2], [6, 6]])
-    logits, means, _, _, (shared, own) = policy(IMAGES, targets)
+    logits, means, _, _, (shared, own), _ = policy(IMAGES, targets)
     assert shared.shape == (3, 1, 16) and own.shape == (3, 2, 16)
     np.testing.assert_allclose(logits, 0.9 * shared + 0.3 * own, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(policy.maps(IMAGES, targets), logits, rtol=1e-5)
@@ -156,7 +156,7 @@ def test_text_maps_and_means_are_over_the_features_a_text_has(family):
     texts = tokenizer(["the film was funny !", "great"], "word")
     targets, every = jnp.array([[2, 1], [0, 2]]), jnp.tile(jnp.arange(3), (2, 1))
     batch = tokens.collate(texts, 12, tokenizer)
-    logits, means, values, valid, _ = policy(batch, targets)
+    logits, means, values, valid, *_ = policy(batch, targets)
     np.testing.assert_array_equal(valid.sum(-1), [[5], [1]])
     maps = policy.maps(batch, every)  # [2, 3, 12]
     np.testing.assert_allclose(logits, maps[jnp.arange(2)[:, None], targets], rtol=1e-5, atol=1e-6)

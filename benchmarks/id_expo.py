@@ -1,0 +1,113 @@
+"""What ID-ExpO changes: a classifier's accuracy, and how faithful its explanations are.
+
+    python benchmarks/id_expo.py
+    python benchmarks/id_expo.py --explainers=gradcam_norm1 --seeds=3
+
+For each explainer configs/idexpo_digits.py fine-tunes the classifier twice, with λ₁ of `--strength`
+and with λ₁ = 0: the same steps without the regulariser. Both are scored on the same test scenes.
+Writes docs/results/idexpo_digits.json, and makes the documents anew. Interrupted, the same command
+continues.
+"""
+
+import datetime
+import json
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+from absl import app, flags
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from configs import idexpo_digits  # noqa: E402
+from fex_jax import attributions, evaluation, explain, metrics, predictors, pretrained  # noqa: E402
+from fex_jax.evaluation import inputs, measure, tasks  # noqa: E402
+
+_EXPLAINERS = flags.DEFINE_list("explainers", ["gradcam_norm1", "fex"], "As in the config.")
+_SEEDS = flags.DEFINE_integer("seeds", 1, "How many: 0, 1, 2, …")
+_STRENGTH = flags.DEFINE_float("strength", 0.1, "λ₁.")
+_IMAGES = flags.DEFINE_integer("num_images", 800, "Test scenes.")
+_WORKDIR = flags.DEFINE_string("workdir", "runs/id_expo", "Folder of the runs.")
+_OUTPUT = ROOT / "docs" / "results" / "idexpo_digits.json"
+_NAMES = {"gradcam_norm1": "Grad-CAM", "gradcam_attention": "Grad-CAM, attention", "fex": "FEX"}
+
+
+def tune(explainer: str, strength: float, seed: int) -> pathlib.Path:
+    """The folder of a run, which this trains where it has not finished."""
+    folder = ROOT / _WORKDIR.value / f"{explainer}_{strength:g}_{seed}"
+    if not (folder / "predictor").is_dir() or (folder / "checkpoints").is_dir():
+        command = [sys.executable, "train.py", f"--config=configs/idexpo_digits.py:{explainer}"]
+        command += [f"--workdir={folder}", f"--config.id_expo.strength={strength}"]
+        subprocess.run([*command, f"--config.seed={seed}"], check=True, cwd=ROOT)
+    return folder
+
+
+def score(predictor: pretrained.Checkpoint, method) -> dict[str, np.ndarray]:
+    """Of each test scene: whether the prediction is in it, and the areas of a method's map."""
+    config = idexpo_digits.get_config()
+    bind = predictors.from_checkpoint(predictor, config.predictor.fill)
+    predict = tasks.make_prediction(bind, predictor.params)
+    source = inputs.open_source(predictor, config)
+    reading = inputs.Reading(metrics.FEX, 128, _IMAGES.value, "word", 0, "refuse", "name")
+    task = inputs.open_task(predictor, bind, predict, source, None, reading)
+    task = task._replace(pairs=np.zeros(0, int))
+    if not isinstance(method, evaluation.Method):
+        method = evaluation.baseline(
+            method, attributions.METHODS[method], {}, bind, predictor.params
+        )
+    scores = evaluation.attribute(method, None, task, 128, seed=0)
+    perturb = measure.make_perturbation(predictor, bind, metrics.FEX)
+    found = measure.statistics(scores, task, perturb, 128, method.logits)
+    right = (task.segmentation == 1 + task.targets[:, None, None]).any((1, 2))
+    names = "insertion", "deletion", "positive_auc", "negative_auc"
+    return {"accuracy": right.astype(float)} | {name: found[name] for name in names}
+
+
+def of_run(explainer: str, folder: pathlib.Path) -> dict[str, np.ndarray]:
+    predictor = pretrained.load(str(folder / "predictor"))
+    method = evaluation.trained(explain.load(folder)) if explainer == "fex" else explainer
+    return score(predictor, method)
+
+
+def cells(found: list[dict[str, np.ndarray]], plain: list[dict[str, np.ndarray]] | None) -> dict:
+    """Means over scenes and seeds, and of differences from `plain` half of their 95 % interval."""
+    row: dict[str, float | str] = {}
+    for name in found[0]:
+        values = np.mean([of[name] for of in found], 0)
+        row[name.replace("_", " ")] = round(float(values.mean()), 3)
+        if plain is not None and name in ("accuracy", "insertion", "deletion"):
+            pairs = values - np.mean([of[name] for of in plain], 0)
+            mean, low, high = metrics.bootstrap_interval(pairs)
+            row[f"{name}, difference"] = f"{float(mean):+.3f} ± {float(high - low) / 2:.3f}"
+    return row
+
+
+def main(_: list[str]) -> None:
+    rows, seeds = {}, range(_SEEDS.value)
+    for explainer in _EXPLAINERS.value:
+        name = _NAMES.get(explainer, explainer)
+        if explainer != "fex":
+            before = score(pretrained.load(str(ROOT / "models/digits_vit")), explainer)
+            rows[f"{name}: the classifier as it was"] = cells([before], None)
+        plain, tuned = (
+            [of_run(explainer, tune(explainer, strength, seed)) for seed in seeds]
+            for strength in (0.0, _STRENGTH.value)
+        )
+        rows[f"{name}: fine-tuned without the regulariser"] = cells(plain, None)
+        rows[f"{name}: ID-ExpO"] = cells(tuned, plain)
+    made = {
+        "date": datetime.date.today().isoformat(),
+        "scenes": _IMAGES.value,
+        "seeds": len(seeds),
+        "strength": _STRENGTH.value,
+        "rows": rows,
+    }
+    _OUTPUT.write_text(json.dumps(made, indent=2, ensure_ascii=False) + "\n")
+    print(json.dumps(rows, indent=1, ensure_ascii=False))
+    subprocess.run([sys.executable, str(ROOT / "scripts" / "docs.py")], check=True)
+
+
+if __name__ == "__main__":
+    app.run(main)

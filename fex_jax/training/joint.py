@@ -1,0 +1,210 @@
+"""Fine-tuning a classifier so that it can be explained: ID-ExpO, of Grad-CAM or of FEX's map.
+
+With FEX the two learn in turn, from the same batch: the classifier's steps see the explainer's map
+as it is, and the explainer's the classifier. What is written is the classifier, as a Hugging Face
+directory, and of FEX an export beside it.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import optax
+
+from fex_jax import algorithm, attributions, data, export, id_expo, ppo, predictors, pretrained
+from fex_jax.models import Params
+from fex_jax.models.policy import functional_policy, make_backbone
+from fex_jax.training import classifier, explainer, identity
+from fex_jax.training import step as steps
+
+EXPLAINERS = "gradcam_norm1", "gradcam_attention", "gradcam_features", "fex"
+_TRIED = 1000  # held-out inputs of the accuracies
+
+
+def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
+    """From the last checkpoint or the start to the end.
+
+    Writes `<workdir>/predictor`, which `fex_jax.pretrained.load` opens, and of FEX
+    `<workdir>/export`.
+
+    Raises:
+      ValueError: settings that do not go together, or a folder of another run.
+      OSError, FloatingPointError: as `explainer.train`.
+    """
+    settings = config.id_expo
+    if settings.explainer not in EXPLAINERS:
+        raise ValueError(
+            f"id_expo.explainer is {settings.explainer!r}; choose {', '.join(EXPLAINERS)}"
+        )
+    checkpoint = pretrained.load(config.predictor.path, config.predictor.image_size or None)
+    if checkpoint.modality != "images" or checkpoint.output != "softmax":
+        raise ValueError(
+            f"{config.predictor.path} is no classifier of images into classes that exclude each "
+            "other: ID-ExpO fine-tunes these"
+        )
+    source = explainer.open_source(config, checkpoint)
+    if source.labels != checkpoint.labels:
+        raise ValueError(f"{config.data.name} has other classes than {config.predictor.path}")
+    with_fex = settings.explainer == "fex"
+    backbone = make_backbone("vit", checkpoint.config) if with_fex else None
+    params: Params = {"f": checkpoint.params}
+    policy = None
+    if backbone is not None:
+        objective = dataclasses.replace(steps.make_objective(_of_fex(config)), num_updates=1)
+        init, policy = functional_policy(backbone, len(checkpoint.labels), map_head=config.map_head)
+        params["g"] = init(jax.random.key(config.seed))
+        params["g"]["backbone"] = jax.tree.map(jnp.copy, checkpoint.params["backbone"])
+    loss = make_loss(config, checkpoint, policy, objective if with_fex else None)
+    total = explainer.num_steps(config, source)
+
+    def schedule(rate: float) -> optax.Schedule:
+        return optax.warmup_cosine_decay_schedule(0.0, rate, max(1, total // 20), total)
+
+    rates = {"f": settings.learning_rate, "g": config.optimizer.learning_rate}
+    each = {name: optax.adam(schedule(rates[name])) for name in params}
+    optimizer = optax.chain(
+        optax.clip_by_global_norm(config.optimizer.clip_norm),
+        optax.multi_transform(each, {name: name for name in params}),
+    )
+
+    def batches(start: int) -> Iterator[tuple]:
+        stream = data.train_stream(
+            source, checkpoint.preprocessing, config.batch_size, seed=config.seed, start=start,
+            augment=config.data.augment, limit=config.data.limit or None,
+        )  # fmt: skip
+        return ((batch["image"], shown(batch, len(checkpoint.labels))) for batch in stream)
+
+    def save(params: Params) -> None:
+        tuned = dataclasses.replace(checkpoint, params=params["f"])
+        pretrained.save(workdir / "predictor", tuned)
+        if backbone is not None:
+            explainer.save_description(
+                _of_fex(config), objective, tuned, backbone, workdir / "export", faithful=False
+            )
+            export.save_weights(workdir / "export", params["g"])
+
+    classifier.fit(
+        workdir,
+        params,
+        optimizer,
+        loss,
+        batches,
+        total,
+        seed=config.seed,
+        settings={"config": config.to_dict(), "data": identity.of_data(source, checkpoint)},
+        batch_size=config.batch_size,
+        checkpoint_every=config.checkpoint.every,
+        report_every=config.checkpoint.every,
+        accuracy=make_accuracy(config, checkpoint),
+        save=save,
+    )
+
+
+def _of_fex(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """The settings with the method that the explainer beside the classifier is."""
+    config = config.copy_and_resolve_references()
+    config.method = "fex"
+    return config
+
+
+def shown(batch: data.Batch, num_classes: int) -> np.ndarray:
+    """[B, K] probabilities: uniform over the classes a scene shows, else the label."""
+    if "segmentation" not in batch:
+        return np.eye(num_classes, dtype=np.float32)[batch["label"]]
+    classes = 1 + np.arange(num_classes)
+    found = np.array([np.isin(classes, scene) for scene in batch["segmentation"]], np.float32)
+    return found / found.sum(-1, keepdims=True)
+
+
+def make_loss(
+    config: ml_collections.ConfigDict,
+    checkpoint: pretrained.Checkpoint,
+    policy: Callable | None = None,
+    objective: ppo.Objective | None = None,
+) -> Callable[[Params, Any, jax.Array, jax.Array], jax.Array]:
+    """loss({"f": …, "g": …}, (pixels, probabilities [B, K]), key, share that is done) → scalar.
+
+    Cross-entropy, λ₁ and λ₂ times the regulariser of the predicted class, and of FEX its own loss.
+    """
+    settings, grid = config.id_expo, checkpoint.config.grid
+    bind = predictors.from_checkpoint(checkpoint, config.predictor.fill)
+
+    def loss(params: Params, batch: tuple, key: jax.Array, _: jax.Array) -> jax.Array:
+        pixels, targets = batch
+        model, images = bind(params["f"], pixels)
+
+        def log_predict(images: jax.Array) -> jax.Array:
+            return jax.nn.log_softmax(model.logits(images, images))
+
+        log_f = log_predict(images)
+        classes = jax.lax.stop_gradient(log_f.argmax(-1))
+        for_shares, for_fex = jax.random.split(key)
+        if policy is None:
+            method = attributions.METHODS[settings.explainer]
+            scores = method(model, images, classes, for_shares)
+        else:
+            fixed = jax.lax.stop_gradient(params["g"])
+            scores = policy(fixed).maps(images, classes[:, None], contrastive=True)[:, 0]
+        # One share from each equal part of (0, 1): an unbiased mean over all shares.
+        points = settings.points
+        drawn = jax.random.uniform(for_shares, (points, len(images)))
+        shares = (jnp.arange(points)[:, None] + drawn) / points
+        terms = id_expo.regularizer(
+            log_predict, images, classes, scores, shares, grid=grid,
+            temperature=settings.temperature, fill=config.predictor.fill,
+        )  # fmt: skip
+        total = -(targets * log_f).sum(-1).mean()
+        total += settings.strength * (terms.insertion + terms.deletion)
+        total += settings.norm * terms.norm
+        if policy is not None:
+            total += _fex_loss(params, pixels, for_fex)
+        return total
+
+    def _fex_loss(params: Params, pixels: jax.Array, key: jax.Array) -> jax.Array:
+        model, images = bind(jax.lax.stop_gradient(params["f"]), pixels)
+
+        def output(params: Params, images: jax.Array, classes: jax.Array) -> ppo.PolicyOutput:
+            return ppo.PolicyOutput(*policy(params)(images, classes, objective.kl))
+
+        fixed = jax.lax.stop_gradient(params["g"])
+        rollout, _ = algorithm.rollout(
+            model.predict, model.mask, lambda *given: output(fixed, *given), images, key, objective,
+            model.grid,
+        )  # fmt: skip
+        said = output(params["g"], images, rollout.targets)
+        return algorithm.loss(said, rollout, objective)[0]
+
+    return loss
+
+
+def make_accuracy(
+    config: ml_collections.ConfigDict, checkpoint: pretrained.Checkpoint
+) -> Callable[[Params, float], float]:
+    """accuracy(params, share of the patches that is removed at random) on the evaluation split."""
+    name, path = config.data.name, config.data.path
+    size = checkpoint.config.image_size
+    bind = predictors.from_checkpoint(checkpoint, config.predictor.fill)
+
+    @jax.jit
+    def predicted(params: Params, pixels: jax.Array, masks: jax.Array) -> jax.Array:
+        model, images = bind(params, pixels)
+        return model.predict(model.mask(images, masks)).argmax(-1)
+
+    def accuracy(params: Params, removed: float) -> float:
+        source = data.open_source(name, config.data.eval_split, path, size)
+        stream = data.eval_stream(source, checkpoint.preprocessing, config.batch_size, limit=_TRIED)
+        right = []
+        for number, batch in enumerate(stream):
+            count = len(batch["image"])
+            shape = count, checkpoint.config.grid[0] * checkpoint.config.grid[1]
+            masks = jax.random.uniform(jax.random.key(number), shape) >= removed
+            classes = np.asarray(predicted(params["f"], batch["image"], masks))
+            right.extend(shown(batch, len(checkpoint.labels))[np.arange(count), classes] > 0)
+        return float(np.mean(right))
+
+    return accuracy
