@@ -74,8 +74,7 @@ def parts(output: pathlib.Path) -> int:
 
 def rows(output: pathlib.Path) -> list[dict]:
     """Of all parts, by id and class."""
-    table = pa.concat_tables(pq.read_table(path) for path in output.glob("*.parquet"))
-    found = table.to_pylist()
+    found = [row for path in output.glob("*.parquet") for row in pq.read_table(path).to_pylist()]
     return sorted(
         found, key=lambda row: (row["id"], -1 if row["target"] is None else row["target"])
     )
