@@ -80,7 +80,8 @@ class Input:
         """An item under its key; of two with the same id, the second is an error at its place."""
         if self.columns.key is not None:
             if key is None or key == "":
-                return item._replace(thing=ValueError("it has no id"))
+                broken = isinstance(item.thing, ValueError)
+                return item if broken else item._replace(thing=ValueError("it has no id"))
             item = item._replace(id=_shown(str(key)))
         digest = hashlib.blake2b(item.id.encode(), digest_size=16).digest()
         if digest in seen:

@@ -3,12 +3,12 @@
 import contextlib
 import dataclasses
 import functools
+import hashlib
 import itertools
 import os
 import pathlib
 import queue
 import re
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -126,7 +126,8 @@ def _share(found: Input, index: int, count: int, whole: bool) -> Iterator[Item]:
     """The items of process `index`: which is told by names alone, so that more may come later."""
 
     def is_mine(name: str) -> bool:
-        return zlib.crc32(name.encode("utf-8", "surrogateescape")) % count == index
+        drawn = hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8).digest()
+        return int.from_bytes(drawn) % count == index
 
     if whole or found.loose:
         return found.items(is_mine)
@@ -141,13 +142,15 @@ def _work(
     bar = tqdm(unit="item", disable=not progress)
 
     def undone() -> Iterator[Item]:
+        skipped = 0
         for item in items:
             if item.id not in done:
                 yield item
                 continue
             done.discard(item.id)
-            bar.initial += 1  # is done, but says nothing of the speed
+            skipped += 1
             bar.n += 1
+            bar.initial = skipped  # they say nothing of the speed
 
     def chunks() -> Iterator[list[tuple[Item, Any]]]:
         read = ahead(lambda item: (item, rows.read(item.thing)), undone(), 2 * rows.at_once)

@@ -76,7 +76,7 @@ def ids(folder: pathlib.Path, prefix: str) -> Iterator[str]:
 
 def write(folder: pathlib.Path, name: str, table: pa.Table) -> None:
     """Writes one part, so that after a crash at any moment it is there whole or not at all."""
-    part = folder / f"_{name}"
+    part = folder / f"_{name}.tmp"
     with checks.room(folder):
         with open(part, "wb") as file:
             pq.write_table(table, file, compression="zstd")

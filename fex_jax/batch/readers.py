@@ -94,7 +94,7 @@ def _csv(path: str, columns: Columns) -> Iterator[Part]:
                 yield Part(f":{number}", row, within)
                 continue
             cells = dict(zip(header, row, strict=True))
-            thing = _cell(cells[wanted], columns.modality, path)
+            thing = cell(cells[wanted], columns.modality, path)
             yield Part(f":{number}", thing, within, cells[columns.key] if columns.key else None)
 
 
@@ -114,7 +114,7 @@ def _jsonl(path: str, columns: Columns) -> Iterator[Part]:
                 yield Part(f":{number}", problem, file.tell() / size)
                 continue
             wanted = wanted or columns.find(list(row), escape.terminal(path))
-            thing = _cell(row.get(wanted), columns.modality, path)
+            thing = cell(row.get(wanted), columns.modality, path)
             key = row.get(columns.key) if columns.key else None
             yield Part(f":{number}", thing, file.tell() / size, key)
 
@@ -130,9 +130,9 @@ def _parquet(path: str, columns: Columns) -> Iterator[Part]:
             read, number = [wanted, *filter(None, [columns.key])], 0
             for batch in file.iter_batches(_ROWS, columns=read):
                 keys = batch[columns.key].to_pylist() if columns.key else [None] * len(batch)
-                for cell, key in zip(batch[wanted], keys, strict=True):
+                for value, key in zip(batch[wanted], keys, strict=True):
                     number += 1
-                    thing = _cell(cell.as_py(), columns.modality, path)
+                    thing = cell(value.as_py(), columns.modality, path)
                     yield Part(f":{number}", thing, number / file.metadata.num_rows, key)
     except pa.ArrowException as error:
         raise OSError(str(error)) from error
@@ -184,7 +184,7 @@ def _tfrecord(path: str, columns: Columns) -> Iterator[Part]:
             continue
         wanted = wanted or columns.find(sorted(features), escape.terminal(path))
         keys = _bytes(features, columns.key) if columns.key else None
-        thing = _cell(_bytes(features, wanted), columns.modality, path)
+        thing = cell(_bytes(features, wanted), columns.modality, path)
         yield Part(f":{number}", thing, position / size, keys and os.fsdecode(keys))
 
 
@@ -193,7 +193,7 @@ def _bytes(features: Any, name: str) -> bytes | None:
     return values[0] if len(values) == 1 else None
 
 
-def _cell(value: Any, modality: str, path: str) -> Any:
+def cell(value: Any, modality: str, path: str) -> Any:
     """The thing in a cell: a picture's content or path, or a text."""
     if isinstance(value, dict) and modality == "images":  # as Hugging Face's datasets have it
         value = value.get("bytes") or value.get("path")
