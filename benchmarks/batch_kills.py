@@ -49,7 +49,7 @@ def start(inputs: pathlib.Path, output: pathlib.Path) -> subprocess.Popen:
 def kill(process: subprocess.Popen, output: pathlib.Path, share: float, until_work: float) -> float:
     """Kills a job after a share of the time that it takes to its first rows and a little more.
 
-    Returns how long it took to its first rows, or where it had none what was believed.
+    Returns how long it took to its first rows; where it had none, what was believed or more.
     """
     before, lock, since = parts(output), output / "_lock-0", None
     while process.poll() is None:
@@ -65,7 +65,7 @@ def kill(process: subprocess.Popen, output: pathlib.Path, share: float, until_wo
         sys.exit(f"the job ended before its kill: {process.communicate()[1].decode()}")
     process.kill()
     process.communicate()
-    return until_work
+    return until_work if before is None else max(until_work, now - since)
 
 
 def parts(output: pathlib.Path) -> int:
