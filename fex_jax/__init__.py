@@ -5,6 +5,7 @@ explainer = fex_jax.load("runs/mine")
 result = explainer(images, top_k=2)
 result = fex_jax.attribute("kernel_shap", classifier, images, num_queries=500)
 table = fex_jax.evaluate(["fex", "rise"], explainer, images)
+fex_jax.explain_files(explainer, "folder/of/images", "folder/of/parquet")
 """
 
 import importlib
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fex_jax import host
+    from fex_jax.batch import explain_files
     from fex_jax.evaluation import evaluate
     from fex_jax.evaluation.one_method import attribute
     from fex_jax.explain import load
@@ -26,12 +28,13 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 _PUBLIC = {
     "attribute": "fex_jax.evaluation.one_method",
     "evaluate": "fex_jax.evaluation",
+    "explain_files": "fex_jax.batch",
     "fit": "fex_jax.training.fit",
     "load": "fex_jax.explain",
 }
-_EXTRA = {"attribute": "train", "evaluate": "train", "fit": "train"}
+_EXTRA = {"attribute": "train", "evaluate": "train", "explain_files": "batch", "fit": "train"}
 
-__all__ = ["attribute", "evaluate", "fit", "host", "load"]
+__all__ = ["attribute", "evaluate", "explain_files", "fit", "host", "load"]
 
 
 def __getattr__(name: str) -> Any:

@@ -3,6 +3,7 @@
     fex-jax serve runs/mine
     fex-jax export runs/mine explainer.onnx
     fex-jax explain runs/mine picture.jpg
+    fex-jax explain runs/mine --input=pictures --output=maps
 
 Explainers are trained by train.py and scored by eval.py of the repository, or from Python by
 fex_jax.fit and fex_jax.evaluate.
@@ -10,16 +11,19 @@ fex_jax.fit and fex_jax.evaluate.
 
 import argparse
 import pathlib
+import re
 import sys
 from collections.abc import Sequence
+
+from fex_jax.errors import HostError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; what is wrong is said in a line, before anything heavy is imported."""
-    given = _parser().parse_args(arguments)
+    given = _parser().parse_args([_hyphens(a) for a in arguments or sys.argv[1:]])
     try:
         return given.run(given)
-    except (ValueError, OSError, ImportError) as error:
+    except (ValueError, OSError, ImportError, HostError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -59,10 +63,31 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("file", help="ends in .onnx, .stablehlo or .tflite")
     export.add_argument("--length", type=_positive, help="of texts, in tokens")
 
-    explain = command("explain", _explain, "the most important features of files or texts")
-    explain.add_argument("things", nargs="+", metavar="THING", help="a picture's file, or a text")
-    explain.add_argument("--target", help="the class to explain; by default the predicted one")
+    explain = command("explain", _explain, "a few things to look at, or a job of many to Parquet")
+    explain.add_argument("things", nargs="*", metavar="THING", help="a picture's file, or a text")
+    explain.add_argument("--targets", "--target", action="append", metavar="CLASS",
+                         help="name or number, may come again; else the predicted one")  # fmt: skip
+    job = explain.add_argument_group(
+        "a job: --input and --output", "The same command goes on; every item is explained once."
+    )
+    job.add_argument("--input", help="a folder, a pattern, or a file: pictures, .txt, .csv, .tsv, "
+                     ".jsonl, .parquet, .tar, .tar.gz, .tfrecord")  # fmt: skip
+    job.add_argument("--output", help="a folder for Parquet files")
+    job.add_argument("--column", help="of tables, what to explain; else image, path, text, …")
+    job.add_argument("--key", help="of tables, the column of ids; else the row's number")
+    job.add_argument("--top-k", type=_positive, help="the most probable classes of each item")
+    job.add_argument("--refine", type=int, default=0, help="queries about each map")
+    job.add_argument("--limit", type=_positive, help="items of this process")
+    job.add_argument("--batch-size", type=_positive, help="items at a time")
+    job.add_argument("--shard", default="0/1", help="this process of how many; auto: as Slurm says")
+    job.add_argument("--overlays", help="a folder for a PNG of each map over its picture")
+    job.add_argument("--part-seconds", type=float, default=30.0, help="what a kill loses at most")
     return parser
+
+
+def _hyphens(argument: str) -> str:
+    """--top_k is --top-k."""
+    return re.sub(r"^--[^=]+", lambda name: name[0].replace("_", "-"), argument)
 
 
 def _positive(text: str) -> int:
@@ -95,14 +120,52 @@ def _export(given: argparse.Namespace) -> int:
 
 
 def _explain(given: argparse.Namespace) -> int:
+    if given.input or given.output:
+        return _job(given)
+    if not given.things:
+        raise ValueError(
+            "there is nothing to explain: give files or texts, or --input and --output"
+        )
     explainer = _load(given)
-    found = explainer(given.things, given.target)
-    if explainer.predictor.modality == "texts":
-        print(*found, sep="\n")
-        return 0
-    for thing, target, answers, maps in zip(
-        given.things, found.targets, found.probabilities, found.attributions, strict=True
-    ):
-        print(f"{thing}: {found.labels[target]} ({answers[target]:.0%})")
-        print("\n".join(" ".join(f"{value:3.0%}".rjust(4) for value in row) for row in maps))
+    for target in _targets(given, explainer) or [None]:
+        found = explainer(given.things, target)
+        if explainer.predictor.modality == "texts":
+            print(*found, sep="\n")
+            continue
+        for thing, chosen, answers, maps in zip(
+            given.things, found.targets, found.probabilities, found.attributions, strict=True
+        ):
+            print(f"{thing}: {found.labels[chosen]} ({answers[chosen]:.0%})")
+            print("\n".join(" ".join(f"{value:3.0%}".rjust(4) for value in row) for row in maps))
     return 0
+
+
+def _targets(given: argparse.Namespace, explainer) -> list[int | str] | None:
+    """Classes as names, and what is none as a number."""
+    from fex_jax.targets import named
+
+    labels = explainer.predictor.labels
+    return given.targets and [
+        int(name) if name.isdecimal() and not named(name, labels) else name
+        for name in given.targets
+    ]
+
+
+def _job(given: argparse.Namespace) -> int:
+    if not (given.input and given.output) or given.things:
+        raise ValueError("a job takes both --input and --output, and nothing else to explain")
+    try:
+        from fex_jax.batch import explain_files
+    except ModuleNotFoundError as error:
+        raise ImportError(f"a job takes {error.name}: pip install 'fex-jax[batch]'") from error
+    names = ("top_k", "refine", "column", "key", "limit", "batch_size", "shard",
+             "overlays", "part_seconds")  # fmt: skip
+    options = {name: getattr(given, name) for name in names}
+    explainer = _load(given)
+    options["targets"] = _targets(given, explainer)
+    done = explain_files(explainer, given.input, given.output, **options, progress=True)
+    said = f"{given.output}: {done.items:,} items, {done.before:,} of them from before"
+    if done.errors:
+        said += f"; {done.errors:,} could not be explained, the first is {done.first}"
+    print(said + ("; stopped, the same command goes on" if done.stopped else ""))
+    return 143 if done.stopped else 0

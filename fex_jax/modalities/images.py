@@ -1,6 +1,8 @@
 """Explaining images: pictures of all kinds in, maps out."""
 
 import functools
+import itertools
+import os
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import jax
@@ -11,10 +13,11 @@ from tqdm import tqdm
 
 from fex_jax import checks, modalities, notebook
 from fex_jax.data import decode
+from fex_jax.data.ahead import ahead
 from fex_jax.targets import PREDICTED, Target, class_numbers
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from fex_jax.explain import Explainer
     from fex_jax.pretrained import Checkpoint
@@ -92,9 +95,10 @@ def explain(
         classes = class_numbers(targets, len(listed), labels, "images")[:, None]
     parts = []
     size = modalities.padded(len(listed), batch_size)
+    decoded = _decoded(explainer.predictor, listed, size)
     for start in tqdm(range(0, len(listed), size), unit="batch", disable=not progress):
         stop = min(start + size, len(listed))
-        batch = np.stack([prepare(explainer.predictor, listed[i], i) for i in range(start, stop)])
+        batch = np.stack(list(itertools.islice(decoded, stop - start)))
         if not start:
             pictures = np.rint(batch[: notebook.SHOWN]).astype(np.uint8)
         found = explainer.explain(
@@ -130,6 +134,21 @@ def prepare(predictor: "Checkpoint", picture: decode.Picture, index: int) -> np.
     if not hasattr(picture, "__array__") or pixels.shape[:2] != preprocessing.sides:
         pixels = preprocessing.resize(Image.fromarray(pixels), where)
     return pixels.astype(np.float32)
+
+
+def _decoded(
+    predictor: "Checkpoint", pictures: "Sequence[decode.Picture]", most: int
+) -> "Iterator[np.ndarray]":
+    """What `prepare` gives of each; of files up to `most` before they are asked for."""
+
+    def one(indexed: tuple[int, decode.Picture]) -> np.ndarray:
+        return prepare(predictor, indexed[1], indexed[0])
+
+    # An object may be in the list twice, and PIL's are for one thread at a time.
+    files = all(isinstance(picture, str | os.PathLike | bytes) for picture in pictures)
+    if files and len(pictures) > 1:
+        return ahead(one, enumerate(pictures), most)
+    return map(one, enumerate(pictures))
 
 
 def _upsampled(maps: np.ndarray, sides: tuple[int, int]) -> np.ndarray:

@@ -127,6 +127,12 @@ def explain(
     return explanations
 
 
+def check(explainer: "Explainer", text: str) -> None:
+    """Raises the ValueError that `explain` would of this text alone; it calls it "text 0"."""
+    (split,) = explainer.predictor.tokenizer([text], explainer.unit)
+    _windows(split, explainer.predictor.config.max_length, 0)
+
+
 def examples(explainer: "Explainer", size: int) -> list[TokenBatch]:
     """A batch of each shape that explaining `size` texts can need: of each length to 1024."""
     predictor = explainer.predictor

@@ -1,13 +1,14 @@
 """Digests of what a run depends on: its predictor and its data."""
 
 import hashlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
-from fex_jax.export import Predictor
-from fex_jax.training.sources import Source
+if TYPE_CHECKING:  # a job that explains needs no TensorFlow
+    from fex_jax.export import Predictor
+    from fex_jax.training.sources import Source
 
 
 def digest(*values: Any) -> str:
@@ -23,11 +24,11 @@ def digest(*values: Any) -> str:
     return found.hexdigest()[:16]
 
 
-def of_predictor(predictor: Predictor) -> str:
+def of_predictor(predictor: "Predictor") -> str:
     """Of everything its answers depend on."""
     return digest(*predictor.identity)
 
 
-def of_data(source: Source, predictor: Predictor) -> dict:
+def of_data(source: "Source", predictor: "Predictor") -> dict:
     """How many examples there are, and a digest of what tells them from others."""
     return {"size": source.size, "digest": digest(*source.contents(predictor))}

@@ -1,7 +1,6 @@
 """The folder of a run: one process at a time, and never two experiments in one."""
 
 import contextlib
-import fcntl
 import json
 import os
 import pathlib
@@ -14,7 +13,7 @@ import jax
 from flax import traverse_util
 from jax.experimental import multihost_utils
 
-from fex_jax import checks
+from fex_jax import checks, locks
 
 
 @contextlib.contextmanager
@@ -29,22 +28,9 @@ def lock(folder: pathlib.Path) -> Iterator[None]:
     if jax.process_index() > 0:  # processes of one run share its folder
         yield
         return
-    with open(folder / "lock", "a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise ValueError(
-                f"process {file.read().strip() or '?'} is training in {folder}: wait for it, end "
-                "it, or choose another --workdir"
-            ) from None
-        except OSError as error:
-            print(f"WARNING: {folder} cannot be locked ({error})", file=sys.stderr)
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        with checks.room(folder):
-            yield
+    busy = f"is training in {folder}: wait for it, end it, or choose another --workdir"
+    with locks.hold(folder / "lock", busy), checks.room(folder):
+        yield
 
 
 @contextlib.contextmanager

@@ -1,0 +1,233 @@
+"""Explanations as rows of a table: a row for each map, or one that says why there is none."""
+
+import dataclasses
+import functools
+import hashlib
+import pathlib
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+from scipy.special import expit
+
+from fex_jax import checks, escape, modalities
+from fex_jax.batch.readers import MOST
+from fex_jax.data.ahead import ahead
+from fex_jax.targets import PREDICTED, Target, class_numbers
+
+_TEXTS = 16  # batches of texts that are sorted by length together
+
+
+class _Map(NamedTuple):
+    target: int
+    probability: float
+    attributions: np.ndarray  # [rows, cols] or [n]
+    words: list[str] | None = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Rows:
+    """Explains things with one explainer, asked in one way; a table comes out.
+
+    Its columns are `id`; `target`, `label` and `probability` of the explained class;
+    `attributions`, a list of float16, which `shape` makes a map of; of texts `words`, one for
+    each; and `error`. A thing has a row for each class that is asked for, or one with an error.
+
+    Attributes:
+      explainer: an `explain.Explainer` of images or texts.
+      targets: the classes to explain of every thing, as numbers or labels; None: the predicted.
+      top_k: explain the k most probable classes instead.
+      refine: queries about each map; see `explain.Explainer`.
+      batch_size: things at a time; None: as `explainer(…)` has it.
+      overlays: a folder for a picture of each map over its image.
+
+    Raises:
+      ValueError: an option that cannot be.
+    """
+
+    explainer: Any
+    targets: Sequence[Target] | None = None
+    top_k: int | None = None
+    refine: int = 0
+    batch_size: int | None = None
+    overlays: str | pathlib.Path | None = None
+
+    def __post_init__(self) -> None:
+        modality, labels = self.explainer.predictor.modality, self.explainer.predictor.labels
+        if modality not in ("images", "texts"):
+            raise ValueError(
+                f"a job explains images or texts, and this explainer is of {modality}: call it "
+                "with a data frame"
+            )
+        options = {"refine": self.refine, "batch_size": self._size, "top_k": self.top_k or 1}
+        options["with_prediction"] = True
+        own = {"top_k": checks.integer(1, len(labels))}
+        modalities.check_options(options, own, self.targets)
+        if self.targets is not None and self.top_k is not None:
+            raise ValueError(f"top_k is {self.top_k}; expected no targets beside it")
+        if self.overlays is not None:
+            if modality != "images":
+                raise ValueError("overlays are of images, and this explainer is of texts")
+            try:
+                import matplotlib  # noqa: F401
+            except ModuleNotFoundError:
+                raise ValueError("overlays need matplotlib: pip install 'fex-jax[plots]'") from None
+            checks.folder(self.overlays, "overlays")
+        _ = self._classes  # names a class that is not there
+
+    @property
+    def at_once(self) -> int:
+        """How many things `explain` should get: more make no better batches."""
+        return self._size * (_TEXTS if self.explainer.predictor.modality == "texts" else 1)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Of the table."""
+        columns = {
+            "id": pa.string(),
+            "target": pa.int32(),
+            "label": pa.string(),
+            "probability": pa.float32(),
+            "attributions": pa.list_(pa.float16()),
+            "shape": pa.list_(pa.int32()),
+            "words": pa.list_(pa.string()),
+            "error": pa.string(),
+        }
+        if self.explainer.predictor.modality == "images":
+            del columns["words"]
+        return pa.schema(columns)
+
+    def read(self, thing: Any) -> Any:
+        """What `explain` takes of a thing, or the ValueError that says why it is none.
+
+        Several threads may call it at once.
+
+        Args:
+          thing: the path of a file, its content, an array [H, W, 3], a text, or a ValueError.
+        """
+        if isinstance(thing, ValueError):
+            return thing
+        modality = modalities.of(self.explainer.predictor)
+        try:
+            thing = _content(thing) if isinstance(thing, pathlib.Path) else thing
+            if self.explainer.predictor.modality == "images":
+                pixels = modality.prepare(self.explainer.predictor, thing, 0)
+                return np.rint(pixels).astype(np.uint8)
+            text = _text(thing)
+            modality.check(self.explainer, text)
+            return text
+        except ValueError as error:
+            return ValueError(re.sub(r"^(image|text) 0\b", "it", str(error)))
+
+    def explain(self, ids: Sequence[str], things: Sequence[Any]) -> pa.Table:
+        """Rows of things that `read` has read, in their order.
+
+        Raises:
+          HostError: a black box failed, or is not at hand.
+        """
+        good = [thing for thing in things if not isinstance(thing, ValueError)]
+        is_text = self.explainer.predictor.modality == "texts"
+        maps = iter((self._of_texts if is_text else self._of_images)(good) if good else [])
+        columns: dict[str, list] = {name: [] for name in self.schema.names}
+        for name, thing in zip(ids, things, strict=True):
+            if isinstance(thing, ValueError):
+                row = {"id": name, "error": escape.terminal(thing)}
+                for column, values in columns.items():
+                    values.append(row.get(column))
+                continue
+            for one in next(maps):
+                columns["id"].append(name)
+                columns["target"].append(one.target)
+                columns["label"].append(self.explainer.predictor.labels[one.target])
+                columns["probability"].append(one.probability)
+                columns["attributions"].append(one.attributions.astype(np.float16).ravel())
+                columns["shape"].append(list(one.attributions.shape))
+                columns["error"].append(None)
+                if is_text:
+                    columns["words"].append(one.words)
+                elif self.overlays is not None:
+                    self._overlay(name, thing, one)
+        return pa.table(columns, self.schema)
+
+    def __call__(self, ids: Sequence[str], things: Sequence[Any]) -> pa.Table:
+        """Rows of any number of things, as `read` takes them."""
+        found, read = [], ahead(self.read, things, 2 * self.at_once)
+        for start in range(0, len(ids), self.at_once):
+            part = ids[start : start + self.at_once]
+            found.append(self.explain(part, [next(read) for _ in part]))
+        return pa.concat_tables(found) if found else self.schema.empty_table()
+
+    @property
+    def _size(self) -> int:
+        default = modalities.of(self.explainer.predictor).BATCH_SIZE
+        return default if self.batch_size is None else self.batch_size
+
+    @functools.cached_property
+    def _classes(self) -> np.ndarray:
+        """[k], `PREDICTED` for those that f is to choose."""
+        if self.targets is None:
+            return np.full(self.top_k or 1, PREDICTED, np.int32)
+        given, labels = list(self.targets), self.explainer.predictor.labels
+        numbers = class_numbers(given, len(given), labels, "classes")
+        return np.array(list(dict.fromkeys(numbers)), np.int32)
+
+    def _of_images(self, pixels: list[np.ndarray]) -> list[list[_Map]]:
+        size = modalities.padded(len(pixels), self._size)
+        rows = np.minimum(np.arange(size), len(pixels) - 1)  # the last one again and again
+        classes = np.tile(self._classes, (size, 1))
+        batch = np.stack(pixels)[rows]
+        maps, classes, answers = self.explainer.explain(batch, classes, refine=self.refine)
+        maps = maps.reshape(*maps.shape[:2], *self.explainer.grid)
+        maps = expit(maps) if self.explainer.logits else maps
+        return [
+            [
+                _Map(int(y), float(answers[i, y]), m)
+                for y, m in zip(classes[i], maps[i], strict=True)
+            ]
+            for i in range(len(pixels))
+        ]
+
+    def _of_texts(self, texts: list[str]) -> list[list[_Map]]:
+        ask = functools.partial(self.explainer, texts, refine=self.refine, batch_size=self._size)
+        if self.targets is not None:
+            columns = [ask(int(y)) for y in self._classes]
+        else:
+            columns = [ask()]
+            ranking = [np.argsort(-one.probabilities, kind="stable") for one in columns[0]]
+            for rank in range(1, len(self._classes)):
+                columns.append(ask([int(row[rank]) for row in ranking]))
+        return [
+            [_Map(x.target, float(x.probabilities[x.target]), x.scores, list(x.words)) for x in row]
+            for row in zip(*columns, strict=True)
+        ]
+
+    def _overlay(self, name: str, pixels: np.ndarray, one: _Map) -> None:
+        from fex_jax import plotting
+
+        # A name that is a file's on every system, and of two items never the same.
+        plain = re.sub(r"[^\w.-]+", "_", name)[-80:].lstrip(".")
+        digest = hashlib.blake2b(name.encode(), digest_size=4).hexdigest()
+        file = pathlib.Path(self.overlays) / f"{plain}_{digest}_{one.target}.png"
+        Image.fromarray(plotting.overlay(pixels, one.attributions)).save(file)
+
+
+def _content(path: pathlib.Path) -> bytes:
+    """Of a file; of a pipe or a device, reading might not end."""
+    try:
+        if not path.is_file():
+            raise ValueError(f"there is no file {path}")
+        if path.stat().st_size > MOST:
+            raise ValueError(f"it has {path.stat().st_size:,} bytes; at most {MOST:,} are read")
+        return path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"the file cannot be read: {error.strerror}") from error
+
+
+def _text(content: str | bytes) -> str:
+    try:
+        return content.decode("utf-8-sig") if isinstance(content, bytes) else content
+    except UnicodeDecodeError as error:
+        raise ValueError(f"it is not UTF-8: {error}") from None
