@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fex_jax.data import frames, tables
+from fex_jax.data import columns, frames, tables
 
 
 def train_stream(
@@ -68,7 +68,7 @@ def open_source(
     dropped = [column.strip() for column in drop.split(",") if column.strip()]
     if unknown := [column for column in dropped if column not in frame.columns]:
         raise ValueError(
-            f"table.drop names {tables.listed(unknown)}; {path or name} has no such column"
+            f"table.drop names {columns.listed(unknown)}; {path or name} has no such column"
         )
     frame = frame.drop(columns=dropped)
     try:

@@ -3,8 +3,7 @@
 What f says is explained in a unit of choice, and inside in standard deviations of what it says of
 rows: networks and losses then meet numbers of one size, whatever f predicts.
 
-Shapes: B rows, D columns, N ≤ D features, M background rows, R of them that are drawn, K answers,
-E numbers that a network reads.
+Shapes: B rows, D columns, N ≤ D features, M background rows, R of them that are drawn, K answers.
 """
 
 import dataclasses
@@ -18,7 +17,8 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from fex_jax import checks
-from fex_jax.data.tables import Columns, Source
+from fex_jax.data.columns import Columns
+from fex_jax.data.tables import Source
 from fex_jax.host.answers import Output
 from fex_jax.host.predictor import HostPredictor
 from fex_jax.models import mlp
@@ -32,16 +32,17 @@ _CERTAIN = 1e-6  # log-odds take probabilities to be so far from 0 and 1
 _ROWS, _BYTES = 2**17, 2**26  # that f is asked about at a time
 _FILE = "rows.safetensors"
 _ARRAYS = {
-    "background": np.float64, "answers": np.float64, "scale": np.float64, "place": np.int32,
-    "low": np.float32, "high": np.float32,
+    "background": np.float64, "answers": np.float64, "scale": np.float64, "least": np.float64,
+    "width": np.float64, "place": np.int32, "low": np.float32, "high": np.float32,
+    "missing": np.int32,
 }  # fmt: skip
 
 
 class Batch(NamedTuple):
     """Rows of a table."""
 
-    values: jax.Array  # float32 [B, D]
-    bits: jax.Array  # uint32 [B, D, 2] the same, float64 as f reads them
+    values: jax.Array  # float32 [B, D], as `mlp.Steps` scales them
+    bits: jax.Array  # uint32 [B, D, 2] float64, as f reads them
 
 
 class Masked(NamedTuple):
@@ -74,7 +75,7 @@ class Rows:
       background: rows that take the place of removed features, [M, D].
       answers: what f says of them, in the unit, [M, K].
       scale: standard deviations of what f says of rows, in the unit, [K].
-      place, low, high: [E] a network reads of column `place` how far it is from `low` to `high`.
+      steps: what a network reads of a row.
     """
 
     columns: Columns = Columns()
@@ -85,9 +86,7 @@ class Rows:
     background: np.ndarray | None = None
     answers: np.ndarray | None = None
     scale: np.ndarray | None = None
-    place: np.ndarray | None = None
-    low: np.ndarray | None = None
-    high: np.ndarray | None = None
+    steps: mlp.Steps | None = None
     modality: ClassVar[str] = "tables"
     banked: ClassVar[bool] = False  # f answers faster than a file finds what it said
     # What is saved of it and of its removal.
@@ -143,27 +142,20 @@ class Rows:
             return reads.ask_whole(lambda _, __, make: f(make(None)), values)
 
         spread = ask(source.values[:_BACKGROUND]).std(0)  # of a background of one row there is none
-        categories = [column.categories is not None for column in source.columns]
-        place, low, high = mlp.steps(source.values, categories)
-        reads = dataclasses.replace(
-            reads,
-            answers=ask(background),
-            scale=np.where(spread > 0, spread, 1.0),
-            place=place,
-            low=low,
-            high=high,
+        steps = mlp.Steps.of(
+            source.values,
+            [column.categories is not None for column in source.columns],
+            [column.missing for column in source.columns],
         )
-        return MLPConfig.of(reads.num_inputs, len(reads.features)), None, reads
+        reads = dataclasses.replace(
+            reads, answers=ask(background), scale=np.where(spread > 0, spread, 1.0), steps=steps
+        )
+        return MLPConfig.of(steps.size, len(reads.features)), None, reads
 
     @property
     def input(self) -> Any:
         """What f takes, as `host` says it."""
         return (len(self.columns),) if self.array else "table"
-
-    @property
-    def num_inputs(self) -> int:
-        """E."""
-        return len(self.place) + len(self._missing)
 
     @property
     def base(self) -> np.ndarray:
@@ -179,10 +171,6 @@ class Rows:
             "value": "the predicted value",
         }[self.unit]
         return f"Shapley values of {what}; {Background(len(self.background))}"
-
-    @property
-    def _missing(self) -> np.ndarray:
-        return np.array([i for i, column in enumerate(self.columns) if column.missing], np.int32)
 
     @property
     def _owner(self) -> np.ndarray:
@@ -201,12 +189,13 @@ class Rows:
         if not isinstance(backbone, MLPConfig):
             return False
         sizes = backbone.num_inputs, backbone.num_features
-        return sizes == (self.num_inputs, len(self.features))
+        return sizes == (self.steps.size, len(self.features))
 
     def batch(self, values: np.ndarray) -> Batch:
         """float64 [B, D] as JAX takes them."""
-        values = np.ascontiguousarray(values, np.float64)
-        return Batch(values.astype(np.float32), values.view(np.uint32).reshape(*values.shape, 2))
+        values = np.where(np.isnan(values), np.nan, values) + 0.0  # equal numbers, equal bits
+        bits = values.view(np.uint32).reshape(*values.shape, 2)
+        return Batch(self.steps.scaled(values), bits)
 
     def bind(
         self,
@@ -220,14 +209,12 @@ class Rows:
         A feature that has the value of all background rows is no feature: its Shapley value is 0.
         A mask takes the place of the one before: masks of masked inputs do not add up.
         """
-        shown = self.batch(self.background)
-        first, owner = shown.values[0], self._owner
-        same = np.equal(shown.values, first) | (np.isnan(shown.values) & np.isnan(first))
-        constant = same.all(0)  # [D]
+        shown, owner = self.batch(self.background), self._owner
+        first = shown.bits[0]
+        constant = (shown.bits == first).all((0, 2))  # [D]
 
         def valid(inputs: Masked) -> jax.Array:
-            x = inputs.rows.values
-            equal = constant & ((x == first) | (jnp.isnan(x) & jnp.isnan(first)))
+            equal = constant & (inputs.rows.bits == first).all(-1)
             return jax.ops.segment_max(1 - equal.T.astype(int), owner, len(self.features)).T > 0
 
         def inputs_of(rows: Batch) -> Masked:
@@ -241,17 +228,11 @@ class Rows:
             grid=(len(self.features),),
             output="value",
             valid=valid,
-            view=lambda inputs: self.look(inputs.rows.values),
+            view=lambda inputs: self.steps(inputs.rows.values),
             background=inputs_of(shown),
             against=lambda inputs, drawn: inputs._replace(drawn=drawn),
         )
         return model, inputs_of(batch)
-
-    def look(self, values: jax.Array) -> jax.Array:
-        """What a network reads: [B, D] → [B, E] in −½ to ½, by the `steps` of its module."""
-        x = (values[:, self.place] - self.low) / (self.high - self.low)
-        steps = jnp.nan_to_num(jnp.clip(x, 0, 1), nan=0.0)
-        return jnp.concatenate([steps, jnp.isnan(values[:, self._missing])], -1) - 0.5
 
     def show(self, inputs: Masked, removal: Background) -> tuple[jax.Array, ...]:
         """What `ask` needs of inputs."""
@@ -299,7 +280,8 @@ class Rows:
 
     def save(self, directory: pathlib.Path) -> dict[str, Any]:
         """Writes its arrays, and returns the `fields`."""
-        arrays = {name: getattr(self, name) for name in _ARRAYS}
+        own = {name: getattr(self, name) for name in ("background", "answers", "scale")}
+        arrays = own | self.steps._asdict()
         save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, directory / _FILE)
         return {
             "columns": self.columns.to_list(),
@@ -321,7 +303,8 @@ class Rows:
         if {name: array.dtype for name, array in arrays.items()} != _ARRAYS:
             raise ValueError(f"{path} holds other arrays than {', '.join(_ARRAYS)}")
         features = tuple((name, tuple(members)) for name, members in values["features"])
-        background, place = arrays["background"], arrays["place"]
+        steps = mlp.Steps(*(arrays.pop(name) for name in mlp.Steps._fields))
+        background, read = arrays["background"], steps.columns
         count, rows = len(columns), len(background)
         fit = (
             all(isinstance(name, str) for name, _ in features)
@@ -330,13 +313,22 @@ class Rows:
             and arrays["answers"].shape == (rows, len(values["labels"]))
             and arrays["scale"].shape == arrays["answers"].shape[1:]
             and bool((arrays["scale"] > 0).all())
-            and place.shape == arrays["low"].shape == arrays["high"].shape == (place.size,)
+            and steps.least.shape == steps.width.shape == (count,)
+            and steps.place.shape == steps.low.shape == steps.high.shape == (steps.place.size,)
             and rows > 0
-            and bool(((place >= 0) & (place < count)).all())
+            and bool(((read >= 0) & (read < count)).all())
         )
         if not fit:
             raise ValueError(f"{path} is of another table than the columns beside it")
-        return cls(columns, features, values["unit"], values["pair"], values["array"], **arrays)
+        return cls(
+            columns,
+            features,
+            values["unit"],
+            values["pair"],
+            values["array"],
+            **arrays,
+            steps=steps,
+        )
 
 
 def _unit(given: str, output: Output) -> Unit:
