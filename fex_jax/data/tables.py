@@ -108,7 +108,7 @@ def _one_hot(columns: Columns, values: np.ndarray) -> dict[str, list[int]]:
     for i, column in enumerate(columns):
         name = str(column.name)
         cut = max(name.rfind("_"), name.rfind("="))
-        codes = column.categories is None or column.dtype == "bool"
+        codes = column.categories is None or column.dtype.startswith("bool")
         if binary[i] and codes and cut > 0:
             begins.setdefault(name[:cut], []).append(i)
     return {

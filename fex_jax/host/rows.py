@@ -7,6 +7,7 @@ Shapes: B rows, D columns, N ≤ D features, M background rows, R of them that a
 """
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal, NamedTuple, cast, get_args
@@ -14,28 +15,24 @@ from typing import Any, ClassVar, Literal, NamedTuple, cast, get_args
 import jax
 import jax.numpy as jnp
 import numpy as np
-from safetensors.numpy import save_file
+from tqdm import tqdm
 
 from fex_jax import checks
 from fex_jax.data.columns import Columns
 from fex_jax.data.tables import Source
+from fex_jax.host import rows_file
 from fex_jax.host.answers import Output
 from fex_jax.host.predictor import HostPredictor
 from fex_jax.models import mlp
 from fex_jax.models.mlp import MLPConfig
 from fex_jax.predictors import Model
 from fex_jax.removal import Background
+from fex_jax.surrogate import Surrogate
 
 Unit = Literal["log-odds", "probability", "value"]
 _BACKGROUND = 100  # rows
 _CERTAIN = 1e-6  # log-odds take probabilities to be so far from 0 and 1
 _ROWS, _BYTES = 2**17, 2**26  # that f is asked about at a time
-_FILE = "rows.safetensors"
-_ARRAYS = {
-    "background": np.float64, "answers": np.float64, "scale": np.float64, "least": np.float64,
-    "width": np.float64, "place": np.int32, "low": np.float32, "high": np.float32,
-    "missing": np.int32,
-}  # fmt: skip
 
 
 class Batch(NamedTuple):
@@ -76,6 +73,8 @@ class Rows:
       answers: what f says of them, in the unit, [M, K].
       scale: standard deviations of what f says of rows, in the unit, [K].
       steps: what a network reads of a row.
+      surrogate: what says v(S) in the place of background rows, of which one is left that stands
+        for none, with the mean of what f says of all rows.
     """
 
     columns: Columns = Columns()
@@ -87,6 +86,7 @@ class Rows:
     answers: np.ndarray | None = None
     scale: np.ndarray | None = None
     steps: mlp.Steps | None = None
+    surrogate: Surrogate | None = None
     modality: ClassVar[str] = "tables"
     banked: ClassVar[bool] = False  # f answers faster than a file finds what it said
     # What is saved of it and of its removal.
@@ -99,7 +99,10 @@ class Rows:
         "array": checks.flag(),
     }  # fmt: skip
     removal: ClassVar[type[Background]] = Background
-    removal_fields: ClassVar[dict[str, checks.Check]] = {"rows": checks.integer(1, 2**24)}
+    removal_fields: ClassVar[dict[str, checks.Check]] = {
+        "rows": checks.integer(1, 2**24),
+        "conditional": checks.flag(),
+    }
 
     @classmethod
     def of(cls, f: HostPredictor, removal: Background | None = None) -> tuple["Rows", Background]:
@@ -120,6 +123,8 @@ class Rows:
         """
         if config.policy != "mlp":
             raise ValueError(f"policy is {config.policy!r}; tables are explained by an mlp")
+        if (kind := config.removal.kind) not in ("probe", "background", "surrogate"):
+            raise ValueError(f"removal.kind is {kind!r}; of tables choose background or surrogate")
         wanted = None if f.input == "table" else f.input[0]
         if wanted not in (None, len(source.columns)):
             raise ValueError(
@@ -138,17 +143,19 @@ class Rows:
             background,
         )
 
-        def ask(values: np.ndarray) -> np.ndarray:
-            return reads.ask_whole(lambda _, __, make: f(make(None)), values)
-
-        spread = ask(source.values[:_BACKGROUND]).std(0)  # of a background of one row there is none
+        spread = reads.ask_all(f, source.values[:_BACKGROUND]).std(
+            0
+        )  # of a background of one row there is none
         steps = mlp.Steps.of(
             source.values,
             [column.categories is not None for column in source.columns],
             [column.missing for column in source.columns],
         )
         reads = dataclasses.replace(
-            reads, answers=ask(background), scale=np.where(spread > 0, spread, 1.0), steps=steps
+            reads,
+            answers=reads.ask_all(f, background),
+            scale=np.where(spread > 0, spread, 1.0),
+            steps=steps,
         )
         return MLPConfig.of(steps.size, len(reads.features)), None, reads
 
@@ -163,6 +170,11 @@ class Rows:
         return self.answers.mean(0)
 
     @property
+    def removed(self) -> Background:
+        """What becomes of removed features."""
+        return Background(len(self.background), self.surrogate is not None)
+
+    @property
     def quantity(self) -> str:
         """What attributions are, in words."""
         what = {
@@ -170,10 +182,10 @@ class Rows:
             "probability": "the probability of the class",
             "value": "the predicted value",
         }[self.unit]
-        return f"Shapley values of {what}; {Background(len(self.background))}"
+        return f"Shapley values of {what}; {self.removed}"
 
     @property
-    def _owner(self) -> np.ndarray:
+    def owner(self) -> np.ndarray:
         """The feature of each column, [D]."""
         owner = np.zeros(len(self.columns), np.int32)
         for number, (_, members) in enumerate(self.features):
@@ -206,12 +218,15 @@ class Rows:
     ) -> tuple[Model, Masked]:
         """Rows as inputs of a `predictors.Model`, whose answers are standardised.
 
-        A feature that has the value of all background rows is no feature: its Shapley value is 0.
+        A feature that has the value of all background rows, or of all that a surrogate has seen, is
+        no feature: its Shapley value is 0.
         A mask takes the place of the one before: masks of masked inputs do not add up.
         """
-        shown, owner = self.batch(self.background), self._owner
+        shown, owner = self.batch(self.background), self.owner
         first = shown.bits[0]
         constant = (shown.bits == first).all((0, 2))  # [D]
+        if self.surrogate:
+            constant = ~np.isin(np.arange(len(owner)), self.steps.columns)
 
         def valid(inputs: Masked) -> jax.Array:
             equal = constant & (inputs.rows.bits == first).all(-1)
@@ -222,15 +237,20 @@ class Rows:
             whole = jnp.ones((size, len(self.features)), bool)
             return Masked(rows, whole, jnp.zeros((size, 0), jnp.int32))
 
+        def conditional(inputs: Masked) -> jax.Array:
+            masks, read = inputs.masks, self.steps(inputs.rows.values)
+            known = masks.all(-1) | ~masks.any(-1)
+            return jnp.where(known[:, None], predict(inputs), self.surrogate(read, masks))
+
+        rows = {"background": inputs_of(shown), "against": lambda x, drawn: x._replace(drawn=drawn)}
         model = Model(
-            predict=predict,
+            predict=conditional if self.surrogate else predict,
             mask=lambda inputs, masks: inputs._replace(masks=masks.astype(bool)),
             grid=(len(self.features),),
             output="value",
             valid=valid,
             view=lambda inputs: self.steps(inputs.rows.values),
-            background=inputs_of(shown),
-            against=lambda inputs, drawn: inputs._replace(drawn=drawn),
+            **({} if self.surrogate else rows),
         )
         return model, inputs_of(batch)
 
@@ -248,7 +268,8 @@ class Rows:
     ) -> np.ndarray:
         """v(S), the mean of f over background rows in the unit, less v(∅), over `scale`: [B, K].
 
-        Of whole rows f is asked once, of those without any feature it has been asked already.
+        Of whole rows f is asked once, of those without any feature it has been asked already; a
+        surrogate says the rest.
         """
         values = np.ascontiguousarray(bits).view(np.float64)[..., 0]
         if not drawn.shape[1]:
@@ -258,8 +279,8 @@ class Rows:
         whole = masks.all(-1)
         if whole.any():
             found[whole] = self.ask_whole(f, values[whole])
-        rest = np.flatnonzero(masks.any(-1) & ~whole)
-        kept, count = masks[:, self._owner], drawn.shape[1]
+        rest = np.flatnonzero(masks.any(-1) & ~whole & (self.surrogate is None))
+        kept, count = masks[:, self.owner], drawn.shape[1]
         size = max(1, min(_ROWS, _BYTES // (8 * values.shape[1])) // count)
         for start in range(0, len(rest), size):
             rows = rest[start : start + size]
@@ -267,6 +288,13 @@ class Rows:
             answers = self.ask_whole(f, mixed.reshape(-1, values.shape[1]))
             found[rows] = answers.reshape(len(rows), count, -1).mean(1)
         return ((found - self.base) / self.scale).astype(np.float32)
+
+    def ask_all(self, f: HostPredictor, values: np.ndarray) -> np.ndarray:
+        """`ask_whole` of any number of rows, a part at a time."""
+        size = max(1, min(_ROWS, _BYTES // (8 * values.shape[1])))
+        parts = tqdm(range(0, len(values), size), "rows", leave=False, disable=len(values) <= size)
+        one = functools.partial(self.ask_whole, lambda _, __, make: f(make(None)))
+        return np.concatenate([one(values[start : start + size]) for start in parts])
 
     def ask_whole(self, f: Callable[..., np.ndarray], values: np.ndarray) -> np.ndarray:
         """What f says of rows [B, D], in the unit: float64 [B, K]."""
@@ -281,8 +309,7 @@ class Rows:
     def save(self, directory: pathlib.Path) -> dict[str, Any]:
         """Writes its arrays, and returns the `fields`."""
         own = {name: getattr(self, name) for name in ("background", "answers", "scale")}
-        arrays = own | self.steps._asdict()
-        save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, directory / _FILE)
+        rows_file.save(directory, own, self.steps, self.surrogate)
         return {
             "columns": self.columns.to_list(),
             "features": [[name, list(members)] for name, members in self.features],
@@ -298,37 +325,16 @@ class Rows:
         Raises:
           ValueError: arrays or features that do not fit the columns.
         """
-        path = checks.file_inside(directory, _FILE)
-        columns, arrays = Columns.from_list(values["columns"], directory), checks.read_tensors(path)
-        if {name: array.dtype for name, array in arrays.items()} != _ARRAYS:
-            raise ValueError(f"{path} holds other arrays than {', '.join(_ARRAYS)}")
+        columns = Columns.from_list(values["columns"], directory)
         features = tuple((name, tuple(members)) for name, members in values["features"])
-        steps = mlp.Steps(*(arrays.pop(name) for name in mlp.Steps._fields))
-        background, read = arrays["background"], steps.columns
-        count, rows = len(columns), len(background)
-        fit = (
-            all(isinstance(name, str) for name, _ in features)
-            and sorted(i for _, members in features for i in members) == list(range(count))
-            and background.shape == (rows, count)
-            and arrays["answers"].shape == (rows, len(values["labels"]))
-            and arrays["scale"].shape == arrays["answers"].shape[1:]
-            and bool((arrays["scale"] > 0).all())
-            and steps.least.shape == steps.width.shape == (count,)
-            and steps.place.shape == steps.low.shape == steps.high.shape == (steps.place.size,)
-            and rows > 0
-            and bool(((read >= 0) & (read < count)).all())
-        )
-        if not fit:
-            raise ValueError(f"{path} is of another table than the columns beside it")
-        return cls(
-            columns,
-            features,
-            values["unit"],
-            values["pair"],
-            values["array"],
-            **arrays,
-            steps=steps,
-        )
+        members = sorted(i for _, members in features for i in members)
+        named = all(isinstance(name, str) for name, _ in features)
+        if not named or members != list(range(len(columns))):
+            raise ValueError(f"{directory}: the features are of another table than the columns")
+        own = values["unit"], values["pair"], values["array"]
+        found = cls(columns, features, *own)
+        arrays, steps, learned = rows_file.read(directory, found.owner, len(values["labels"]))
+        return dataclasses.replace(found, **arrays, steps=steps, surrogate=learned)
 
 
 def _unit(given: str, output: Output) -> Unit:
