@@ -18,6 +18,7 @@ from fex_jax import checks
 _MOST_CATEGORIES = 2**16
 _EXACT = 2**53  # whole numbers beyond it are no float64
 _PLAIN = {f"{kind}{bits}" for kind in ("int", "uint", "float") for bits in (8, 16, 32, 64)}
+_FLOATS = {"float32", "float64"}
 _CATEGORY = checks.either(checks.text(), checks.flag(), checks.number(-1e300, 1e300))
 
 
@@ -119,8 +120,11 @@ class Columns(tuple[Column, ...]):
         """float64 [B, D] as the data frame that it came from."""
         import pandas as pd
 
-        found = {c.name: _decode(values[:, i], c) for i, c in enumerate(self)}
-        return pd.DataFrame(found, copy=False)
+        kinds = {column.dtype for column in self}
+        if len(kinds) == 1 and kinds <= _FLOATS:
+            return pd.DataFrame(values.astype(kinds.pop()), columns=pd.Index(self.names))
+        # Copied into one block for each type: f would do so with thousands of columns.
+        return pd.DataFrame({c.name: _decode(values[:, i], c) for i, c in enumerate(self)})
 
 
 def _column(series: Any) -> Column:
@@ -242,7 +246,7 @@ def _decode(values: np.ndarray, column: Column) -> Any:
     if column.dtype == "bool":
         return codes == 1
     found = np.append(np.array(column.categories, object), None if column.none else np.nan)[codes]
-    return found if column.dtype == "object" else pd.Series(found).astype(column.dtype)
+    return pd.Series(found, dtype=object).astype(column.dtype)
 
 
 def _refuse_twice(names: Sequence[Any]) -> None:
