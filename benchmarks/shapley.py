@@ -2,12 +2,13 @@
 
     python benchmarks/shapley.py --name=breast_cancer
     python benchmarks/shapley.py --name=adult --path=adult.data --million
+    python benchmarks/shapley.py --name=nhanes --path=nhanes --seeds=1 --norivals
 
 Classifiers are 100 trees of depth 3 by scikit-learn; Adult's categories are numbers here, for shap
-has no others. Exact values are TreeExplainer's, interventional, of the same background; of a
-surrogate those of its own value function. What takes seconds a row is asked about the first rows.
-All columns are removed one after the other of these: deletion and insertion are areas under the
-log-odds of the predicted class.
+has no others. NHANES is that of configs/tables_nhanes.py. Exact values are TreeExplainer's,
+interventional, of the same background; of a surrogate those of its own value function. What takes
+seconds a row is asked about the first rows. Deletion and insertion, of these rows: all columns are
+removed one after the other, and the area is that under the log-odds of the predicted class.
 """
 
 import argparse
@@ -32,18 +33,19 @@ from sklearn.ensemble import GradientBoostingClassifier
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
+from configs import tables_nhanes  # noqa: E402
 from fex_jax import explain, metrics, settings, shapley  # noqa: E402
 from fex_jax.attributions.kernel_shap import normalize  # noqa: E402
 from fex_jax.data import table_sets, tables  # noqa: E402
 from fex_jax.evaluation.tables import compare  # noqa: E402
-from fex_jax.host import black_box  # noqa: E402
+from fex_jax.host import HostPredictor, black_box  # noqa: E402
 from fex_jax.host.estimator import estimator  # noqa: E402
 from fex_jax.host.model import plain_errors  # noqa: E402
 from fex_jax.training import asking  # noqa: E402
 from fex_jax.training.explainer import train  # noqa: E402
 from fex_jax.updates import TrainState  # noqa: E402
 
-EPOCHS = {"breast_cancer": 250.0, "adult": 15.0}
+EPOCHS = {"breast_cancer": 250.0, "adult": 15.0, "nhanes": 60.0}
 ROWS, FEW = 300, 30
 OURS = {
     "fex-jax": {},
@@ -53,12 +55,22 @@ OURS = {
 BATCH, COALITIONS, HIDDEN = 32, 32, 128
 
 
-def load(name: str, path: str) -> tuple[pd.DataFrame, pd.Series]:
-    """A data set, with numbers for categories."""
+def load(name: str, path: str) -> tuple[pd.DataFrame, Any, HostPredictor, Callable | None]:
+    """A data set, with numbers for categories, its model, f, and its answers of arrays."""
     frame, label = table_sets.load(name, path)
+    if name == "nhanes":
+        model, f = tables_nhanes.fitted(path), tables_nhanes.regression(path=path)
+        return frame, model, f, None
     for column in frame.select_dtypes("category"):
         frame[column] = frame[column].cat.codes
-    return frame.astype(float), label
+    frame = frame.astype(float)
+    model = GradientBoostingClassifier(random_state=0)
+    model.fit(table_sets.part(frame, "train"), table_sets.part(label, "train"))
+
+    def score(values: np.ndarray) -> np.ndarray:
+        return model.decision_function(pd.DataFrame(values, columns=frame.columns))
+
+    return frame, model, estimator(model, digest=f"{name}, boosting"), score
 
 
 def timed(function: Callable, rows: pd.DataFrame, repeats: int = 3) -> tuple[Any, float]:
@@ -85,7 +97,7 @@ def fit(config: Any, f, source: tables.Source) -> explain.Explainer:
 
 
 def fastshap(config: Any, f, source: tables.Source, queries: int, rate: float = 2e-3):
-    """FastSHAP's network and batches: explain(values [B, D]) → φ of the second class, and its box.
+    """FastSHAP's network and batches: explain(values [B, D]) → φ of the last class, and its box.
 
     f is asked so many times; of a surrogate as many answers are its own.
     """
@@ -162,7 +174,7 @@ def row(given: np.ndarray, exact: np.ndarray, seconds: float) -> dict:
 
 
 def removing(box: Any, values: np.ndarray) -> Callable[[np.ndarray], dict]:
-    """Deletion and insertion of columns, the features of rows by values of the second class."""
+    """Deletion and insertion of columns, the features of rows by values of the last class."""
     model, inputs = box.bind({}, box.reads.batch(values))
     scale, base = box.reads.scale, box.reads.base
 
@@ -177,7 +189,7 @@ def removing(box: Any, values: np.ndarray) -> Callable[[np.ndarray], dict]:
     targets = (np.asarray(model.predict(inputs)) * scale + base).argmax(-1)
 
     def measure(given: np.ndarray) -> dict:
-        signs = np.where(targets == 1, 1.0, -1.0)[:, None]
+        signs = np.where(targets == len(scale) - 1, 1.0, -1.0)[:, None]
         found = areas(jnp.asarray(signs * given[: len(targets)], jnp.float32), targets)
         return {name: float(found[name].mean()) for name in ("deletion", "insertion")}
 
@@ -196,12 +208,11 @@ def joined(runs: list[dict]) -> dict:
     return found | {"seeds": len(runs)}
 
 
-def run(name: str, path: str, seeds: int, million: bool) -> Iterator[dict[str, dict]]:
+def run(
+    name: str, path: str, seeds: int, million: bool, rivals: bool = True
+) -> Iterator[dict[str, dict]]:
     """The rows so far, whenever there is one more."""
-    frame, label = load(name, path)
-    model = GradientBoostingClassifier(random_state=0)
-    model.fit(table_sets.part(frame, "train"), table_sets.part(label, "train"))
-    f = estimator(model, digest=f"{name}, boosting")
+    frame, model, f, score = load(name, path)
     source = tables.open_table(table_sets.part(frame, "train"))
     test = table_sets.part(frame, "test")
     rows, background = test[:ROWS], source.columns.decode(source.values[:100])
@@ -211,9 +222,6 @@ def run(name: str, path: str, seeds: int, million: bool) -> Iterator[dict[str, d
     size = len(frame.columns)
     _, _, reads = black_box.kind_of(f).policy(configured(name, 0, {}), f, source)
     remove = removing(black_box.of(f, reads=reads), values[:FEW])
-
-    def score(values: np.ndarray) -> np.ndarray:
-        return model.decision_function(pd.DataFrame(values, columns=frame.columns))
 
     def by_kernel(x: pd.DataFrame) -> np.ndarray:
         return shap.KernelExplainer(score, background).shap_values(x, silent=True)
@@ -226,10 +234,11 @@ def run(name: str, path: str, seeds: int, million: bool) -> Iterator[dict[str, d
     found["shap TreeExplainer"]["queries a row"] = "none"
     yield found
     kernel_queries = min(2 * size + 2048, 2**size - 2) * 100
-    for rival, function, queries in (
-        ("shap KernelExplainer", by_kernel, kernel_queries),
-        ("shap PermutationExplainer", by_permutation, 500 * 100),
-    ):
+    sampling = {
+        "shap KernelExplainer": (by_kernel, kernel_queries),
+        "shap PermutationExplainer": (by_permutation, 500 * 100),
+    }
+    for rival, (function, queries) in sampling.items() if rivals else ():
         runs = []
         for seed in range(seeds):
             np.random.seed(seed)
@@ -237,7 +246,7 @@ def run(name: str, path: str, seeds: int, million: bool) -> Iterator[dict[str, d
             runs.append(row(given, exact, seconds) | remove(given))
         found[rival] = joined(runs) | {"queries a row": queries}
         yield found
-    for choice, changes in OURS.items():
+    for choice, changes in list(OURS.items())[: None if rivals else 1]:
         runs = []
         for seed in range(seeds):
             config, began = configured(name, seed, changes), time.process_time()
@@ -255,7 +264,8 @@ def run(name: str, path: str, seeds: int, million: bool) -> Iterator[dict[str, d
             explainer(many, batch_size=16384)
             found[choice]["seconds, a million rows"] = time.perf_counter() - began
         yield found
-    for choice, kind in (("FastSHAP", "background"), ("FastSHAP, surrogate", "surrogate")):
+    kinds = {"FastSHAP": "background", "FastSHAP, surrogate": "surrogate"}
+    for choice, kind in kinds.items() if rivals else ():
         runs = []
         for seed in range(seeds):
             config, began = configured(name, seed, {"removal.kind": kind}), time.process_time()
@@ -276,18 +286,25 @@ def run(name: str, path: str, seeds: int, million: bool) -> Iterator[dict[str, d
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--name", choices=EPOCHS, default="breast_cancer")
-    parser.add_argument("--path", default="", help="of adult.data")
+    parser.add_argument("--path", default="", help="of adult.data, or of the folder of NHANES")
     parser.add_argument("--seeds", type=int, default=3, help="of all that draw")
     parser.add_argument("--million", action="store_true", help="explain a million rows, too")
+    parser.add_argument("--norivals", action="store_true", help="but TreeExplainer")
     parser.add_argument("--output", type=pathlib.Path, default="docs/results")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     command = f"python benchmarks/shapley.py --name={given.name}"
     command += f" --seeds={given.seeds}" if given.seeds != 3 else ""
-    command += " --path=adult.data" if given.path else ""
+    command += (
+        {"adult": " --path=adult.data", "nhanes": " --path=nhanes"}[given.name]
+        if given.path
+        else ""
+    )
     command += " --million" if given.million else ""
+    command += " --norivals" if given.norivals else ""
     path = given.output / f"shapley_{given.name}.json"
-    for rows in run(given.name, given.path, given.seeds, given.million):
+    options = given.name, given.path, given.seeds, given.million, not given.norivals
+    for rows in run(*options):
         found = {"command": command, "cores": os.cpu_count(), "rows": rows}
         path.write_text(json.dumps(found, indent=2) + "\n")
         print(f"wrote {path}: {', '.join(rows)}", flush=True)
