@@ -114,7 +114,7 @@ def settled(
 
 def _conditional(
     f: HostPredictor, reads: Rows, seed: int, workdir: pathlib.Path, source: tables.Source
-) -> Rows:
+) -> Reads:
     """With a surrogate that has learned from the source, or, of a run that goes on, has it."""
     kept = workdir / "export" / "predictor"
     if any((workdir / "checkpoints").glob("[0-9]*")) and black_box.is_saved(kept):

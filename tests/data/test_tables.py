@@ -189,6 +189,24 @@ def test_stream_mixes_rows_and_continues():
     np.testing.assert_array_equal(np.sort(plain, 0), np.sort(source.values, 0))
 
 
+def test_a_config_makes_its_predictor_of_the_path_that_a_flag_gives(tmp_path):
+    """Breaks if a model is fitted on another file than the explainer, or a gap is lost."""
+    from configs import tables_nhanes
+    from fex_jax.training.opening import open_predictor
+
+    rng = np.random.default_rng(0)
+    rows = pd.DataFrame(rng.normal(size=(60, 2)), columns=["age", "pulse"])
+    rows.loc[::7, "pulse"] = np.nan
+    rows.to_csv(tmp_path / "nhanes_X.csv")
+    pd.DataFrame({"y": rng.normal(size=60)}).to_csv(tmp_path / "nhanes_y.csv")
+    config = tables_nhanes.get_config()
+    config.data.path = str(tmp_path)
+    source = table_sets.open_source(config.data.name, "train", config.data.path)
+    f = open_predictor(config)
+    assert source.columns.names == ["age", "pulse"] and source.columns[1].missing
+    assert np.isfinite(f(source.columns.decode(source.values))).all()
+
+
 def test_data_sets_by_name(tmp_path):
     """Breaks if a split overlaps the other, or a wrong name or option is not said."""
     parts = [table_sets.open_source("breast_cancer", split, "") for split in ("train", "test")]
@@ -202,6 +220,8 @@ def test_data_sets_by_name(tmp_path):
         (("breast_cancer", "train", "", "price"), "table.drop names 'price'"),
         (("breast_cancer", "train", "", "", "{"), "table.groups is '{', no JSON"),
         (("adult", "train", "no.data"), "adult: there is no file 'no.data'"),
+        (("nhanes", "train", str(tmp_path)), "nhanes: there is no file .*nhanes_X.csv'; give"),
+        (("california", "train", str(tmp_path)), "california: its file is not there, and nothing"),
     ):
         with pytest.raises(ValueError, match=message):
             table_sets.open_source(*options)
