@@ -1,12 +1,11 @@
 """Shapley values of gradient boosting on UCI Adult: 12 features, six of them categories.
 
-    ADULT=adult.data python train.py --config=configs/tables_adult.py --workdir=runs/adult
-    ADULT=adult.data python eval.py --config=configs/tables_adult.py --workdir=runs/adult
+    python train.py --config=configs/tables_adult.py --workdir=runs/adult \
+        --config.data.path=adult.data
+    python eval.py --workdir=runs/adult
 
-ADULT is the path of adult.data, https://archive.ics.uci.edu/dataset/2/adult (CC BY 4.0).
+adult.data comes from https://archive.ics.uci.edu/dataset/2/adult (CC BY 4.0).
 """
-
-import os
 
 import ml_collections
 from sklearn.ensemble import HistGradientBoostingClassifier
@@ -17,9 +16,9 @@ from fex_jax.host import HostPredictor
 from fex_jax.host.estimator import estimator
 
 
-def classifier() -> HostPredictor:
+def classifier(*, path: str = "adult.data") -> HostPredictor:
     """What is explained: 100 trees of 31 leaves, fitted on the training split."""
-    frame, label = table_sets.load("adult", os.environ.get("ADULT", "adult.data"))
+    frame, label = table_sets.load("adult", path)
     model = HistGradientBoostingClassifier(categorical_features="from_dtype", random_state=0)
     model.fit(table_sets.part(frame, "train"), table_sets.part(label, "train"))
     labels = ("up to 50K", "more than 50K")
@@ -29,7 +28,8 @@ def classifier() -> HostPredictor:
 def get_config(preset: str = "shapley") -> ml_collections.ConfigDict:
     config = common.get_config(preset)
     config.data.name = "adult"
-    config.data.path = os.environ.get("ADULT", "adult.data")
+    config.data.path = "adult.data"
     config.predictor.path = "configs.tables_adult:classifier"
+    config.predictor.options = common.with_path(config)
     config.epochs = 30.0
     return config

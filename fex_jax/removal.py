@@ -185,13 +185,18 @@ class Background:
 
     Attributes:
       rows: how many they are.
+      conditional: f is the mean over rows of the data that have the kept values, which a
+        `surrogate.Surrogate` has learned: the conditional value function.
     """
 
     rows: int = 100
+    conditional: bool = False
     softness: ClassVar[float] = 0.0
 
     def __str__(self) -> str:
         """All that decides an answer, for tables."""
+        if self.conditional:
+            return "removed features are unknown: a surrogate says the mean where others are kept"
         if self.rows == 1:
             return "removed features have the values of a fixed baseline"
         return f"removed features have the values of {self.rows} background rows, in the mean"

@@ -138,7 +138,8 @@ def default(preset: str = "contrast") -> ml_collections.ConfigDict:
     config.table.unit = ""  # log-odds or probability; of other predictions value
 
     config.removal = ml_collections.ConfigDict()  # of a black box's cells or words
-    # What f stands best: of cells fill, mean or blur, of words delete or word; or one of these.
+    # What f stands best: of cells fill, mean or blur, of words delete or word; or one of these. Of
+    # tables background, or surrogate.
     config.removal.kind = "probe"
     config.removal.word = ""  # what may take the place of a removed one, as "[MASK]"
     config.removal.softness = -1.0  # of edges, in cells; below 0: probed, too

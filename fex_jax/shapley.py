@@ -4,7 +4,8 @@ v(S) = E_b f(x_S, b), b a background row: with the features of S as in x, and al
 The explainer φ learns from single draws of b, as in `fastshap`, by a regression on the Shapley
 kernel that shares out v(x) − v(∅) exactly. What one draw of b changes is known to a good part
 before f is asked: if f were a sum over features, it would be f(b) − v(∅) less the Shapley values of
-b itself for the features of S. The explainer knows those, so it is its own control variate.
+b itself for the features of S. The explainer knows those, so it is its own control variate. Where a
+surrogate says v(S), there are no draws, and φ learns from what it says.
 
 Shapes: B inputs, K answers, of which T are explained, N features, S coalitions, M background rows.
 """
@@ -51,7 +52,7 @@ class Game(NamedTuple):
     targets: jax.Array  # [B, T]
     valid: jax.Array  # [B, N] bool, features that differ from the background
     coalitions: jax.Array  # [B, S, N] bool
-    drawn: jax.Array  # [B, S] the background row of each
+    drawn: jax.Array  # [B, S] the background row of each, where there is one
     worth: jax.Array  # [B, T, S] f(x_S, b) − v(∅)
     full: jax.Array  # [B, T] v(x) − v(∅)
 
@@ -59,7 +60,7 @@ class Game(NamedTuple):
 def play(model: Model, inputs: Inputs, key: jax.Array, objective: Objective) -> Game:
     """Draws S coalitions of each input and their background rows, and asks f: 1 + S queries."""
     target_key, mask_key, row_key = jax.random.split(key, 3)
-    base = model.predict(model.blank(model.background))[:1]  # [1, K]
+    base = model.predict(model.blank(inputs))[:1]  # [1, K], of all inputs alike
     answers = model.predict(inputs) - base
     size, classes = answers.shape
     count = min(objective.num_targets, classes)
@@ -68,12 +69,13 @@ def play(model: Model, inputs: Inputs, key: jax.Array, objective: Objective) -> 
     valid = model.features(inputs)
     valid = valid | ~valid.any(-1, keepdims=True)  # shares of none have no gradient
     coalitions = sample_coalitions(mask_key, objective.num_masks, valid)  # [S, B, N]
-    rows = len(jax.tree.leaves(model.background)[0])
-    half = jax.random.randint(row_key, (objective.num_masks // 2, size), 0, rows)
-    drawn = jnp.concatenate([half, half])  # [S, B]
-
-    pairs = drawn.reshape(-1, 1), coalitions.reshape(-1, coalitions.shape[-1])
-    asked = model.mask(model.against(tile(inputs, len(coalitions)), pairs[0]), pairs[1])
+    half, many = (objective.num_masks // 2, size), tile(inputs, len(coalitions))
+    drawn = jnp.zeros((2 * half[0], size), jnp.int32)
+    if model.background is not None:
+        rows = len(jax.tree.leaves(model.background)[0])
+        drawn = jnp.tile(jax.random.randint(row_key, half, 0, rows), (2, 1))  # [S, B]
+        many = model.against(many, drawn.reshape(-1, 1))
+    asked = model.mask(many, coalitions.reshape(-1, coalitions.shape[-1]))
     worth = (model.predict(asked) - base).reshape(*drawn.shape, classes)  # [S, B, K]
     worth = jnp.take_along_axis(worth, targets[None], -1)
     return Game(
@@ -132,12 +134,19 @@ def train_step(
 ) -> tuple[TrainState, Metrics]:
     """One batch: S coalitions of every input, then `num_passes` of `num_updates` steps."""
     game = play(model, inputs, key, objective)
-    own = model.predict(model.background) - model.predict(model.blank(model.background))  # [M, K]
-    classes = jnp.broadcast_to(jnp.arange(own.shape[-1]), own.shape)
+    control = objective.control and model.background is not None
+    own = jnp.zeros(())
+    if control:
+        own = model.predict(model.background) - model.predict(
+            model.blank(model.background)
+        )  # [M, K]
 
     def of_part(params: dict, part: Game) -> tuple[jax.Array, Metrics]:
         phi = explainer(params, part.inputs, part.targets)
-        of_rows = explainer(params, model.background, classes) if objective.control else None
+        of_rows = None
+        if control:
+            classes = jnp.broadcast_to(jnp.arange(own.shape[-1]), own.shape)
+            of_rows = explainer(params, model.background, classes)
         return loss(phi, part, of_rows, own)
 
     counts = objective.num_updates, objective.num_passes
@@ -184,18 +193,18 @@ def sampled(
     What each feature adds in `count` random orders and their reverses, each pair against one
     background row (Castro et al., Computers & Operations Research 2009).
     """
-    size, rows = model.num_features, len(jax.tree.leaves(model.background)[0])
-    found = []
+    size, found = model.num_features, []
     for row in range(len(jax.tree.leaves(inputs)[0])):
         of_order, of_row = jax.random.split(jax.random.fold_in(key, row))
         order = jax.random.uniform(of_order, (count, size)).argsort(-1).argsort(-1)  # ranks
         ranks = np.concatenate([order, size - 1 - order])  # [2P, N]
         masks = ranks[:, None] < np.arange(size + 1)[:, None]  # [2P, N + 1, N]
-        drawn = np.tile(np.asarray(jax.random.randint(of_row, (count,), 0, rows)), 2)
         one = jax.tree.map(lambda x, row=row: x[row : row + 1], inputs)
-        asked = model.against(
-            tile(one, masks[..., 0].size), np.repeat(drawn, size + 1)[:, None].astype(np.int32)
-        )
+        asked = tile(one, masks[..., 0].size)
+        if model.background is not None:
+            rows = len(jax.tree.leaves(model.background)[0])
+            drawn = np.tile(np.asarray(jax.random.randint(of_row, (count,), 0, rows)), 2)
+            asked = model.against(asked, np.repeat(drawn, size + 1)[:, None].astype(np.int32))
         worth = np.asarray(model.predict(model.mask(asked, masks.reshape(-1, size))), np.float64)
         steps = np.diff(worth.reshape(2 * count, size + 1, -1), axis=1)  # [2P, N, K]
         gains = np.take_along_axis(steps, ranks[..., None], 1)  # of a feature, where it comes

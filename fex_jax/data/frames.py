@@ -9,9 +9,9 @@ import numpy as np
 
 
 def as_frame(given: Any, names: Sequence[str | int] | None = None) -> Any:
-    """A pandas DataFrame of one, of a polars DataFrame, an array [B, D], or a CSV or Parquet file.
+    """A pandas DataFrame of one, of a table of polars or Arrow, an array [B, D], or a file.
 
-    Columns of an array have the `names`, or are x0, x1, …
+    Columns of an array have the `names`, or are x0, x1, …; what is masked is missing.
 
     Raises:
       ValueError: something else, a file that cannot be read, or pandas is not installed.
@@ -25,8 +25,11 @@ def as_frame(given: Any, names: Sequence[str | int] | None = None) -> Any:
     if hasattr(given, "iloc") and hasattr(given, "columns"):
         return given
     if hasattr(given, "get_columns") and hasattr(given, "to_dict"):  # of polars
-        return pd.DataFrame({column.name: column.to_list() for column in given.get_columns()})
-    array = np.asarray(given)
+        return pd.DataFrame({column.name: _series(column) for column in given.get_columns()})
+    if hasattr(given, "column_names") and hasattr(given, "to_pandas"):  # of Arrow
+        return given.to_pandas()
+    array = np.ma.filled(given.astype(float), np.nan) if np.ma.isMaskedArray(given) else given
+    array = np.asarray(array)
     if array.ndim != 2:
         raise ValueError(
             f"{type(given).__name__} of shape {list(array.shape)} is no table: expected a data "
@@ -39,6 +42,16 @@ def as_frame(given: Any, names: Sequence[str | int] | None = None) -> Any:
     return pd.DataFrame(array, columns=list(names)).infer_objects()
 
 
+def _series(column: Any) -> Any:
+    """A column of polars as pandas has it."""
+    import pandas as pd
+
+    values = column.to_list()
+    if str(column.dtype).startswith("Enum"):
+        return pd.Categorical(values, column.dtype.categories.to_list())
+    return pd.Categorical(values) if str(column.dtype) == "Categorical" else values
+
+
 def _read(path: pathlib.Path) -> Any:
     import pandas as pd
 
@@ -46,7 +59,7 @@ def _read(path: pathlib.Path) -> Any:
                ".parquet": pd.read_parquet}  # fmt: skip
     reader = readers.get(path.suffix.lower())
     if reader is None or not path.is_file():
-        reason = "is no table" if path.is_file() else "is not there"
+        reason = "is no table" if path.exists() else "is not there"
         raise ValueError(f"{path} {reason}; expected a .csv, .tsv or .parquet file")
     try:
         return reader(path)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fex_jax.data import frames, tables
+from fex_jax.data import columns, frames, tables
 
 
 def train_stream(
@@ -54,8 +54,8 @@ def open_source(
     """The data set that a config of configs/ names; every fifth row is of its test split.
 
     Args:
-      name: "table": the file of `path`; "adult": the file adult.data of UCI; "breast_cancer" or
-        "california", as scikit-learn has them.
+      name: "table": the file of `path`; "adult": the file adult.data of UCI; "nhanes": a folder of
+        nhanes_X.csv and nhanes_y.csv; "breast_cancer" or "california", as scikit-learn has them.
       split: "train" or "test".
       path: of a file; "": none.
       drop: names of columns that f does not take, with commas between.
@@ -68,7 +68,7 @@ def open_source(
     dropped = [column.strip() for column in drop.split(",") if column.strip()]
     if unknown := [column for column in dropped if column not in frame.columns]:
         raise ValueError(
-            f"table.drop names {tables.listed(unknown)}; {path or name} has no such column"
+            f"table.drop names {columns.listed(unknown)}; {path or name} has no such column"
         )
     frame = frame.drop(columns=dropped)
     try:
@@ -87,6 +87,8 @@ def load(name: str, path: str = "") -> tuple[Any, Any]:
         return frames.as_frame(path), None
     if name == "adult":
         return _adult(pathlib.Path(path).expanduser())
+    if name == "nhanes":
+        return _nhanes(pathlib.Path(path).expanduser())
     import sklearn.datasets as sets
 
     if name == "breast_cancer":
@@ -94,12 +96,16 @@ def load(name: str, path: str = "") -> tuple[Any, Any]:
     if name == "california":
         try:
             return sets.fetch_california_housing(
-                return_X_y=True, as_frame=True, download_if_missing=False
+                data_home=path or None, return_X_y=True, as_frame=True, download_if_missing=False
             )
-        except OSError as error:
-            raise ValueError(f"california: {error}; scikit-learn can fetch it") from None
+        except OSError:
+            raise ValueError(
+                "california: its file is not there, and nothing is downloaded here: call "
+                "sklearn.datasets.fetch_california_housing() once, or give its data_home with "
+                "data.path"
+            ) from None
     raise ValueError(
-        f"data.name is {name!r}; of tables choose table, adult, breast_cancer or california"
+        f"data.name is {name!r}; of tables choose table, adult, nhanes, breast_cancer or california"
     )
 
 
@@ -130,3 +136,15 @@ def _adult(path: pathlib.Path) -> tuple[Any, Any]:
     frame = frame.drop(columns=["fnlwgt", "education"])
     texts = [name for name in frame.columns if frame[name].dtype.kind not in "iuf"]
     return frame.astype(dict.fromkeys(texts, "category")), income
+
+
+def _nhanes(path: pathlib.Path) -> tuple[Any, Any]:
+    """NHANES I: 18 measurements of people, and for how many years each lived on."""
+    import pandas as pd
+
+    files = path / "nhanes_X.csv", path / "nhanes_y.csv"
+    for file in files:
+        if not file.is_file():
+            raise ValueError(f"nhanes: there is no file {str(file)!r}; give its folder, data.path")
+    frame, years = (pd.read_csv(file, index_col=0) for file in files)
+    return frame, years["y"]

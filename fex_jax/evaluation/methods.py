@@ -203,10 +203,10 @@ def open_predictor(
             f"the predictor is of type {type(predictor).__name__}; expected a classifier that "
             "fex_jax.pretrained.load opens, an explainer that fex_jax.load opens, or where it lies"
         )
-    if classifier.modality == "tables":
+    if classifier.modality == "tables" and classifier.reads.background is None:
         raise ValueError(
-            f"{classifier.name} takes tables, for which there are no methods to compare: call a "
-            "trained explainer; fex_jax.evaluation.tables.measure says what it is worth"
+            f"{classifier.name} takes tables: give an explainer of fex_jax.fit in its place, which "
+            "knows the columns and what removed ones become"
         )
     explainers = [one for one in given if isinstance(one, explain.Explainer)]
     others = [one for one in given if not isinstance(one, explain.Explainer)]

@@ -1,4 +1,4 @@
-"""`fex_jax.attribute`: the maps of one method, of one's own images or texts."""
+"""`fex_jax.attribute`: the maps of one method, of one's own images, texts or rows."""
 
 import os
 from collections.abc import Sequence
@@ -10,11 +10,13 @@ import numpy as np
 from fex_jax import attributions, checks, explain, host, metrics, modalities, predictors, tokens
 from fex_jax.data import decode
 from fex_jax.evaluation import inputs, run, tasks
+from fex_jax.evaluation import tables as of_tables
 from fex_jax.evaluation.methods import Given, choose, named, open_predictor
 from fex_jax.evaluation.methods import features as settled
 from fex_jax.host.model import plain_errors
 from fex_jax.modalities import texts
 from fex_jax.modalities.images import Explanation
+from fex_jax.table_explanation import TableExplanation
 from fex_jax.targets import Target, class_numbers
 from fex_jax.text_explanation import TextExplanation
 
@@ -42,8 +44,8 @@ def attribute(
     too_long: Literal["refuse", "cut"] = "refuse",
     features: host.OwnMask | host.Superpixels | None = None,
     **options: Any,
-) -> Explanation | list[TextExplanation]:
-    """Explains images or texts by one method: attribute("kernel_shap", f, images, num_queries=500).
+) -> Explanation | TableExplanation | list[TextExplanation]:
+    """Explains by one method: attribute("kernel_shap", f, images, num_queries=500).
 
     A table of `evaluate` scores these very maps, where it is given the same inputs in the same
     order, batch size and seed.
@@ -54,7 +56,8 @@ def attribute(
         that `predictor` is, which is then called with `things`, `targets` and `options`.
       predictor: as `evaluate` takes it, or a function of images, uint8 [B, H, W, 3] →
         probabilities [B, K], which is asked about the first image for its number of classes.
-      things: images or texts as `Explainer` takes them.
+      things: images, texts or a table as `Explainer` takes them; of tables the predictor is an
+        explainer, which knows the columns and what removed ones become.
       targets: the class to explain, for all or for each, as a number or a label; by default the
         predicted one.
       batch_size, seed, fill, removal, unit, too_long: see `evaluate`.
@@ -90,6 +93,8 @@ def attribute(
     fill, removal, unit = settled((), fill=fill, removal=removal, unit=unit)
     bind = predictors.from_checkpoint(predictor, fill, removal)
     (row,) = choose([method], (), bind, predictor, {named(method)[0]: options})
+    if predictor.modality == "tables":
+        return of_tables.attribute(row, predictor, things, targets, batch_size, seed)
     listed = (texts if predictor.modality == "texts" else decode).as_list(things)
     batch_size = min(batch_size, len(listed))  # a call, or a query, is not spent on padding
     predict = tasks.make_prediction(bind, predictor.params)

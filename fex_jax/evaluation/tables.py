@@ -1,20 +1,24 @@
 """What an explainer of tables is worth: its Shapley values beside true ones, and its gallery."""
 
+import dataclasses
 import json
 import pathlib
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from tqdm import tqdm
 
 from fex_jax import explain, page, shapley
-from fex_jax.data import table_sets
+from fex_jax.data import frames, table_sets
+from fex_jax.evaluation import run, tasks
+from fex_jax.evaluation.run import Method
+from fex_jax.host.black_box import BlackBox
 from fex_jax.host.model import plain_errors
-
-if TYPE_CHECKING:
-    from fex_jax.table_explanation import TableExplanation
+from fex_jax.modalities import tables as modality
+from fex_jax.table_explanation import TableExplanation
+from fex_jax.targets import class_numbers
 
 _LEAST = 4  # rows, however long they take
 _ORDERS, _FEW = 500, 8  # pairs of them, where features are too many to ask about all coalitions
@@ -78,6 +82,47 @@ def measure(explainer: explain.Explainer, values: np.ndarray, seconds: float = 2
     return compare(x, y, np.array(noise), reads.quantity)
 
 
+def attribute(
+    method: Method,
+    box: BlackBox,
+    table: Any,
+    targets: Any = None,
+    batch_size: int = modality.BATCH_SIZE,
+    seed: int = 0,
+) -> TableExplanation:
+    """The values that a method of `run.baseline` gives the rows of a table, in the box's unit.
+
+    Where the method's do not add up, nor do these.
+
+    Raises:
+      ValueError: names the first column, row or class that cannot be used, and why.
+      HostError: f failed.
+    """
+    reads = box.reads
+    frame = frames.as_frame(table, reads.columns.names)
+    values = reads.columns.encode(frame)
+    predict = tasks.make_prediction(box.bind, box.params)
+    size = max(1, min(batch_size, len(values)))
+    said, found = np.zeros((len(values), len(box.labels))), np.zeros((0, len(reads.features)))
+    with plain_errors():
+        if len(values):
+            said = tasks.in_batches(predict, reads.batch(values), size, "predictions")
+        said = said * reads.scale + reads.base
+        classes = modality.default_classes(reads, said)
+        if targets is not None:
+            classes = class_numbers(targets, len(values), box.labels, "rows")
+        if len(values):
+            grid, none = (len(reads.features),), np.zeros(len(values), int)
+            task = tasks.Task(
+                reads.batch(values), grid, None, box.labels, None, None, classes, none, classes
+            )
+            found = run.attribute(method, None, task, size, seed).targets
+    found = found * reads.scale[classes][:, None]
+    quantity = f"{method.name} of {reads.quantity.partition(' of ')[2]}"
+    explanation = TableExplanation.of(frame, reads, found, classes, said, box.labels)
+    return dataclasses.replace(explanation, quantity=quantity)
+
+
 def truth(
     explainer: explain.Explainer, values: np.ndarray, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -135,7 +180,7 @@ def evaluate(explainer: explain.Explainer, config: Any, directory: pathlib.Path)
 
 
 def write(
-    directory: pathlib.Path, explanation: "TableExplanation", title: str, found: Truth
+    directory: pathlib.Path, explanation: TableExplanation, title: str, found: Truth
 ) -> pathlib.Path:
     """gallery.html, a page that needs no other file: how near the values are, and pictures."""
     directory.mkdir(parents=True, exist_ok=True)

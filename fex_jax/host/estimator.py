@@ -1,4 +1,4 @@
-"""Estimators and pipelines of scikit-learn, and XGBoost's and LightGBM's of the same interface."""
+"""Estimators and pipelines of scikit-learn, and others of the same interface, as XGBoost's."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -25,7 +25,9 @@ def estimator(
     """
     import joblib
 
-    if input is None and hasattr(model, "feature_names_in_"):
+    # CatBoost's names are numbers where it was fitted on an array.
+    names = getattr(model, "feature_names_in_", getattr(model, "feature_names_", None))
+    if input is None and names is not None and list(names) != [str(i) for i in range(len(names))]:
         input = "table"
     elif input is None:
         if not hasattr(model, "n_features_in_"):

@@ -23,7 +23,7 @@ def open(where: str | os.PathLike[str], **options: Any) -> HostPredictor:
       where: "model.onnx", "model.tflite", "model.keras", "http://…" or "https://…", or
         "package.module:function", also of a module in the working directory. A function is
         called with batches; instead of one the name may be that of a `HostPredictor`, or of a
-        function without arguments that makes one.
+        function that makes one and takes keyword arguments alone, which are options, or none.
       options: of the adapter, `labels` and `input` before all; see `host`.
 
     Raises:
@@ -41,8 +41,9 @@ def open(where: str | os.PathLike[str], **options: Any) -> HostPredictor:
             "http:// or https:// address, or package.module:function"
         )
     found = _attribute(*where.split(":"))
-    if inspect.isfunction(found) and not inspect.signature(found).parameters:
-        found = found()
+    parameters = inspect.signature(found).parameters if inspect.isfunction(found) else {"": None}
+    if all(p and p.kind is p.KEYWORD_ONLY for p in parameters.values()):
+        found = found(**{name: options.pop(name) for name in parameters if name in options})
     if isinstance(found, HostPredictor):
         other = [name for name, value in options.items() if getattr(found, name, None) != value]
         if other:

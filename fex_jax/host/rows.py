@@ -3,11 +3,11 @@
 What f says is explained in a unit of choice, and inside in standard deviations of what it says of
 rows: networks and losses then meet numbers of one size, whatever f predicts.
 
-Shapes: B rows, D columns, N ≤ D features, M background rows, R of them that are drawn, K answers,
-E numbers that a network reads.
+Shapes: B rows, D columns, N ≤ D features, M background rows, R of them that are drawn, K answers.
 """
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal, NamedTuple, cast, get_args
@@ -15,33 +15,31 @@ from typing import Any, ClassVar, Literal, NamedTuple, cast, get_args
 import jax
 import jax.numpy as jnp
 import numpy as np
-from safetensors.numpy import save_file
+from tqdm import tqdm
 
 from fex_jax import checks
-from fex_jax.data.tables import Columns, Source
+from fex_jax.data.columns import Columns
+from fex_jax.data.tables import Source
+from fex_jax.host import rows_file
 from fex_jax.host.answers import Output
 from fex_jax.host.predictor import HostPredictor
 from fex_jax.models import mlp
 from fex_jax.models.mlp import MLPConfig
 from fex_jax.predictors import Model
 from fex_jax.removal import Background
+from fex_jax.surrogate import Surrogate
 
 Unit = Literal["log-odds", "probability", "value"]
 _BACKGROUND = 100  # rows
 _CERTAIN = 1e-6  # log-odds take probabilities to be so far from 0 and 1
 _ROWS, _BYTES = 2**17, 2**26  # that f is asked about at a time
-_FILE = "rows.safetensors"
-_ARRAYS = {
-    "background": np.float64, "answers": np.float64, "scale": np.float64, "place": np.int32,
-    "low": np.float32, "high": np.float32,
-}  # fmt: skip
 
 
 class Batch(NamedTuple):
     """Rows of a table."""
 
-    values: jax.Array  # float32 [B, D]
-    bits: jax.Array  # uint32 [B, D, 2] the same, float64 as f reads them
+    values: jax.Array  # float32 [B, D], as `mlp.Steps` scales them
+    bits: jax.Array  # uint32 [B, D, 2] float64, as f reads them
 
 
 class Masked(NamedTuple):
@@ -74,7 +72,9 @@ class Rows:
       background: rows that take the place of removed features, [M, D].
       answers: what f says of them, in the unit, [M, K].
       scale: standard deviations of what f says of rows, in the unit, [K].
-      place, low, high: [E] a network reads of column `place` how far it is from `low` to `high`.
+      steps: what a network reads of a row.
+      surrogate: what says v(S) in the place of background rows, of which one is left that stands
+        for none, with the mean of what f says of all rows.
     """
 
     columns: Columns = Columns()
@@ -85,9 +85,8 @@ class Rows:
     background: np.ndarray | None = None
     answers: np.ndarray | None = None
     scale: np.ndarray | None = None
-    place: np.ndarray | None = None
-    low: np.ndarray | None = None
-    high: np.ndarray | None = None
+    steps: mlp.Steps | None = None
+    surrogate: Surrogate | None = None
     modality: ClassVar[str] = "tables"
     banked: ClassVar[bool] = False  # f answers faster than a file finds what it said
     # What is saved of it and of its removal.
@@ -100,7 +99,10 @@ class Rows:
         "array": checks.flag(),
     }  # fmt: skip
     removal: ClassVar[type[Background]] = Background
-    removal_fields: ClassVar[dict[str, checks.Check]] = {"rows": checks.integer(1, 2**24)}
+    removal_fields: ClassVar[dict[str, checks.Check]] = {
+        "rows": checks.integer(1, 2**24),
+        "conditional": checks.flag(),
+    }
 
     @classmethod
     def of(cls, f: HostPredictor, removal: Background | None = None) -> tuple["Rows", Background]:
@@ -121,6 +123,8 @@ class Rows:
         """
         if config.policy != "mlp":
             raise ValueError(f"policy is {config.policy!r}; tables are explained by an mlp")
+        if (kind := config.removal.kind) not in ("probe", "background", "surrogate"):
+            raise ValueError(f"removal.kind is {kind!r}; of tables choose background or surrogate")
         wanted = None if f.input == "table" else f.input[0]
         if wanted not in (None, len(source.columns)):
             raise ValueError(
@@ -139,21 +143,21 @@ class Rows:
             background,
         )
 
-        def ask(values: np.ndarray) -> np.ndarray:
-            return reads.ask_whole(lambda _, __, make: f(make(None)), values)
-
-        spread = ask(source.values[:_BACKGROUND]).std(0)  # of a background of one row there is none
-        categories = [column.categories is not None for column in source.columns]
-        place, low, high = mlp.steps(source.values, categories)
+        spread = reads.ask_all(f, source.values[:_BACKGROUND]).std(
+            0
+        )  # of a background of one row there is none
+        steps = mlp.Steps.of(
+            source.values,
+            [column.categories is not None for column in source.columns],
+            [column.missing for column in source.columns],
+        )
         reads = dataclasses.replace(
             reads,
-            answers=ask(background),
+            answers=reads.ask_all(f, background),
             scale=np.where(spread > 0, spread, 1.0),
-            place=place,
-            low=low,
-            high=high,
+            steps=steps,
         )
-        return MLPConfig.of(reads.num_inputs, len(reads.features)), None, reads
+        return MLPConfig.of(steps.size, len(reads.features)), None, reads
 
     @property
     def input(self) -> Any:
@@ -161,14 +165,14 @@ class Rows:
         return (len(self.columns),) if self.array else "table"
 
     @property
-    def num_inputs(self) -> int:
-        """E."""
-        return len(self.place) + len(self._missing)
-
-    @property
     def base(self) -> np.ndarray:
         """v(∅) [K], in the unit."""
         return self.answers.mean(0)
+
+    @property
+    def removed(self) -> Background:
+        """What becomes of removed features."""
+        return Background(len(self.background), self.surrogate is not None)
 
     @property
     def quantity(self) -> str:
@@ -178,14 +182,10 @@ class Rows:
             "probability": "the probability of the class",
             "value": "the predicted value",
         }[self.unit]
-        return f"Shapley values of {what}; {Background(len(self.background))}"
+        return f"Shapley values of {what}; {self.removed}"
 
     @property
-    def _missing(self) -> np.ndarray:
-        return np.array([i for i, column in enumerate(self.columns) if column.missing], np.int32)
-
-    @property
-    def _owner(self) -> np.ndarray:
+    def owner(self) -> np.ndarray:
         """The feature of each column, [D]."""
         owner = np.zeros(len(self.columns), np.int32)
         for number, (_, members) in enumerate(self.features):
@@ -201,12 +201,13 @@ class Rows:
         if not isinstance(backbone, MLPConfig):
             return False
         sizes = backbone.num_inputs, backbone.num_features
-        return sizes == (self.num_inputs, len(self.features))
+        return sizes == (self.steps.size, len(self.features))
 
     def batch(self, values: np.ndarray) -> Batch:
         """float64 [B, D] as JAX takes them."""
-        values = np.ascontiguousarray(values, np.float64)
-        return Batch(values.astype(np.float32), values.view(np.uint32).reshape(*values.shape, 2))
+        values = np.where(np.isnan(values), np.nan, values) + 0.0  # equal numbers, equal bits
+        bits = values.view(np.uint32).reshape(*values.shape, 2)
+        return Batch(self.steps.scaled(values), bits)
 
     def bind(
         self,
@@ -217,17 +218,18 @@ class Rows:
     ) -> tuple[Model, Masked]:
         """Rows as inputs of a `predictors.Model`, whose answers are standardised.
 
-        A feature that has the value of all background rows is no feature: its Shapley value is 0.
+        A feature that has the value of all background rows, or of all that a surrogate has seen, is
+        no feature: its Shapley value is 0.
         A mask takes the place of the one before: masks of masked inputs do not add up.
         """
-        shown = self.batch(self.background)
-        first, owner = shown.values[0], self._owner
-        same = np.equal(shown.values, first) | (np.isnan(shown.values) & np.isnan(first))
-        constant = same.all(0)  # [D]
+        shown, owner = self.batch(self.background), self.owner
+        first = shown.bits[0]
+        constant = (shown.bits == first).all((0, 2))  # [D]
+        if self.surrogate:
+            constant = ~np.isin(np.arange(len(owner)), self.steps.columns)
 
         def valid(inputs: Masked) -> jax.Array:
-            x = inputs.rows.values
-            equal = constant & ((x == first) | (jnp.isnan(x) & jnp.isnan(first)))
+            equal = constant & (inputs.rows.bits == first).all(-1)
             return jax.ops.segment_max(1 - equal.T.astype(int), owner, len(self.features)).T > 0
 
         def inputs_of(rows: Batch) -> Masked:
@@ -235,23 +237,22 @@ class Rows:
             whole = jnp.ones((size, len(self.features)), bool)
             return Masked(rows, whole, jnp.zeros((size, 0), jnp.int32))
 
+        def conditional(inputs: Masked) -> jax.Array:
+            masks, read = inputs.masks, self.steps(inputs.rows.values)
+            known = masks.all(-1) | ~masks.any(-1)
+            return jnp.where(known[:, None], predict(inputs), self.surrogate(read, masks))
+
+        rows = {"background": inputs_of(shown), "against": lambda x, drawn: x._replace(drawn=drawn)}
         model = Model(
-            predict=predict,
+            predict=conditional if self.surrogate else predict,
             mask=lambda inputs, masks: inputs._replace(masks=masks.astype(bool)),
             grid=(len(self.features),),
             output="value",
             valid=valid,
-            view=lambda inputs: self.look(inputs.rows.values),
-            background=inputs_of(shown),
-            against=lambda inputs, drawn: inputs._replace(drawn=drawn),
+            view=lambda inputs: self.steps(inputs.rows.values),
+            **({} if self.surrogate else rows),
         )
         return model, inputs_of(batch)
-
-    def look(self, values: jax.Array) -> jax.Array:
-        """What a network reads: [B, D] → [B, E] in −½ to ½, by the `steps` of its module."""
-        x = (values[:, self.place] - self.low) / (self.high - self.low)
-        steps = jnp.nan_to_num(jnp.clip(x, 0, 1), nan=0.0)
-        return jnp.concatenate([steps, jnp.isnan(values[:, self._missing])], -1) - 0.5
 
     def show(self, inputs: Masked, removal: Background) -> tuple[jax.Array, ...]:
         """What `ask` needs of inputs."""
@@ -267,7 +268,8 @@ class Rows:
     ) -> np.ndarray:
         """v(S), the mean of f over background rows in the unit, less v(∅), over `scale`: [B, K].
 
-        Of whole rows f is asked once, of those without any feature it has been asked already.
+        Of whole rows f is asked once, of those without any feature it has been asked already; a
+        surrogate says the rest.
         """
         values = np.ascontiguousarray(bits).view(np.float64)[..., 0]
         if not drawn.shape[1]:
@@ -277,8 +279,8 @@ class Rows:
         whole = masks.all(-1)
         if whole.any():
             found[whole] = self.ask_whole(f, values[whole])
-        rest = np.flatnonzero(masks.any(-1) & ~whole)
-        kept, count = masks[:, self._owner], drawn.shape[1]
+        rest = np.flatnonzero(masks.any(-1) & ~whole & (self.surrogate is None))
+        kept, count = masks[:, self.owner], drawn.shape[1]
         size = max(1, min(_ROWS, _BYTES // (8 * values.shape[1])) // count)
         for start in range(0, len(rest), size):
             rows = rest[start : start + size]
@@ -286,6 +288,13 @@ class Rows:
             answers = self.ask_whole(f, mixed.reshape(-1, values.shape[1]))
             found[rows] = answers.reshape(len(rows), count, -1).mean(1)
         return ((found - self.base) / self.scale).astype(np.float32)
+
+    def ask_all(self, f: HostPredictor, values: np.ndarray) -> np.ndarray:
+        """`ask_whole` of any number of rows, a part at a time."""
+        size = max(1, min(_ROWS, _BYTES // (8 * values.shape[1])))
+        parts = tqdm(range(0, len(values), size), "rows", leave=False, disable=len(values) <= size)
+        one = functools.partial(self.ask_whole, lambda _, __, make: f(make(None)))
+        return np.concatenate([one(values[start : start + size]) for start in parts])
 
     def ask_whole(self, f: Callable[..., np.ndarray], values: np.ndarray) -> np.ndarray:
         """What f says of rows [B, D], in the unit: float64 [B, K]."""
@@ -299,8 +308,8 @@ class Rows:
 
     def save(self, directory: pathlib.Path) -> dict[str, Any]:
         """Writes its arrays, and returns the `fields`."""
-        arrays = {name: getattr(self, name) for name in _ARRAYS}
-        save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, directory / _FILE)
+        own = {name: getattr(self, name) for name in ("background", "answers", "scale")}
+        rows_file.save(directory, own, self.steps, self.surrogate)
         return {
             "columns": self.columns.to_list(),
             "features": [[name, list(members)] for name, members in self.features],
@@ -316,27 +325,16 @@ class Rows:
         Raises:
           ValueError: arrays or features that do not fit the columns.
         """
-        path = checks.file_inside(directory, _FILE)
-        columns, arrays = Columns.from_list(values["columns"], directory), checks.read_tensors(path)
-        if {name: array.dtype for name, array in arrays.items()} != _ARRAYS:
-            raise ValueError(f"{path} holds other arrays than {', '.join(_ARRAYS)}")
+        columns = Columns.from_list(values["columns"], directory)
         features = tuple((name, tuple(members)) for name, members in values["features"])
-        background, place = arrays["background"], arrays["place"]
-        count, rows = len(columns), len(background)
-        fit = (
-            all(isinstance(name, str) for name, _ in features)
-            and sorted(i for _, members in features for i in members) == list(range(count))
-            and background.shape == (rows, count)
-            and arrays["answers"].shape == (rows, len(values["labels"]))
-            and arrays["scale"].shape == arrays["answers"].shape[1:]
-            and bool((arrays["scale"] > 0).all())
-            and place.shape == arrays["low"].shape == arrays["high"].shape == (place.size,)
-            and rows > 0
-            and bool(((place >= 0) & (place < count)).all())
-        )
-        if not fit:
-            raise ValueError(f"{path} is of another table than the columns beside it")
-        return cls(columns, features, values["unit"], values["pair"], values["array"], **arrays)
+        members = sorted(i for _, members in features for i in members)
+        named = all(isinstance(name, str) for name, _ in features)
+        if not named or members != list(range(len(columns))):
+            raise ValueError(f"{directory}: the features are of another table than the columns")
+        own = values["unit"], values["pair"], values["array"]
+        found = cls(columns, features, *own)
+        arrays, steps, learned = rows_file.read(directory, found.owner, len(values["labels"]))
+        return dataclasses.replace(found, **arrays, steps=steps, surrogate=learned)
 
 
 def _unit(given: str, output: Output) -> Unit:

@@ -48,11 +48,7 @@ def explain(
     frame = frames.as_frame(table, reads.columns.names)
     values = reads.columns.encode(frame)
     size = max(1, min(batch_size, _NUMBERS // len(reads.columns), len(values)))
-    given = None
-    if targets is not None:
-        given = class_numbers(targets, len(values), labels, "rows")
-    elif reads.pair:
-        given = np.ones(len(values), np.int32)
+    given = None if targets is None else class_numbers(targets, len(values), labels, "rows")
     chosen = np.zeros(len(values), np.int32)
     found = np.zeros((len(values), len(reads.features)))
     predictions = np.zeros((len(values), len(labels)))
@@ -62,7 +58,7 @@ def explain(
         batch = reads.batch(values[np.resize(rows, size)])
         answers = np.asarray(explainer.answers(batch))
         said = answers[: len(rows)] * reads.scale + reads.base
-        classes = said.argmax(-1).astype(np.int32) if given is None else given[rows]
+        classes = default_classes(reads, said) if given is None else given[rows]
         # Of two classes one's values are the other's with the opposite sign: one map serves both.
         mapped = np.ones_like(classes) if reads.pair else classes
         scores = explainer.attribute(batch, np.resize(mapped, size)[:, None], answers)
@@ -70,3 +66,8 @@ def explain(
         found[rows] = np.asarray(scores)[: len(rows), 0] * sign[:, None]
         chosen[rows], predictions[rows] = classes, said
     return TableExplanation.of(frame, reads, found, chosen, predictions, labels)
+
+
+def default_classes(reads: Any, said: np.ndarray) -> np.ndarray:
+    """Of two classes the second, of more the predicted one: [B] of answers [B, K]."""
+    return np.ones(len(said), np.int32) if reads.pair else said.argmax(-1).astype(np.int32)

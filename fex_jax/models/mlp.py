@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -69,25 +70,62 @@ class MLP(nnx.Module):
         return tokens.reshape(len(x), -1, self.config.hidden_size)
 
 
-def steps(
-    values: np.ndarray, categories: Sequence[bool]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The steps of columns with these values [B, D]: number of the column, begin and end, [E].
+class Steps(NamedTuple):
+    """What a network reads of D columns: E numbers, how far each value is on each step of its own.
 
-    A column is read as many numbers, each how far its value is on one step between quantiles
-    (Gorishniy et al., On Embeddings for Numerical Features, 2022). Of categories it is their order
-    that a network need not know: each has a step of its own.
+    A value's steps lie between quantiles of its column (Gorishniy et al., On Embeddings for
+    Numerical Features, 2022). Of categories it is their order that a network need not know: each
+    has a step of its own.
     """
-    found: list[tuple[np.ndarray, ...]] = []
-    most = max(1, min(_STEPS, _READ // values.shape[1]))
-    for i, is_category in enumerate(categories):
-        own = values[~np.isnan(values[:, i]), i]
-        edges = np.unique(own)
-        if len(edges) > (_CATEGORIES if is_category else most + 1):
-            # Of rows, and of values: where most rows have one value, others differ as well.
-            shares = np.linspace(0, 1, most + 1)
-            edges = np.concatenate([np.quantile(x, shares, method="nearest") for x in (own, edges)])
-        edges = np.unique(edges.astype(np.float32))
-        found.append((np.full(max(len(edges) - 1, 0), i, np.int32), edges[:-1], edges[1:]))
-    place, low, high = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    return place, low, high
+
+    least: np.ndarray  # float64 [D]
+    width: np.ndarray  # float64 [D] half of how far values are apart
+    place: np.ndarray  # int32 [F] a step's column
+    low: np.ndarray  # float32 [F] where it begins, in widths from the least
+    high: np.ndarray  # float32 [F]
+    missing: np.ndarray  # int32 [E − F] columns of which is read whether they have a value
+
+    @classmethod
+    def of(cls, values: np.ndarray, categories: Sequence[bool], missing: Sequence[bool]) -> "Steps":
+        """Those of columns with these values [B, D], NaN where there is none."""
+        known = np.where(np.isnan(values), np.nanmin(values, initial=np.inf, axis=0), values)
+        known = np.where(np.isinf(known), 0.0, known)  # of columns without any value
+        least, most = known.min(0), known.max(0)
+        width = most / 2 - least / 2
+        none = np.zeros(0, np.float32)
+        ends = least, np.where(width > 0, width, 1.0)
+        found = cls(*ends, none, none, none, np.flatnonzero(missing).astype(np.int32))
+        scaled, steps = found.scaled(values), []
+        most_steps = max(1, min(_STEPS, _READ // values.shape[1]))
+        for i, is_category in enumerate(categories):
+            own = scaled[~np.isnan(scaled[:, i]), i]
+            edges = np.unique(own)
+            if len(edges) > (_CATEGORIES if is_category else most_steps + 1):
+                # Of rows, and of values: where most rows have one value, others differ as well.
+                shares = np.linspace(0, 1, most_steps + 1)
+                both = [np.quantile(x, shares, method="nearest") for x in (own, edges)]
+                edges = np.unique(np.concatenate(both))
+            steps.append((np.full(max(len(edges) - 1, 0), i, np.int32), edges[:-1], edges[1:]))
+        place, low, high = (np.concatenate(parts) for parts in zip(*steps, strict=True))
+        return found._replace(place=place, low=low, high=high)
+
+    @property
+    def size(self) -> int:
+        """E."""
+        return len(self.place) + len(self.missing)
+
+    @property
+    def columns(self) -> np.ndarray:
+        """The column that each number is read of, [E]."""
+        return np.concatenate([self.place, self.missing])
+
+    def scaled(self, values: np.ndarray) -> np.ndarray:
+        """float64 [B, D] in widths from the least, float32: large ones differ there, too."""
+        with np.errstate(over="ignore"):
+            return (values / self.width - self.least / self.width).astype(np.float32)
+
+    def __call__(self, scaled: jax.Array) -> jax.Array:
+        """What `scaled` returns, [B, D] → [B, E] in −½ to ½."""
+        x = (scaled[:, self.place] - self.low) / (self.high - self.low)
+        steps = jnp.nan_to_num(jnp.clip(x, 0, 1), nan=0.0)
+        return jnp.concatenate([steps, jnp.isnan(scaled[:, self.missing])], -1) - 0.5

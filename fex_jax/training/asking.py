@@ -11,12 +11,14 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from fex_jax import host, removal
+from fex_jax import host, removal, surrogate
+from fex_jax.data import tables
 from fex_jax.host import black_box
 from fex_jax.host.bank import Bank, identify
 from fex_jax.host.black_box import BlackBox, Reads
 from fex_jax.host.model import plain_errors
 from fex_jax.host.predictor import HostPredictor
+from fex_jax.host.rows import Rows
 from fex_jax.removal import Probe, Removal, Words
 from fex_jax.training import batches, held_out
 from fex_jax.training.sources import Source
@@ -79,7 +81,9 @@ def settled(
         if queries is not None:
             raise ValueError(f"queries of {reads.modality} are not counted; leave them out")
         with plain_errors():
-            yield black_box.of(f, reads.removal(len(reads.background)), reads)
+            if config.removal.kind == "surrogate":
+                reads = _conditional(f, reads, config.seed, workdir, source)
+            yield black_box.of(f, reads.removed, reads)
         return
     box, found = black_box.of(f, reads=reads), candidates(config, f)
     needed = queries_of_probe(found, min(source.size, PROBED)) + training
@@ -107,6 +111,27 @@ def settled(
         )
         with plain_errors():
             yield dataclasses.replace(box, removal=chosen, f=bank, probe=about)
+
+
+def _conditional(
+    f: HostPredictor, reads: Rows, seed: int, workdir: pathlib.Path, source: tables.Source
+) -> Reads:
+    """With a surrogate that has learned from the source, or, of a run that goes on, has it."""
+    kept = workdir / "export" / "predictor"
+    if any((workdir / "checkpoints").glob("[0-9]*")) and black_box.is_saved(kept):
+        return black_box.read(kept).reads
+    answers = reads.ask_all(f, source.values)
+    base = answers.mean(0)
+    standard = ((answers - base) / reads.scale).astype(np.float32)
+    read = np.asarray(reads.steps(reads.steps.scaled(source.values)))
+    owner = reads.owner[reads.steps.columns]
+    learned, explained = surrogate.train(read, standard, owner, len(reads.features), seed)
+    print(
+        f"{f.name}: a surrogate learned from {source.size:,} rows; of held-out rows with features "
+        f"hidden it explains {explained:.0%} of the variance of f"
+    )
+    first = source.values[:1]  # in the place of a background
+    return dataclasses.replace(reads, background=first, answers=base[None], surrogate=learned)
 
 
 def countdown(bank: Bank) -> str:

@@ -91,7 +91,8 @@ def fit(
         pairs of texts; by default ("premise", "hypothesis") or ("sentence1", "sentence2").
       groups: of tables: columns that are one feature, by its name; see `fex_jax.data.tables`.
       background: of tables: rows that take the place of removed features, a table of one (a fixed
-        baseline) or more, or how many are drawn from the data; None: 100.
+        baseline) or more, or how many are drawn from the data, None for 100; or "surrogate", a
+        network that learns what f says in the mean where only some features are known.
       unit: of tables: "log-odds" (None) or "probability" of a class.
       seed: of the explainer's first parameters, and of what training draws.
       settings: others of `fex_jax.settings`, by dotted names: {"optimizer.learning_rate": 5e-5}.
@@ -122,9 +123,12 @@ def fit(
     elif not (backbone is queries is None):
         raise ValueError("backbone and queries are of black boxes; leave them out")
     if predictor.modality == "tables":
-        drawn = isinstance(background, int)
-        source = tables.open_table(data, groups, None if drawn else background, limit)
-        own = {"table.background": background} if drawn else {}
+        own, rows = {}, background
+        if isinstance(background, int):
+            own, rows = {"table.background": background}, None
+        elif isinstance(background, str) and background == "surrogate":
+            own, rows = {"removal.kind": background}, None
+        source = tables.open_table(data, groups, rows, limit)
         own |= {"table.unit": unit} if unit else {}
         settings, skipped = own | dict(settings or {}), ""
     elif not (groups is background is unit is None):

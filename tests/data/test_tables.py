@@ -47,6 +47,9 @@ def test_groups_are_one_feature():
     for groups, message in (
         ({"g": ["no"]}, "group 'g' names the column 'no', which is not there"),
         ({"g": ["gap"], "h": ["gap"]}, "column 'gap' is in two groups"),
+        ({"gap": ["number", "flag"]}, "group 'gap' has the name of a column"),
+        ({"g": "gap"}, "group 'g' is 'gap'; expected a list of columns"),
+        (["gap"], "expected a list of columns for each name"),
     ):
         with pytest.raises(ValueError, match=message):
             tables.open_table(FRAME, groups)
@@ -60,12 +63,56 @@ def test_groups_are_one_feature():
         ({"text": [1, "x", "y"]}, "'text' holds int values among others"),
         ({"wave": 1j}, "'wave' is of type complex128"),
         ({"id": [2**60, 1, 2]}, "'id' holds 1152921504606846976, a whole number beyond"),
+        ({"list": [[1], [2], [3]]}, r"'list' holds list values among others \(\[1\]\)"),
+        (
+            {"object": pd.Series([1, 2, 3], list("abc"), object)},
+            "'object' holds numbers as objects",
+        ),
+        ({"part": pd.cut(FRAME["number"], 2)}, "'part' has the category Interval.*astype"),
     ],
 )
 def test_columns_that_cannot_be(change, message):
     """Breaks if a column that f or a network would misread is taken without a word."""
     with pytest.raises(ValueError, match=message):
         tables.open_table(FRAME.assign(**change))
+
+
+def test_types_of_arrow_and_objects():
+    """Breaks if f meets another type than its own, or NaN where it knows None."""
+    arrow = pytest.importorskip("pyarrow")
+    frame = pd.DataFrame(
+        {
+            "whole": pd.array([1, None, 3], "int64[pyarrow]"),
+            "text": pd.array(["x", None, "y"], "string[pyarrow]"),
+            "flag": pd.array([True, None, False], "bool[pyarrow]"),
+            "none": pd.Series(["x", None, "y"], dtype=object),
+            "nan": pd.Series(["x", np.nan, "y"], dtype=object),
+            "truth": pd.Series([True, None, False], dtype=object),
+            "empty": [np.nan] * 3,
+            "nothing": pd.Series([None] * 3, dtype=object),
+            "sparse": pd.arrays.SparseArray([0.0, 1.0, 0.0]),
+        }
+    )
+    columns = tables.Columns.of(frame)
+    back = columns.decode(columns.encode(frame))
+    pd.testing.assert_frame_equal(back, frame)
+    assert back["none"][1] is None and back["nan"][1] is not None
+    decimals = frame[["whole"]].astype(pd.ArrowDtype(arrow.decimal128(22, 2)))
+    with pytest.raises(ValueError, match="decimal128.*expected floats, as astype"):
+        tables.open_table(decimals)
+
+
+def test_names_of_columns():
+    """Breaks if whole numbers are no names, or a name that is there twice is not said."""
+    frame = pd.DataFrame(np.eye(3), columns=np.array([-1, 5, 7]))
+    columns = tables.Columns.of(frame)
+    assert columns.names == [-1, 5, 7] and all(type(name) is int for name in columns.names)
+    np.testing.assert_array_equal(columns.encode(frame[[7, 5, -1]]), np.eye(3))
+    assert tables.Columns.from_list(json.loads(json.dumps(columns.to_list())), "file") == columns
+    with pytest.raises(ValueError, match="the table has the column 5 twice"):
+        columns.encode(pd.concat([frame, frame[[5]]], axis=1))
+    with pytest.raises(ValueError, match="the name 0.5; expected a string or a whole number"):
+        tables.open_table(pd.DataFrame(np.eye(1), columns=np.array([0.5], object)))
 
 
 @pytest.mark.parametrize(
@@ -88,7 +135,8 @@ def test_no_tables(given, message):
     "change, message",
     [
         ({"text": "z"}, "'text' has 'z' in row 0, which was not there.*'x', 'y'"),
-        ({"number": "many"}, "'number' is of type str, and was of numbers"),
+        ({"number": "1"}, "'number' is of type str, and was of numbers"),
+        ({"number": pd.Timestamp("2020")}, "'number' is of type datetime64.*, and was of numbers"),
         ({"number": None}, "'number' has a missing value in row 0, and had none"),
     ],
 )
@@ -109,9 +157,20 @@ def test_other_holders_of_tables(tmp_path):
     assert list(array.columns) == ["x0", "x1"] and array["x1"].tolist() == [0, 1]
     with pytest.raises(ValueError, match="the array has 2 columns; expected 3"):
         frames.as_frame(np.eye(2), ["a", "b", "c"])
+    masked = np.ma.masked_array([[1, 2], [3, 4]], [[False, True], [False, False]])
+    assert np.isnan(frames.as_frame(masked)["x1"][0])
+    arrow = pytest.importorskip("pyarrow").table({"a": [1, 2]})
+    assert list(frames.as_frame(arrow).columns) == ["a"]
+    plain.to_parquet(tmp_path / "table.parquet")
+    pd.testing.assert_frame_equal(frames.as_frame(tmp_path / "table.parquet"), plain)
     polars = pytest.importorskip("polars")
-    found = tables.Columns.of(frames.as_frame(polars.DataFrame({"a": [1, 2], "b": ["x", None]})))
-    assert [c.categories for c in found] == [None, ("x",)] and found[1].missing
+    given = {
+        "a": [1, 2],
+        "b": ["x", None],
+        "c": polars.Series(["v", "u"], dtype=polars.Enum("uvw")),
+    }
+    found = tables.Columns.of(frames.as_frame(polars.DataFrame(given)))
+    assert [c.categories for c in found] == [None, ("x",), ("u", "v", "w")] and found[1].missing
 
 
 def test_stream_mixes_rows_and_continues():
@@ -130,6 +189,24 @@ def test_stream_mixes_rows_and_continues():
     np.testing.assert_array_equal(np.sort(plain, 0), np.sort(source.values, 0))
 
 
+def test_a_config_makes_its_predictor_of_the_path_that_a_flag_gives(tmp_path):
+    """Breaks if a model is fitted on another file than the explainer, or a gap is lost."""
+    from configs import tables_nhanes
+    from fex_jax.training.opening import open_predictor
+
+    rng = np.random.default_rng(0)
+    rows = pd.DataFrame(rng.normal(size=(60, 2)), columns=["age", "pulse"])
+    rows.loc[::7, "pulse"] = np.nan
+    rows.to_csv(tmp_path / "nhanes_X.csv")
+    pd.DataFrame({"y": rng.normal(size=60)}).to_csv(tmp_path / "nhanes_y.csv")
+    config = tables_nhanes.get_config()
+    config.data.path = str(tmp_path)
+    source = table_sets.open_source(config.data.name, "train", config.data.path)
+    f = open_predictor(config)
+    assert source.columns.names == ["age", "pulse"] and source.columns[1].missing
+    assert np.isfinite(f(source.columns.decode(source.values))).all()
+
+
 def test_data_sets_by_name(tmp_path):
     """Breaks if a split overlaps the other, or a wrong name or option is not said."""
     parts = [table_sets.open_source("breast_cancer", split, "") for split in ("train", "test")]
@@ -143,6 +220,8 @@ def test_data_sets_by_name(tmp_path):
         (("breast_cancer", "train", "", "price"), "table.drop names 'price'"),
         (("breast_cancer", "train", "", "", "{"), "table.groups is '{', no JSON"),
         (("adult", "train", "no.data"), "adult: there is no file 'no.data'"),
+        (("nhanes", "train", str(tmp_path)), "nhanes: there is no file .*nhanes_X.csv'; give"),
+        (("california", "train", str(tmp_path)), "california: its file is not there, and nothing"),
     ):
         with pytest.raises(ValueError, match=message):
             table_sets.open_source(*options)

@@ -27,3 +27,8 @@ class Holder:
 NOT_CALLABLE = 3
 ready = host.host(brightness, labels=LABELS, input=(4, 4, 3))
 critic = host.host(mood, labels=("bad", "good"), input="text")
+
+
+def of_labels(*, last="day"):
+    """A predictor made with an option."""
+    return host.host(brightness, labels=("dark", last), input=(4, 4, 3))

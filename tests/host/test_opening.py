@@ -19,6 +19,8 @@ def test_a_function_by_its_name():
     texts = host.open(f"{MODULE}:Holder.count", labels=["n"], input="text", output="value")
     np.testing.assert_array_equal(texts(["ab", ""])[:, 0], [2, 0])
     np.testing.assert_allclose(host.open(f"{MODULE}:ready")(IMAGES), predictor(IMAGES))
+    made = host.open(f"{MODULE}:of_labels", last="light")
+    assert made.labels == ("dark", "light") and host.open(f"{MODULE}:of_labels").labels[1] == "day"
 
 
 @pytest.mark.parametrize(

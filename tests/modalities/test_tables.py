@@ -100,6 +100,29 @@ def test_any_order_any_number_of_rows(fitted):
         explainer(rows.drop(columns="age"))
 
 
+def test_other_methods_of_rows(fitted):
+    """Breaks if a method's values of rows are in other units, or of other features, than exact."""
+    explainer, _, _ = fitted
+    rows, reads = table(3), explainer.predictor.reads
+    exact, _ = truth.truth(explainer, reads.columns.encode(rows))
+    found = fex_jax.attribute("kernel_shap", explainer, rows, num_queries=200)  # all coalitions
+    np.testing.assert_allclose(found.attributions, exact[:, 0], atol=0.02)
+    assert found.quantity.startswith("kernel_shap of the predicted value; removed features have")
+    alone = price(rows) - [
+        np.mean([price(rows[i : i + 1].assign(size=size)) for size in reads.background[:, 0]])
+        for i in range(3)
+    ]  # in the place of `size`, the first column
+    found = fex_jax.attribute("occlusion", explainer, rows).attributions
+    np.testing.assert_allclose(found["size"], alone, rtol=1e-3, atol=0.02)
+    assert len(fex_jax.attribute("random", explainer, rows[:0])) == 0
+    with pytest.raises(ValueError, match="takes tables: give an explainer of fex_jax.fit"):
+        fex_jax.attribute("lime", F, rows)
+    with pytest.raises(ValueError, match="evaluate compares maps of images and texts: of tables"):
+        fex_jax.evaluate("lime", explainer, rows)
+    with pytest.raises(ValueError, match="rise has no option|unexpected|got an unexpected"):
+        fex_jax.attribute("rise", explainer, rows, queries=2)
+
+
 def test_a_run_is_opened_again(fitted, capsys):
     """Breaks if what is saved explains otherwise, or f's absence is no sentence."""
     explainer, folder, _ = fitted
@@ -112,7 +135,7 @@ def test_a_run_is_opened_again(fitted, capsys):
     file = folder / "export" / "predictor" / "black_box.json"
     content = file.read_text()
     file.write_text(content.replace('"features": [', '"features": [["twice", [0]], ', 1))
-    with pytest.raises(ValueError, match="rows.safetensors is of another table"):
+    with pytest.raises(ValueError, match="the features are of another table than"):
         explain.load(folder)
     file.write_text(content)
 
@@ -139,6 +162,7 @@ def test_shap_and_pictures(fitted, tmp_path):
         (F, {"preset": "contrast"}, "method 'fex' does not explain tables: choose the preset"),
         (F, {"unit": "log-odds"}, "table.unit is 'log-odds'; of probabilities choose"),
         (F, {"queries": 100}, "queries of tables are not counted"),
+        (F, {"background": 0}, "table.background is 0; expected an integer from 1"),
         (F, {"groups": {"g": ["x"]}}, "group 'g' names the column 'x'"),
         (F, {"background": table(2)[:0]}, "the background has no rows"),
         (lambda: host(price, labels=("p",), input=(3,), output="value"), {},
