@@ -21,7 +21,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from fex_jax import host  # noqa: E402
 from fex_jax.host.model import image_model  # noqa: E402
-from fex_jax.removal import Removal, probe  # noqa: E402
+from fex_jax.probing import probe  # noqa: E402
+from fex_jax.removal import Removal  # noqa: E402
 
 _PREDICTOR = flags.DEFINE_string("predictor", None, "File, address or module:function.")
 _LABELS = flags.DEFINE_string("labels", None, "A file of labels.")

@@ -27,7 +27,8 @@ from fex_jax.host.strings import Strings
 from fex_jax.models import Params
 from fex_jax.predictors import Inputs, Model
 from fex_jax.preprocessing import Preprocessing
-from fex_jax.removal import Background, Probe, Removal, Words
+from fex_jax.probing import Probe
+from fex_jax.removal import Background, Removal, Words
 
 Reads = Pictures | Strings | Rows
 

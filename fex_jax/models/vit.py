@@ -181,9 +181,9 @@ class Mlp(nnx.Module):
         self,
         size: int,
         inner: int,
-        *,
         swiglu: bool = False,
         activation: str = "gelu",
+        *,
         dtype: DTypeLike,
         rngs: nnx.Rngs,
     ):
@@ -223,14 +223,8 @@ class Block(nnx.Module):
             size, config.num_heads, qkv_bias=config.qkv_bias, dtype=dtype, rngs=rngs
         )
         self.norm2 = layer_norm(size, config.layer_norm_eps, rngs)
-        self.mlp = Mlp(
-            size,
-            config.mlp_dim,
-            swiglu=config.swiglu,
-            activation=config.activation,
-            dtype=dtype,
-            rngs=rngs,
-        )
+        inner = config.mlp_dim, config.swiglu, config.activation
+        self.mlp = Mlp(size, *inner, dtype=dtype, rngs=rngs)
         if config.is_dinov2:
             self.scale1 = LayerScale(config.hidden_size)
             self.scale2 = LayerScale(config.hidden_size)
@@ -350,11 +344,5 @@ def stack(
 def layer_norm(size: int, epsilon: float, rngs: nnx.Rngs, bias: bool = True) -> nnx.LayerNorm:
     """LayerNorm in float32, [..., size]."""
     # The one-pass variance loses digits on a transformer's few very large activations.
-    return nnx.LayerNorm(
-        size,
-        epsilon=epsilon,
-        use_bias=bias,
-        dtype=jnp.float32,
-        use_fast_variance=False,
-        rngs=rngs,
-    )
+    kind = {"dtype": jnp.float32, "use_fast_variance": False, "use_bias": bias}
+    return nnx.LayerNorm(size, epsilon=epsilon, **kind, rngs=rngs)

@@ -11,7 +11,7 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from fex_jax import host, removal, surrogate
+from fex_jax import host, probing, surrogate
 from fex_jax.data import tables
 from fex_jax.host import black_box
 from fex_jax.host.bank import Bank, identify
@@ -19,7 +19,8 @@ from fex_jax.host.black_box import BlackBox, Reads
 from fex_jax.host.model import plain_errors
 from fex_jax.host.predictor import HostPredictor
 from fex_jax.host.rows import Rows
-from fex_jax.removal import Probe, Removal, Words
+from fex_jax.probing import Probe
+from fex_jax.removal import Removal, Words
 from fex_jax.training import batches, held_out
 from fex_jax.training.sources import Source
 
@@ -169,14 +170,14 @@ def choose(
     def probe(one: Removal | Words, shares: tuple[float, ...]) -> Probe:
         with plain_errors():
             model, inputs = dataclasses.replace(box, removal=one).bind({}, batch)
-            return removal.probe(model, inputs, shares=shares)
+            return probing.probe(model, inputs, shares=shares)
 
     chosen = found[0]
     if len(found) > 1:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it is the chosen one that matters
             probes = {one: probe(one, (0.5,)) for one in found}
-        chosen = removal.choose(probes)
+        chosen = probing.choose(probes)
         print(_table(probes, box))
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
