@@ -126,6 +126,8 @@ def _explain(given: argparse.Namespace) -> int:
         raise ValueError(
             "there is nothing to explain: give files or texts, or --input and --output"
         )
+    from fex_jax.escape import answer
+
     explainer = _load(given)
     for target in _targets(given, explainer) or [None]:
         found = explainer(given.things, target)
@@ -135,7 +137,7 @@ def _explain(given: argparse.Namespace) -> int:
         for thing, chosen, answers, maps in zip(
             given.things, found.targets, found.probabilities, found.attributions, strict=True
         ):
-            print(f"{thing}: {found.labels[chosen]} ({answers[chosen]:.0%})")
+            print(f"{thing}: {found.labels[chosen]} ({answer(answers[chosen])})")
             print("\n".join(" ".join(f"{value:3.0%}".rjust(4) for value in row) for row in maps))
     return 0
 

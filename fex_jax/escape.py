@@ -40,3 +40,8 @@ def markdown(text: object) -> str:
 def plot(text: object) -> str:
     """For matplotlib, which reads formulas between dollar signs."""
     return terminal(text).replace("$", r"\$")
+
+
+def answer(value: float) -> str:
+    """A probability in per cent; a number beyond 0 to 1, as a regression's, as it is."""
+    return f"{value:.0%}" if 0 <= value <= 1 else f"{value:.3g}"

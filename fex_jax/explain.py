@@ -296,12 +296,17 @@ class Explainer:
         Raises:
           HostError: training has taught it no such thing.
         """
-        if self.budget is None or self.predictor.output == "value":
+        if not self.estimates:
             raise HostError(self.predictor.absence)
         model, inputs = self.bind(self.predictor.params, batch)
         classes = jnp.zeros((jax.tree.leaves(batch)[0].shape[0], 1), int)
         means = self.network(params)(model.view(inputs), classes)[1]
         return (jax.nn.softmax if self.predictor.output == "softmax" else jax.nn.sigmoid)(means)
+
+    @property
+    def estimates(self) -> bool:
+        """Whether training has taught the network f(x)."""
+        return self.budget is not None and self.predictor.output != "value"
 
     @property
     def network(self) -> Callable[[Params], Policy]:

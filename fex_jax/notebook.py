@@ -35,7 +35,7 @@ def _figure(result: Any, index: int, target: int, attribution: np.ndarray) -> st
     caption = escape.html(result.labels[target])
     if result.probabilities is not None:
         value = float(result.probabilities[index, target])
-        caption += f" ({value:.0%})" if 0 <= value <= 1 else f" ({value:.3g})"
+        caption += f" ({escape.answer(value)})"
     rows, columns = (attribution if result.pictures is None else result.pictures[index]).shape[:2]
     size = f"width:{_SIDE}px;height:{_SIDE * rows / columns:.0f}px"
     layers = [] if result.pictures is None else [result.pictures[index]]

@@ -78,9 +78,7 @@ class TextExplanation:
         label = self.labels[self.target]
         if self.probabilities is None:
             return label
-        probability = self.probabilities[self.target]
-        value = f"{probability:.0%}" if 0 <= probability <= 1 else f"{probability:.3g}"
-        return f"{label} ({value})"
+        return f"{label} ({escape.answer(self.probabilities[self.target])})"
 
     def _render(
         self, show: Callable[[str, float, float], str], between: Callable[[str], str]

@@ -38,3 +38,9 @@ def test_a_markdown_cell_stays_one():
     """Breaks if a label ends its cell or its line, or becomes code, a link, emphasis or a tag."""
     found = escape.markdown("a|b\n`c` *d* _e_ [f](g) <h> # ~~i~~ \\")
     assert found == r"a\|b \`c\` \*d\* \_e\_ \[f\](g) &lt;h&gt; \# \~\~i\~\~ \\"
+
+
+@pytest.mark.parametrize(("value", "shown"), [(0.984, "98%"), (1.0, "100%"), (-31.4, "-31.4")])
+def test_answers_are_shares_or_numbers(value, shown):
+    """Breaks if a regression's value is shown in per cent."""
+    assert escape.answer(value) == shown

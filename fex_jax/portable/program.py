@@ -60,6 +60,11 @@ def of(explainer: Any, length: int | None = None) -> Program:
       ValueError: a length of pictures, or a longer one than the network reads.
     """
     predictor = explainer.predictor
+    if not (predictor.inside or explainer.estimates):
+        raise ValueError(
+            f"{predictor.name} stays where it is, and this explainer does not know its answers: "
+            "only explainers of probabilities by the preset contrast are exported without f"
+        )
     if not predictor.inside:  # f itself stays where it is
         explainer = dataclasses.replace(explainer, predictor=dataclasses.replace(predictor, f=None))
     describe = {"images": _of_images, "texts": _of_texts}[predictor.modality]

@@ -338,6 +338,8 @@ def test_a_black_box_of_values(tmp_path, predictor_directory, capsys):
         assert np.corrcoef(own, true)[0, 1] > 0.99
     with pytest.raises(HostError, match="the black box is not at hand"):
         explain.load(tmp_path)(PICTURES)
+    with pytest.raises(ValueError, match="this explainer does not know its answers"):
+        explainer.export(tmp_path / "m.onnx")
     table = fex_jax.evaluate(["fex", "occlusion"], explainer, PICTURES[:4], batch_size=4)
     for row in table.to_dict()["methods"].values():
         assert set(row) & {"positive_auc", "insertion"} == {"insertion"}
