@@ -39,14 +39,16 @@ def ask_about(
       targets: [B] the classes y.
       draw: (query, input) → its mask; 1 = kept.
       num_queries: M, masks of each input.
-      chunk: masked inputs in memory together, whatever M and B are; None: `default_chunk`.
+      chunk: masked inputs in memory together, at most, whatever M and B are; None:
+        `default_chunk`.
 
     Returns:
       [M, B].
     """
     batch = len(targets)
     pairs = num_queries * batch
-    chunk = min(chunk or default_chunk(model, inputs), pairs)
+    steps = -(-pairs // min(chunk or default_chunk(model, inputs), pairs))
+    chunk = -(-pairs // steps)  # alike, for what fills up the last one is asked, too
 
     def step(first: jax.Array) -> jax.Array:
         # The last step is filled up with masks from the start, so that all have one shape.

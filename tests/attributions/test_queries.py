@@ -36,6 +36,21 @@ def test_f_never_sees_more_than_a_chunk(game):
     assert set(seen) == {8}
 
 
+def test_few_queries_are_made_to_fill_up_chunks(game):
+    """Breaks if a black box is asked, and paid, for a whole chunk more than was wanted."""
+    model, inputs, targets = game(6)
+    seen = []
+
+    def predict(x):
+        jax.debug.callback(lambda: seen.append(len(x)))
+        return model.predict(x)
+
+    watched = dataclasses.replace(model, predict=predict)
+    target_probabilities(watched, inputs, targets, jnp.ones((13, 5, 6), bool), 32)  # 65 in all
+    jax.effects_barrier()
+    assert seen == [22, 22, 22]
+
+
 def test_default_chunk_shrinks_as_inputs_grow(game):
     """Breaks if a large model gets as many inputs at a time as a small one."""
     model, inputs, _ = game(6)
