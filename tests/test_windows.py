@@ -183,7 +183,7 @@ def test_an_explainer_of_pairs():
     Here a DeBERTa, as another text family that is trained for.
     """
     config = deberta.DebertaConfig(
-        2, len(tiny_text.SPECIAL) + len(tiny_text.WORDS), 16, 2, 2, 32, 32, num_types=2,
+        2, len(tiny_text.SPECIAL) + len(tiny_text.WORDS), 16, 1, 2, 32, 32, num_types=2,
         relative=True, buckets=6, shared=True, c2p=True, p2c=True, norm_positions=True,
     )  # fmt: skip
     params = random_like(shapes(lambda rngs: config.classifier(rngs=rngs)))
