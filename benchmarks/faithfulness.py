@@ -42,7 +42,6 @@ WORTH = {
 METRICS = ("positive_auc", "negative_auc", "insertion", "deletion")
 CHOICES = {
     "the explainer's own map": 0,
-    "refine=20": 20,
     "refine=40": 40,
     'refine="auto"': "auto",
     "refine=100": faithfulness.QUERIES,
