@@ -20,8 +20,8 @@ from fex_jax.errors import HostError
 
 _IN_HELP = (
     "data", "predictor", "policy", "policy_backbone", "map_head", "batch_size", "epochs", "seed",
-    "dtype", "optimizer", "objective", "text", "table", "removal", "checkpoint", "mesh",
-    "distributed",
+    "dtype", "optimizer", "objective", "id_expo", "text", "table", "removal", "checkpoint",
+    "mesh", "distributed",
 )  # fmt: skip
 
 

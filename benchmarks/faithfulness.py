@@ -7,7 +7,7 @@ of the same map, by Spearman's rank correlation; beside it f(x), which knows not
 Then `refine="auto"` stands beside fixed numbers of queries about every map. Several runs of other
 seeds go to `--workdir` with commas between, and rows are means over them. Writes
 docs/results/<name>_faithfulness.json and <name>_auto.json, name that of the config's file, and
-makes the documents anew.
+makes the documents anew. Interrupted, the same command continues.
 """
 
 import datetime
@@ -27,6 +27,7 @@ sys.path.insert(0, str(ROOT))
 from fex_jax import evaluation, faithfulness, metrics, report  # noqa: E402
 from fex_jax.evaluation import measure, tasks  # noqa: E402
 from fex_jax.targets import PREDICTED  # noqa: E402
+from fex_jax.training import identity  # noqa: E402
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "An experiment of configs/.")
 _WORKDIRS = flags.DEFINE_list("workdir", None, "Folders that train.py wrote, of several seeds.")
@@ -42,11 +43,32 @@ WORTH = {
 METRICS = ("positive_auc", "negative_auc", "insertion", "deletion")
 CHOICES = {
     "the explainer's own map": 0,
-    "refine=20": 20,
     "refine=40": 40,
     'refine="auto"': "auto",
     "refine=100": faithfulness.QUERIES,
 }
+
+
+def of_choice(folder: pathlib.Path, explainer, task, perturb, refine, size: int) -> dict:
+    """Areas of every input's map, its predicted faithfulness and f(x); kept in `folder`."""
+    file = folder / f"{identity.digest(explainer.params)[:16]}_{task.size}_{refine}.npz"
+    if not file.is_file():
+
+        def explained(rows: tuple) -> tuple:
+            maps, _, answers, values = explainer.explain(*rows, refine=refine)
+            if values is None:
+                raise ValueError(f"{explainer.name} predicts no faithfulness: train it again")
+            return maps[:, 0], values[:, 0], answers.max(-1)
+
+        asked = np.full((task.size, 1), PREDICTED, np.int32)
+        rows, title = (task.inputs, asked), f"refine={refine}"
+        maps, values, certain = tasks.in_batches(explained, rows, size, title)
+        rows = task.inputs, maps, task.targets, task.reference
+        areas = tasks.in_batches(lambda rows: perturb(*rows), rows, size, "perturbed")
+        found = {metric: areas[metric] for metric in METRICS}
+        folder.mkdir(parents=True, exist_ok=True)
+        np.savez(file, predicted=values, certain=certain, **found)
+    return dict(np.load(file))
 
 
 def of_run(workdir: str, config) -> tuple[dict, dict]:
@@ -55,27 +77,20 @@ def of_run(workdir: str, config) -> tuple[dict, dict]:
         bind, _, task = evaluation.load_task(explainer, config)
         protocol = metrics.PROTOCOLS[config.eval.protocol]
         perturb = measure.make_perturbation(explainer.predictor, bind, protocol)
-        asked = np.full((task.size, 1), PREDICTED, np.int32)
-        quality, values = {}, None
-        for name, refine in CHOICES.items():
-
-            def explained(rows, refine=refine):
-                maps, _, answers, values = explainer.explain(*rows, refine=refine)
-                if values is None:
-                    raise ValueError(f"{workdir} predicts no faithfulness: train it again")
-                return maps[:, 0], values[:, 0], answers.max(-1)
-
-            size = config.eval.batch_size
-            maps, values, certain = tasks.in_batches(explained, (task.inputs, asked), size, name)
-            rows = task.inputs, maps, task.targets, task.reference
-            areas = tasks.in_batches(lambda rows: perturb(*rows), rows, size, "perturbed")
-            low = float((values < explainer.params["heads"]["faith_level"]).mean())
-            queries = low * faithfulness.QUERIES if refine == "auto" else refine
-            quality[name] = {"queries a map": float(queries)}
-            quality[name] |= {metric: float(areas[metric].mean()) for metric in METRICS}
-            if not refine:
-                own = areas
-    predicted = {"predicted": values, "f(x)": certain}
+        folder, size = pathlib.Path(workdir) / "faithfulness", config.eval.batch_size
+        given = folder, explainer, task, perturb
+        of = {name: of_choice(*given, refine, size) for name, refine in CHOICES.items()}
+        own = of["the explainer's own map"]
+        low = float((own["predicted"] < explainer.params["heads"]["faith_level"]).mean())
+    quality = {}
+    for name, refine in CHOICES.items():
+        row = {"queries a map": float(low * faithfulness.QUERIES if refine == "auto" else refine)}
+        row |= {report.heading(metric): float(of[name][metric].mean()) for metric in METRICS}
+        gain = (of[name]["insertion"] - own["insertion"]) - (of[name]["deletion"] - own["deletion"])
+        mean, below, above = metrics.bootstrap_interval(gain)
+        row["gain in insertion − deletion"] = float(mean)
+        quality[name] = row | {"gain, ±": float(above - below) / 2}
+    predicted = {"predicted": own["predicted"], "f(x)": own["certain"]}
     return correlations(own, predicted), quality
 
 
@@ -95,7 +110,7 @@ def mean(tables: list[dict]) -> dict:
     """Tables of one form, cell by cell, with as many digits as say something."""
     return {
         row: {
-            report.heading(column): round(float(np.mean([of[row][column] for of in tables])), 3)
+            column: round(float(np.mean([of[row][column] for of in tables])), 4)
             for column in tables[0][row]
         }
         for row in tables[0]

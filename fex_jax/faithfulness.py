@@ -26,9 +26,10 @@ SHARE = 0.4  # of held-out inputs, whose maps would not be trusted
 
 
 def is_learned(objective: Any) -> bool:
-    """Whether training asks of probabilities, both questions of masks that keep a drawn share."""
-    contrast = getattr(objective, "score", "") == "contrast" and objective.output != "value"
-    return contrast and objective.budget_range > 0
+    """Whether training asks both questions, of probabilities, about masks of a drawn size."""
+    if getattr(objective, "score", "") != "contrast":
+        return False
+    return objective.budget_range > 0 and objective.output != "value"
 
 
 def of(logits: jax.Array) -> jax.Array:

@@ -50,15 +50,6 @@ _REMOVED = flags.DEFINE_float("removed", 0.75, "Up to this share of patches is r
 _EVAL_IMAGES = flags.DEFINE_integer("eval_images", 2000, "Held-out images of the accuracies.")
 
 
-def class_targets(batch: data.Batch, num_classes: int) -> np.ndarray:
-    """[B, K] probabilities: uniform over the classes a scene shows, else the label."""
-    if "segmentation" not in batch:
-        return np.eye(num_classes, dtype=np.float32)[batch["label"]]
-    classes = 1 + np.arange(num_classes)
-    shown = np.array([np.isin(classes, scene) for scene in batch["segmentation"]], np.float32)
-    return shown / shown.sum(-1, keepdims=True)
-
-
 def random_masks(key: jax.Array, grid: tuple[int, int], removed: jax.Array) -> jax.Array:
     """Masks [B, rows, cols] that remove each patch with the image's probability `removed` [B]."""
     return jax.random.uniform(key, (len(removed), *grid)) >= removed[:, None, None]
@@ -142,7 +133,9 @@ def train_classifier() -> None:
             size = len(batch["image"])
             masks = random_masks(jax.random.key(i), vit.grid, jnp.full(size, removed))
             classes = np.asarray(predicted(params, batch["image"], masks))
-            correct.extend(class_targets(batch, vit.num_classes)[np.arange(size), classes] > 0)
+            correct.extend(
+                classifier.class_targets(batch, vit.num_classes)[np.arange(size), classes] > 0
+            )
         return float(np.mean(correct))
 
     if _TEACHER.value:
@@ -162,7 +155,11 @@ def train_classifier() -> None:
         )  # fmt: skip
         for batch in stream:
             images = batch["image"]
-            targets = answers(images) if _TEACHER.value else class_targets(batch, vit.num_classes)
+            targets = (
+                answers(images)
+                if _TEACHER.value
+                else classifier.class_targets(batch, vit.num_classes)
+            )
             yield images, targets
 
     settings = {f.name: f.value for f in flags.FLAGS.get_key_flags_for_module(sys.argv[0])}

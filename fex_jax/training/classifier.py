@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from fex_jax import checkpoint
@@ -15,6 +16,15 @@ from fex_jax.training import identity, loop, run
 from fex_jax.updates import Metrics, TrainState
 
 _LOG_EVERY = 50
+
+
+def class_targets(batch: dict[str, np.ndarray], num_classes: int) -> np.ndarray:
+    """[B, K] probabilities: uniform over the classes a scene shows, else the label."""
+    if "segmentation" not in batch:
+        return np.eye(num_classes, dtype=np.float32)[batch["label"]]
+    classes = 1 + np.arange(num_classes)
+    shown = np.array([np.isin(classes, scene) for scene in batch["segmentation"]], np.float32)
+    return shown / shown.sum(-1, keepdims=True)
 
 
 def fit(

@@ -77,7 +77,10 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
             source, checkpoint.preprocessing, config.batch_size, seed=config.seed, start=start,
             augment=config.data.augment, limit=config.data.limit or None,
         )  # fmt: skip
-        return ((batch["image"], shown(batch, len(checkpoint.labels))) for batch in stream)
+        return (
+            (batch["image"], classifier.class_targets(batch, len(checkpoint.labels)))
+            for batch in stream
+        )
 
     def save(params: Params) -> None:
         tuned = dataclasses.replace(checkpoint, params=params["f"])
@@ -110,15 +113,6 @@ def _of_fex(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     config = config.copy_and_resolve_references()
     config.method = "fex"
     return config
-
-
-def shown(batch: data.Batch, num_classes: int) -> np.ndarray:
-    """[B, K] probabilities: uniform over the classes a scene shows, else the label."""
-    if "segmentation" not in batch:
-        return np.eye(num_classes, dtype=np.float32)[batch["label"]]
-    classes = 1 + np.arange(num_classes)
-    found = np.array([np.isin(classes, scene) for scene in batch["segmentation"]], np.float32)
-    return found / found.sum(-1, keepdims=True)
 
 
 def make_loss(
@@ -204,7 +198,10 @@ def make_accuracy(
             shape = count, checkpoint.config.grid[0] * checkpoint.config.grid[1]
             masks = jax.random.uniform(jax.random.key(number), shape) >= removed
             classes = np.asarray(predicted(params["f"], batch["image"], masks))
-            right.extend(shown(batch, len(checkpoint.labels))[np.arange(count), classes] > 0)
+            right.extend(
+                classifier.class_targets(batch, len(checkpoint.labels))[np.arange(count), classes]
+                > 0
+            )
         return float(np.mean(right))
 
     return accuracy

@@ -1,0 +1,80 @@
+"""Fine-tuning beside an explanation: what learns from what."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import idexpo_digits
+from fex_jax import pretrained
+from fex_jax.models import shapes
+from fex_jax.models.policy import functional_policy
+from fex_jax.models.vit import ViTClassifier, ViTConfig
+from fex_jax.preprocessing import Preprocessing
+from fex_jax.training import joint
+from fex_jax.training import step as steps
+from tests.conftest import random_like, random_params
+
+RNG = np.random.default_rng(0)
+PIXELS = RNG.integers(0, 256, (4, 32, 32, 3), np.uint8)
+TARGETS = np.eye(10, dtype=np.float32)[:4]
+
+
+@functools.cache
+def gradients(explainer, strength):
+    """Of a classifier of one block, its λ₁ and its explanation, by what learns."""
+    config = idexpo_digits.get_config(explainer)
+    config.id_expo.strength, config.id_expo.points = strength, 1
+    config.objective.num_masks = 4
+    vit = ViTConfig(
+        family="vit", image_size=32, patch_size=8, num_classes=10, hidden_size=16, num_layers=1,
+        num_heads=2, mlp_dim=32,
+    )  # fmt: skip
+    network = random_like(shapes(lambda rngs: ViTClassifier(vit, rngs=rngs)))
+    labels = tuple(map(str, range(10)))
+    tiny = pretrained.Checkpoint(vit, network, labels, Preprocessing(size=(32, 32)))
+    params, policy, objective = {"f": network}, None, None
+    if explainer == "fex":
+        init, policy = functional_policy(vit, 10)
+        objective = dataclasses.replace(steps.make_objective(joint._of_fex(config)), num_updates=1)
+        params["g"] = random_params(init)
+    loss = joint.make_loss(config, tiny, policy, objective)
+    given = (PIXELS, TARGETS), jax.random.key(0), jnp.zeros(())
+    return jax.jit(jax.grad(loss))(params, *given)
+
+
+def far(one, other):
+    moved = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), one, other)
+    return max(jax.tree.leaves(moved))
+
+
+def test_a_gradient_based_explanation_is_learned_through():
+    """Breaks if the regulariser does not reach f."""
+    assert far(gradients("gradcam_norm1", 0.0)["f"], gradients("gradcam_norm1", 1.0)["f"]) > 1e-3
+
+
+def test_classifier_and_explainer_learn_apart():
+    """Breaks if FEX is paid for f's regulariser, f for what FEX's regression misses, or if with
+    λ₁ = 0 more than the task is learned."""
+    plain, tuned = (gradients("fex", strength) for strength in (0.0, 1.0))
+    assert far(plain["g"], tuned["g"]) < 1e-5
+    assert far(plain["f"], tuned["f"]) > 1e-3
+    assert max(float(jnp.abs(x).max()) for x in jax.tree.leaves(plain["g"])) > 1e-3
+    assert far(plain["f"], gradients("gradcam_norm1", 0.0)["f"]) < 1e-5
+
+
+def test_settings_that_do_not_fit_are_named(tmp_path):
+    """Breaks if a misspelt explanation, or a classifier of other classes, is trained anyway."""
+    config = idexpo_digits.get_config("gradcam")
+    with pytest.raises(ValueError, match="id_expo.explainer is 'gradcam'; choose gradcam_norm1"):
+        joint.train(config, tmp_path)
+    config = idexpo_digits.get_config()
+    config.predictor.path = "models/reviews_bert"
+    with pytest.raises(ValueError, match="is no classifier of images"):
+        joint.train(config, tmp_path)
+    config.predictor.path = "models/fashion_vit"
+    with pytest.raises(ValueError, match="digit_scenes has other classes than models/fashion_vit"):
+        joint.train(config, tmp_path)
