@@ -154,6 +154,23 @@ def test_every_kind_of_picture_gives_the_same_map(explainer, tmp_path):
         np.testing.assert_allclose(other, maps[0], atol=1e-5)
 
 
+def test_files_that_threads_decode_keep_their_order(explainer, tmp_path):
+    """Breaks if a picture that threads decode is another's, or not that of the caller's thread;
+    or if another than the first damaged one is named."""
+    pixels = RNG.integers(0, 256, (9, 40, 50, 3), np.uint8)
+    files = [str(tmp_path / f"{i}.png") for i in range(9)]
+    for file, one in zip(files, pixels, strict=True):
+        Image.fromarray(one).save(file)
+    expected = explainer([Image.fromarray(one) for one in pixels], batch_size=4)
+    result = explainer(files, batch_size=4)
+    np.testing.assert_array_equal(result.logits, expected.logits)
+    np.testing.assert_array_equal(result.probabilities, expected.probabilities)
+    for i in (8, 6):
+        pathlib.Path(files[i]).write_bytes(b"torn")
+    with pytest.raises(ValueError, match=r"^image 6 \(.*6.png\) cannot be read"):
+        explainer(files, batch_size=4)
+
+
 def test_other_sizes_are_preprocessed(explainer):
     """Breaks if an array of another size is not resized as its picture would be."""
     large = RNG.integers(0, 256, (50, 70, 3), np.uint8)

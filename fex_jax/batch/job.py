@@ -50,7 +50,7 @@ def explain_files(
     input: str | os.PathLike,
     output: str | os.PathLike,
     *,
-    targets: Sequence[Target] | None = None,
+    targets: Target | Sequence[Target] | None = None,
     top_k: int | None = None,
     refine: int = 0,
     column: str | None = None,
@@ -103,7 +103,7 @@ def explain_files(
     settings = {
         "explainer": digest_of(explainer),
         "input": os.fspath(input),
-        "targets": None if targets is None else [str(target) for target in targets],
+        "targets": None if targets is None else rows.classes.tolist(),
         "top_k": top_k,
         "refine": refine,
         "column": column,

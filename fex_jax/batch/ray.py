@@ -31,7 +31,7 @@ def explain_dataset(
     column: str,
     key: str,
     *,
-    targets: Sequence[Target] | None = None,
+    targets: Target | Sequence[Target] | None = None,
     top_k: int | None = None,
     refine: int = 0,
     batch_size: int | None = None,
@@ -61,7 +61,7 @@ def explain_dataset(
     """
     asked = {"targets": targets, "top_k": top_k, "refine": refine, "overlays": overlays}
     opened = explain.load(explainer)
-    Rows(opened, **asked, batch_size=batch_size)  # says what cannot be
+    rows = Rows(opened, **asked, batch_size=batch_size)  # says what cannot be
     for name in (column, key):
         if name not in dataset.columns():
             raise ValueError(
@@ -69,7 +69,10 @@ def explain_dataset(
             )
     settings = {
         "explainer": digest_of(opened),
-        **{name: None if value is None else str(value) for name, value in asked.items()},
+        "targets": None if targets is None else rows.classes.tolist(),
+        "top_k": top_k,
+        "refine": refine,
+        "overlays": None if overlays is None else os.fspath(overlays),
         "column": column,
         "key": key,
         "processes": "ray",

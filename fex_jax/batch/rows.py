@@ -38,7 +38,8 @@ class Rows:
 
     Attributes:
       explainer: an `explain.Explainer` of images or texts.
-      targets: the classes to explain of every thing, as numbers or labels; None: the predicted.
+      targets: the class or classes to explain of every thing, as numbers or labels; None: the
+        predicted one.
       top_k: explain the k most probable classes instead.
       refine: queries about each map; see `explain.Explainer`.
       batch_size: things at a time; None: as `explainer(…)` has it.
@@ -49,7 +50,7 @@ class Rows:
     """
 
     explainer: Any
-    targets: Sequence[Target] | None = None
+    targets: Target | Sequence[Target] | None = None
     top_k: int | None = None
     refine: int = 0
     batch_size: int | None = None
@@ -62,8 +63,8 @@ class Rows:
                 f"a job explains images or texts, and this explainer is of {modality}: call it "
                 "with a data frame"
             )
-        options = {"refine": self.refine, "batch_size": self._size, "top_k": self.top_k or 1}
-        options["with_prediction"] = True
+        options = {"refine": self.refine, "batch_size": self._size, "with_prediction": True}
+        options["top_k"] = 1 if self.top_k is None else self.top_k
         own = {"top_k": checks.integer(1, len(labels))}
         modalities.check_options(options, own, self.targets)
         if self.targets is not None and self.top_k is not None:
@@ -76,7 +77,19 @@ class Rows:
             except ModuleNotFoundError:
                 raise ValueError("overlays need matplotlib: pip install 'fex-jax[plots]'") from None
             checks.folder(self.overlays, "overlays")
-        _ = self._classes  # names a class that is not there
+        if not len(self.classes):  # which also names one that is not there
+            raise ValueError("targets is empty; expected classes, or None for the predicted one")
+
+    @functools.cached_property
+    def classes(self) -> np.ndarray:
+        """Numbers [k] of the classes to explain, `PREDICTED` for those that f is to choose."""
+        if self.targets is None:
+            return np.full(self.top_k or 1, PREDICTED, np.int32)
+        one = isinstance(self.targets, str | int | np.integer)
+        given: list[Any] = [self.targets] if one else list(self.targets)
+        labels = self.explainer.predictor.labels
+        numbers = class_numbers(given, len(given), labels, "classes")
+        return np.array(list(dict.fromkeys(numbers)), np.int32)
 
     @property
     def at_once(self) -> int:
@@ -131,29 +144,31 @@ class Rows:
         good = [thing for thing in things if not isinstance(thing, ValueError)]
         is_text = self.explainer.predictor.modality == "texts"
         maps = iter((self._of_texts if is_text else self._of_images)(good) if good else [])
-        columns: dict[str, list] = {name: [] for name in self.schema.names}
+        rows: list[dict[str, Any]] = []
         for name, thing in zip(ids, things, strict=True):
             if isinstance(thing, ValueError):
-                row = {"id": name, "error": escape.terminal(thing)}
-                for column, values in columns.items():
-                    values.append(row.get(column))
+                rows.append({"id": name, "error": escape.terminal(thing)})
                 continue
             for one in next(maps):
-                columns["id"].append(name)
-                columns["target"].append(one.target)
-                columns["label"].append(self.explainer.predictor.labels[one.target])
-                columns["probability"].append(one.probability)
-                columns["attributions"].append(one.attributions.astype(np.float16).ravel())
-                columns["shape"].append(list(one.attributions.shape))
-                columns["error"].append(None)
-                if is_text:
-                    columns["words"].append(one.words)
-                elif self.overlays is not None:
+                rows.append(
+                    {
+                        "id": name,
+                        "target": one.target,
+                        "label": self.explainer.predictor.labels[one.target],
+                        "probability": one.probability,
+                        "attributions": one.attributions.astype(np.float16).ravel(),
+                        "shape": one.attributions.shape,
+                        "words": one.words,
+                    }
+                )
+                if self.overlays is not None:
                     self._overlay(name, thing, one)
-        return pa.table(columns, self.schema)
+        return pa.Table.from_pylist(rows, self.schema)
 
     def __call__(self, ids: Sequence[str], things: Sequence[Any]) -> pa.Table:
         """Rows of any number of things, as `read` takes them."""
+        if len(ids) != len(things):
+            raise ValueError(f"{len(ids)} ids for {len(things)} things; expected one for each")
         found, read = [], ahead(self.read, things, 2 * self.at_once)
         for start in range(0, len(ids), self.at_once):
             part = ids[start : start + self.at_once]
@@ -165,19 +180,10 @@ class Rows:
         default = modalities.of(self.explainer.predictor).BATCH_SIZE
         return default if self.batch_size is None else self.batch_size
 
-    @functools.cached_property
-    def _classes(self) -> np.ndarray:
-        """[k], `PREDICTED` for those that f is to choose."""
-        if self.targets is None:
-            return np.full(self.top_k or 1, PREDICTED, np.int32)
-        given, labels = list(self.targets), self.explainer.predictor.labels
-        numbers = class_numbers(given, len(given), labels, "classes")
-        return np.array(list(dict.fromkeys(numbers)), np.int32)
-
     def _of_images(self, pixels: list[np.ndarray]) -> list[list[_Map]]:
         size = modalities.padded(len(pixels), self._size)
         rows = np.minimum(np.arange(size), len(pixels) - 1)  # the last one again and again
-        classes = np.tile(self._classes, (size, 1))
+        classes = np.tile(self.classes, (size, 1))
         batch = np.stack(pixels)[rows]
         maps, classes, answers = self.explainer.explain(batch, classes, refine=self.refine)
         maps = maps.reshape(*maps.shape[:2], *self.explainer.grid)
@@ -193,11 +199,11 @@ class Rows:
     def _of_texts(self, texts: list[str]) -> list[list[_Map]]:
         ask = functools.partial(self.explainer, texts, refine=self.refine, batch_size=self._size)
         if self.targets is not None:
-            columns = [ask(int(y)) for y in self._classes]
+            columns = [ask(int(y)) for y in self.classes]
         else:
             columns = [ask()]
             ranking = [np.argsort(-one.probabilities, kind="stable") for one in columns[0]]
-            for rank in range(1, len(self._classes)):
+            for rank in range(1, len(self.classes)):
                 columns.append(ask([int(row[rank]) for row in ranking]))
         return [
             [_Map(x.target, float(x.probabilities[x.target]), x.scores, list(x.words)) for x in row]

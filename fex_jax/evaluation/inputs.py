@@ -65,8 +65,10 @@ def open_task(
     if reading.limit:
         files = files[: reading.limit]
         numbers = None if numbers is None else numbers[: reading.limit]
-    bar = enumerate(tqdm(files, "images", leave=False))
-    pixels = np.stack([images.prepare(predictor, file, i).astype(np.uint8) for i, file in bar])
+    bar = tqdm(
+        images.prepared(predictor, files, images.BATCH_SIZE), "images", len(files), leave=False
+    )
+    pixels = np.stack([picture.astype(np.uint8) for picture in bar])
     return tasks.of_pixels(predictor, bind, predict, pixels, numbers, names, None, *common, by)
 
 

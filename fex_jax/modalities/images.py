@@ -95,7 +95,7 @@ def explain(
         classes = class_numbers(targets, len(listed), labels, "images")[:, None]
     parts = []
     size = modalities.padded(len(listed), batch_size)
-    decoded = _decoded(explainer.predictor, listed, size)
+    decoded = prepared(explainer.predictor, listed, size)
     for start in tqdm(range(0, len(listed), size), unit="batch", disable=not progress):
         stop = min(start + size, len(listed))
         batch = np.stack(list(itertools.islice(decoded, stop - start)))
@@ -136,10 +136,10 @@ def prepare(predictor: "Checkpoint", picture: decode.Picture, index: int) -> np.
     return pixels.astype(np.float32)
 
 
-def _decoded(
+def prepared(
     predictor: "Checkpoint", pictures: "Sequence[decode.Picture]", most: int
 ) -> "Iterator[np.ndarray]":
-    """What `prepare` gives of each; of files up to `most` before they are asked for."""
+    """What `prepare` gives of each, in order; of files up to `most` before they are asked for."""
 
     def one(indexed: tuple[int, decode.Picture]) -> np.ndarray:
         return prepare(predictor, indexed[1], indexed[0])

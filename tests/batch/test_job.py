@@ -180,7 +180,9 @@ def test_what_does_not_fit_is_refused(explainer, tmp_path):
     with pytest.raises(ValueError, match=f"{part.name} cannot be read .*: delete it"):
         batch.explain_files(*call)
     for options, match in (
-        ({"targets": ["cat"]}, "class 'cat' is unknown"),
+        ({"targets": "cat"}, "class 'cat' is unknown"),
+        ({"targets": []}, "targets is empty"),
+        ({"top_k": 0}, "top_k is 0"),
         ({"top_k": 11}, "top_k is 11; expected an integer from 1 to 10"),
         ({"limit": 0}, "limit is 0; expected an integer"),
         ({"refine": -1}, "refine is -1"),
