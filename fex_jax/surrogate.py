@@ -9,6 +9,7 @@ Shapes: B rows, E numbers that are read of a row, N features, K answers.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -22,7 +23,7 @@ from tqdm import trange
 from fex_jax import models
 from fex_jax.attributions.kernel_shap import sample_coalitions
 from fex_jax.models import Params
-from fex_jax.models.mlp import MLP, MLPConfig
+from fex_jax.models.mlp import MLP, MLPConfig, Steps
 
 _WIDTH = 128
 _BATCH, _RATE, _DECAY = 512, 2e-3, 1e-2
@@ -55,11 +56,18 @@ class Surrogate:
 
 
 def train(
-    read: np.ndarray, answers: np.ndarray, owner: np.ndarray, num_features: int, seed: int
+    steps: Steps, scaled: np.ndarray, answers: np.ndarray, owner: np.ndarray, seed: int
 ) -> tuple[Surrogate, float]:
-    """Learns from rows [B, E] and what h is of them, standardised [B, K].
+    """Learns from rows, and what h is of them, standardised [B, K].
 
     A tenth of the rows is held out; the state that is best on them is kept.
+
+    Args:
+      steps: what is read of a row.
+      scaled: the rows as it scales them, float32 [B, D].
+      answers: [B, K].
+      owner: the feature of each column, [D].
+      seed: of all that is drawn.
 
     Returns:
       The surrogate, and the share of the variance of h that it explains on held-out rows of which
@@ -69,13 +77,14 @@ def train(
     order = np.random.default_rng(seed).permutation(rows)
     kept = min(int(rows * _SHARE), _MOST)
     learned, test = order[kept:], np.tile(order[:kept] if kept else order, _MASKS)
-    steps = int(np.clip(_PASSES * len(learned) // _BATCH, *_STEPS))
-    init, apply = _network(len(owner), num_features, classes)
-    rate = optax.warmup_cosine_decay_schedule(0.0, _RATE, max(1, steps // 20), steps)
+    count = int(np.clip(_PASSES * len(learned) // _BATCH, *_STEPS))
+    size, owner = int(owner.max()) + 1, owner[steps.columns]
+    init, apply = _network(len(owner), size, classes)
+    rate = optax.warmup_cosine_decay_schedule(0.0, _RATE, max(1, count // 20), count)
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(rate, weight_decay=_DECAY))
 
     def error(params: Params, x: jax.Array, y: jax.Array, key: jax.Array) -> jax.Array:
-        hidden = _hidden(x, _draw(key, len(x), num_features), owner)
+        hidden = _hidden(steps(x), _draw(key, len(x), size), owner)
         return jnp.mean((apply(params, hidden) - y) ** 2)
 
     @jax.jit
@@ -88,18 +97,18 @@ def train(
     params = init(keys[0])
     state, best, least = optimizer.init(params), params, np.inf
     rng = np.random.default_rng((seed, 1))
-    bar = trange(1, steps + 1, desc="surrogate", unit="batch", leave=False)
+    bar = trange(1, count + 1, desc="surrogate", unit="batch", leave=False)
     for number in bar:
         chosen = learned[rng.integers(len(learned), size=_BATCH)]
         key = jax.random.fold_in(keys[1], number)
-        params, state = step(params, state, read[chosen], answers[chosen], key)
-        if number % max(1, steps // _MEASURES) == 0:
-            found = float(measure(params, read[test], answers[test], keys[2]))
+        params, state = step(params, state, scaled[chosen], answers[chosen], key)
+        if number % max(1, count // _MEASURES) == 0:
+            found = float(measure(params, scaled[test], answers[test], keys[2]))
             best, least = (params, found) if found < least else (best, least)
             bar.set_postfix(error=f"{found:.4f}")
     arrays = traverse_util.flatten_dict(jax.tree.map(np.asarray, best), sep=".")
     explained = 1 - least / max(float(answers[test].var(0).mean()), 1e-12)
-    return Surrogate(arrays, owner, num_features, classes), explained
+    return Surrogate(arrays, owner, size, classes), explained
 
 
 def _config(num_inputs: int, num_features: int, num_answers: int) -> MLPConfig:
@@ -107,6 +116,7 @@ def _config(num_inputs: int, num_features: int, num_answers: int) -> MLPConfig:
     return MLPConfig(num_inputs + num_features, num_answers - 1, hidden_size=1, width=_WIDTH)
 
 
+@functools.cache  # tracing a network takes longer than a call of it
 def _network(num_inputs: int, num_features: int, num_answers: int) -> tuple[Callable, Callable]:
     config = _config(num_inputs, num_features, num_answers)
     init, bind = models.functional(lambda rngs: MLP(config, rngs=rngs))

@@ -50,7 +50,7 @@ TABLE = pd.DataFrame(CELLS, columns=["a", "b", "c"])
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory):
     """A surrogate of rows drawn from the cells, an explainer after one batch, and its folder."""
-    rows = CELLS[np.random.default_rng(0).choice(len(CELLS), 4000, p=P)]
+    rows = CELLS[np.random.default_rng(0).choice(len(CELLS), 2000, p=P)]
     f = fex_jax.host(
         lambda t: price(t.to_numpy()), labels=("price",), input="table", output="value", digest="p"
     )

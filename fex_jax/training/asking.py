@@ -124,9 +124,8 @@ def _conditional(
     answers = reads.ask_all(f, source.values)
     base = answers.mean(0)
     standard = ((answers - base) / reads.scale).astype(np.float32)
-    read = np.asarray(reads.steps(reads.steps.scaled(source.values)))
-    owner = reads.owner[reads.steps.columns]
-    learned, explained = surrogate.train(read, standard, owner, len(reads.features), seed)
+    scaled = reads.steps.scaled(source.values)
+    learned, explained = surrogate.train(reads.steps, scaled, standard, reads.owner, seed)
     print(
         f"{f.name}: a surrogate learned from {source.size:,} rows; of held-out rows with features "
         f"hidden it explains {explained:.0%} of the variance of f"
