@@ -7,7 +7,7 @@ D hidden size, K classes.
 import dataclasses
 from collections.abc import Callable
 from functools import partial
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -223,14 +223,8 @@ class Block(nnx.Module):
             size, config.num_heads, qkv_bias=config.qkv_bias, dtype=dtype, rngs=rngs
         )
         self.norm2 = layer_norm(size, config.layer_norm_eps, rngs)
-        self.mlp = Mlp(
-            size,
-            config.mlp_dim,
-            swiglu=config.swiglu,
-            activation=config.activation,
-            dtype=dtype,
-            rngs=rngs,
-        )
+        gates: dict[str, Any] = {"swiglu": config.swiglu, "activation": config.activation}
+        self.mlp = Mlp(size, config.mlp_dim, **gates, dtype=dtype, rngs=rngs)
         if config.is_dinov2:
             self.scale1 = LayerScale(config.hidden_size)
             self.scale2 = LayerScale(config.hidden_size)
@@ -351,10 +345,5 @@ def layer_norm(size: int, epsilon: float, rngs: nnx.Rngs, bias: bool = True) -> 
     """LayerNorm in float32, [..., size]."""
     # The one-pass variance loses digits on a transformer's few very large activations.
     return nnx.LayerNorm(
-        size,
-        epsilon=epsilon,
-        use_bias=bias,
-        dtype=jnp.float32,
-        use_fast_variance=False,
-        rngs=rngs,
+        size, epsilon=epsilon, use_bias=bias, dtype=jnp.float32, use_fast_variance=False, rngs=rngs
     )
