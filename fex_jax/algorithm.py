@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from fex_jax import draws
-from fex_jax.answers import ask, log_odds
+from fex_jax.answers import ask, log_odds, standardized
 from fex_jax.contrast import contrast_score, regression_loss, shared_regression_loss
 from fex_jax.ppo import (
     Inputs,
@@ -72,10 +72,11 @@ def draw(
     """Chooses T classes of each input by f(x) [B, K], and draws S masks for the first.
 
     The classes are the most probable, as y in Algorithm 1, or drawn from f(x) one after the other
-    without replacement; an answer of f holds them all.
+    without replacement; an answer of f holds them all. Of values, any alike.
     """
     target_key, budget_key, mask_key = jax.random.split(key, 3)
-    targets = choose_classes(target_key, probabilities, objective.targets, objective.num_targets)
+    rule = "uniform" if objective.output == "value" else objective.targets
+    targets = choose_classes(target_key, probabilities, rule, objective.num_targets)
     output = policy(inputs, targets)
     budgets = objective.budget_range * jax.random.uniform(
         budget_key, (len(targets), 1, 1), minval=-1.0, maxval=1.0
@@ -98,7 +99,10 @@ def judge(
     """What the masks are worth, from f's answers [S, B, T] to `questions`."""
     targets, probabilities, budgets, drawn_for, values, valid, masks = drawn
     if objective.score == "contrast":
-        h = log_odds(answers) if objective.answers == "log_odds" else answers
+        if objective.output == "value":
+            h = standardized(answers, probabilities, targets)
+        else:
+            h = log_odds(answers) if objective.answers == "log_odds" else answers
         scores = contrast_score(h)
     else:
         scores = ratio_score(answers, masks, objective.score, valid)
@@ -216,7 +220,9 @@ def loss(output: PolicyOutput, batch: Rollout, objective: Objective) -> tuple[ja
         num_features = jnp.ones_like(logits).sum(-1, where=output.valid)
         bonus = entropy / num_features.mean()
     value = value_loss(output.values, batch.scores)
-    if objective.output == "sigmoid":
+    if objective.output == "value":  # of which g need not know the size
+        kl = jnp.zeros(())
+    elif objective.output == "sigmoid":
         kl = kl_to_sigmoids(output.class_logits, batch.probabilities)
     else:
         kl = kl_to_softmax(output.class_logits, batch.probabilities, objective.kl)

@@ -48,6 +48,16 @@ def log_odds(probabilities: jax.Array) -> jax.Array:
     return jnp.log(f) - jnp.log1p(-f)
 
 
+def standardized(values: jax.Array, clean: jax.Array, targets: jax.Array) -> jax.Array:
+    """Values [..., B, T] in standard deviations of f_k(x) over the batch, [B, K]; T of the K.
+
+    An output that is the same of every input is left as it is.
+    """
+    spread = clean.std(0)
+    unit = jnp.where(spread > 1e-6 * jnp.abs(clean).max(0), spread, 1.0)
+    return values / unit[targets]
+
+
 def mirrored(logits: Any, budget: float) -> Any:
     """A map of one of two classes as that of the other: logits of mean `budget`, any shape.
 

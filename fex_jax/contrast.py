@@ -85,11 +85,13 @@ def shared_regression_loss(
     [B, T, N] learns as a head without z_0 does.
     """
     common = jnp.broadcast_to(shared, own.shape)
-    first = regression_loss(common, batch, objective, valid, plausibility(batch))
+    first = regression_loss(common, batch, objective, valid, plausibility(batch, objective))
     return first + regression_loss(own, batch, objective, valid)
 
 
-def plausibility(batch: Rollout) -> jax.Array:
-    """f_y(x) of the targets relative to their mean over the batch, [B, T, 1]."""
+def plausibility(batch: Rollout, objective: Objective) -> jax.Array:
+    """f_y(x) of the targets relative to their mean over the batch, [B, T, 1]; of values, 1."""
+    if objective.output == "value":
+        return jnp.ones((*batch.targets.shape, 1))
     f = jnp.take_along_axis(batch.probabilities, batch.targets, -1)[..., None]
     return f / f.mean()

@@ -291,7 +291,7 @@ class Explainer:
         Raises:
           HostError: training has taught it no such thing.
         """
-        if self.budget is None:
+        if self.budget is None or self.predictor.output == "value":
             raise HostError(self.predictor.absence)
         model, inputs = self.bind(self.predictor.params, batch)
         classes = jnp.zeros((jax.tree.leaves(batch)[0].shape[0], 1), int)

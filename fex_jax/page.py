@@ -55,6 +55,7 @@ def gallery(
     title: str,
     facts: Mapping[str, str],
     results: Mapping[str, Mapping[str, str]],
+    quantity: str = "Probability",
 ) -> None:
     """Writes a gallery of explanations as one HTML file that needs no other.
 
@@ -66,6 +67,8 @@ def gallery(
       facts: what a reader must know about the run, name -> value.
       results: method -> {metric: value}, a table; empty for none. A metric that a method lacks is
         shown as a dash.
+      quantity: what f answers; "Probability" is drawn from 0 to 1, another from its least value to
+        its largest.
 
     Raises:
       ValueError: no items, an item without classes, arrays that `plotting.overlay` refuses, or
@@ -82,7 +85,8 @@ def gallery(
         results=results,
         legend=_legend(),
         plot=PLOT,
-        items=[card(item) | _svg_curves(item, fractions) for item in items],
+        quantity=quantity,
+        items=[card(item) | _svg_curves(item, fractions, quantity) for item in items],
     )
     Path(path).write_text(html, encoding="utf-8")
 
@@ -162,7 +166,7 @@ def _card(item: GalleryItem) -> dict:
         "classes": [
             {
                 "label": shown.label,
-                "percent": f"{shown.probability:.1%}",
+                "answer": shown.probability,
                 "image": _data_uri(plotting.overlay(large, shown.attribution)),
             }
             for shown in item.classes
@@ -184,20 +188,28 @@ def _text_card(item: TextItem) -> dict:
 
 
 def _svg_curves(
-    item: GalleryItem | TextItem, fractions: Mapping[str, Sequence[float]]
-) -> dict[str, dict[str, str]]:
-    return {
-        name: _svg_curve(
-            *plotting.finite_curve(getattr(item, name), fractions[name], f"{name} curve")
-        )
+    item: GalleryItem | TextItem, fractions: Mapping[str, Sequence[float]], quantity: str
+) -> dict[str, Any]:
+    found = {
+        name: plotting.finite_curve(getattr(item, name), fractions[name], f"{name} curve")
         for name in ("positive", "negative")
     }
+    low, high = 0.0, 1.0
+    if quantity != "Probability":
+        both = np.concatenate([values for _, values in found.values()])
+        low, high = float(both.min()), float(both.max())
+        high += low == high
+    ticks = [(share, f"{low + share * (high - low):.3g}") for share in (0, 0.5, 1)]
+    drawn = {name: _svg_curve(*curve, low, high) for name, curve in found.items()}
+    return drawn | {"ticks": ticks}
 
 
-def _svg_curve(fractions: np.ndarray, values: np.ndarray) -> dict[str, str]:
+def _svg_curve(
+    fractions: np.ndarray, values: np.ndarray, low: float, high: float
+) -> dict[str, str]:
     """What the template draws and says of one curve."""
     return {
-        "points": _points(fractions, values),
+        "points": _points(fractions, (values - low) / (high - low)),
         "first": f"{values[0]:.2f}",
         "half": f"{np.interp(0.5, fractions, values):.2f}",
     }

@@ -41,7 +41,7 @@ class Objective:
     advantage: Literal["paper", "authors", "normalized"] = "normalized"
     entropy: Literal["paper", "authors"] = "paper"
     kl: Literal["paper", "authors"] = "authors"
-    output: Literal["softmax", "sigmoid"] = "softmax"  # what f's answers are
+    output: Literal["softmax", "sigmoid", "value"] = "softmax"  # what f's answers are
     num_masks: int = 10  # S, the paper's s: queries an input
     num_updates: int = 4  # gradient steps a pass, each on a different part of its inputs
     num_passes: int = 3  # over a batch and what f said of its masks
@@ -70,6 +70,11 @@ class Objective:
             raise ValueError(
                 "baseline=value: one v(x) cannot be the mean of both questions of the contrast, "
                 "h(m⊙x) and −h((1−m)⊙x); use leave_one_out"
+            )
+        if self.output == "value" and self.surrogate == "clipped":
+            raise ValueError(
+                "the predictor answers with output='value', and surrogate=clipped learns from "
+                "probabilities: use the preset contrast"
             )
         if self.output == "sigmoid" and self.kl == "paper" and self.kl_coef:
             raise ValueError("kl=paper is of a softmax; for f of sigmoids use kl=authors")
@@ -100,7 +105,7 @@ class Objective:
     @property
     def learns_f(self) -> bool:
         """Whether the softmax of the maps' means becomes f(x), which contrastive maps need."""
-        return self.kl == "authors" and self.kl_coef > 0
+        return self.kl == "authors" and self.kl_coef > 0 and self.output != "value"
 
     @property
     def num_groups(self) -> int:

@@ -37,11 +37,11 @@ def refine_scores(
 ) -> jax.Array:
     """Weights w of c(m) = Σ_i (2m_i − 1) w_i + ε, where before any query w ~ N(βs + γ, τ²).
 
-    c(m) = h(m⊙x) − h((1−m)⊙x), h the log-odds of f_y, is what FEX maximises by default, and Σ w_i
-    is what it is for the whole input. s is the explainer's map: of it only order and relative
-    distances are believed. β and γ are fitted, and τ²/σ², how little s is believed, has the largest
-    restricted likelihood (REML); w is the posterior mean. Masks are drawn as in training, around s
-    at budgets that cover the range evenly.
+    c(m) = h(m⊙x) − h((1−m)⊙x), h the log-odds of f_y, or its value, is what FEX maximises by
+    default, and Σ w_i is what it is for the whole input. s is the explainer's map: of it only order
+    and relative distances are believed. β and γ are fitted, and τ²/σ², how little s is believed,
+    has the largest restricted likelihood (REML); w is the posterior mean. Masks are drawn as in
+    training, around s at budgets that cover the range evenly.
 
     Args:
       model: the classifier, of which `predict` and `mask` are used.
@@ -83,7 +83,9 @@ def refine_scores(
         mask = kept(query % pairs, index)
         return jnp.where(query < pairs, mask, ~mask & valid[index])
 
-    h = log_odds(ask_about(model, inputs, targets, draw, num_queries, chunk))
+    h = ask_about(model, inputs, targets, draw, num_queries, chunk)
+    if model.output != "value":
+        h = log_odds(h)
     length = min(max(size, 32), pairs)  # of a block of equations
     blocks = -(-pairs // length)
 

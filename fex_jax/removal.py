@@ -235,12 +235,13 @@ def _gaussian(size: int, sigma: float) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Probe:
-    """How much of f's answer about the clean input survives removal; made by `probe`."""
+    """How much of f's answer survives removal: means of f_y; of values, of f_y(m⊙x) − f_y(∅)
+    with the sign that makes it positive of x."""
 
-    clean: float  # mean f_y of the clean inputs
+    clean: float  # of the clean inputs
     blank: float  # of the inputs without any feature
     shares: tuple[float, ...]  # of the features that are kept
-    answers: tuple[float, ...]  # mean f_y with that share kept, at random
+    answers: tuple[float, ...]  # with that share kept, at random
 
     @property
     def survives(self) -> tuple[float, ...]:
@@ -316,13 +317,17 @@ def probe(
     valid = model.features(inputs)
     if not len(valid):
         raise ValueError("the probe got no inputs; give at least one")
+    masked = jax.jit(lambda inputs, masks: model.predict(model.mask(inputs, masks)))
     clean = np.asarray(model.predict(inputs))
+    blank = np.asarray(masked(inputs, jnp.zeros_like(valid)))
     targets = clean.argmax(-1) if targets is None else np.asarray(targets)
 
-    def mean(answers: jax.Array) -> float:
-        return float(np.take_along_axis(np.asarray(answers), targets[:, None], -1).mean())
+    def mean(answers: np.ndarray | jax.Array) -> float:
+        answers = np.asarray(answers)
+        if model.output == "value":
+            answers = (answers - blank) * np.sign(clean - blank)
+        return float(np.take_along_axis(answers, targets[:, None], -1).mean())
 
-    masked = jax.jit(lambda inputs, masks: model.predict(model.mask(inputs, masks)))
     keys = iter(jax.random.split(jax.random.key(0) if key is None else key, len(shares) * draws))
     answers = []
     for share in shares:
@@ -333,8 +338,7 @@ def probe(
             kept = ranks < jnp.round(share * valid.sum(-1, keepdims=True))
             found.append(mean(masked(inputs, kept)))
         answers.append(float(np.mean(found)))
-    blank = mean(masked(inputs, jnp.zeros_like(valid)))
-    result = Probe(mean(clean), blank, tuple(shares), tuple(answers))
+    result = Probe(mean(clean), mean(blank), tuple(shares), tuple(answers))
     if abs(result.at_half) < _NOTHING:
         half = min(shares, key=lambda share: abs(share - 0.5))
         warnings.warn(

@@ -190,7 +190,7 @@ def markdown(results: Mapping, facts: Mapping[str, str]) -> str:
     """results.json for people: facts, quality with the best in bold, efficiency."""
     lines = [f"- {name}: {escape.markdown(text)}" for name, text in facts.items()]
     lines += ["", *table(results)]
-    if results.get("efficiency"):
+    if results.get("efficiency") and _cost(results["efficiency"]) == "price":
         lines += ["", PRICE, ""]
         lines += rows_table(
             "Method",
@@ -211,29 +211,30 @@ def table(
     Args:
       results: its "methods", "efficiency" and, where images have masks, "empty_map".
       methods: the rows, in this order, "empty_map" among them or not; all if empty.
-      columns: keys of `COLUMNS`, or "price"; all metrics there are if empty.
+      columns: keys of `COLUMNS`, "price" or, of a black box, "queries"; if empty, all but a price.
       names: a method's name for people.
 
     Raises:
       ValueError: a row or a column that `results` do not hold.
     """
     intervals, empty = results["methods"], results.get("empty_map", {})
-    prices = {name: cost_cells(c)[0] for name, c in results.get("efficiency", {}).items()}
+    costs = results.get("efficiency", {})
+    cost = _cost(costs)
     methods = methods or [*intervals, *(["empty_map"] if empty else [])]
     known = [*intervals, "empty_map"]
     if unknown := [name for name in methods if name not in known]:
         raise ValueError(f"no row {unknown[0]!r}; there are {', '.join(known)}")
     methods = [name for name in methods if name in intervals or empty]
     shown = {name: intervals[name] for name in methods if name in intervals}
-    there = ["price", *(n for n in COLUMNS if any(n in m for m in intervals.values()))]
-    columns = columns or there[1:]
+    there = [cost, *(n for n in COLUMNS if any(n in m for m in intervals.values()))]
+    columns = columns or there[cost == "price" :]
     if unknown := [name for name in columns if name not in there]:
         raise ValueError(f"no column {unknown[0]!r}; there are {', '.join(there)}")
     winners = best(shown)
 
     def content(method: str, column: str) -> str:
-        if column == "price":
-            return prices.get(method, "–")
+        if column == cost:
+            return cost_cells(costs[method])[0] if method in costs else "–"
         if method == "empty_map":
             return f"{empty[column]:.3f}" if column in empty else "–"
         if column not in shown[method]:
@@ -242,7 +243,7 @@ def table(
 
     return rows_table(
         "Method",
-        ["Price" if name == "price" else heading(name) for name in columns],
+        [cost.capitalize() if name == cost else heading(name) for name in columns],
         {
             "an empty map" if method == "empty_map" else names(method): [
                 content(method, column) for column in columns
@@ -253,10 +254,10 @@ def table(
 
 
 def console(methods: Mapping[str, dict[str, Interval]], costs: Mapping[str, dict]) -> str:
-    """The quality table for a terminal, with the price of an explanation."""
+    """The quality table for a terminal, with the price of an explanation, or its queries."""
     rows = quality(methods)
     headings = list(dict.fromkeys(name for row in rows.values() for name in row))
-    lines = [["method", *headings, "price"]]
+    lines = [["method", *headings, _cost(costs)]]
     for name, row in rows.items():
         price = cost_cells(costs[name])[0] if name in costs else "–"
         lines.append([escape.terminal(name), *(row.get(h, "–") for h in headings), price])
@@ -270,8 +271,15 @@ def console(methods: Mapping[str, dict[str, Interval]], costs: Mapping[str, dict
     )
 
 
+def _cost(costs: Mapping[str, Mapping[str, float]]) -> str:
+    """What an explanation costs: "price", or of a black box "queries"."""
+    return "queries" if any("queries" in cost for cost in costs.values()) else "price"
+
+
 def cost_cells(cost: Mapping[str, float]) -> list[str]:
-    """Cells of the efficiency table, in the order of `COST`."""
+    """Cells of the efficiency table, in the order of `COST`; of a black box its queries."""
+    if "queries" in cost:
+        return [f"{cost['queries']:.3g}"]
     return [
         f"{cost['predictions']:.2f}×"
         if cost["predictions"] < 10

@@ -34,18 +34,20 @@ def toy_params() -> dict:
     return {"logits": jnp.zeros((3, 6)), "classes": jnp.zeros(3), "value": jnp.zeros(())}
 
 
-def run_toy(objective: ppo.Objective, steps: int = 150) -> tuple[jax.Array, dict]:
+def run_toy(
+    objective: ppo.Objective, steps: int = 150, predict=toy_predict, inputs: float | jax.Array = 1.0
+) -> tuple[jax.Array, dict]:
     optimizer = optax.adam(0.03)
     params = toy_params()
     state = updates.TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
     step = jax.jit(
         functools.partial(
-            algorithm.train_step, predict=toy_predict, mask=lambda x, m: x * m, policy=toy_policy,
+            algorithm.train_step, predict=predict, mask=lambda x, m: x * m, policy=toy_policy,
             optimizer=optimizer, objective=objective,
         )
     )  # fmt: skip
     for i in range(steps):
-        state, metrics = step(state, jnp.ones((32, 6)), jax.random.key(i))
+        state, metrics = step(state, inputs * jnp.ones((32, 6)), jax.random.key(i))
     return state.params["logits"], metrics
 
 
@@ -68,6 +70,30 @@ def test_ppo_finds_the_best_mask(preset):
         assert set(np.argsort(logits[1])[:2]) == set(np.argsort(logits[2])[:2]) == {0, 3}
     if not objective.budget_range:  # the policy chooses its budget: exactly the two features
         np.testing.assert_array_equal(np.asarray(jax.nn.sigmoid(logits[0])) > 0.5, BEST)
+
+
+def test_a_sum_of_values_in_any_unit():
+    """Breaks if a value's unit or zero changes what is learned, or a sum has another map.
+
+    f_k = unit Σ_i w_ki x_i + zero, where x = a (1, …, 1) and a has mean 1 and standard deviation s:
+    a feature is worth w_ki / (s |Σ_i w_ki|) standard deviations of f_k, and z is 2 / α times that.
+    """
+    weights = jnp.array([[3.0, -1, 0, 2, 0.5, 0], [0, 0, 4, -2, 1, 0]])
+    a = 1 + jnp.sin(jnp.arange(32.0))[:, None]
+    objective = dataclasses.replace(PRESETS["contrast"], output="value", kl_coef=0.0, num_targets=1)
+    found = []
+    for unit, zero in ((1.0, 0.0), (1e4, 1e5)):
+
+        def values(x: jax.Array, unit=unit, zero=zero) -> jax.Array:
+            return jnp.pad(unit * (x @ weights.T) + zero, ((0, 0), (0, 1)))
+
+        logits, _ = run_toy(objective, 300, values, a)
+        found.append(np.asarray(logits - logits.mean(-1, keepdims=True))[:2])
+    np.testing.assert_allclose(found[0], found[1], atol=0.05 * np.abs(found[0]).max())
+    exact = weights / (a.std() * jnp.abs(weights.sum(-1, keepdims=True)))
+    exact = 2 / objective.temperature * (exact - exact.mean(-1, keepdims=True))
+    for one, true in zip(found[0], exact, strict=True):
+        np.testing.assert_allclose(one, true, atol=0.2 * np.abs(true).max())
 
 
 def test_one_update_at_a_time_moves_every_part_of_the_batch():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fex_jax.page import ClassMap, GalleryItem, gallery
+from fex_jax.page import PLOT, ClassMap, GalleryItem, gallery
 from tests.conftest import peak
 
 FRACTIONS = dict.fromkeys(("positive", "negative"), np.linspace(0, 1, 11))
@@ -142,3 +142,16 @@ def test_a_map_flat_but_for_rounding_is_drawn_flat(tmp_path):
         for attribution in (flat, noise)
     ]
     assert pages[0] == pages[1]
+
+
+def test_a_value_is_no_share_of_anything(tmp_path):
+    """Breaks if a regression's 250 is shown as 25000 %, or its curve leaves the axes."""
+    low, high = np.linspace(250, -50, 11), np.linspace(250, 0, 11)
+    shown = item(classes=(ClassMap("size", 250.0, peak()),), positive=low, negative=high)
+    page = Page(write(tmp_path / "gallery.html", [shown], quantity="Value"))
+    assert "value 250" in page.text and "25000" not in page.text and "Value of size" in page.text
+    (points,) = [tag["points"] for _, tag in page.tags if tag.get("class") == "negative"][:1]
+    left, top, width, height = PLOT
+    heights = [float(pair.split(",")[1]) for pair in points.split()]
+    assert heights[0] == top and heights[-1] == pytest.approx(top + height * 250 / 300, abs=0.1)
+    assert f">{-50}<" in (tmp_path / "gallery.html").read_text()

@@ -91,6 +91,18 @@ def test_a_column_that_most_rows_lack_has_no_best():
     assert report.best(methods) == {"map": {"a"}}
 
 
+def test_a_black_box_costs_queries():
+    """Breaks if a black box's table says nothing of what its rows cost, or calls it a price."""
+    results = {"methods": {"a": run(), "b": run()}, "efficiency": {"a": {"queries": 100.0}}}
+    head, _, first, second = report.table(results)
+    assert head.startswith("| Method | Queries | Positive AUC ↓ |")
+    assert first.startswith("| a | 100 |") and second.startswith("| b | – |")
+    assert "Price" not in report.markdown(results, {})
+    assert (
+        report.console(results["methods"], results["efficiency"]).split("\n")[0][-7:] == "queries"
+    )
+
+
 def test_a_recorded_spread_is_shown():
     """Breaks if a standard deviation whose seeds are not kept is shown as half an interval."""
     assert report.cell({"mean": 0.5, "spread": 0.25}) == "0.500 ± 0.250"

@@ -29,16 +29,20 @@ def write(path: pathlib.Path, table: "Table", name: str) -> None:
         f"{next(iter(table.results)).upper()}{of}",
         table.facts,
         report.quality(table.methods),
+        "Value" if table.predictor.output == "value" else "Probability",
     )
 
 
 def draw(directory: pathlib.Path, table: "Table", name: str) -> None:
-    """curves.png and probabilities.png; of images maps.png, of texts top_words.png."""
+    """curves.png, but for values, and probabilities.png; maps.png, or of texts top_words.png."""
     task, fractions = table.task, _fractions(table.protocol)
-    for file, field, ylabel in (
+    drawn = [
         ("curves", "correct", "Unchanged predictions"),
         ("probabilities", "probability", "Probability of the explained class"),
-    ):
+    ]
+    if table.predictor.output == "value":
+        drawn = [("probabilities", "probability", "Explained value")]
+    for file, field, ylabel in drawn:
         means = {
             method: {
                 direction: np.mean([found[f"{direction}_{field}"].mean(0) for _, found in runs], 0)

@@ -24,13 +24,8 @@ def make_perturbation(
     Areas and curves; of texts also what ERASER measures, and f's classes as words are inserted.
 
     Raises:
-      ValueError: a protocol of pixels, for texts; a predictor of values.
+      ValueError: a protocol of pixels, for texts.
     """
-    if predictor.output == "value":
-        raise ValueError(
-            "the predictor answers with values, of which no prediction can be unchanged: "
-            "fex_jax.attribute explains it, and no table compares"
-        )
     is_text, is_box = predictor.modality == "texts", not predictor.inside
     if (is_text or is_box) and (protocol.unit == "pixel" or protocol.fill == "black"):
         what = "texts" if is_text else "black boxes"
@@ -56,6 +51,8 @@ def make_perturbation(
             model.predict, mask, inputs, scores, targets, reference, protocol, valid, model.output
         )
         found |= metrics.areas(curves, protocol)
+        if model.output == "value":  # which has no prediction that could stand
+            found = {k: x for k, x in found.items() if not k.endswith(("_auc", "_correct"))}
         for direction in ("positive", "negative"):
             for field, values in getattr(curves, direction)._asdict().items():
                 found[f"{direction}_{field}"] = values

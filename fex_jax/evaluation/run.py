@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from fex_jax import attributions, explain, modalities
 from fex_jax.evaluation.tasks import Predict, Predictor, Task
+from fex_jax.host.model import counted
 from fex_jax.modalities import texts
 from fex_jax.predictors import Bind
 
@@ -43,7 +44,8 @@ class Scores(NamedTuple):
 
     targets: np.ndarray  # [n, N] of each input's most probable class
     pairs: np.ndarray | None  # [P, 2, N] of both classes of the scenes in `Task.pairs`
-    cost: dict[str, float]  # seconds and predictions an input, and peak bytes of a batch
+    # Seconds and predictions an input, and peak bytes of a batch; of a black box queries an input.
+    cost: dict[str, float]
 
 
 def baseline(
@@ -140,7 +142,8 @@ def attribute(
 ) -> Scores:
     """Runs a method on every input, compiled once, and takes its time beside a prediction's.
 
-    Without `predict` no time is taken, and f is asked by the method alone.
+    Without `predict` f is on the host, and its queries for a map are counted instead, without the
+    one for f(x) that an explainer gives beside it.
 
     What is drawn for an input depends on its number in the task, and not on the batch it is in:
     so the errors of two inputs are independent, as intervals over inputs take them to be. A
@@ -152,7 +155,7 @@ def attribute(
     if "function" in method.settings:  # which may ask f hundreds of times about each row
         batch_size = min(batch_size, task.size)
     prepared: dict[tuple[int, ...], tuple[Run, Run, float]] = {}
-    seconds, predictions = [], []
+    seconds, predictions, queries = [], [], []
 
     def one_batch(batch: Any, targets: np.ndarray, key: jax.Array) -> np.ndarray:
         shape = jax.tree.leaves(batch)[0].shape
@@ -162,7 +165,10 @@ def attribute(
                 jax.block_until_ready(predict(batch))  # warm
         call, timed, _ = prepared[shape]
         if predict is None:
-            return np.asarray(call(batch, targets, key))
+            with counted() as count:
+                found = np.asarray(call(batch, targets, key))
+            queries.append(count[0] / shape[0] - (call is not timed))
+            return found
         began = time.perf_counter()
         jax.block_until_ready(predict(batch))
         middle = time.perf_counter()
@@ -192,7 +198,7 @@ def attribute(
         second = run(task.pairs, task.second, 1, f"{method.name}, second class")
         pairs = np.stack([scores[task.pairs], second], 1)
     if predict is None:
-        return Scores(scores, pairs, {})
+        return Scores(scores, pairs, {"queries": float(np.mean(queries))})
     cost = {
         "seconds_per_1000": 1000 * float(np.median(seconds)),
         "predictions": float(np.median(predictions)),

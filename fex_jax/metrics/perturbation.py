@@ -156,7 +156,8 @@ def perturbation_curves(
       valid: [B, N] False at padding, which is always kept and never counted; all valid if None.
       output: what answers are. Of a "softmax" the prediction is the most probable class. Of
         "sigmoid"s each label is a question of its own: whether the reference has 1/2, as it has, or
-        has not, of the clean input; a label that is known to be true should have it.
+        has not, of the clean input; a label that is known to be true should have it. Of a "value"
+        nothing can be correct: NaN.
 
     Returns:
       Curves of [B, S] float arrays, in the order of `protocol.percent`; NaN for an input one of
@@ -190,6 +191,8 @@ def perturbation_curves(
         probabilities = predict(mask(inputs, kept))  # [B, K]
         if output == "sigmoid":
             correct = jnp.take_along_axis(probabilities, reference[:, None], -1)[:, 0] >= 0.5
+        elif output == "value":
+            correct = jnp.full(len(scores), jnp.nan)
         else:
             correct = probabilities.argmax(axis=-1) == reference
         probability = jnp.take_along_axis(probabilities, targets[:, None], axis=-1)[:, 0]

@@ -96,7 +96,8 @@ def settled(
         asked = dataclasses.replace(box, f=_remembering(f, bank))
         chosen, about = choose(asked, found, batches.first(box, source, config, PROBED))
         left = None if queries is None else queries - len(bank)
-    print(f"{f.name}: {chosen}. {about.sentence}")
+    less = "Less what it says of nothing, " if f.output == "value" else ""
+    print(f"{f.name}: {chosen}. {less}{about.sentence}")
     where = reads.kept_by(chosen)
     with _bank(workdir / black_box.ANSWERS, f, left, price=price, **where) as bank:
         budget = "" if left is None else f"; {bank.left:,} of {queries:,} are left"

@@ -28,6 +28,8 @@ _FEW_UPDATES = 200  # fewer teach a map head next to nothing
 _MOST_EPOCHS = 20
 _ROWS, _NUMBERS = 1024, 2**23  # of tables: in a batch, and in what f is asked about it
 _EXAMPLES = 100_000, 500_000  # rows of tables to learn from, mixed ones with them
+# What a comparison at the end measures: lower is better, higher is better.
+_AREAS = {"class": ("positive_auc", "negative_auc"), "value": ("deletion", "insertion")}
 _SECONDS = 20  # that the comparison at the end may take, about
 _NAMES = {"images": "images", "texts": "texts", "tables": "rows"}
 _OPTIONS = {
@@ -271,8 +273,10 @@ def _describe(
 def compare(explainer: explain.Explainer, source: Source, config: ml_collections.ConfigDict) -> str:
     """Positive and negative AUC on a source's items, of the explainer, Random and Occlusion.
 
-    Slow classifiers are asked about fewer items, to end within seconds.
+    Of values, deletion and insertion. Slow classifiers are asked about fewer items, to end within
+    seconds.
     """
+    low, high = _AREAS["value" if explainer.predictor.output == "value" else "class"]
     rivals = {"Random": attributions.random, "Occlusion": attributions.occlusion}
     params = explainer.predictor.params
 
@@ -311,18 +315,22 @@ def compare(explainer: explain.Explainer, source: Source, config: ml_collections
         count += len(classes)
         compiled = compiled or time.monotonic()
     joined = jax.tree.map(lambda *parts: np.concatenate(parts), *found)
-    lines = [f"On {count} held-out items (positive AUC: lower is better; negative: higher):"]
-    lines += [
-        f"  {name:13s} positive {of['positive_auc'].mean():.3f}  negative "
-        f"{of['negative_auc'].mean():.3f}"
-        for name, of in joined.items()
+    words = [name.removesuffix("_auc") for name in (low, high)]
+    kind = " AUC" if low.endswith("_auc") else ""
+    lines = [
+        f"On {count} held-out items ({words[0]}{kind}: lower is better; {words[1]}: higher):",
+        *(
+            f"  {name:13s} {words[0]} {of[low].mean():.3f}  {words[1]} {of[high].mean():.3f}"
+            for name, of in joined.items()
+        ),
     ]
     own = joined.pop("the explainer")
     for name, of in joined.items():
-        gains = of["positive_auc"] - own["positive_auc"], own["negative_auc"] - of["negative_auc"]
+        gains = of[low] - own[low], own[high] - of[high]
         verdicts = [_verdict(gain) for gain in gains]
         lines.append(
-            f"The explainer {verdicts[0]} {name} in positive AUC and {verdicts[1]} it in negative."
+            f"The explainer {verdicts[0]} {name} in {words[0]}{kind} and {verdicts[1]} it in "
+            f"{words[1]}."
         )
         if name == "Random" and "beats" not in verdicts:
             lines.append("WARNING: it has not learned to explain: give it more items or epochs.")

@@ -125,7 +125,7 @@ def make_measure(
 
         blob = jnp.asarray(_blob(grid, own.shape[-1]))
         values = centred(answered.scores), predicted(shared), predicted(own), predicted(blob)
-        weights = contrast.plausibility(answered)
+        weights = contrast.plausibility(answered, objective)
         return jnp.stack(
             [jnp.stack([(weights * a * b).sum((0, 2)) for a in values]) for b in values]
         )
@@ -175,7 +175,7 @@ def of_half_the_queries(answered: list[tuple[Any, ppo.Rollout]], objective: ppo.
     groups = objective_of(objective).num_groups
     left, total = np.zeros(len(_RIDGES)), 0.0
     for _, rollout in answered:
-        weights = np.asarray(contrast.plausibility(rollout))[:, 0, 0]
+        weights = np.asarray(contrast.plausibility(rollout, objective))[:, 0, 0]
         for masks, scores, weight in zip(
             np.asarray(rollout.masks, float), np.asarray(rollout.scores)[:, 0], weights, strict=True
         ):

@@ -27,11 +27,10 @@ def make_objective(
             f"method {config.method!r} does not explain {modality}: choose the preset shapley for "
             "tables, and another for images and texts"
         )
-    if config.method != "shapley" and output not in ("softmax", "sigmoid"):
+    if config.method == "fastshap" and output == "value":
         raise ValueError(
-            f"the predictor answers with output={output!r}; explainers are trained for "
-            "probabilities, 'softmax' or 'sigmoid': other values have maps of KernelSHAP or "
-            "occlusion, by fex_jax.attribute"
+            "the predictor answers with output='value', and FastSHAP learns from probabilities: "
+            "use the preset contrast"
         )
     own = {"output": output} if config.method == "fex" else {}
     objective = methods[config.method](**config.objective, **own)

@@ -311,8 +311,36 @@ def test_what_cannot_be_explained_is_refused(tmp_path, predictor_directory):
         with pytest.raises(ValueError, match=message):
             fex_jax.fit(Box().predictor(input=shape), PICTURES)
     f = Box().predictor(output="value")
-    with pytest.raises(ValueError, match="output='value'; explainers are trained for prob"):
-        train(small(predictor_directory), tmp_path, f, source_of(PICTURES, f))
+    config = small(predictor_directory)
+    config.method, config.objective = "fastshap", settings.default("fastshap").objective
+    with pytest.raises(ValueError, match="output='value', and FastSHAP learns from probabilities"):
+        train(config, tmp_path, f, source_of(PICTURES, f))
+
+
+def test_a_black_box_of_values(tmp_path, predictor_directory, capsys):
+    """Breaks if a regression cannot be fitted, refined and compared, or a known game is another's.
+
+    Of a sum of what each cell shows the map is Σ w (x − grey) of the cell, up to its mean and unit.
+    """
+    weight = np.random.default_rng(1).normal(size=(32, 32, 3))
+    f = host.host(
+        lambda pixels: 5e3 + 1e3 * (pixels * weight).mean((1, 2, 3)), labels=["size"],
+        input=(32, 32, 3), output="value", batch_size=12, digest="sum",
+    )  # fmt: skip
+    config = small(predictor_directory, **{"removal.grid": 2})
+    train(config, tmp_path, f, source_of(PICTURES, f))
+    assert "Less what it says of nothing, f says" in capsys.readouterr().out
+    explainer = explain.load(tmp_path, f)
+    found = explainer(PICTURES[:2], targets="size", refine=16).attributions
+    gains = weight * (PICTURES[:2].astype(float) - 127.5)
+    gains = gains.reshape(2, 2, 16, 2, 16, 3).sum((2, 4, 5))
+    for own, true in zip(found.reshape(2, 4), gains.reshape(2, 4), strict=True):
+        assert np.corrcoef(own, true)[0, 1] > 0.99
+    with pytest.raises(HostError, match="the black box is not at hand"):
+        explain.load(tmp_path)(PICTURES)
+    table = fex_jax.evaluate(["fex", "occlusion"], explainer, PICTURES[:4], batch_size=4)
+    for row in table.to_dict()["methods"].values():
+        assert set(row) & {"positive_auc", "insertion"} == {"insertion"}
 
 
 def test_a_black_box_of_sigmoids(tmp_path, predictor_directory):
@@ -397,7 +425,11 @@ def test_both_commands_on_a_folder_without_classes(
     assert list(found["methods"]) == methods
     assert found["facts"]["Removal"] == "fill grey, hard edges"
     assert found["facts"]["Predictor"].startswith(name)
-    assert found["accuracy"] is None and found["efficiency"] == {}
+    assert found["accuracy"] is None
+    asked = {row: cost["queries"] for row, cost in found["efficiency"].items()}
+    expected = {"fex": 0, "fex+8": 8, "random": 0, "rise": 4, "lime": 4}
+    # x and each of 16 cells; nothing and all beside the coalitions
+    assert asked == expected | {"occlusion": 1 + 16, "kernel_shap": 2 + 4}
     assert (workdir / "eval" / "gallery.html").is_file()
 
     for wrong, message in (

@@ -109,13 +109,16 @@ def test_trained_for_and_scored(kind, modality, tmp_path, capsys):
     np.testing.assert_array_equal(clean, 1)  # each label is on its own side, also below a half
 
 
-def test_regressions_have_maps_but_no_explainer(tmp_path):
-    """Breaks if values are taken for probabilities where that would say nothing."""
-    directory = save(tmp_path, "regression", "texts")
-    with pytest.raises(ValueError, match="output='value'.*fex_jax.attribute"):
-        fex_jax.fit(directory, TEXTS)
-    with pytest.raises(ValueError, match="answers with values.*fex_jax.attribute"):
-        fex_jax.evaluate("rise", directory, TEXTS)
+def test_regressions(tmp_path, capsys):
+    """Breaks if values are taken for probabilities, in training, comparing or showing."""
+    directory = save(tmp_path / "f", "regression", "texts")
+    settings = {"objective.num_passes": 1}
+    explainer = fex_jax.fit(directory, TEXTS, workdir=tmp_path / "run", epochs=1, settings=settings)
+    assert "(deletion: lower is better; insertion: higher)" in capsys.readouterr().out
+    assert not explainer.contrastive
+    table = fex_jax.evaluate(["fex", "occlusion"], explainer, TEXTS[:4], batch_size=4)
+    for row in table.to_dict()["methods"].values():
+        assert "insertion" in row and "positive_auc" not in row
     predictor = pretrained.load(directory)
     far = jax.tree.map(lambda x: 50 * x, predictor.params["head"]["out"])
     head = predictor.params["head"] | {"out": far}
