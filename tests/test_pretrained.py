@@ -212,7 +212,7 @@ def saved(tmp_path):
     "family, overrides",
     [
         ("vit", {}),
-        ("vit", {"qkv_bias": False, "hidden_act": "relu"}),
+        ("vit", {"qkv_bias": False, "activation": "relu"}),
         ("deit", {}),
         ("dinov2", {"swiglu": True}),
     ],
@@ -285,10 +285,10 @@ def test_a_size_left_out_is_the_processors_own_or_refused(saved):
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"model_type": "swin"}, "supported: vit, deit, dinov2"),
+        ({"model_type": "beit"}, "supported: vit, deit, dinov2"),
         ({"architectures": ["ViTForMaskedImageModeling"]}, "ViTForImageClassification and"),
         ({"hidden_act": "prelu"}, "hidden_act is 'prelu'; expected one of 'gelu', "),
-        ({"image_size": [28, 56]}, "only square"),
+        ({"patch_size": [7, 14]}, "only square patches are supported, got patch_size .7, 14."),
         ({"id2label": {"0": "ant"}}, "1 labels for 3 classes"),
     ],
 )
