@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from fex_jax import masking
+from fex_jax.answers import log_odds
 from fex_jax.models import Params, functional
 from fex_jax.models.bert import TokenBatch
 from fex_jax.models.mlp import MLP, MLPConfig
@@ -50,7 +51,7 @@ class Heads(nnx.Module):
         self.value_in, self.value_mid = linear(width), linear(width)
         self.value_out = linear(num_classes, 0.01)
         if faithful:  # last: the others are drawn as they are without it
-            self.faith_in, self.faith_mid = linear(width, inputs=width + last + 1), linear(width)
+            self.faith_in, self.faith_mid = linear(width, inputs=4), linear(width)
             self.faith_out = linear(2, 0.01)
             self.faith_level = nnx.Param(jnp.array(0.5))  # no gradient: `training.held_out`
 
@@ -79,7 +80,7 @@ class Policy(nnx.Module):
     wide and has a column for all classes beside those of each: z_k = a z_0 + b c_k (`mix`).
 
     With `faithful` a head of its own predicts what f will say of masks that a map draws
-    (`fex_jax.faithfulness`). It reads what the map head does, and nothing learns through it.
+    (`fex_jax.faithfulness`). It reads a few numbers of the map, and nothing learns through it.
     """
 
     def __init__(
@@ -142,9 +143,11 @@ class Policy(nnx.Module):
         value = jax.nn.relu(self.heads.value_in(pooled))
         values = self.heads.value_out(jax.nn.relu(self.heads.value_mid(value)))
         values = jnp.take_along_axis(values, targets, -1)
-        if valid is not None:
-            valid = valid[:, None]
-        faith = self._faith(hidden, pooled, valid, logits[:, :1]) if self.faithful else None
+        means = class_logits if kl == "authors" else self._mean(hidden, valid)
+        valid = None if valid is None else valid[:, None]
+        faith = None
+        if self.faithful:
+            faith = self._faith(logits[:, :1], means, targets[:, :1], valid)
         return logits, class_logits, values, valid, parts, faith
 
     def maps(
@@ -164,23 +167,32 @@ class Policy(nnx.Module):
 
     def faithfulness(self, inputs: jax.Array | TokenBatch, targets: jax.Array) -> jax.Array:
         """Log-odds that f will give targets, of what their maps keep and of the rest: [B, T, 2]."""
-        hidden, pooled, valid = self._hidden(self.read(inputs))
+        hidden, _, valid = self._hidden(self.read(inputs))
         maps = self._maps(hidden, targets)
         if self.shares:
             maps = self._mixed(self._shared(hidden), maps)
-        return self._faith(hidden, pooled, None if valid is None else valid[:, None], maps)
+        means = self._mean(hidden, valid)
+        return self._faith(maps, means, targets, None if valid is None else valid[:, None])
 
     def _faith(
-        self, hidden: jax.Array, pooled: jax.Array, valid: jax.Array | None, maps: jax.Array
+        self, maps: jax.Array, means: jax.Array, targets: jax.Array, valid: jax.Array | None
     ) -> jax.Array:
-        """From the input as a whole, the features where a map is, and how much it tells apart."""
-        hidden, pooled, maps = jax.lax.stop_gradient((hidden, pooled, maps))
-        where = jax.nn.softmax(maps, where=valid)  # [B, T, N]
-        there = jnp.einsum("btn,bnd->btd", where, hidden)
-        pooled = jnp.broadcast_to(pooled[:, None], (*maps.shape[:2], pooled.shape[-1]))
-        spread = maps.std(-1, keepdims=True, where=valid)
-        read = jax.nn.relu(self.heads.faith_in(jnp.concatenate([pooled, there, spread], -1)))
-        return self.heads.faith_out(jax.nn.relu(self.heads.faith_mid(read)))
+        """From how much a map tells apart, its highest and lowest tenth, and the belief in y."""
+        maps, means = jax.lax.stop_gradient((maps, means))
+        belief = jnp.take_along_axis(log_odds(jax.nn.softmax(means)), targets, -1)
+        spread = maps.std(-1, where=valid)
+        there = jnp.ones_like(maps, bool) if valid is None else jnp.broadcast_to(valid, maps.shape)
+        count = there.sum(-1, keepdims=True)
+        centred = jnp.where(there, maps - maps.mean(-1, keepdims=True, where=valid), 0)
+        rank = jnp.argsort(jnp.argsort(jnp.where(there, -centred, jnp.inf), -1), -1)
+        tenth = jnp.maximum(1, jnp.round(count / 10))
+        high, low = (
+            jnp.mean(centred, -1, where=part)
+            for part in (rank < tenth, there & (rank >= count - tenth))
+        )
+        read = jnp.stack([spread, high, low, belief], -1)
+        hidden = jax.nn.relu(self.heads.faith_in(read))
+        return self.heads.faith_out(jax.nn.relu(self.heads.faith_mid(hidden)))
 
     def _contrast(
         self, maps: jax.Array, hidden: jax.Array, targets: jax.Array, valid: jax.Array | None

@@ -149,14 +149,15 @@ def test_make_backbone():
 
 @pytest.mark.parametrize("family", ["bert", "distilbert", "roberta"])
 def test_text_maps_and_means_are_over_the_features_a_text_has(family):
-    """Breaks if padding enters the KL's mean map, or a short text depends on its bucket."""
-    init, bind = functional_policy(tiny_text.config(family), 3)
+    """Breaks if padding enters the KL's mean map or what a map is trusted for, or a short text
+    depends on its bucket."""
+    init, bind = functional_policy(tiny_text.config(family), 3, faithful=True)
     policy = bind(random_params(init))
     tokenizer = tiny_text.tokenizer()
     texts = tokenizer(["the film was funny !", "great"], "word")
     targets, every = jnp.array([[2, 1], [0, 2]]), jnp.tile(jnp.arange(3), (2, 1))
     batch = tokens.collate(texts, 12, tokenizer)
-    logits, means, values, valid, *_ = policy(batch, targets)
+    logits, means, values, valid, _, faith = policy(batch, targets)
     np.testing.assert_array_equal(valid.sum(-1), [[5], [1]])
     maps = policy.maps(batch, every)  # [2, 3, 12]
     np.testing.assert_allclose(logits, maps[jnp.arange(2)[:, None], targets], rtol=1e-5, atol=1e-6)
@@ -168,6 +169,8 @@ def test_text_maps_and_means_are_over_the_features_a_text_has(family):
     there = jnp.broadcast_to(valid, logits.shape)
     np.testing.assert_allclose(longer[0][..., :12][there], logits[there], atol=1e-5)
     np.testing.assert_allclose(longer[1], means, atol=1e-5)
+    np.testing.assert_allclose(longer[5], faith, atol=1e-5)
+    np.testing.assert_allclose(policy.faithfulness(batch, targets)[:, :1], faith, atol=1e-5)
     contrasted = policy.maps(batch, targets, contrastive=True)
     by_hand = (1 + jax.nn.softmax(means)[jnp.arange(2), targets[:, 0]])[:, None] * logits[:, 0]
     by_hand -= jnp.einsum("bk,bkn->bn", jax.nn.softmax(means), maps)
