@@ -12,9 +12,13 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from fex_jax import batch, cli, explain, locks
+from fex_jax import batch, cli, explain, host, locks
 from fex_jax.batch.job import shard_of
+from fex_jax.errors import HostError
+from fex_jax.host import black_box
 from fex_jax.models.policy import functional_policy
+from fex_jax.models.unet import UNetConfig
+from fex_jax.removal import Removal
 from tests import tiny_text
 from tests.conftest import random_params
 
@@ -124,6 +128,33 @@ def test_kills_lose_and_double_nothing(tmp_path):
         assert process.exitcode == 0
     assert rows(tmp_path / "out") == rows(tmp_path / "alone")
     assert len(rows(tmp_path / "out")) == 120
+
+
+def test_a_black_box_that_fails_loses_nothing(tmp_path):
+    """Breaks if an answer that was paid for is lost with the one that failed, or the failure is
+    taken for that of a picture."""
+    asked = []
+
+    def brightness(images: np.ndarray) -> np.ndarray:
+        asked.append(len(images))
+        if len(asked) == 3:
+            raise OSError("the line is dead")
+        return images.mean((1, 2, 3)) / 255
+
+    f = host.host(brightness, labels=("dark", "bright"), input=(32, 32, 3), digest="brightness")
+    box = black_box.of(f, Removal(grid=(4, 4)))
+    backbone = UNetConfig(32, 8)
+    init, _ = functional_policy(backbone, 2)
+    reader = explain.Explainer(box, backbone, random_params(init), budget=-3.0)
+    draw(tmp_path / "in", [f"{i}.png" for i in range(10)])
+    call = [reader, tmp_path / "in", tmp_path / "out"]
+    with pytest.raises(HostError, match="the line is dead"):
+        batch.explain_files(*call, batch_size=2)
+    assert len(rows(tmp_path / "out")) == 4
+    asked += [0]  # and from here on f answers
+    done = batch.explain_files(*call, batch_size=2)
+    assert done == (10, 4, 0, "", False) and sum(asked) == 12
+    assert [row["id"] for row in rows(tmp_path / "out")] == [f"{i}.png" for i in range(10)]
 
 
 def test_processes_share_the_work_and_what_comes_later(explainer, tmp_path):
