@@ -114,7 +114,7 @@ def test_kills_lose_and_double_nothing(tmp_path):
     alone = start("alone")
     for delay in (0.0, 0.003, 0.01):
         before, process = parts(), start("out")
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while len(parts()) == len(before):
             assert process.is_alive() and time.monotonic() < deadline
             time.sleep(0.001)
@@ -124,7 +124,7 @@ def test_kills_lose_and_double_nothing(tmp_path):
     assert 3 <= len(parts()) < 30, "the kills came too late to test anything"
     last = start("out")
     for process in (alone, last):
-        process.join(60)
+        process.join(300)
         assert process.exitcode == 0
     assert rows(tmp_path / "out") == rows(tmp_path / "alone")
     assert len(rows(tmp_path / "out")) == 120
