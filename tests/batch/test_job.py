@@ -7,6 +7,7 @@ import multiprocessing
 import pathlib
 import time
 
+import jax
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -91,8 +92,14 @@ def test_texts_have_their_words(tmp_path):
             assert np.isclose(row["probability"], expected.probabilities[row["target"]], atol=1e-4)
 
 
+def on_two_devices(*arguments, **options) -> None:
+    jax.config.update("jax_num_cpu_devices", 2)
+    batch.explain_files(*arguments, **options)
+
+
 def test_kills_lose_and_double_nothing(tmp_path):
-    """Breaks if a kill at any moment tears a part, loses one or lets an item be written again.
+    """Breaks if a kill at any moment tears a part, loses one or lets an item be written again; or
+    if a second device changes a map.
 
     Processes are forked from one that has imported all; each is killed a moment after it has
     written a part of its own, the last may end.
@@ -102,16 +109,16 @@ def test_kills_lose_and_double_nothing(tmp_path):
     processes.set_forkserver_preload(["fex_jax.batch"])
     options = {"part_seconds": 0.0, "batch_size": 4}
 
-    def start(output: str) -> multiprocessing.Process:
+    def start(output: str, target=batch.explain_files) -> multiprocessing.Process:
         arguments = (MODEL, str(tmp_path / "in"), str(tmp_path / output))
-        process = processes.Process(target=batch.explain_files, args=arguments, kwargs=options)
+        process = processes.Process(target=target, args=arguments, kwargs=options)
         process.start()
         return process
 
     def parts() -> set[pathlib.Path]:
         return set((tmp_path / "out").glob("*.parquet"))
 
-    alone = start("alone")
+    alone = start("alone", on_two_devices)
     for delay in (0.0, 0.003, 0.01):
         before, process = parts(), start("out")
         deadline = time.monotonic() + 300
