@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import functools
 import hashlib
 import itertools
 import os
@@ -179,21 +178,20 @@ def _work(
 def _on_all_devices(rows: Rows) -> tuple[Callable[[list], tuple[pa.Table, list]], int]:
     """What explains a chunk on a free device, for several threads; and how many there are."""
     devices = jax.local_devices()
-    free: queue.SimpleQueue = queue.SimpleQueue()
-    free.put((contextlib.nullcontext, rows))
-    if len(devices) > 1:
-        free.get()
-        for device in devices:  # each has its own copy of the weights
-            copy = dataclasses.replace(rows, explainer=dataclasses.replace(rows.explainer))
-            free.put((functools.partial(jax.default_device, device), copy))
+    free: queue.SimpleQueue[tuple[jax.Device, Rows]] = queue.SimpleQueue()
+    free.put((devices[0], rows))
+    for device in devices[1:]:  # each has its own copy of the weights
+        own = dataclasses.replace(rows, explainer=dataclasses.replace(rows.explainer))
+        free.put((device, own))
 
     def explain_chunk(chunk: list[tuple[Item, Any]]) -> tuple[pa.Table, list]:
-        place, own = place_and_rows = free.get()
+        device, own = free.get()
         try:
-            with place():
+            # The first is the default, under which the caller has perhaps compiled already.
+            with contextlib.nullcontext() if own is rows else jax.default_device(device):
                 return own.explain([item.id for item, _ in chunk], [x for _, x in chunk]), chunk
         finally:
-            free.put(place_and_rows)
+            free.put((device, own))
 
     return explain_chunk, len(devices)
 
@@ -211,13 +209,13 @@ def shard_of(text: str) -> tuple[int, int]:
             if all(os.environ.get(name, "").isdecimal() for name in names):
                 text = "/".join(os.environ[name] for name in names)
                 break
-    parts_of = re.fullmatch(r"(\d+)/(\d+)", text)
-    if not parts_of or not int(parts_of[1]) < int(parts_of[2]):
+    found = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not found or not int(found[1]) < int(found[2]):
         raise ValueError(
             f"shard is {text!r}; expected this process and how many there are, 0/8 to 7/8, or "
             "auto under Slurm, MPI or torchrun"
         )
-    return int(parts_of[1]), int(parts_of[2])
+    return int(found[1]), int(found[2])
 
 
 def digest_of(explainer: "explain.Explainer") -> str:

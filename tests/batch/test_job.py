@@ -7,14 +7,19 @@ import multiprocessing
 import pathlib
 import time
 
+import jax
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from fex_jax import batch, cli, explain, locks
+from fex_jax import batch, cli, explain, host, locks
 from fex_jax.batch.job import shard_of
+from fex_jax.errors import HostError
+from fex_jax.host import black_box
 from fex_jax.models.policy import functional_policy
+from fex_jax.models.unet import UNetConfig
+from fex_jax.removal import Removal
 from tests import tiny_text
 from tests.conftest import random_params
 
@@ -87,8 +92,14 @@ def test_texts_have_their_words(tmp_path):
             assert np.isclose(row["probability"], expected.probabilities[row["target"]], atol=1e-4)
 
 
+def on_two_devices(*arguments, **options) -> None:
+    jax.config.update("jax_num_cpu_devices", 2)
+    batch.explain_files(*arguments, **options)
+
+
 def test_kills_lose_and_double_nothing(tmp_path):
-    """Breaks if a kill at any moment tears a part, loses one or lets an item be written again.
+    """Breaks if a kill at any moment tears a part, loses one or lets an item be written again; or
+    if a second device changes a map.
 
     Processes are forked from one that has imported all; each is killed a moment after it has
     written a part of its own, the last may end.
@@ -98,19 +109,19 @@ def test_kills_lose_and_double_nothing(tmp_path):
     processes.set_forkserver_preload(["fex_jax.batch"])
     options = {"part_seconds": 0.0, "batch_size": 4}
 
-    def start(output: str) -> multiprocessing.Process:
+    def start(output: str, target=batch.explain_files) -> multiprocessing.Process:
         arguments = (MODEL, str(tmp_path / "in"), str(tmp_path / output))
-        process = processes.Process(target=batch.explain_files, args=arguments, kwargs=options)
+        process = processes.Process(target=target, args=arguments, kwargs=options)
         process.start()
         return process
 
     def parts() -> set[pathlib.Path]:
         return set((tmp_path / "out").glob("*.parquet"))
 
-    alone = start("alone")
+    alone = start("alone", on_two_devices)
     for delay in (0.0, 0.003, 0.01):
         before, process = parts(), start("out")
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while len(parts()) == len(before):
             assert process.is_alive() and time.monotonic() < deadline
             time.sleep(0.001)
@@ -120,10 +131,37 @@ def test_kills_lose_and_double_nothing(tmp_path):
     assert 3 <= len(parts()) < 30, "the kills came too late to test anything"
     last = start("out")
     for process in (alone, last):
-        process.join(60)
+        process.join(300)
         assert process.exitcode == 0
     assert rows(tmp_path / "out") == rows(tmp_path / "alone")
     assert len(rows(tmp_path / "out")) == 120
+
+
+def test_a_black_box_that_fails_loses_nothing(tmp_path):
+    """Breaks if an answer that was paid for is lost with the one that failed, or the failure is
+    taken for that of a picture."""
+    asked = []
+
+    def brightness(images: np.ndarray) -> np.ndarray:
+        asked.append(len(images))
+        if len(asked) == 3:
+            raise OSError("the line is dead")
+        return images.mean((1, 2, 3)) / 255
+
+    f = host.host(brightness, labels=("dark", "bright"), input=(32, 32, 3), digest="brightness")
+    box = black_box.of(f, Removal(grid=(4, 4)))
+    backbone = UNetConfig(32, 8)
+    init, _ = functional_policy(backbone, 2)
+    reader = explain.Explainer(box, backbone, random_params(init), budget=-3.0)
+    draw(tmp_path / "in", [f"{i}.png" for i in range(10)])
+    call = [reader, tmp_path / "in", tmp_path / "out"]
+    with pytest.raises(HostError, match="the line is dead"):
+        batch.explain_files(*call, batch_size=2)
+    assert len(rows(tmp_path / "out")) == 4
+    asked += [0]  # and from here on f answers
+    done = batch.explain_files(*call, batch_size=2)
+    assert done == (10, 4, 0, "", False) and sum(asked) == 12
+    assert [row["id"] for row in rows(tmp_path / "out")] == [f"{i}.png" for i in range(10)]
 
 
 def test_processes_share_the_work_and_what_comes_later(explainer, tmp_path):
