@@ -10,7 +10,7 @@ method are its seeds), `--methods=package.module:function` a method of your own,
 computed elsewhere, for the inputs that `--write_inputs` writes. The protocol is
 `--config.eval.protocol=fex`, chefer or authors. Without --config, it is the one of training; what
 the explainer was trained with (predictor, fill, removal, unit) is always its own. Of tables,
-Shapley values are compared with true ones.
+values are compared with true Shapley values, and there are results.json and gallery.html.
 """
 
 import dataclasses
@@ -70,7 +70,7 @@ def main(_: list[str]) -> None:
         with evaluation.opened(paths, config, given.predictor, given.queries) as explainers:
             predictor = explainers[0].predictor
             if predictor.modality == "tables":
-                print(tables.evaluate(explainers[0], config, output))
+                print(tables.evaluate(explainers[0], config, output, given.methods))
                 return
             table = evaluation.evaluate(
                 [*explainers, *given.methods],

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import pathlib
 import time
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -13,6 +14,7 @@ from tqdm import tqdm
 from fex_jax import explain, page, shapley
 from fex_jax.data import frames, table_sets
 from fex_jax.evaluation import run, tasks
+from fex_jax.evaluation.methods import Given, choose
 from fex_jax.evaluation.run import Method
 from fex_jax.host.black_box import BlackBox
 from fex_jax.host.model import plain_errors
@@ -63,23 +65,28 @@ def measure(explainer: explain.Explainer, values: np.ndarray, seconds: float = 2
     Raises:
       HostError: f failed, or is not at hand.
     """
-    reads = explainer.predictor.reads
-    given = explainer(reads.columns.decode(values))
-    size = len(reads.features)
-    if not len(values) or (size > shapley.MOST_EXACT and _orders(size) < _FEW):
-        return Truth(0, size, False, 0.0, 0.0, reads.quantity)
-    true, noise, began = [], [], time.monotonic()
+    given = explainer(explainer.predictor.reads.columns.decode(values))
+    true, noise = _true_values(explainer, values, given.targets, seconds)
+    return compare(given.attributions.to_numpy()[: len(true)], true, noise, given.quantity)
+
+
+def _true_values(
+    explainer: explain.Explainer, values: np.ndarray, targets: np.ndarray, seconds: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of as many rows as there is time for, and variances, [B, N]; of too many features none."""
+    size = len(explainer.predictor.reads.features)
+    if size > shapley.MOST_EXACT and _orders(size) < _FEW:
+        values = values[:0]
+    true, began = [(np.zeros((0, size)),) * 2], time.monotonic()
     bar = tqdm(range(len(values)), "true Shapley values", unit="row", leave=False)
     for row in bar:
         if row >= _LEAST and time.monotonic() - began > seconds:
             break
-        found, variance = truth(explainer, values[row : row + 1], row)
-        target = given.targets[row]
-        true.append(found[0, target])
-        noise.append(variance[0, target])
+        both = truth(explainer, values[row : row + 1], row)
+        true.append((both[0][:, targets[row]], both[1][:, targets[row]]))
     bar.close()
-    x, y = given.attributions.to_numpy()[: len(true)], np.array(true)
-    return compare(x, y, np.array(noise), reads.quantity)
+    found, noise = map(np.concatenate, zip(*true, strict=True))
+    return found, noise
 
 
 def attribute(
@@ -147,6 +154,8 @@ def _orders(size: int) -> int:
 
 def compare(given: np.ndarray, true: np.ndarray, noise: np.ndarray, quantity: str) -> Truth:
     """Attributions beside true values [B, N], which are known up to a variance."""
+    if not len(true):
+        return Truth(0, given.shape[1], False, 0.0, 0.0, quantity)
     x, y = given.ravel(), true.ravel()
     spread = max(y.var() - noise.mean(), 1e-30)
     covariance = np.mean((x - x.mean()) * (y - y.mean()))
@@ -161,22 +170,52 @@ def compare(given: np.ndarray, true: np.ndarray, noise: np.ndarray, quantity: st
     )
 
 
-def evaluate(explainer: explain.Explainer, config: Any, directory: pathlib.Path) -> str:
+def evaluate(
+    explainer: explain.Explainer,
+    config: Any,
+    directory: pathlib.Path,
+    given: Sequence[Given] = (),
+    seconds: float = 20.0,
+) -> str:
     """Explains the evaluation split that a config of configs/ names; writes results and a gallery.
+
+    Args:
+      given: methods that are compared with true values of the same rows.
+      seconds: that computing true values may take, about.
 
     Returns:
       How near the values are to true ones, and where the gallery is.
+
+    Raises:
+      ValueError: a method that there is not, or data that do not fit.
+      HostError: f failed, or is not at hand.
     """
-    table = config.table
+    table, box = config.table, explainer.predictor
+    options = config.attributions.to_dict()
+    rows = choose(given, (), box.bind, box, options)
     source = table_sets.open_source(
         config.data.name, config.data.eval_split, config.data.path, table.drop, table.groups
     )
     values = source.values[: config.eval.num_images or None]
-    found = measure(explainer, values)
-    explanation = explainer(explainer.predictor.reads.columns.decode(values), progress=True)
-    path = write(directory, explanation, f"Shapley values, {config.data.name}", found)
-    (directory / "results.json").write_text(json.dumps(found._asdict(), indent=2) + "\n")
-    return f"{found}\ngallery: {path.resolve()}"
+    frame = box.reads.columns.decode(values)
+    own = explainer(frame, progress=True)
+    true, noise = _true_values(explainer, values, own.targets, seconds)
+    count = len(true)
+    found = compare(own.attributions.to_numpy()[:count], true, noise, own.quantity)
+    results = {explainer.name: found}
+    for method in tqdm(rows if count else (), unit="method", leave=False):
+        other = attribute(method, box, frame[:count], own.targets[:count], seed=config.seed)
+        x = other.attributions.to_numpy()
+        results[method.name] = compare(x, true, noise, other.quantity)
+    path = write(directory, own, f"Shapley values, {config.data.name}", found)
+    content = {name: one._asdict() for name, one in results.items()}
+    (directory / "results.json").write_text(json.dumps(content, indent=2) + "\n")
+    lines = [
+        f"  {name:20} r = {one.correlation:.3f}, error {one.error:.1%}"
+        for name, one in results.items()
+    ]
+    beside = ["Beside true values of these rows:", *lines] if len(lines) > 1 else []
+    return "\n".join([str(found), *beside, f"gallery: {path.resolve()}"])
 
 
 def write(

@@ -205,7 +205,8 @@ class Rows:
 
     def batch(self, values: np.ndarray) -> Batch:
         """float64 [B, D] as JAX takes them."""
-        values = np.where(np.isnan(values), np.nan, values) + 0.0  # equal numbers, equal bits
+        values = np.ascontiguousarray(values, np.float64) + 0.0
+        values[np.isnan(values)] = np.nan  # equal numbers have equal bits
         bits = values.view(np.uint32).reshape(*values.shape, 2)
         return Batch(self.steps.scaled(values), bits)
 

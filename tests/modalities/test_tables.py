@@ -1,5 +1,7 @@
 """`fex_jax.fit` of a table, and explaining rows with what it returns."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -121,6 +123,21 @@ def test_other_methods_of_rows(fitted):
         fex_jax.evaluate("lime", explainer, rows)
     with pytest.raises(ValueError, match="rise has no option|unexpected|got an unexpected"):
         fex_jax.attribute("rise", explainer, rows, queries=2)
+
+
+def test_methods_beside_true_values(fitted, tmp_path):
+    """Breaks if eval.py compares methods with other rows' values, or leaves them out."""
+    table(40).to_csv(tmp_path / "table.csv", index=False)
+    config = settings.default("shapley")
+    config.data.name, config.data.path = "table", str(tmp_path / "table.csv")
+    config.attributions.kernel_shap.num_queries = 200  # all coalitions
+    said = truth.evaluate(fitted[0], config, tmp_path / "eval", ["random", "kernel_shap"])
+    found = json.loads((tmp_path / "eval" / "results.json").read_text())
+    assert list(found) == ["shapley", "random", "kernel_shap"] and "gallery:" in said
+    assert found["kernel_shap"]["correlation"] > 0.9999 > found["shapley"]["correlation"] > 0.9
+    assert abs(found["random"]["correlation"]) < 0.5 and found["random"]["rows"] == 8
+    with pytest.raises(ValueError, match="rollout looks inside the classifier"):
+        truth.evaluate(fitted[0], config, tmp_path / "eval", ["rollout"])
 
 
 def test_a_run_is_opened_again(fitted, capsys):
