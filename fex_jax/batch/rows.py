@@ -185,7 +185,7 @@ class Rows:
         rows = np.minimum(np.arange(size), len(pixels) - 1)  # the last one again and again
         classes = np.tile(self.classes, (size, 1))
         batch = np.stack(pixels)[rows]
-        maps, classes, answers = self.explainer.explain(batch, classes, refine=self.refine)
+        maps, classes, answers, _ = self.explainer.explain(batch, classes, refine=self.refine)
         maps = maps.reshape(*maps.shape[:2], *self.explainer.grid)
         maps = expit(maps) if self.explainer.logits else maps
         return [

@@ -37,7 +37,7 @@ def task(predictor) -> tasks.Task:
         segmentation=scenes,
         pairs=np.array([0, 2]),
         agreed=np.array([True, False]),
-        documents=[tasks.Document("a", spans, np.array([True]))] * 4,
+        documents=[tasks.Document("a", spans, np.array([True]), "a")] * 4,
     )
 
 

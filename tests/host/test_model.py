@@ -11,7 +11,8 @@ from fex_jax import attributions, predictors, refine
 from fex_jax.host import Bank, HostError, host
 from fex_jax.host.bank import identify
 from fex_jax.host.model import image_model, model, plain_errors, to_pixels
-from fex_jax.removal import Removal, probe
+from fex_jax.probing import probe
+from fex_jax.removal import Removal
 
 KEY = jax.random.key(3)
 
