@@ -72,6 +72,8 @@ def write_inputs(path: pathlib.Path, task: Task) -> None:
         texts = np.array([document.text for document in task.documents])
         arrays = task.inputs._asdict()
         del arrays["raw"]  # the texts say it
+        if arrays["types"] is None:
+            del arrays["types"]
         np.savez(path, texts=texts, targets=task.targets, **arrays)
 
 
