@@ -70,7 +70,9 @@ def test_padding(name):
     """Breaks if a text's scores depend on the length that its batch is padded to."""
     short, long = of_all_methods(12)[name], of_all_methods(20)[name]
     assert np.isfinite(long).all() and long.any()
-    np.testing.assert_allclose(long[:, :12], short, atol=1e-5 * np.abs(short).max())
+    # DeepLIFT divides by differences, and so by a part of the rounding of float32.
+    tolerance = 3e-5 if name == "deeplift" else 1e-5
+    np.testing.assert_allclose(long[:, :12], short, atol=tolerance * np.abs(short).max())
     for row, words in enumerate((7, 2)):
         assert not long[row, words:].any()
 
