@@ -157,8 +157,10 @@ def _work(
             yield chunk
 
     explain_chunk, devices = _on_all_devices(rows)
+    # A black box may fail, and what it answered about the chunks behind would be lost.
+    most = devices if rows.explainer.predictor.inside else devices - 1
     try:
-        for table, chunk in ahead(explain_chunk, chunks(), devices, devices):
+        for table, chunk in ahead(explain_chunk, chunks(), most, devices):
             writer.add(table)
             new += len(chunk)
             for item, thing in chunk:
