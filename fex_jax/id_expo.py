@@ -17,6 +17,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from fex_jax import masking
+
 Predict = Callable[[jax.Array], jax.Array]  # normalised images [B, H, W, C] → log f [B, K]
 
 
@@ -41,18 +43,6 @@ def soft_masks(scores: jax.Array, shares: jax.Array, temperature: float) -> jax.
     k = jnp.clip(jnp.round(shares * size).astype(int), 1, size - 1)[:, None]
     between = (jnp.take_along_axis(ordered, k - 1, -1) + jnp.take_along_axis(ordered, k, -1)) / 2
     return jax.nn.sigmoid((e - between) / temperature)
-
-
-def soften(
-    images: jax.Array, masks: jax.Array, grid: tuple[int, int], fill: float = 0.0
-) -> jax.Array:
-    """m x + (1 − m) fill of each patch: images [B, H, W, C], masks [B, N] → images."""
-    batch, height, width, _ = images.shape
-    cells = masks.reshape(batch, grid[0], 1, grid[1], 1, 1)
-    tall, wide = height // grid[0], width // grid[1]
-    m = jnp.broadcast_to(cells, (batch, grid[0], tall, grid[1], wide, 1))
-    m = m.reshape(batch, height, width, 1)
-    return m * images + (1 - m) * fill
 
 
 def regularizer(
@@ -84,7 +74,8 @@ def regularizer(
 
     def at(share: jax.Array) -> tuple[jax.Array, jax.Array]:
         masks = soft_masks(scores, share, temperature)
-        kept, rest = (soften(images, m, grid, fill) for m in (masks, 1 - masks))
+        shown = masks.reshape(-1, *grid)
+        kept, rest = (masking.soften(images, m, fill) for m in (shown, 1 - shown))
         return log_of_class(kept), log_of_class(rest)
 
     inserted, deleted = jax.lax.map(at, shares)  # [points, B]

@@ -17,11 +17,22 @@ def patches(images: jax.Array, masks: jax.Array, fill: jax.Array | float = 0.0) 
     Returns:
       [B, H, W, C]; H and W must be multiples of rows and cols.
     """
+    cells, kept = _cells(images, masks.astype(bool))
+    return jnp.where(kept, cells, jnp.asarray(fill, images.dtype)).reshape(images.shape)
+
+
+def soften(images: jax.Array, masks: jax.Array, fill: jax.Array | float = 0.0) -> jax.Array:
+    """m x + (1 − m) fill of each patch, for masks in [0, 1]; otherwise as `patches`."""
+    cells, kept = _cells(images, masks)
+    return (kept * cells + (1 - kept) * fill).reshape(images.shape)
+
+
+def _cells(images: jax.Array, masks: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Images as [B, rows, h, cols, w, C], and masks [B, rows, cols] that broadcast to them."""
     batch, height, width, channels = images.shape
     rows, cols = masks.shape[1:]
     cells = images.reshape(batch, rows, height // rows, cols, width // cols, channels)
-    kept = masks.astype(bool)[:, :, None, :, None, None]
-    return jnp.where(kept, cells, jnp.asarray(fill, images.dtype)).reshape(images.shape)
+    return cells, masks[:, :, None, :, None, None]
 
 
 def tokens(inputs: TokenBatch, masks: jax.Array, mask_id: int | None) -> TokenBatch:

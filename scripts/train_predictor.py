@@ -10,13 +10,13 @@ of masked inputs, for `--config.predictor.surrogate`.
 """
 
 import dataclasses
+import functools
 import pathlib
 import sys
 from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -48,11 +48,6 @@ _BACKBONE_SCALE = flags.DEFINE_float(
 )
 _REMOVED = flags.DEFINE_float("removed", 0.75, "Up to this share of patches is removed per image.")
 _EVAL_IMAGES = flags.DEFINE_integer("eval_images", 2000, "Held-out images of the accuracies.")
-
-
-def random_masks(key: jax.Array, grid: tuple[int, int], removed: jax.Array) -> jax.Array:
-    """Masks [B, rows, cols] that remove each patch with the image's probability `removed` [B]."""
-    return jax.random.uniform(key, (len(removed), *grid)) >= removed[:, None, None]
 
 
 def initial_checkpoint(source: data.Source, image_size: int) -> pretrained.Checkpoint:
@@ -115,7 +110,7 @@ def train_classifier() -> None:
         # Whole pictures first: what an object looks like is learned faster without holes.
         most = _REMOVED.value * jnp.minimum(1, 2 * done)
         removed = jax.random.uniform(amount, (len(images),), maxval=most)
-        masks = random_masks(which, vit.grid, removed)
+        masks = classifier.random_masks(which, vit.grid, removed)
         images = masking.patches(preprocessing.normalize(images), masks)
         return optax.softmax_cross_entropy(bind(params)(images), targets).mean()
 
@@ -128,15 +123,9 @@ def train_classifier() -> None:
             source(config.data.eval_split), preprocessing, _BATCH_SIZE.value,
             limit=_EVAL_IMAGES.value,
         )  # fmt: skip
-        correct = []
-        for i, batch in enumerate(stream):
-            size = len(batch["image"])
-            masks = random_masks(jax.random.key(i), vit.grid, jnp.full(size, removed))
-            classes = np.asarray(predicted(params, batch["image"], masks))
-            correct.extend(
-                classifier.class_targets(batch, vit.num_classes)[np.arange(size), classes] > 0
-            )
-        return float(np.mean(correct))
+        return classifier.accuracy(
+            stream, functools.partial(predicted, params), vit.grid, vit.num_classes, removed
+        )
 
     if _TEACHER.value:
         teacher = pretrained.load(_TEACHER.value, image_size=_IMAGE_SIZE.value)

@@ -12,6 +12,7 @@ from fex_jax import pretrained
 from fex_jax.models import functional
 from fex_jax.models.bert import Bert, BertClassifier, TokenBatch
 from tests import tiny_text
+from tests.tiny_text import BATCH, torch_run
 
 NAMES = {
     "bert": "Bert",
@@ -26,8 +27,6 @@ FAMILIES = list(NAMES)
 
 def _torch_model(directory, family, head="ForSequenceClassification", **overrides):
     """A tiny torch model with every parameter random, saved with a tokenizer."""
-    torch = pytest.importorskip("torch")
-    transformers = pytest.importorskip("transformers")
     sizes = {"hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 3}
     sizes |= {"intermediate_size": 20}
     if family == "camembert":
@@ -37,31 +36,8 @@ def _torch_model(directory, family, head="ForSequenceClassification", **override
     if family == "distilbert":
         sizes = dict(zip(("dim", "n_layers", "n_heads", "hidden_dim"), sizes.values(), strict=True))
         sizes |= {"activation": "relu"}
-    config = getattr(transformers, f"{NAMES[family]}Config")(
-        vocab_size=40, max_position_embeddings=20, num_labels=3, pad_token_id=0, **sizes | overrides
-    )
-    torch.manual_seed(0)
-    model = getattr(transformers, NAMES[family] + head)(config).eval()
-    # Zeros and ones, as initialised, would hide a rule that swaps biases or norms.
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(std=0.4)
-    model.save_pretrained(directory)
-    tiny_text.tokenizer().save(directory)
-    return model
-
-
-def _batch(length=16):
-    """Four texts of 16, 9, 3 and 2 tokens."""
-    ids = np.random.default_rng(0).integers(5, 40, (4, length)).astype(np.int32)
-    attention = np.arange(length) < np.array([[length], [9], [3], [2]])
-    return TokenBatch(np.where(attention, ids, 0), attention, np.where(attention, 0, -1))
-
-
-def _run(model, batch):
-    torch = pytest.importorskip("torch")
-    with torch.no_grad():
-        return model(torch.tensor(batch.ids), torch.tensor(batch.attention, dtype=torch.long))
+    shared = {"vocab_size": 40, "max_position_embeddings": 20, "num_labels": 3, "pad_token_id": 0}
+    return tiny_text.torch_model(directory, NAMES[family], head, **shared | sizes | overrides)
 
 
 def _logits(checkpoint, batch):
@@ -73,9 +49,9 @@ def _logits(checkpoint, batch):
 def test_logits_equal_torch(family, tmp_path):
     """A wrong rule, head, epsilon, position offset or padding mask would change the logits."""
     model = _torch_model(tmp_path, family)
-    expected = _run(model, _batch()).logits.numpy()
+    expected = torch_run(model, BATCH).logits.numpy()
     assert np.std(expected) > 0.1
-    actual = _logits(pretrained.load(str(tmp_path)), _batch())
+    actual = _logits(pretrained.load(str(tmp_path)), BATCH)
     np.testing.assert_allclose(actual, expected, atol=1e-4)
 
 
@@ -91,8 +67,8 @@ def test_save_loads_in_torch(family, tmp_path):
     )
     assert not any(info.values()), info
     assert type(again) is type(model) and again.config.id2label == names
-    expected = _run(model, _batch()).logits
-    np.testing.assert_allclose(_run(again.eval(), _batch()).logits, expected, atol=1e-5)
+    expected = torch_run(model, BATCH).logits
+    np.testing.assert_allclose(torch_run(again.eval(), BATCH).logits, expected, atol=1e-5)
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "jax")
     text = "The film was funny !"
     (ours,) = tiny_text.tokenizer()([text])
@@ -114,12 +90,12 @@ def test_backbone_gets_a_fresh_head(family, head, tmp_path):
     checkpoint = pretrained.load(str(tmp_path), num_classes=5)
     again = pretrained.load(str(tmp_path), num_classes=5)
     jax.tree.map(np.testing.assert_array_equal, checkpoint.params, again.params)
-    assert _logits(checkpoint, _batch()).shape == (4, 5) and len(checkpoint.labels) == 5
+    assert _logits(checkpoint, BATCH).shape == (4, 5) and len(checkpoint.labels) == 5
     backbone = getattr(model, family, model)
-    expected = _run(backbone, _batch()).last_hidden_state.numpy()
+    expected = torch_run(backbone, BATCH).last_hidden_state.numpy()
     _, bind = functional(lambda rngs: Bert(checkpoint.config, rngs=rngs))
-    hidden = bind(checkpoint.params["backbone"])(_batch())
-    real = _batch().attention
+    hidden = bind(checkpoint.params["backbone"])(BATCH)
+    real = BATCH.attention
     np.testing.assert_allclose(hidden[real], expected[real], atol=1e-4)
     if family == "bert" and head != "ForMaskedLM":  # a trained pooler is part of the head here
         weight = backbone.pooler.dense.weight.detach().numpy()
@@ -139,7 +115,7 @@ def test_minilm_equals_torch():
         (ours,) = checkpoint.tokenizer([text])
         np.testing.assert_array_equal(ours.ids, row[real][1:-1])
     batch = TokenBatch(theirs["input_ids"], attention, np.where(attention, 0, -1))
-    expected = _run(transformers.AutoModel.from_pretrained(directory), batch).last_hidden_state
+    expected = torch_run(transformers.AutoModel.from_pretrained(directory), batch).last_hidden_state
     _, bind = functional(lambda rngs: Bert(checkpoint.config, rngs=rngs))
     hidden = bind(checkpoint.params["backbone"])(batch)
     np.testing.assert_allclose(hidden[attention], expected.numpy()[attention], atol=1e-4)

@@ -1,16 +1,22 @@
 """Tiny text models shared by the tests: a vocabulary of a few words, random weights."""
 
+import numpy as np
+import pytest
 import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers, processors
 
 from fex_jax import pretrained, tokens
 from fex_jax.models import shapes
-from fex_jax.models.bert import BertClassifier, BertConfig
+from fex_jax.models.bert import BertClassifier, BertConfig, TokenBatch
 from tests.conftest import random_like
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 WORDS = "a the movie film was is good bad great awful fun ##ny ##ly not very , . ! plot dull"
 WORDS = WORDS.split()
+# Four texts of 16, 9, 3 and 2 tokens.
+_REAL = np.arange(16) < np.array([[16], [9], [3], [2]])
+_IDS = np.random.default_rng(0).integers(5, 40, _REAL.shape).astype(np.int32)
+BATCH = TokenBatch(np.where(_REAL, _IDS, 0), _REAL, np.where(_REAL, 0, -1))
 
 
 def tokenizer() -> tokens.Tokenizer:
@@ -46,3 +52,26 @@ def checkpoint(family: str = "bert", num_classes: int = 2) -> pretrained.TextChe
     params = random_like(shapes(lambda rngs: BertClassifier(architecture, rngs=rngs)))
     labels = tuple(f"class {i}" for i in range(num_classes))
     return pretrained.TextCheckpoint(architecture, params, labels, tokenizer())
+
+
+def torch_model(directory, name: str, head: str, **values):
+    """A model of transformers with every parameter random, saved with a tokenizer."""
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    made = getattr(transformers, f"{name}Config")(**values)
+    model = getattr(transformers, name + head)(made).eval()
+    # Zeros and ones, as initialised, would hide a rule that swaps biases or norms.
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(std=0.4)
+    model.save_pretrained(directory)
+    tokenizer().save(directory)
+    return model
+
+
+def torch_run(model, inputs: TokenBatch):
+    """What a torch model says of a batch."""
+    torch = pytest.importorskip("torch")
+    with torch.no_grad():
+        return model(torch.tensor(inputs.ids), torch.tensor(inputs.attention, dtype=torch.long))

@@ -45,7 +45,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from fex_jax import checks
-from fex_jax.models import sides
+from fex_jax.models import Tap, no_tap, sides
 
 # By model_type, the module. A new family is a file here and a line.
 IMAGES = {
@@ -130,6 +130,18 @@ def head(config: Any, rngs: nnx.Rngs) -> nnx.Linear:
     """Classification head in float32, on the last stage's channels."""
     size = config.hidden_sizes[-1]
     return nnx.Linear(size, config.num_classes, dtype=jnp.float32, rngs=rngs)
+
+
+class OfMean(nnx.Module):
+    """Normalised images [B, H, W, C] → logits [B, K], of the mean of a backbone's features."""
+
+    def __init__(self, config: Any, backbone: nnx.Module, rngs: nnx.Rngs):
+        self.config, self.backbone = config, backbone
+        self.head = head(config, rngs)
+
+    def __call__(self, images: jax.Array, tap: Tap = no_tap) -> jax.Array:
+        features = tap("features", self.backbone(images).astype(jnp.float32))
+        return self.head(features.mean((1, 2)))
 
 
 class BatchNorm(nnx.Module):

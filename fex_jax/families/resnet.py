@@ -11,8 +11,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from fex_jax import checks, families
-from fex_jax.families import BatchNorm, convolution, head
-from fex_jax.models import Tap, no_tap
+from fex_jax.families import BatchNorm, convolution
 from fex_jax.models.activations import ACTIVATIONS
 from fex_jax.pretrained import rules as names
 
@@ -55,9 +54,9 @@ class ResNetConfig(families.Cells):
     hidden_act: str = "relu"  # of `ACTIVATIONS`
     family: ClassVar[str] = "resnet"
 
-    def classifier(self, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs) -> "ResNet":
+    def classifier(self, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs) -> families.OfMean:
         """The network."""
-        return ResNet(self, dtype=dtype, rngs=rngs)
+        return families.OfMean(self, _Backbone(self, dtype, rngs), rngs)
 
 
 class _Layer(nnx.Module):
@@ -129,19 +128,6 @@ class _Backbone(nnx.Module):
             for block in stage:
                 x = block(x)
         return x
-
-
-class ResNet(nnx.Module):
-    """Normalised images [B, H, W, 3] → logits [B, K], of the features' mean."""
-
-    def __init__(self, config: ResNetConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
-        self.config = config
-        self.backbone = _Backbone(config, dtype, rngs)
-        self.head = head(config, rngs)
-
-    def __call__(self, images: jax.Array, tap: Tap = no_tap) -> jax.Array:
-        features = tap("features", self.backbone(images).astype(jnp.float32))
-        return self.head(features.mean((1, 2)))
 
 
 # --- Hugging Face files --------------------------------------------------------------------------

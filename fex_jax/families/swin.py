@@ -14,8 +14,8 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from fex_jax import checks, families
-from fex_jax.families import convolution, head
-from fex_jax.models import Params, Tap, no_tap, sides
+from fex_jax.families import convolution
+from fex_jax.models import Params, sides
 from fex_jax.models.activations import ACTIVATIONS
 from fex_jax.models.vit import Attention, Linear, Mlp, layer_norm
 from fex_jax.preprocessing import MAX_SIDE
@@ -76,9 +76,9 @@ class SwinConfig(families.Cells):
                 )
             grid = (grid[0] + 1) // 2, (grid[1] + 1) // 2
 
-    def classifier(self, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs) -> "Swin":
+    def classifier(self, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs) -> families.OfMean:
         """The network."""
-        return Swin(self, dtype=dtype, rngs=rngs)
+        return families.OfMean(self, _Backbone(self, dtype, rngs), rngs)
 
     @property
     def hidden_sizes(self) -> tuple[int, ...]:
@@ -210,19 +210,6 @@ class _Backbone(nnx.Module):
             for block in stage:
                 x = block(x)
         return self.last_norm(x)
-
-
-class Swin(nnx.Module):
-    """Normalised images [B, H, W, 3] → logits [B, K], of the features' mean."""
-
-    def __init__(self, config: SwinConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
-        self.config = config
-        self.backbone = _Backbone(config, dtype, rngs)
-        self.head = head(config, rngs)
-
-    def __call__(self, images: jax.Array, tap: Tap = no_tap) -> jax.Array:
-        features = tap("features", self.backbone(images).astype(jnp.float32))
-        return self.head(features.mean((1, 2)))
 
 
 # --- Hugging Face files --------------------------------------------------------------------------

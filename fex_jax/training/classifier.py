@@ -1,9 +1,9 @@
-"""Fitting a classifier by gradient steps, for the scripts that train predictors."""
+"""Fitting a classifier by gradient steps, and how often it is right."""
 
 import math
 import pathlib
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -25,6 +25,33 @@ def class_targets(batch: dict[str, np.ndarray], num_classes: int) -> np.ndarray:
     classes = 1 + np.arange(num_classes)
     shown = np.array([np.isin(classes, scene) for scene in batch["segmentation"]], np.float32)
     return shown / shown.sum(-1, keepdims=True)
+
+
+def random_masks(key: jax.Array, grid: tuple[int, int], removed: jax.Array) -> jax.Array:
+    """Masks [B, rows, cols] that remove each patch with the image's probability `removed` [B]."""
+    return jax.random.uniform(key, (len(removed), *grid)) >= removed[:, None, None]
+
+
+def accuracy(
+    stream: Iterable[dict[str, np.ndarray]],
+    predicted: Callable[[np.ndarray, jax.Array], jax.Array],
+    grid: tuple[int, int],
+    num_classes: int,
+    removed: float,
+) -> float:
+    """Share of images whose predicted class they show, with that share of patches removed.
+
+    Args:
+      stream: batches of them.
+      predicted: (pixels, masks [B, rows, cols]) → classes [B].
+    """
+    right: list[bool] = []
+    for number, batch in enumerate(stream):
+        size = len(batch["image"])
+        masks = random_masks(jax.random.key(number), grid, jnp.full(size, removed))
+        classes = np.asarray(predicted(batch["image"], masks))
+        right.extend(class_targets(batch, num_classes)[np.arange(size), classes] > 0)
+    return float(np.mean(right))
 
 
 def fit(

@@ -6,6 +6,7 @@ directory, and of FEX an export beside it.
 """
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,7 +14,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import ml_collections
-import numpy as np
 import optax
 
 from fex_jax import algorithm, attributions, data, export, id_expo, ppo, predictors, pretrained
@@ -181,27 +181,18 @@ def make_accuracy(
 ) -> Callable[[Params, float], float]:
     """accuracy(params, share of the patches that is removed at random) on the evaluation split."""
     name, path = config.data.name, config.data.path
-    size = checkpoint.config.image_size
+    size, grid = checkpoint.config.image_size, checkpoint.config.grid
     bind = predictors.from_checkpoint(checkpoint, config.predictor.fill)
 
     @jax.jit
     def predicted(params: Params, pixels: jax.Array, masks: jax.Array) -> jax.Array:
         model, images = bind(params, pixels)
-        return model.predict(model.mask(images, masks)).argmax(-1)
+        return model.predict(model.mask(images, masks.reshape(len(masks), -1))).argmax(-1)
 
     def accuracy(params: Params, removed: float) -> float:
         source = data.open_source(name, config.data.eval_split, path, size)
         stream = data.eval_stream(source, checkpoint.preprocessing, config.batch_size, limit=_TRIED)
-        right = []
-        for number, batch in enumerate(stream):
-            count = len(batch["image"])
-            shape = count, checkpoint.config.grid[0] * checkpoint.config.grid[1]
-            masks = jax.random.uniform(jax.random.key(number), shape) >= removed
-            classes = np.asarray(predicted(params["f"], batch["image"], masks))
-            right.extend(
-                classifier.class_targets(batch, len(checkpoint.labels))[np.arange(count), classes]
-                > 0
-            )
-        return float(np.mean(right))
+        of_f = functools.partial(predicted, params["f"])
+        return classifier.accuracy(stream, of_f, grid, len(checkpoint.labels), removed)
 
     return accuracy

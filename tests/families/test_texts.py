@@ -12,10 +12,10 @@ import fex_jax
 from fex_jax import attributions, export, pretrained, tokens
 from fex_jax.families import deberta
 from fex_jax.models import functional
-from fex_jax.models.bert import TokenBatch
 from fex_jax.models.policy import functional_policy
 from tests import tiny_text
 from tests.conftest import random_params
+from tests.tiny_text import BATCH, torch_run
 
 SIZES = {
     "vocab_size": 43, "hidden_size": 12, "num_hidden_layers": 3, "num_attention_heads": 3,
@@ -71,32 +71,8 @@ VARIANTS = {
 
 def torch_model(directory, variant, head="ForSequenceClassification"):
     """A tiny torch model with every parameter random, saved with a tokenizer."""
-    torch = pytest.importorskip("torch")
-    transformers = pytest.importorskip("transformers")
     name, values = VARIANTS[variant]
-    config = getattr(transformers, f"{name}Config")(num_labels=3, **values)
-    torch.manual_seed(0)
-    model = getattr(transformers, name + head)(config).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(std=0.4)
-    model.save_pretrained(directory)
-    tiny_text.tokenizer().save(directory)
-    return model
-
-
-def batch(length=16):
-    """Four texts of 16, 9, 3 and 2 tokens."""
-    ids = np.random.default_rng(0).integers(5, 43, (4, length)).astype(np.int32)
-    attention = np.arange(length) < np.array([[length], [9], [3], [2]])
-    return TokenBatch(np.where(attention, ids, 0), attention, np.where(attention, 0, -1))
-
-
-def torch_run(model, inputs):
-    torch = pytest.importorskip("torch")
-    with torch.no_grad():
-        attention = torch.tensor(inputs.attention, dtype=torch.long)
-        return model(torch.tensor(inputs.ids), attention)
+    return tiny_text.torch_model(directory, name, head, num_labels=3, **values)
 
 
 def torch_logits(model, inputs):
@@ -135,10 +111,10 @@ def test_logits_equal_torch(variant, tmp_path):
     """Breaks by a wrong rule, window, angle, bias, bucket or mask; and back in torch."""
     transformers = pytest.importorskip("transformers")
     model = torch_model(tmp_path / "torch", variant)
-    expected = torch_logits(model, batch())
+    expected = torch_logits(model, BATCH)
     assert np.std(expected) > 0.1
     checkpoint = pretrained.load(str(tmp_path / "torch"))
-    np.testing.assert_allclose(logits(checkpoint, batch()), expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(logits(checkpoint, BATCH), expected, rtol=1e-4, atol=1e-4)
 
     pretrained.save(tmp_path / "jax", checkpoint)
     again, info = transformers.AutoModelForSequenceClassification.from_pretrained(
@@ -146,7 +122,7 @@ def test_logits_equal_torch(variant, tmp_path):
     )
     assert not any(info.values()), info
     assert type(again) is type(model)
-    np.testing.assert_allclose(torch_logits(again.eval(), batch()), expected, atol=1e-5)
+    np.testing.assert_allclose(torch_logits(again.eval(), BATCH), expected, atol=1e-5)
     assert pretrained.load(str(tmp_path / "jax")).config == checkpoint.config
 
 
@@ -253,7 +229,7 @@ def test_a_backbone_gets_a_head(variant, head, tmp_path):
         pretrained.load(str(tmp_path))
     checkpoint = pretrained.load(str(tmp_path), num_classes=5)
     _, bind = functional(lambda rngs: checkpoint.config.encoder(remat=True, rngs=rngs))
-    found = jax.jit(lambda params: bind(params)(batch()))(checkpoint.params["backbone"])
-    expected = torch_run(getattr(model, model.base_model_prefix, model), batch())
-    real = batch().attention
+    found = jax.jit(lambda params: bind(params)(BATCH))(checkpoint.params["backbone"])
+    expected = torch_run(getattr(model, model.base_model_prefix, model), BATCH)
+    real = BATCH.attention
     np.testing.assert_allclose(found[real], expected.last_hidden_state[real], rtol=1e-4, atol=1e-4)
