@@ -63,8 +63,8 @@ def main(_: list[str]) -> None:
     output = workdir / "eval"
     try:
         config, scores = read_config(given.config, workdir), named_paths(given.scores)
-        from fex_jax import evaluation, export  # takes seconds
-        from fex_jax.evaluation import fingerprint, inputs, tables
+        from fex_jax import evaluation, export, feeding  # takes seconds
+        from fex_jax.evaluation import fingerprint, tables
 
         paths = [workdir, *given.trained]
         with evaluation.opened(paths, config, given.predictor, given.queries) as explainers:
@@ -75,7 +75,9 @@ def main(_: list[str]) -> None:
             table = evaluation.evaluate(
                 [*explainers, *given.methods],
                 predictor,
-                lambda: inputs.open_source(predictor, config),
+                lambda: feeding.of(predictor).open_source(
+                    predictor, config, config.data.eval_split
+                ),
                 workdir=output,
                 protocol=config.eval.protocol,
                 limit=config.eval.num_images,

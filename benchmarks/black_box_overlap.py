@@ -20,9 +20,8 @@ from absl import app, flags
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
-from fex_jax import host, settings  # noqa: E402
+from fex_jax import feeding, host, settings  # noqa: E402
 from fex_jax.host import black_box  # noqa: E402
-from fex_jax.training import sources  # noqa: E402
 from fex_jax.training.explainer import train  # noqa: E402
 
 _BATCHES = flags.DEFINE_integer("batches", 40, "Batches of a run; the second half is timed.")
@@ -70,7 +69,7 @@ def main(_: list[str]) -> None:
             workdir = pathlib.Path(folder)
             if bank and bank.is_file():
                 shutil.copy(bank, workdir / black_box.ANSWERS)
-            data = sources.open_data(black_box.of(predictor), pictures)[0]
+            data = feeding.open_data(black_box.of(predictor), pictures)[0]
             train(config, workdir, predictor, data)
             if bank and not bank.is_file():
                 shutil.copy(workdir / black_box.ANSWERS, bank)

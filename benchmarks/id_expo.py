@@ -22,7 +22,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from configs import idexpo_digits  # noqa: E402
-from fex_jax import attributions, evaluation, explain, metrics, predictors, pretrained  # noqa: E402
+from fex_jax import attributions, evaluation, explain, feeding, metrics, predictors, pretrained  # noqa: E402
 from fex_jax.evaluation import inputs, measure, tasks  # noqa: E402
 
 _EXPLAINERS = flags.DEFINE_list("explainers", ["gradcam_norm1", "fex"], "As in the config.")
@@ -49,7 +49,7 @@ def score(predictor: pretrained.Checkpoint, method) -> dict[str, np.ndarray]:
     config = idexpo_digits.get_config()
     bind = predictors.from_checkpoint(predictor, config.predictor.fill)
     predict = tasks.make_prediction(bind, predictor.params)
-    source = inputs.open_source(predictor, config)
+    source = feeding.of(predictor).open_source(predictor, config, config.data.eval_split)
     reading = inputs.Reading(metrics.FEX, 128, _IMAGES.value, "word", 0, "refuse", "name")
     task = inputs.open_task(predictor, bind, predict, source, None, reading)
     task = task._replace(pairs=np.zeros(0, int))

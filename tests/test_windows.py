@@ -9,10 +9,9 @@ import pytest
 from tokenizers import processors
 
 import fex_jax
-from fex_jax import masking, predictors, pretrained, text_data, tokens
+from fex_jax import feeding, masking, predictors, pretrained, text_data, tokens
 from fex_jax.families import deberta
 from fex_jax.models import shapes
-from fex_jax.training import sources
 from tests import tiny_text
 from tests.conftest import random_like
 
@@ -152,7 +151,7 @@ def test_two_columns_are_pairs(kind, tmp_path):
             head = "first,second,label" if column else "premise,hypothesis,label"
             lines = [",".join(map(str, row.values())) for row in rows]
             given.write_text("\n".join([head, *lines]))
-    source, skipped = sources.open_data(tiny_text.checkpoint(), given, column)
+    source, _, skipped = feeding.open_data(tiny_text.checkpoint(), given, column=column)
     assert sorted(source.texts) == [(f"film {i}", "a plot") for i in range(4)]
     assert skipped == ("; skipped 1: 1 without text" if kind == "list" else "")
     if kind in ("csv", "jsonl"):

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from fex_jax import explain, metrics, tokens
+from fex_jax import explain, feeding, metrics, tokens
 from fex_jax.data import decode, folders
 from fex_jax.evaluation import tasks
 from fex_jax.modalities import images, texts
@@ -72,18 +72,6 @@ def open_task(
     return tasks.of_pixels(predictor, bind, predict, pixels, numbers, names, None, *common, by)
 
 
-def open_source(predictor: tasks.Predictor, config: Any) -> Any:
-    """The evaluation split that a config of configs/ names, for a predictor of either modality."""
-    name, split, path = config.data.name, config.data.eval_split, config.data.path
-    if predictor.modality == "texts":
-        from fex_jax import text_data
-
-        return text_data.open_source(name, split, path, predictor.labels)
-    from fex_jax import data
-
-    return data.open_source(name, split, path, predictor.config.image_size)
-
-
 def load_task(explainer: explain.Explainer, config: Any) -> tuple[Bind, tasks.Predict, tasks.Task]:
     """bind, predict and the evaluation split of a config, as an explainer was trained to see it."""
     predictor = explainer.predictor
@@ -92,7 +80,7 @@ def load_task(explainer: explain.Explainer, config: Any) -> tuple[Bind, tasks.Pr
     text = explainer.unit, config.text.max_length, config.text.too_long
     size, limit = config.eval.batch_size, config.eval.num_images
     reading = Reading(protocol, size, limit, *text, config.eval.match_classes)
-    source = open_source(predictor, config)
+    source = feeding.of(predictor).open_source(predictor, config, config.data.eval_split)
     task = open_task(predictor, explainer.bind, predict, source, None, reading)
     return explainer.bind, predict, task
 

@@ -11,8 +11,8 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from fex_jax import explain, page, shapley
-from fex_jax.data import frames, table_sets
+from fex_jax import explain, feeding, page, shapley
+from fex_jax.data import frames
 from fex_jax.evaluation import run, tasks
 from fex_jax.evaluation.methods import Given, choose
 from fex_jax.evaluation.run import Method
@@ -190,12 +190,10 @@ def evaluate(
       ValueError: a method that there is not, or data that do not fit.
       HostError: f failed, or is not at hand.
     """
-    table, box = config.table, explainer.predictor
+    box = explainer.predictor
     options = config.attributions.to_dict()
     rows = choose(given, (), box.bind, box, options)
-    source = table_sets.open_source(
-        config.data.name, config.data.eval_split, config.data.path, table.drop, table.groups
-    )
+    source = feeding.of(box).open_source(box, config, config.data.eval_split)
     values = source.values[: config.eval.num_images or None]
     frame = box.reads.columns.decode(values)
     own = explainer(frame, progress=True)

@@ -53,7 +53,8 @@ class Heads(nnx.Module):
         if faithful:  # last: the others are drawn as they are without it
             self.faith_in, self.faith_mid = linear(width, inputs=4), linear(width)
             self.faith_out = linear(2, 0.01)
-            self.faith_level = nnx.Param(jnp.array(0.5, jnp.float32))  # no gradient: `training.held_out`
+            # No gradient: `training.held_out` sets it.
+            self.faith_level = nnx.Param(jnp.array(0.5, jnp.float32))
 
 
 class Reading(NamedTuple):

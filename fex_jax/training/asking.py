@@ -11,8 +11,9 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from fex_jax import host, probing, surrogate
+from fex_jax import feeding, host, probing, surrogate
 from fex_jax.data import tables
+from fex_jax.feeding.sources import Source
 from fex_jax.host import black_box
 from fex_jax.host.bank import Bank, identify
 from fex_jax.host.black_box import BlackBox, Reads
@@ -21,8 +22,7 @@ from fex_jax.host.predictor import HostPredictor
 from fex_jax.host.rows import Rows
 from fex_jax.probing import Probe
 from fex_jax.removal import Removal, Words
-from fex_jax.training import batches, held_out
-from fex_jax.training.sources import Source
+from fex_jax.training import held_out
 
 PROBED = 32  # inputs that the probe asks about
 _SHARES = (0.9, 0.7, 0.5, 0.3, 0.1)
@@ -99,7 +99,7 @@ def settled(
         print(f"{f.name}: up to {needed:,} queries at {price:g} each, {needed * price:,.2f} in all")
     with _bank(workdir / "probe.bank", f, queries, removal="as it is", grid=(1,)) as bank:
         asked = dataclasses.replace(box, f=_remembering(f, bank))
-        chosen, about = choose(asked, found, batches.first(box, source, config, PROBED))
+        chosen, about = choose(asked, found, feeding.of(box).first(box, source, config, PROBED))
         left = None if queries is None else queries - len(bank)
     less = "Less what it says of nothing, " if f.output == "value" else ""
     print(f"{f.name}: {chosen}. {less}{about.sentence}")

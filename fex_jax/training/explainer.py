@@ -16,26 +16,24 @@ from fex_jax import (
     algorithm,
     checkpoint,
     checks,
-    data,
     export,
     faithfulness,
     fastshap,
+    feeding,
     logs,
     ppo,
     pretrained,
     settings,
     sharding,
-    text_data,
 )
-from fex_jax.data import table_sets
 from fex_jax.export import Predictor
+from fex_jax.feeding.sources import Source
 from fex_jax.host import Bank, HostError, HostPredictor, black_box
 from fex_jax.models import Params
 from fex_jax.models.policy import Backbone, functional_policy, make_backbone
-from fex_jax.training import asking, batches, held_out, identity, loop, overlap, run
+from fex_jax.training import asking, held_out, identity, loop, overlap, run
 from fex_jax.training import step as steps
 from fex_jax.training.opening import open_predictor
-from fex_jax.training.sources import Source
 from fex_jax.updates import TrainState
 
 # Settings that may differ when a run continues, and the one that is said when it does. Of the
@@ -90,7 +88,10 @@ def train(
         if queries is not None:
             raise ValueError("queries are counted of a black box; leave them out")
         queried = load_queried(config, predictor)
-        kept, source = held_out.split(config, objective, source or open_source(config, predictor))
+        source = source or feeding.of(predictor).open_source(
+            predictor, config, config.data.train_split
+        )
+        kept, source = held_out.split(config, objective, source)
         backbone = make_backbone(config.policy, predictor.config)
         start = None if config.policy == "unet" else queried.params["backbone"]
         with run.lock(workdir):
@@ -103,7 +104,8 @@ def train(
         )
     kind = black_box.kind_of(predictor)
     steps.make_objective(config, predictor.output, kind.modality)
-    source = source or open_source(config, black_box.of(predictor))
+    box = black_box.of(predictor)
+    source = source or feeding.of(box).open_source(box, config, config.data.train_split)
     kept, source = held_out.split(config, objective, source)
     backbone, start, reads = kind.policy(config, predictor, source)
     planned = num_steps(config, source) * batch_size * asking.queries_of_input(config)
@@ -189,14 +191,14 @@ def _train(
             export.save_weights(folder, params)
 
     # Step after step.
-    stream = batches.open_stream(config, predictor, source)
+    stream = feeding.open_stream(predictor, source, config)
     revise = None
     if kept is not None:
         revise = held_out.make_revise(
             steps.make_bind(config, queried),
             network,
             frozen,
-            batches.in_order(predictor, kept, config),
+            feeding.of(predictor).in_order(predictor, kept, config),
             objective,
             key,
             best,
@@ -261,16 +263,6 @@ def load_queried(config: ml_collections.ConfigDict, predictor: Predictor) -> Pre
             f"the surrogate is {surrogate.config}, but the predictor {predictor.config}"
         )
     return surrogate
-
-
-def open_source(config: ml_collections.ConfigDict, predictor: Predictor) -> Source:
-    """The training data that the config names."""
-    where = config.data.name, config.data.train_split, config.data.path
-    if predictor.modality == "tables":
-        return table_sets.open_source(*where, config.table.drop, config.table.groups)
-    if predictor.modality == "texts":
-        return text_data.open_source(*where, predictor.labels)
-    return data.open_source(*where, predictor.config.image_size)
 
 
 def check_same_run(

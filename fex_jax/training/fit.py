@@ -14,24 +14,19 @@ import jax
 import ml_collections
 import numpy as np
 
-from fex_jax import attributions, checks, explain, host, metrics, pretrained
+from fex_jax import attributions, checks, explain, feeding, host, metrics, pretrained
 from fex_jax import settings as presets
-from fex_jax.data import tables
 from fex_jax.evaluation import tables as of_tables
+from fex_jax.feeding.sources import Source
 from fex_jax.host import HostPredictor, black_box
 from fex_jax.host.estimator import estimator
-from fex_jax.models.vit import ViTConfig
-from fex_jax.training import asking, batches, sources
-from fex_jax.training.explainer import Predictor, Source, train
+from fex_jax.training import asking
+from fex_jax.training.explainer import Predictor, train
 
 _FEW_UPDATES = 200  # fewer teach a map head next to nothing
-_MOST_EPOCHS = 20
-_ROWS, _NUMBERS = 1024, 2**23  # of tables: in a batch, and in what f is asked about it
-_EXAMPLES = 100_000, 500_000  # rows of tables to learn from, mixed ones with them
 # What a comparison at the end measures: lower is better, higher is better.
 _AREAS = {"class": ("positive_auc", "negative_auc"), "value": ("deletion", "insertion")}
 _SECONDS = 20  # that the comparison at the end may take, about
-_NAMES = {"images": "images", "texts": "texts", "tables": "rows"}
 _OPTIONS = {
     "epochs": checks.either(checks.number(1e-6, 1e6), checks.nothing()),
     "batch_size": checks.either(checks.integer(1, 2**24), checks.nothing()),
@@ -122,20 +117,10 @@ def fit(
         predictor = black_box.of(f)
     elif not (backbone is queries is None):
         raise ValueError("backbone and queries are of black boxes; leave them out")
-    if predictor.modality == "tables":
-        own, rows = {}, background
-        if isinstance(background, int):
-            own, rows = {"table.background": background}, None
-        elif isinstance(background, str) and background == "surrogate":
-            own, rows = {"removal.kind": background}, None
-        source = tables.open_table(data, groups, rows, limit)
-        own |= {"table.unit": unit} if unit else {}
-        settings, skipped = own | dict(settings or {}), ""
-    elif not (groups is background is unit is None):
-        raise ValueError("groups, background and unit are of tables; leave them out")
-    else:
-        source, skipped = sources.open_data(predictor, data, column, limit)
-    preset = preset or ("shapley" if predictor.modality == "tables" else "contrast")
+    options = {"column": column, "groups": groups, "background": background, "unit": unit}
+    source, own, skipped = feeding.open_data(predictor, data, limit, **options)
+    settings = own | dict(settings or {})
+    preset = preset or feeding.of(predictor).PRESET
     held_out, training = source.split(_held_out(source.size))
     settings = ({"policy_backbone.path": backbone} if backbone else {}) | dict(settings or {})
     config = _configure(predictor, training, preset, epochs, batch_size, settings)
@@ -201,7 +186,7 @@ def _finish(
         print(f"{f.name} is not asked more: fex_jax.evaluate says what the explainer is worth")
     else:
         with black_box.recorded([explainer], f, folder) as (asked,):
-            if asked.predictor.modality == "tables":
+            if config.method == "shapley":
                 print(of_tables.measure(asked, held_out.values, _SECONDS))
             else:
                 print(compare(asked, held_out, config))
@@ -221,33 +206,17 @@ def _configure(
     settings: Mapping[str, Any] | None,
 ) -> ml_collections.ConfigDict:
     """The preset's settings, with a batch and epochs that suit the data and the device."""
-    config, size = presets.default(preset), source.size
-    if predictor.modality == "texts":
-        config.policy = "bert" if predictor.inside else "small_bert"
-        config.text.too_long = "cut"
-    elif predictor.modality == "images" and not isinstance(predictor.config, ViTConfig):
-        config.policy = "unet"
-        config.map_head = "shared" if preset == "contrast" else "token"
+    config, size, kind = presets.default(preset), source.size, feeding.of(predictor)
     if predictor.config.num_classes <= 2:
         config.objective.num_passes = 1  # an answer is one number, soon overfitted
-    on_cpu = jax.default_backend() == "cpu"
-    devices = jax.device_count()
-    parts = devices * config.objective.num_updates  # a batch is divided into so many
-    largest = (32 if on_cpu else 128) * devices
-    chosen = parts * max(1, min(largest, max(16, size // 16), size) // parts)
-    examples = np.clip(size, 9_600, 19_200) if on_cpu else np.clip(size, 64_000, 256_000)
-    most = _MOST_EPOCHS
-    if predictor.modality == "tables":  # rows are small, and mixed ones come without end
-        widest = _NUMBERS // (config.objective.num_masks * len(source.columns))
-        chosen = parts * max(1, min(_ROWS, widest) // parts)
-        examples, most = np.clip(20 * size, *_EXAMPLES), np.inf
-    config.batch_size = chosen if batch_size is None else int(batch_size)
-    if size < config.batch_size and predictor.modality != "tables":
+    kind.suit(config, predictor, source)
+    config.batch_size = config.batch_size if batch_size is None else int(batch_size)
+    config.epochs = config.epochs if epochs is None else float(epochs)
+    if kind.ONCE and size < config.batch_size:
         raise ValueError(
             f"{size} items are left to train on, fewer than a batch of {config.batch_size}: give "
             "more items" + (", or a smaller batch_size" if batch_size else "")
         )
-    config.epochs = float(min(examples / size, most) if epochs is None else epochs)
     for name, value in (settings or {}).items():
         try:
             config.update_from_flattened_dict({name: value})
@@ -261,11 +230,10 @@ def _describe(
 ) -> None:
     steps = max(1, int(config.epochs * size) // config.batch_size)
     updates = steps * config.objective.num_updates * config.objective.num_passes
-    name = _NAMES[predictor.modality]
     print(
-        f"{size + held_out:,} {name}: {size:,} to train on, {held_out} held out"
-        f"{skipped}\n{config.epochs:.3g} epochs in {steps:,} batches of {config.batch_size}, "
-        f"{updates:,} updates, on {jax.device_count()} {jax.default_backend()} device(s)"
+        f"{size + held_out:,} {feeding.of(predictor).THINGS}: {size:,} to train on, "
+        f"{held_out} held out{skipped}\n"
+        f"{config.epochs:.3g} epochs in {steps:,} batches of {config.batch_size}, {updates:,} updates, on {jax.device_count()} {jax.default_backend()} device(s)"
     )
     if updates < _FEW_UPDATES:
         print(
@@ -309,7 +277,9 @@ def compare(explainer: explain.Explainer, source: Source, config: ml_collections
         }
 
     found, count, compiled = [], 0, 0.0
-    for number, batch in enumerate(batches.in_order(explainer.predictor, source, config)):
+    for number, batch in enumerate(
+        feeding.of(explainer.predictor).in_order(explainer.predictor, source, config)
+    ):
         if count >= 8 and time.monotonic() - compiled > _SECONDS:
             break
         classes = np.asarray(explainer.answers(batch)).argmax(-1)

@@ -12,11 +12,11 @@ import ml_collections
 import numpy as np
 
 from fex_jax import algorithm, contrast, export, faithfulness, ppo
+from fex_jax.feeding.sources import Source
 from fex_jax.models import Params
 from fex_jax.models.policy import Policy
 from fex_jax.predictors import Bind
 from fex_jax.training import run
-from fex_jax.training.sources import Source
 from fex_jax.updates import TrainState
 
 _LEAST, _MOST = 8, 64  # inputs

@@ -16,7 +16,17 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
-from fex_jax import algorithm, attributions, data, export, id_expo, ppo, predictors, pretrained
+from fex_jax import (
+    algorithm,
+    attributions,
+    data,
+    export,
+    feeding,
+    id_expo,
+    ppo,
+    predictors,
+    pretrained,
+)
 from fex_jax.models import Params
 from fex_jax.models.policy import functional_policy, make_backbone
 from fex_jax.training import classifier, explainer, identity
@@ -47,7 +57,7 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
             f"{config.predictor.path} is no classifier of images into classes that exclude each "
             "other: ID-ExpO fine-tunes these"
         )
-    source = explainer.open_source(config, checkpoint)
+    source = feeding.of(checkpoint).open_source(checkpoint, config, config.data.train_split)
     if source.labels != checkpoint.labels:
         raise ValueError(f"{config.data.name} has other classes than {config.predictor.path}")
     with_fex = settings.explainer == "fex"

@@ -17,9 +17,9 @@ import eval as eval_script
 import fex_jax
 import train as train_script
 from configs import black_box as config_file
-from fex_jax import explain, host, predictors, settings
+from fex_jax import explain, feeding, host, predictors, settings
 from fex_jax.host import Bank, HostError, black_box
-from fex_jax.training import asking, sources
+from fex_jax.training import asking
 from fex_jax.training.explainer import train
 from tests.host.misbehaving import reply, serving
 
@@ -61,7 +61,7 @@ def small(directory: str, **changes):
 
 
 def source_of(pictures: np.ndarray, f: host.HostPredictor):
-    return sources.open_data(black_box.of(f), pictures)[0]
+    return feeding.open_data(black_box.of(f), pictures)[0]
 
 
 def curve(workdir) -> list[float]:
@@ -78,7 +78,7 @@ def natively(predictor, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("native")
     fill = float(predictor.preprocessing.normalize(np.full((1, 3), GREY, np.uint8)).ravel()[0])
     config = small("", **{"predictor.fill": fill})
-    train(config, workdir, predictor, sources.open_data(predictor, PICTURES)[0])
+    train(config, workdir, predictor, feeding.open_data(predictor, PICTURES)[0])
     return curve(workdir), explain.load(workdir)
 
 

@@ -11,9 +11,9 @@ import eval as eval_script
 import fex_jax
 import train as train_script
 from configs import black_box_texts
-from fex_jax import explain, host, predictors, pretrained, settings, tokens
+from fex_jax import explain, feeding, host, predictors, pretrained, settings, tokens
 from fex_jax.host import HostError, black_box
-from fex_jax.training import asking, sources
+from fex_jax.training import asking
 from fex_jax.training.explainer import train
 from tests import tiny_text
 from tests.host.black_boxes import critic, mood
@@ -60,13 +60,13 @@ def test_the_same_as_in_jax(tmp_path):
     """
     predictor = tiny_text.checkpoint()
     pretrained.save(tmp_path / "bert", predictor)
-    train(small(), tmp_path / "native", predictor, sources.open_data(predictor, TEXTS)[0])
+    train(small(), tmp_path / "native", predictor, feeding.open_data(predictor, TEXTS)[0])
     native = explain.load(tmp_path / "native")(TEXTS, refine=8)
 
     f, box = of_strings(predictor), tmp_path / "box"
     own = {"removal.kind": "word", "removal.word": "[MASK]", "predictor.overlap": False}
     own["policy_backbone.path"] = str(tmp_path / "bert")
-    source, _ = sources.open_data(black_box.of(f), TEXTS)
+    source, _, _ = feeding.open_data(black_box.of(f), TEXTS)
     train(small(**own), box, f, source)
     np.testing.assert_allclose(curve(box), curve(tmp_path / "native"), rtol=1e-3)
     for found, expected in zip(fex_jax.load(box, f)(TEXTS, refine=8), native, strict=True):

@@ -15,8 +15,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from fex_jax import settings, sharding
-from fex_jax.training import sources
+from fex_jax import feeding, settings, sharding
 from fex_jax.training.explainer import train
 from tests.conftest import random_checkpoint
 
@@ -46,7 +45,7 @@ def run(workdir, port: int = 0, index: int = 0) -> None:
         config.mesh.fsdp = 2
         sharding.connect(**config.distributed)  # before the predictor's weights are drawn
     predictor = random_checkpoint()
-    train(config, pathlib.Path(workdir), predictor, sources.open_data(predictor, PICTURES)[0])
+    train(config, pathlib.Path(workdir), predictor, feeding.open_data(predictor, PICTURES)[0])
 
 
 def losses(workdir: pathlib.Path) -> list[float]:

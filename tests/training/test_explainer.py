@@ -8,8 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from fex_jax import explain, settings
-from fex_jax.training import sources
+from fex_jax import explain, feeding, settings
 from fex_jax.training.explainer import train
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), np.uint8)
@@ -30,7 +29,7 @@ def steps_logged(workdir) -> list[int]:
 
 def test_a_finished_run_is_neither_another_ones_nor_overwritten(predictor, tmp_path):
     """Breaks if a run goes on with another predictor or other data, or an export is lost."""
-    source, _ = sources.open_data(predictor, PICTURES)
+    source, _, _ = feeding.open_data(predictor, PICTURES)
     train(small(), tmp_path, predictor, source)
     weights = tmp_path / "export" / "explainer.safetensors"
     before = weights.read_bytes()
@@ -46,11 +45,11 @@ def test_a_finished_run_is_neither_another_ones_nor_overwritten(predictor, tmp_p
         predictor, params=jax.tree.map(lambda x: x + 1e-3, predictor.params)
     )
     refuse("other settings of predictor ", small(), tmp_path, moved, source)
-    fewer, _ = sources.open_data(predictor, PICTURES[:-1])
+    fewer, _, _ = feeding.open_data(predictor, PICTURES[:-1])
     refuse("other settings of data.digest, data.size ", small(), tmp_path, predictor, fewer)
     changed = PICTURES.copy()
     changed[3] = 0
-    other, _ = sources.open_data(predictor, changed)
+    other, _, _ = feeding.open_data(predictor, changed)
     refuse("other settings of data.digest ", small(), tmp_path, predictor, other)
     faster = small(**{"optimizer.learning_rate": 1.0})
     refuse("other settings of optimizer.learning_rate ", faster, tmp_path, predictor, source)
@@ -60,7 +59,7 @@ def test_a_finished_run_is_neither_another_ones_nor_overwritten(predictor, tmp_p
 
 def test_a_run_that_diverged_continues_with_a_lower_learning_rate(predictor, tmp_path, capsys):
     """Breaks if NaN is saved, or the run has to begin anew."""
-    source, _ = sources.open_data(predictor, PICTURES)
+    source, _, _ = feeding.open_data(predictor, PICTURES)
     rate = "optimizer.learning_rate"
     with pytest.raises(FloatingPointError, match="Lower the learning rate: the run continues"):
         train(small(**{rate: 1e38}), tmp_path, predictor, source)
@@ -77,6 +76,6 @@ def test_a_shared_head_is_of_the_regression(predictor, preset, tmp_path):
     """Breaks if an objective that never trains z_0 takes a head that has one."""
     config = settings.default(preset)
     config.update_from_flattened_dict({"map_head": "shared", "batch_size": 4})
-    source, _ = sources.open_data(predictor, PICTURES)
+    source, _, _ = feeding.open_data(predictor, PICTURES)
     with pytest.raises(ValueError, match="map_head=shared is learned by FEX's regression"):
         train(config, tmp_path / "run", predictor, source)

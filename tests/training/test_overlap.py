@@ -4,9 +4,8 @@ import json
 
 import numpy as np
 
-from fex_jax import host, settings
+from fex_jax import feeding, host, settings
 from fex_jax.host import Bank, black_box
-from fex_jax.training import sources
 from fex_jax.training.explainer import train
 from tests.host.black_boxes import LABELS, brightness
 
@@ -25,7 +24,7 @@ def run(workdir, directory: str, overlap: bool, rate: float) -> tuple[list[float
             "optimizer.learning_rate": rate, "predictor.overlap": overlap,
         }
     )  # fmt: skip
-    train(config, workdir, f, sources.open_data(black_box.of(f), PICTURES)[0])
+    train(config, workdir, f, feeding.open_data(black_box.of(f), PICTURES)[0])
     lines = (workdir / "metrics.jsonl").read_text().splitlines()
     removal = black_box.read(workdir / "export" / "predictor").removal
     where = {"removal": str(removal), "grid": removal.grid}

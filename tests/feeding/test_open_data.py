@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fex_jax import data, text_data
-from fex_jax.training import sources
+from fex_jax import data, feeding, text_data
 from tests import tiny_text
 
 rng = np.random.default_rng(0)
@@ -90,27 +89,27 @@ def in_form(form: str):
 )
 def test_pictures_are_taken_as_they_are(predictor, form):
     """Breaks if a form of the same pictures gives others, fewer, or labels of its own."""
-    source, skipped = sources.open_data(predictor, in_form(form))
+    source, _, skipped = feeding.open_data(predictor, in_form(form))
     assert (source.size, skipped, source.labels) == (6, "", predictor.labels)
     assert pictures(source, predictor) == {picture.tobytes() for picture in PICTURES}
 
 
 def test_a_folder_needs_no_classes(predictor, folder):
     """Breaks if a format or depth is passed over, a hidden file is taken, or a skip is not said."""
-    source, skipped = sources.open_data(predictor, str(folder))
+    source, _, skipped = feeding.open_data(predictor, str(folder))
     assert source.size == 6
     whole = {PICTURES[i].tobytes() for i in range(5)}  # a GIF has 256 colours
     assert whole < pictures(source, predictor)
     assert skipped.startswith("; skipped 4: ")
     assert "2 hidden" in skipped and "1 .md" in skipped and "torn.png" in skipped
     files = sorted(folder.rglob("*.png"))
-    assert sources.open_data(predictor, files)[0].size == 4  # two of the four below are hidden
+    assert feeding.open_data(predictor, files)[0].size == 4  # two of the four below are hidden
 
 
 def test_an_iterators_pictures_stay_small(predictor):
     """Breaks if a generator of photographs fills the memory."""
     large = (np.full((300, 200, 3), i, np.uint8) for i in range(100))
-    source, _ = sources.open_data(predictor, large, limit=3)
+    source, _, _ = feeding.open_data(predictor, large, limit=3)
     assert source.size == 3
     decoded = source.decode(next(iter(source.records)))
     assert decoded["image"].shape == (72, 48, 3)  # one and a half of the predictor's 32
@@ -118,12 +117,12 @@ def test_an_iterators_pictures_stay_small(predictor):
 
 def test_a_split_loses_and_shares_nothing(predictor):
     """Breaks if a held-out item is trained on."""
-    source, _ = sources.open_data(predictor, PICTURES)
+    source, _, _ = feeding.open_data(predictor, PICTURES)
     first, rest = source.split(2)
     found = pictures(first, predictor), pictures(rest, predictor)
     assert (first.size, rest.size) == (2, 4) and not found[0] & found[1]
     assert len(found[0] | found[1]) == 6
-    texts, _ = sources.open_data(tiny_text.checkpoint(), TEXTS)
+    texts, _, _ = feeding.open_data(tiny_text.checkpoint(), TEXTS)
     first, rest = texts.split(1)
     assert sorted(first.texts + rest.texts) == sorted(TEXTS) and first.size == 1
 
@@ -165,7 +164,7 @@ def write_texts(root: pathlib.Path, form: str):
 def test_texts_are_taken_as_they_are(tmp_path, form):
     """Breaks if a form of the same texts gives others, or a blank one ends a run or is not said."""
     predictor = tiny_text.checkpoint()
-    source, skipped = sources.open_data(predictor, write_texts(tmp_path, form))
+    source, _, skipped = feeding.open_data(predictor, write_texts(tmp_path, form))
     assert isinstance(source, text_data.Source) and sorted(source.texts) == sorted(TEXTS)
     assert skipped == "; skipped 1: 1 without text"
 
@@ -183,19 +182,19 @@ def test_texts_are_taken_as_they_are(tmp_path, form):
 def test_what_cannot_be_used_is_said(predictor, given, message):
     """Breaks if data of another form ends in a traceback from inside."""
     with pytest.raises(ValueError, match=message):
-        sources.open_data(predictor, given)
+        feeding.open_data(predictor, given)
 
 
 def test_what_is_no_text_is_said(tmp_path):
     """Breaks if a misspelt file is taken for a text, or a column for another."""
     predictor = tiny_text.checkpoint()
     with pytest.raises(ValueError, match="no file or folder nowhere.csv"):
-        sources.open_data(predictor, "nowhere.csv")
+        feeding.open_data(predictor, "nowhere.csv")
     with pytest.raises(ValueError, match="columns id, review but no 'text'"):
-        sources.open_data(predictor, write_texts(tmp_path, "csv"), column="text")
+        feeding.open_data(predictor, write_texts(tmp_path, "csv"), column="text")
     with pytest.raises(ValueError, match="text 1 is of type int"):
-        sources.open_data(predictor, ["good", 3])
+        feeding.open_data(predictor, ["good", 3])
     path = tmp_path / "latin.txt"
     path.write_bytes("café".encode("latin-1"))
     with pytest.raises(ValueError, match="is not UTF-8"):
-        sources.open_data(predictor, path)
+        feeding.open_data(predictor, path)

@@ -1,0 +1,73 @@
+"""What training and scoring are fed with: a source of things, and its batches.
+
+What differs between images, texts and tables is a module here, named by a predictor's `modality`:
+
+    THINGS: what they are called
+    ONCE: whether a batch holds a thing at most once
+    PRESET: the objective of `fex_jax.fit` where none is chosen
+    OPTIONS: those of `open_data` that are its own
+    open_source(predictor, config, split) -> the data that a config names
+    open_data(predictor, given, limit, **options) -> source, settings, what was skipped
+    suit(config, predictor, source) -> sets policy, batch size and epochs in the config
+    stream(predictor, source, config, **options) -> from a number on, batches without end
+    in_order(predictor, source, config) -> batches of eight
+    first(predictor, source, config, count) -> a batch of so many
+
+Tables have no batches in their order: `fex_jax.evaluation.tables` scores them.
+"""
+
+import importlib
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import jax
+import ml_collections
+
+if TYPE_CHECKING:  # of images and texts TensorFlow reads
+    from fex_jax.export import Predictor
+    from fex_jax.feeding.sources import Source
+
+
+def of(predictor: Any) -> ModuleType:
+    """The module of what a predictor takes."""
+    return importlib.import_module(f"{__name__}.{predictor.modality}")
+
+
+def open_data(
+    predictor: "Predictor", given: Any, limit: int | None = None, **options: Any
+) -> tuple["Source", dict[str, Any], str]:
+    """A source of what `fex_jax.fit` was given, in a fixed random order.
+
+    Args:
+      predictor: says what the data are.
+      given: see `fex_jax.fit`.
+      limit: items to use; None: all.
+      options: those of one modality only; None, as if they were not there.
+
+    Returns:
+      The source, settings that the options stand for, and in words what was skipped.
+
+    Raises:
+      ValueError: what cannot be used, and why.
+    """
+    module = of(predictor)
+    options = {name: value for name, value in options.items() if value is not None}
+    for name in options.keys() - set(module.OPTIONS):
+        raise ValueError(f"{name} is no option for {predictor.modality}: leave it out")
+    return module.open_data(predictor, given, limit, **options)
+
+
+def open_stream(
+    predictor: "Predictor", source: "Source", config: ml_collections.ConfigDict
+) -> Callable[[int], Iterator[Any]]:
+    """stream(start): this process's batches, as `Model`'s bind takes them, from that one on."""
+    return of(predictor).stream(
+        predictor,
+        source,
+        config,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        limit=config.data.limit or None,
+        process=(jax.process_index(), jax.process_count()),
+    )

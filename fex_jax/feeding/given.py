@@ -1,0 +1,122 @@
+"""What people give: columns of tables of any kind, files below folders."""
+
+import collections
+import pathlib
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from fex_jax.data import folders
+from fex_jax.windows import Pair
+
+Named: TypeAlias = str | Sequence[str] | None  # a column, or two of pairs; None: see `choose`
+
+
+def source_of(given: Any, kind: Any, limit: int | None) -> Any:
+    """The first `limit` items of a source that was given as such; None: it is none.
+
+    Raises:
+      ValueError: a source of another kind, or an empty path, which would be the present folder.
+    """
+    if isinstance(given, str) and not given.strip():
+        raise ValueError(f"the data is {given!r}; expected the path of a file or a folder")
+    if not hasattr(given, "contents"):
+        return None
+    if not isinstance(given, kind):
+        raise ValueError("the data is a source of other things than the predictor takes")
+    return given.split(limit)[0] if limit and limit < given.size else given
+
+
+def is_no_table(column: Named) -> ValueError:
+    return ValueError(f"column is {column!r}, but the data is no table: leave it out")
+
+
+def shuffled(size: int, limit: int | None, skipped: collections.Counter) -> tuple[np.ndarray, str]:
+    """The numbers of so many items in a fixed random order, and what was skipped, in words."""
+    words = f"; skipped {skipped.total()}: " if skipped else ""
+    words += ", ".join(f"{count} {reason}" for reason, count in skipped.most_common(10))
+    if not size:
+        raise ValueError(f"the data holds nothing to train on{words}")
+    return np.random.default_rng(0).permutation(size)[:limit], words
+
+
+class Column(Sequence):
+    """A column of a table whose cells are read when they are asked for."""
+
+    def __init__(self, cell: Callable[[int], Any], size: int):
+        self._cell, self._size = cell, size
+
+    def __getitem__(self, i: int) -> Any:
+        return self._cell(int(i))
+
+    def __len__(self) -> int:
+        return self._size
+
+
+def column_names(given: Any) -> list[str] | None:
+    """The columns of a `datasets.Dataset` or a pandas DataFrame; None: it is no table."""
+    if isinstance(given, dict):
+        names = ", ".join(map(str, given)) or "nothing"
+        raise ValueError(f"the data is a dict of {names}: choose one of its values")
+    names = getattr(given, "column_names", None)
+    if names is None and hasattr(given, "iloc") and hasattr(given, "columns"):
+        names = given.columns
+    return None if names is None else list(names)
+
+
+def column_of(table: Any, name: str | Pair) -> Sequence | Iterator:
+    def cell(row: Any) -> Any:
+        return tuple(row[part] for part in name) if isinstance(name, tuple) else row[name]
+
+    if hasattr(table, "iloc"):
+        pairs = isinstance(name, tuple)
+        return list(zip(*(table[part] for part in name), strict=True) if pairs else table[name])
+    if hasattr(table, "__len__"):
+        return Column(lambda i: cell(table[i]), len(table))
+    return (cell(row) for row in table)  # a data set that is streamed
+
+
+def choose(
+    names: Sequence[str],
+    column: Named,
+    known: Sequence[str],
+    pairs: Sequence[Pair] = (),
+    where: str = "the data",
+) -> str | Pair:
+    """The column, or pair, that is asked for or is named like what it holds, or the only column.
+
+    Raises:
+      ValueError: there is none, or it is not there.
+    """
+    likely_pairs = [(column[0], column[1])] if isinstance(column, list | tuple) else []
+    likely_pairs += [pair for pair in pairs if column is None]
+    for pair in likely_pairs:
+        if set(pair) <= set(names):
+            return pair
+    likely = [name for name in known if name in names] + list(names) * (len(names) == 1)
+    chosen = column if column is not None else next(iter(likely), None)
+    if not isinstance(chosen, str) or chosen not in names:
+        asked = f" but no {column!r}" if column is not None else ""
+        raise ValueError(
+            f"{where} has the columns {', '.join(map(str, names)) or 'of nothing'}{asked}: name "
+            "the one to train on with column="
+        )
+    return chosen
+
+
+def walk(
+    root: pathlib.Path, suffixes: Collection[str], what: str, skipped: collections.Counter
+) -> list[pathlib.Path]:
+    """All files below a folder with one of the endings, sorted; hidden ones are passed over."""
+    if not root.is_dir():
+        kind = "a file" if root.exists() else "not there"
+        raise ValueError(f"{root} is {kind}; expected a folder of {what}")
+    found = []
+    for file in folders.walk(root, skipped):
+        suffix = file.suffix.lower()
+        if suffix in suffixes:
+            found.append(file)
+        else:
+            skipped[suffix or "without an ending"] += 1
+    return sorted(found)
