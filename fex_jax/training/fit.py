@@ -233,7 +233,8 @@ def _describe(
     print(
         f"{size + held_out:,} {feeding.of(predictor).THINGS}: {size:,} to train on, "
         f"{held_out} held out{skipped}\n"
-        f"{config.epochs:.3g} epochs in {steps:,} batches of {config.batch_size}, {updates:,} updates, on {jax.device_count()} {jax.default_backend()} device(s)"
+        f"{config.epochs:.3g} epochs in {steps:,} batches of {config.batch_size}, "
+        f"{updates:,} updates, on {jax.device_count()} {jax.default_backend()} device(s)"
     )
     if updates < _FEW_UPDATES:
         print(
