@@ -1,4 +1,4 @@
-"""Trains an explainer: FEX, or FastSHAP with the preset `:fastshap`.
+"""Trains an explainer: FEX, or with the preset `:fastshap`, `:l2x` or `:cortx` one of these.
 
     python train.py --config=configs/digit_scenes.py --workdir=runs/digits
 

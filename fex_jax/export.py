@@ -34,7 +34,7 @@ _BACKBONES = {"vit": ViTConfig, "unet": UNetConfig, "mlp": MLPConfig}
 
 # The explainer's own fields: what they may be, and what they are in exports that do not say.
 SETTINGS = {
-    "method": checks.one_of("fex", "fastshap", "shapley"),
+    "method": checks.one_of("fex", "fastshap", "l2x", "cortx", "shapley"),
     "budget": checks.either(checks.number(-1e3, 0), checks.nothing()),  # as training writes it
     "contrastive": checks.flag(),
     "map_head": checks.one_of(*get_args(MapHead)),
@@ -123,7 +123,11 @@ def read(path: str | pathlib.Path) -> Export:
         )
     )
     if stored is None:
+        # L2X's checkpoints have its q beside the explainer: a network as the predictor's.
+        beside = {"q": jax.eval_shape(lambda: predictor.params)}
+        wanted |= beside if settings["method"] == "l2x" else {}
         params = _read_checkpoint(export.parent / "checkpoints", wanted, step)
+        params.pop("q", None)
     else:
         expected = {k: x.shape for k, x in traverse_util.flatten_dict(wanted, sep="/").items()}
         if problems := differences(stored, expected):

@@ -123,13 +123,14 @@ def play(
     inputs: Inputs,
     key: jax.Array,
     objective: Objective,
+    probabilities: jax.Array | None = None,
 ) -> Game:
     """Chooses T classes of each input, draws S coalitions and asks f what they are worth.
 
-    f sees every input S + 2 times.
+    f sees every input S + 2 times, or once less where f(x) is known, `probabilities` [B, K].
     """
     target_key, mask_key = jax.random.split(key)
-    probabilities = predict(inputs)
+    probabilities = predict(inputs) if probabilities is None else probabilities
     targets = choose_classes(target_key, probabilities, objective.targets, objective.num_targets)
     valid = features(inputs)
     coalitions = sample_coalitions(mask_key, objective.num_masks, valid)

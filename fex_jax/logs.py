@@ -51,10 +51,10 @@ def read(path: pathlib.Path) -> dict[int, dict[str, float]]:
 
 
 def console_line(metrics: dict[str, float]) -> str:
-    """One step's state in words, FEX's or FastSHAP's."""
+    """One step's state in words, FEX's or a rival's."""
     words = [f"step {metrics['step']:5d}", f"loss {metrics['loss']:+.3f}"]
     words.append(f"f(x) {metrics['f/clean']:.2f}")
-    if "policy/kept_features" in metrics:
+    if "policy/num_features" in metrics:
         words += [
             f"f(m⊙x) {metrics['f/under_policy']:.2f}",
             f"kl {metrics['loss/kl']:.3f}",
@@ -64,6 +64,11 @@ def console_line(metrics: dict[str, float]) -> str:
             words.append(f"clipped {metrics['ppo/clip_fraction']:.0%}")
         if "held_out/explained" in metrics:
             words.append(f"explains {metrics['held_out/explained']:.0%} of held-out answers")
+    elif "q/agreement" in metrics:
+        words += [
+            f"keeps {metrics['policy/kept_features']:.1f}",
+            f"q agrees on {metrics['q/agreement']:.0%}",
+        ]
     else:
         words += [
             f"f(∅) {metrics['f/empty']:.2f}",

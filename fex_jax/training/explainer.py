@@ -1,4 +1,4 @@
-"""Training an explainer of a classifier: FEX's objectives, or FastSHAP's, on one loop."""
+"""Training an explainer of a classifier: FEX's objectives, or its rivals', on one loop."""
 
 import contextlib
 import itertools
@@ -103,7 +103,7 @@ def train(
             "apart: train in one, without distributed.address"
         )
     kind = black_box.kind_of(predictor)
-    steps.make_objective(config, predictor.output, kind.modality)
+    steps.make_objective(config, predictor.output, kind.modality, inside=False)
     box = black_box.of(predictor)
     source = source or feeding.of(box).open_source(box, config, config.data.train_split)
     kept, source = held_out.split(config, objective, source)
@@ -149,7 +149,7 @@ def _train(
     frozen = jax.device_put(own, sharding.split_parameters(own, mesh))
     overlaps = overlap.suits(config, predictor)
     initial_state = steps.make_initial_state(config, init, optimizer, overlaps)
-    shapes = jax.eval_shape(initial_state, start)
+    shapes = jax.eval_shape(initial_state, start, own)
     shardings = sharding.split_parameters(shapes, mesh)
     whole = sharding.replicated(mesh)
     key = jax.jit(lambda: jax.random.key(config.seed), out_shardings=whole)()
@@ -173,7 +173,7 @@ def _train(
         )
     else:
         start = jax.tree.map(np.asarray, start)  # the same in every process
-        state = jax.jit(initial_state, out_shardings=shardings)(start)
+        state = jax.jit(initial_state, out_shardings=shardings)(start, own)
         held_out.forget(best)
     if jax.process_index() == 0 and (
         not (exported / "explainer.json").is_file() or state.step == 0
@@ -185,8 +185,8 @@ def _train(
     run.say(f"{workdir}: steps {state.step} to {total} of {batch_size} inputs, {backbone}")
 
     def save(folder: pathlib.Path, params: Params) -> None:
-        """All processes have a part in it, and one writes."""
-        params = sharding.gather(params, mesh)
+        """All processes have a part in it, and one writes; of L2X's q nothing."""
+        params = sharding.gather({n: p for n, p in params.items() if n != "q"}, mesh)
         if jax.process_index() == 0:
             export.save_weights(folder, params)
 

@@ -78,8 +78,8 @@ def fit(
         `epochs` is None, as many epochs are trained as they suffice for.
       workdir: where checkpoints, logs and the export go; the same call continues there after an
         interruption. None: a temporary folder, which is removed at the end.
-      preset: the objective: "contrast" (None), "authors" or "paper" of FEX, or "fastshap"; of
-        tables "shapley".
+      preset: the objective: "contrast" (None), "authors" or "paper" of FEX, "fastshap", "l2x"
+        or "cortx"; of tables "shapley".
       epochs, batch_size: None: chosen from the number of items and the device.
       limit: items to use; None: all, of an iterator 10,000 pictures or 100,000 texts.
       column: of a table of images or texts; by default "image" or "text", or the only one. Two of
