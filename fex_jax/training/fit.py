@@ -238,7 +238,7 @@ def _describe(
     print(
         f"{size + held_out:,} {feeding.of(predictor).THINGS}: {size - kept:,} to train on, "
         f"{held_out + kept} held out{skipped}\n"
-        f"{config.epochs:.3g} epochs in {steps:,} batches of {config.batch_size}, "
+        f"{float(f'{config.epochs:.3g}'):,g} epochs in {steps:,} batches of {config.batch_size}, "
         f"{updates:,} updates, on {jax.device_count()} {jax.default_backend()} device(s)"
     )
     if updates < _FEW_UPDATES:
