@@ -100,6 +100,11 @@ def read(path: str | pathlib.Path) -> Export:
     step = int(path.name) if path.parent.name == "checkpoints" and path.name.isdecimal() else None
     export = folder(path)
     if not os.path.isfile(export / "explainer.json"):
+        if os.path.isfile(path / "config.json") and any(path.glob("*.safetensors")):
+            raise FileNotFoundError(
+                f"{escape.terminal(path)} is a classifier: fex_jax.fit trains an explainer of it, "
+                "fex_jax.attribute explains it without one"
+            )
         raise FileNotFoundError(
             f"{escape.terminal(path)} holds no explainer: expected an export (explainer.json, "
             "explainer.safetensors, predictor/), the --workdir of train.py, or user/repo of the "

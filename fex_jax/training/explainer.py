@@ -182,7 +182,7 @@ def _train(
     run.write_json(workdir / "config.json", config.to_dict())
     rates = learning_rates(workdir / "run.json", int(state.step), config)
     run.write_json(workdir / "run.json", identities | {"learning_rates": rates})
-    run.say(f"{workdir}: steps {state.step} to {total} of {batch_size} inputs, {backbone}")
+    run.say(f"{workdir}: steps {state.step} to {total} of {batch_size} inputs")
 
     def save(folder: pathlib.Path, params: Params) -> None:
         """All processes have a part in it, and one writes; of L2X's q nothing."""
@@ -238,7 +238,6 @@ def _train(
         save(exported, state.params)
     elif jax.process_index() == 0:
         print(held_out.conclude(best, exported, total))
-    run.say(f"wrote {exported}: open it with fex_jax.load, or score it with eval.py")
 
 
 def num_steps(config: ml_collections.ConfigDict, source: Source) -> int:

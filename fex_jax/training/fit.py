@@ -20,7 +20,8 @@ from fex_jax.evaluation import tables as of_tables
 from fex_jax.feeding.sources import Source
 from fex_jax.host import HostPredictor, black_box
 from fex_jax.host.estimator import estimator
-from fex_jax.training import asking
+from fex_jax.training import asking, step
+from fex_jax.training import held_out as yardstick
 from fex_jax.training.explainer import Predictor, train
 
 _FEW_UPDATES = 200  # fewer teach a map head next to nothing
@@ -144,6 +145,9 @@ def fit(
         raise
     if workdir is None:
         shutil.rmtree(folder)
+        print("Nothing is kept on disk: workdir= names a folder that fex_jax.load opens")
+    else:
+        print(f"Kept: fex_jax.load({str(workdir)!r}) opens it")
     return explainer
 
 
@@ -193,7 +197,7 @@ def _finish(
 
 
 def _held_out(size: int) -> int:
-    """A thirtieth of the items in whole batches of eight, 8 to 64; a quarter of a handful."""
+    """A thirtieth of the items in whole eights, 8 to 64; a quarter of a handful."""
     return min(64, max(8, size // 30 // 8 * 8), size // 4)
 
 
@@ -228,12 +232,13 @@ def _configure(
 def _describe(
     config: ml_collections.ConfigDict, predictor: Predictor, size: int, held_out: int, skipped: str
 ) -> None:
-    steps = max(1, int(config.epochs * size) // config.batch_size)
+    kept = yardstick.count(step.make_objective(config, predictor.output), size)
+    steps = max(1, int(config.epochs * (size - kept)) // config.batch_size)
     updates = steps * config.objective.num_updates * config.objective.num_passes
     print(
-        f"{size + held_out:,} {feeding.of(predictor).THINGS}: {size:,} to train on, "
-        f"{held_out} held out{skipped}\n"
-        f"{config.epochs:.3g} epochs in {steps:,} batches of {config.batch_size}, "
+        f"{size + held_out:,} {feeding.of(predictor).THINGS}: {size - kept:,} to train on, "
+        f"{held_out + kept} held out{skipped}\n"
+        f"{float(f'{config.epochs:.3g}'):,g} epochs in {steps:,} batches of {config.batch_size}, "
         f"{updates:,} updates, on {jax.device_count()} {jax.default_backend()} device(s)"
     )
     if updates < _FEW_UPDATES:
@@ -246,8 +251,7 @@ def _describe(
 def compare(explainer: explain.Explainer, source: Source, config: ml_collections.ConfigDict) -> str:
     """Positive and negative AUC on a source's items, of the explainer, Random and Occlusion.
 
-    Of values, deletion and insertion. Slow classifiers are asked about fewer items, to end within
-    seconds.
+    Of values, deletion and insertion. Slow classifiers are asked about fewer items.
     """
     low, high = _AREAS["value" if explainer.predictor.output == "value" else "class"]
     rivals = {"Random": attributions.random, "Occlusion": attributions.occlusion}

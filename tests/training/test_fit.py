@@ -26,9 +26,19 @@ def test_pictures_to_an_explainer(predictor_directory, tmp_path, capsys, monkeyp
     assert "On 5 held-out items" in said
     for name in ("Random", "Occlusion"):
         assert f" {name} in positive AUC and" in said
+    assert "workdir= names a folder" in said
     assert not list(tmp_path.glob("fex-*"))
     assert explainer(PICTURES[:2]).attributions.shape == (2, 4, 4)
     assert explainer.map_head == "wide" and explainer.budget == -3
+
+
+def test_as_many_batches_are_trained_as_were_announced(predictor_directory, tmp_path, capsys):
+    """Breaks if items that training holds out to measure itself are announced as trained on."""
+    pictures = np.random.default_rng(1).integers(0, 256, (160, 32, 32, 3), np.uint8)
+    fex_jax.fit(predictor_directory, pictures, workdir=tmp_path, epochs=1, batch_size=16)
+    said = capsys.readouterr().out
+    assert "160 images: 143 to train on, 17 held out" in said
+    assert "1 epochs in 8 batches of 16" in said and "steps 0 to 8 of 16" in said
 
 
 def test_texts_to_an_explainer_that_continues(tmp_path, capsys):
@@ -38,7 +48,7 @@ def test_texts_to_an_explainer_that_continues(tmp_path, capsys):
     explainer = fex_jax.fit(predictor, TEXTS, **options)
     assert explainer.method == "fastshap"
     assert len(explainer(TEXTS[:1])[0].scores) == 6
-    capsys.readouterr()
+    assert f"fex_jax.load({str(workdir)!r}) opens it" in capsys.readouterr().out
     fex_jax.fit(predictor, TEXTS, **options)
     assert "steps 2 to 2 of 8" in capsys.readouterr().out
     with pytest.raises(ValueError, match="other settings of data.digest"):
