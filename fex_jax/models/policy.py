@@ -53,7 +53,8 @@ class Heads(nnx.Module):
         if faithful:  # last: the others are drawn as they are without it
             self.faith_in, self.faith_mid = linear(width, inputs=4), linear(width)
             self.faith_out = linear(2, 0.01)
-            self.faith_level = nnx.Param(jnp.array(0.5, jnp.float32))  # no gradient: `training.held_out`
+            # No gradient: `training.held_out`.
+            self.faith_level = nnx.Param(jnp.array(0.5, jnp.float32))
 
 
 class Reading(NamedTuple):
@@ -185,7 +186,7 @@ class Policy(nnx.Module):
         count = there.sum(-1, keepdims=True)
         centred = jnp.where(there, maps - maps.mean(-1, keepdims=True, where=valid), 0)
         rank = jnp.argsort(jnp.argsort(jnp.where(there, -centred, jnp.inf), -1), -1)
-        tenth = jnp.maximum(1, jnp.round(count / 10))
+        tenth = jnp.maximum(1, jnp.round(count / 10).astype(int))
         high, low = (
             jnp.mean(centred, -1, where=part)
             for part in (rank < tenth, there & (rank >= count - tenth))
