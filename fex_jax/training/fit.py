@@ -1,6 +1,7 @@
 """`fex_jax.fit`: an explainer of one's own classifier from one's own data, in one call."""
 
 import dataclasses
+import difflib
 import os
 import pathlib
 import shutil
@@ -221,12 +222,25 @@ def _configure(
             f"{size} items are left to train on, fewer than a batch of {config.batch_size}: give "
             "more items" + (", or a smaller batch_size" if batch_size else "")
         )
+    known = _names(config)
     for name, value in (settings or {}).items():
+        if name not in known:  # it would be added, and nothing would read it
+            near = ", ".join(difflib.get_close_matches(str(name), known, 3, 0.5)) or "none"
+            raise ValueError(f"settings: there is no {name!r}; near are {near}")
         try:
             config.update_from_flattened_dict({name: value})
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"settings: {name}={value!r} cannot be set: {error}") from None
     return config
+
+
+def _names(config: ml_collections.ConfigDict, prefix: str = "") -> list[str]:
+    """The dotted names of all settings."""
+    found = []
+    for name, value in config.items():
+        within = isinstance(value, ml_collections.ConfigDict)
+        found += _names(value, f"{prefix}{name}.") if within else [prefix + name]
+    return found
 
 
 def _describe(
