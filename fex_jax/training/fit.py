@@ -25,7 +25,6 @@ from fex_jax.training import asking, step
 from fex_jax.training import held_out as yardstick
 from fex_jax.training.explainer import Predictor, train
 
-_FEW_UPDATES = 200  # fewer teach a map head next to nothing
 # What a comparison at the end measures: lower is better, higher is better.
 _AREAS = {"class": ("positive_auc", "negative_auc"), "value": ("deletion", "insertion")}
 _SECONDS = 20  # that the comparison at the end may take, about
@@ -255,11 +254,6 @@ def _describe(
         f"{float(f'{config.epochs:.3g}'):,g} epochs in {steps:,} batches of {config.batch_size}, "
         f"{updates:,} updates, on {jax.device_count()} {jax.default_backend()} device(s)"
     )
-    if updates < _FEW_UPDATES:
-        print(
-            f"WARNING: {updates} updates are too few to learn anything; {_FEW_UPDATES} are the "
-            "least. Give more items or epochs, or a smaller batch_size"
-        )
 
 
 def compare(explainer: explain.Explainer, source: Source, config: ml_collections.ConfigDict) -> str:
