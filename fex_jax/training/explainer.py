@@ -43,6 +43,7 @@ _FREE = (
     "predictor.labels", "predictor.price", "distributed.",
 )  # fmt: skip
 _LEARNING_RATE = "optimizer.learning_rate"
+_FEW_UPDATES = 200  # fewer teach a map head next to nothing
 
 
 @jax.enable_x64(False)
@@ -92,6 +93,7 @@ def train(
             predictor, config, config.data.train_split
         )
         kept, source = held_out.split(config, objective, source)
+        warn_of_few_updates(config, source)
         backbone = make_backbone(config.policy, predictor.config)
         start = None if config.policy == "unet" else queried.params["backbone"]
         with run.lock(workdir):
@@ -107,6 +109,7 @@ def train(
     box = black_box.of(predictor)
     source = source or feeding.of(box).open_source(box, config, config.data.train_split)
     kept, source = held_out.split(config, objective, source)
+    warn_of_few_updates(config, source)
     backbone, start, reads = kind.policy(config, predictor, source)
     planned = num_steps(config, source) * batch_size * asking.queries_of_input(config)
     planned += held_out.queries(kept.size if kept else 0)
@@ -244,6 +247,16 @@ def num_steps(config: ml_collections.ConfigDict, source: Source) -> int:
     """Batches of a whole run."""
     num_examples = min(config.data.limit or source.size, source.size)
     return max(1, int(config.epochs * num_examples) // config.batch_size)
+
+
+def warn_of_few_updates(config: ml_collections.ConfigDict, source: Source) -> None:
+    """Says so before anything is asked or learned."""
+    updates = num_steps(config, source) * config.objective.num_updates * config.objective.num_passes
+    if updates < _FEW_UPDATES:
+        run.say(
+            f"WARNING: {updates} updates are too few to learn anything; {_FEW_UPDATES} are the "
+            "least. Give more items or epochs, or a smaller batch_size"
+        )
 
 
 def load_queried(config: ml_collections.ConfigDict, predictor: Predictor) -> Predictor:

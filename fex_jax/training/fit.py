@@ -1,6 +1,7 @@
 """`fex_jax.fit`: an explainer of one's own classifier from one's own data, in one call."""
 
 import dataclasses
+import difflib
 import os
 import pathlib
 import shutil
@@ -24,7 +25,6 @@ from fex_jax.training import asking, step
 from fex_jax.training import held_out as yardstick
 from fex_jax.training.explainer import Predictor, train
 
-_FEW_UPDATES = 200  # fewer teach a map head next to nothing
 # What a comparison at the end measures: lower is better, higher is better.
 _AREAS = {"class": ("positive_auc", "negative_auc"), "value": ("deletion", "insertion")}
 _SECONDS = 20  # that the comparison at the end may take, about
@@ -221,12 +221,25 @@ def _configure(
             f"{size} items are left to train on, fewer than a batch of {config.batch_size}: give "
             "more items" + (", or a smaller batch_size" if batch_size else "")
         )
+    known = _names(config)
     for name, value in (settings or {}).items():
+        if name not in known:  # it would be added, and nothing would read it
+            near = ", ".join(difflib.get_close_matches(str(name), known, 3, 0.5)) or "none"
+            raise ValueError(f"settings: there is no {name!r}; near are {near}")
         try:
             config.update_from_flattened_dict({name: value})
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"settings: {name}={value!r} cannot be set: {error}") from None
     return config
+
+
+def _names(config: ml_collections.ConfigDict, prefix: str = "") -> list[str]:
+    """The dotted names of all settings."""
+    found = []
+    for name, value in config.items():
+        within = isinstance(value, ml_collections.ConfigDict)
+        found += _names(value, f"{prefix}{name}.") if within else [prefix + name]
+    return found
 
 
 def _describe(
@@ -241,11 +254,6 @@ def _describe(
         f"{float(f'{config.epochs:.3g}'):,g} epochs in {steps:,} batches of {config.batch_size}, "
         f"{updates:,} updates, on {jax.device_count()} {jax.default_backend()} device(s)"
     )
-    if updates < _FEW_UPDATES:
-        print(
-            f"WARNING: {updates} updates are too few to learn anything; {_FEW_UPDATES} are the "
-            "least. Give more items or epochs, or a smaller batch_size"
-        )
 
 
 def compare(explainer: explain.Explainer, source: Source, config: ml_collections.ConfigDict) -> str:

@@ -58,7 +58,12 @@ def test_texts_to_an_explainer_that_continues(tmp_path, capsys):
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"settings": {"optimiser.rate": 1}}, "settings: optimiser.rate=1 cannot be set"),
+        ({"settings": {"optimiser.rate": 1}}, "settings: there is no 'optimiser.rate'; near are"),
+        ({"settings": {"epoch": 1}}, "settings: there is no 'epoch'; near are epochs"),
+        (
+            {"settings": {"optimizer.rate": 1}},
+            "no 'optimizer.rate'; near are optimizer.learning_ra",
+        ),
         ({"settings": {"batch_size": "many"}}, "settings: batch_size='many' cannot be set"),
         ({"preset": "better"}, "preset 'better' is unknown; choose one of contrast"),
         ({"batch_size": 64}, "15 items are left to train on, fewer than a batch of 64"),
@@ -79,7 +84,7 @@ def test_texts_to_an_explainer_that_continues(tmp_path, capsys):
         ({"settings": {"dtype": "float3"}}, "dtype is 'float3'; expected one of 'float32'"),
         ({"settings": {"data.limit": -1}}, "data.limit is -1; expected an integer from 0"),
         ({"settings": {"objective.num_passes": 0}}, "num_passes=0"),
-        ({"settings": {1: 2}}, "settings: 1=2 cannot be set"),
+        ({"settings": {1: 2}}, "settings: there is no 1; near are none"),
         ({"settings": 5}, "settings is 5; expected an object"),
         ({"column": "text"}, "column is 'text', but the data is no table"),
         ({"data": ""}, "the data is ''; expected the path"),
