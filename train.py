@@ -1,4 +1,4 @@
-"""Trains an explainer: FEX, or FastSHAP with the preset `:fastshap`.
+"""Trains an explainer: FEX, or with the preset `:fastshap`, `:l2x` or `:cortx` one of these.
 
     python train.py --config=configs/digit_scenes.py --workdir=runs/digits
 
@@ -54,6 +54,8 @@ def run(given: flags.FlagValues) -> None:
         from fex_jax.training.explainer import train
 
         train(given.config, pathlib.Path(given.workdir), predictor, queries=given.queries)
+        if jax.process_index() == 0:
+            print(f"wrote {given.workdir}: fex_jax.load opens it, eval.py scores it")
     except jax.errors.JaxRuntimeError as error:
         if jax.process_count() == 1:
             raise

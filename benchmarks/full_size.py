@@ -61,7 +61,7 @@ def main(_: list[str]) -> None:
     )
     optimizer = training.make_optimizer(config, num_steps=1000)
     initial_state = training.make_initial_state(config, init, optimizer)
-    state = jax.eval_shape(initial_state, weights["backbone"])
+    state = jax.eval_shape(initial_state, weights["backbone"], weights)
     images = jax.ShapeDtypeStruct((config.batch_size, 224, 224, 3), jnp.uint8)
     key = jax.eval_shape(functools.partial(jax.random.key, 0))
 
@@ -110,7 +110,7 @@ def main(_: list[str]) -> None:
     if _STEPS.value:
         init_predictor, _ = functional(lambda rngs: ViTClassifier(VIT_B16, rngs=rngs))
         frozen = init_predictor(jax.random.key(1))
-        state = jax.jit(initial_state)(frozen["backbone"])
+        state = jax.jit(initial_state)(frozen["backbone"], frozen)
         pictures = jax.random.randint(jax.random.key(2), images.shape, 0, 256).astype(jnp.uint8)
         seconds = []
         for _ in range(_STEPS.value + 1):

@@ -5,8 +5,10 @@
 
 Arguments are names of `RIVALS`; none means all. Each is trained on digit scenes from the same
 weights of the classifier, asks it ten masks about every input beside the whole one (the Shapley
-ones also the blank one), and goes three times over a batch. Writes docs/results/league.json, and
-makes the documents anew. Interrupted, the same command continues.
+ones also the blank one), and goes three times over a batch. L2X has no use for answers to masks and
+asks about whole inputs alone; its second network has as many gradient passes as its explainer. Of
+CoRTX's ten masks four look for the positive, which each of its gradient passes encodes, too. Writes
+docs/results/league.json, and makes the documents anew. Interrupted, the same command continues.
 """
 
 import pathlib
@@ -31,6 +33,8 @@ RIVALS = {
     "ViT-Shapley": f"digit_scenes:fastshap --config.objective.num_passes=3 {_ALL_CLASSES}",
     "SimSHAP": _LABELS,
     "Stochastic Amortization": f"{_LABELS} {_ALL_CLASSES}",
+    "L2X": "digit_scenes:l2x --config.objective.num_passes=3",
+    "CoRTX": "digit_scenes:cortx --config.objective.num_passes=3",
 }
 
 if __name__ == "__main__":

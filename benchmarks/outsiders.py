@@ -41,7 +41,7 @@ from fex_jax import attributions, masking, predictors  # noqa: E402
 from fex_jax.attributions.empirical import empirical  # noqa: E402
 
 TOLERANCE = 1e-4  # float32 on both sides
-PEERS = "torch transformers captum shap shapiq lime grad-cam scikit-learn scipy".split()
+PEERS = "torch transformers captum shap shapiq lime grad-cam scikit-learn scipy quantus".split()
 KEY = jax.random.key(0)
 
 
@@ -203,7 +203,8 @@ def query_methods() -> Iterator[others.Row]:
 
 SECTIONS = (
     networks, white_box_methods, query_methods,
-    others.perturbation, others.localisation, others.rationales, others.objectives,
+    others.perturbation, others.localisation, others.rationales, others.by_quantus,
+    others.objectives,
 )  # fmt: skip
 
 

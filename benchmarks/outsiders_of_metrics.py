@@ -148,6 +148,70 @@ def rationales() -> Iterator[Row]:
     yield "bootstrap interval of a mean", "scipy, same draws", [(ours, theirs)]
 
 
+def by_quantus() -> Iterator[Row]:
+    """What Quantus judges maps by, where it means the same; its draws are used on both sides."""
+    import quantus
+
+    rng, size = np.random.default_rng(0), 40
+    x, scores = rng.random((3, size)), rng.normal(size=(3, size))
+    x, scores = x.astype(np.float32), scores.astype(np.float32)
+    targets, slopes = np.array([1, 0, 1]), rng.normal(size=(size, 2)).astype(np.float32)
+
+    def predict(x: jax.Array) -> jax.Array:
+        return jax.nn.softmax(x @ slopes + x[:, :2] * x[:, 2:4])
+
+    def mask(x: jax.Array, kept: jax.Array) -> jax.Array:
+        return x * kept
+
+    def explain(inputs: np.ndarray, **_) -> np.ndarray:
+        def chosen(rows: jax.Array) -> jax.Array:
+            return jnp.log(predict(rows))[jnp.arange(3), targets].sum()
+
+        rows = inputs.reshape(3, size)
+        return np.asarray(rows * jax.grad(chosen)(rows)).reshape(inputs.shape)
+
+    class Network(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.tensor(np.asarray(predict(x.numpy().reshape(-1, size))))
+
+    def judged(metric, maps: np.ndarray = scores) -> np.ndarray:
+        pictures, maps = x.reshape(3, 1, 5, 8), maps.reshape(3, 1, 5, 8)
+        given = dict(model=Network().eval(), x_batch=pictures, y_batch=targets, a_batch=maps)
+        np.random.seed(0)
+        return np.asarray(metric(**given, explain_func=explain, softmax=False, channel_first=True))
+
+    silent = dict(disable_warnings=True, return_aggregate=False)
+    found = judged(quantus.Complexity(**silent))
+    yield "complexity", "quantus", [(metrics.complexity(scores), found)]
+    found = judged(quantus.Sparseness(**silent))
+    yield "sparseness", "quantus", [(metrics.sparseness(scores), found)]
+
+    curves = metrics.perturbation_curves(predict, mask, x, scores, targets, targets)
+    metric = quantus.PixelFlipping(features_in_step=size // 10, perturb_baseline=0.0, **silent)
+    # Theirs begin after the first step; the least important features go first from -φ.
+    both = (curves.positive, judged(metric)), (curves.negative, judged(metric, -scores))
+    pairs = [(ours.probability[:, 1:], theirs) for ours, theirs in both]
+    yield "both curves: pixel flipping", "quantus", pairs
+
+    def again(draw) -> np.ndarray:
+        """What a metric draws from NumPy's own state when it begins with the same."""
+        np.random.seed(0)
+        return np.stack([draw() for _ in range(50)])
+
+    chosen = again(lambda: [np.random.choice(size, 8, replace=False) for _ in range(len(x))])
+    subsets = (chosen[..., None] == np.arange(size)).any(-2)
+    found = metrics.faithfulness_correlation(predict, mask, x, scores, targets, subsets)
+    metric = quantus.FaithfulnessCorrelation(
+        nr_runs=50, subset_size=8, perturb_baseline=0.0, **silent
+    )
+    yield "faithfulness correlation", "quantus", [(found, judged(metric))]
+
+    noise = again(lambda: np.random.uniform(-0.2, 0.2, x.shape).astype(np.float32))
+    found = metrics.max_sensitivity(explain, x, noise)
+    metric = quantus.MaxSensitivity(nr_samples=50, lower_bound=0.2, **silent)
+    yield "max-sensitivity", "quantus", [(found, judged(metric, explain(x)))]
+
+
 def objectives() -> Iterator[Row]:
     """What is minimised, and its gradient by the maps."""
     rng = np.random.default_rng(0)

@@ -3,8 +3,8 @@
     python train.py --config=configs/digit_scenes.py --workdir=runs/digits
     python eval.py --config=configs/digit_scenes.py --workdir=runs/digits
 
-The objective follows the colon: `--config=configs/digit_scenes.py:fastshap`, paper or authors;
-contrast is the default. So it does in every config.
+The objective follows the colon: `--config=configs/digit_scenes.py:fastshap`, l2x, cortx, paper or
+authors; contrast is the default. So it does in every config.
 """
 
 import ml_collections

@@ -48,6 +48,16 @@ def log_odds(probabilities: jax.Array) -> jax.Array:
     return jnp.log(f) - jnp.log1p(-f)
 
 
+def odds_of_draw(logits: jax.Array, valid: jax.Array) -> jax.Array:
+    """log p − log(1 − p), p = softmax of logits [..., N] over the `valid` features; 0 elsewhere.
+
+    Its sigmoid is the chance that a feature is the one that is drawn.
+    """
+    log_p = jax.nn.log_softmax(logits, where=valid)
+    rest = jnp.log1p(-jnp.minimum(jnp.exp(log_p), 1 - 1e-6))
+    return jnp.where(valid, log_p - rest, 0)
+
+
 def standardized(values: jax.Array, clean: jax.Array, targets: jax.Array) -> jax.Array:
     """Values [..., B, T] in standard deviations of f_k(x) over the batch, [B, K]; T of the K.
 

@@ -52,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument(
         "--host", default="127.0.0.1", help="others than this machine's are open to all"
     )
-    serve.add_argument("--port", type=int, default=8000, help="0: any that is free")
+    serve.add_argument("--port", type=_port, default=8000, help="0: any that is free")
     serve.add_argument("--name", help="of the model, in addresses; by default the folder's")
     serve.add_argument("--max-megabytes", type=_positive, default=16, help="of a request")
     serve.add_argument("--max-things", type=_positive, default=64, help="of a request")
@@ -94,6 +94,13 @@ def _positive(text: str) -> int:
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{number} is below 1")
+    return number
+
+
+def _port(text: str) -> int:
+    number = int(text)
+    if not 0 <= number < 2**16:
+        raise argparse.ArgumentTypeError(f"{number} is no port; give 0 to 65535")
     return number
 
 

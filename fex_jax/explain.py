@@ -18,7 +18,7 @@ import numpy as np
 from flax import traverse_util
 
 from fex_jax import export, faithfulness, modalities, predictors, programs, sharing, tokens
-from fex_jax.answers import mirrored
+from fex_jax.answers import mirrored, odds_of_draw
 from fex_jax.attributions.kernel_shap import normalize
 from fex_jax.data.decode import Picture
 from fex_jax.export import Predictor
@@ -72,7 +72,7 @@ class Explainer:
     predictor: Predictor
     backbone: Backbone
     params: Params = dataclasses.field(repr=False)
-    method: str = "fex"  # or "fastshap"
+    method: str = "fex"  # or "fastshap", "l2x", "cortx", "shapley"
     budget: float | None = None  # mean logit of λ, where training drew it; None: the policy's own
     contrastive: bool = False  # a map says why its class and not another; see `Policy.maps`
     map_head: MapHead = "token"  # what it reads of a patch; see `Policy`
@@ -125,7 +125,7 @@ class Explainer:
     @property
     def logits(self) -> bool:
         """Whether maps are logits of λ, so that attributions are their sigmoids; else φ."""
-        return self.method == "fex"
+        return self.method in ("fex", "l2x")
 
     @functools.cached_property
     def bind(self) -> Bind:
@@ -244,10 +244,12 @@ class Explainer:
         They are 0 for features that an input does not have.
         """
         model, inputs = self.bind(self.predictor.params, batch)
+        valid = model.features(inputs)[:, None]
+        if self.method == "l2x":  # one map, whatever the class
+            return odds_of_draw(self.network(params).maps(model.view(inputs), 0 * classes), valid)
         scores = self.network(params).maps(
             model.view(inputs), classes, contrastive=self.contrastive
         )
-        valid = model.features(inputs)[:, None]
         if self.budget is not None:
             scores = scores - scores.mean(-1, keepdims=True, where=valid) + self.budget
         return jnp.where(valid, scores, 0)

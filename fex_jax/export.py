@@ -34,7 +34,7 @@ _BACKBONES = {"vit": ViTConfig, "unet": UNetConfig, "mlp": MLPConfig}
 
 # The explainer's own fields: what they may be, and what they are in exports that do not say.
 SETTINGS = {
-    "method": checks.one_of("fex", "fastshap", "shapley"),
+    "method": checks.one_of("fex", "fastshap", "l2x", "cortx", "shapley"),
     "budget": checks.either(checks.number(-1e3, 0), checks.nothing()),  # as training writes it
     "contrastive": checks.flag(),
     "map_head": checks.one_of(*get_args(MapHead)),
@@ -100,6 +100,11 @@ def read(path: str | pathlib.Path) -> Export:
     step = int(path.name) if path.parent.name == "checkpoints" and path.name.isdecimal() else None
     export = folder(path)
     if not os.path.isfile(export / "explainer.json"):
+        if os.path.isfile(path / "config.json") and any(path.glob("*.safetensors")):
+            raise FileNotFoundError(
+                f"{escape.terminal(path)} is a classifier: fex_jax.fit trains an explainer of it, "
+                "fex_jax.attribute explains it without one"
+            )
         raise FileNotFoundError(
             f"{escape.terminal(path)} holds no explainer: expected an export (explainer.json, "
             "explainer.safetensors, predictor/), the --workdir of train.py, or user/repo of the "
@@ -123,7 +128,11 @@ def read(path: str | pathlib.Path) -> Export:
         )
     )
     if stored is None:
+        # L2X's checkpoints have its q beside the explainer: a network as the predictor's.
+        beside = {"q": jax.eval_shape(lambda: predictor.params)}
+        wanted |= beside if settings["method"] == "l2x" else {}
         params = _read_checkpoint(export.parent / "checkpoints", wanted, step)
+        params.pop("q", None)
     else:
         expected = {k: x.shape for k, x in traverse_util.flatten_dict(wanted, sep="/").items()}
         if problems := differences(stored, expected):

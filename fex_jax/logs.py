@@ -19,12 +19,12 @@ def open_log(workdir: pathlib.Path, start: int) -> Callable[[dict[str, float]], 
     part = path.with_name(f"{path.name}.part")
     part.write_text("".join(f"{json.dumps(kept[step])}\n" for step in kept if step <= start))
     os.replace(part, path)
-    file = path.open("a", buffering=1)
     board = tf.summary.create_file_writer(str(workdir / "tensorboard"))
 
     def write(metrics: dict[str, float]) -> None:
         try:
-            print(json.dumps(metrics), file=file)
+            with path.open("a") as file:
+                print(json.dumps(metrics), file=file)
             with board.as_default(metrics["step"]):
                 for name, value in metrics.items():
                     tf.summary.scalar(name, value)
@@ -51,10 +51,10 @@ def read(path: pathlib.Path) -> dict[int, dict[str, float]]:
 
 
 def console_line(metrics: dict[str, float]) -> str:
-    """One step's state in words, FEX's or FastSHAP's."""
+    """One step's state in words, FEX's or a rival's."""
     words = [f"step {metrics['step']:5d}", f"loss {metrics['loss']:+.3f}"]
     words.append(f"f(x) {metrics['f/clean']:.2f}")
-    if "policy/kept_features" in metrics:
+    if "policy/num_features" in metrics:
         words += [
             f"f(m⊙x) {metrics['f/under_policy']:.2f}",
             f"kl {metrics['loss/kl']:.3f}",
@@ -64,6 +64,11 @@ def console_line(metrics: dict[str, float]) -> str:
             words.append(f"clipped {metrics['ppo/clip_fraction']:.0%}")
         if "held_out/explained" in metrics:
             words.append(f"explains {metrics['held_out/explained']:.0%} of held-out answers")
+    elif "q/agreement" in metrics:
+        words += [
+            f"keeps {metrics['policy/kept_features']:.1f}",
+            f"q agrees on {metrics['q/agreement']:.0%}",
+        ]
     else:
         words += [
             f"f(∅) {metrics['f/empty']:.2f}",

@@ -31,11 +31,33 @@ def pictures(result: Any) -> str:
     return f'<div style="display:flex;flex-wrap:wrap;gap:12px">{"".join(figures)}</div>{rest}'
 
 
+def summary(result: Any) -> str:
+    """An `Explanation` in a few lines, as Python shows it: what is explained, and what there is."""
+    listed = result.targets.reshape(len(result.targets), -1)
+    lines = [
+        f"  {i}: "
+        + ", ".join(escape.terminal(_named(result, i, int(target))) for target in targets)
+        for i, targets in enumerate(listed[:SHOWN])
+    ]
+    if len(listed) > SHOWN:
+        lines.append(f"  … and {len(listed) - SHOWN} more")
+    shapes = ", ".join(
+        f"{name} {list(value.shape)}"
+        for name, value in result._asdict().items()
+        if isinstance(value, np.ndarray)
+    )
+    return "\n".join([f"Explanation: {shapes}, labels", *lines])
+
+
+def _named(result: Any, index: int, target: int) -> str:
+    """The class that is explained, and what f says of it."""
+    if result.probabilities is None:
+        return result.labels[target]
+    return f"{result.labels[target]} ({escape.answer(float(result.probabilities[index, target]))})"
+
+
 def _figure(result: Any, index: int, target: int, attribution: np.ndarray) -> str:
-    caption = escape.html(result.labels[target])
-    if result.probabilities is not None:
-        value = float(result.probabilities[index, target])
-        caption += f" ({escape.answer(value)})"
+    caption = escape.html(_named(result, index, target))
     rows, columns = (attribution if result.pictures is None else result.pictures[index]).shape[:2]
     size = f"width:{_SIDE}px;height:{_SIDE * rows / columns:.0f}px"
     layers = [] if result.pictures is None else [result.pictures[index]]

@@ -69,6 +69,22 @@ _FASTSHAP = {
     "num_updates": 4,
     "num_passes": 1,
 }
+_L2X = {
+    "num_chosen": 8,  # k, features that q is shown; f is asked about whole inputs alone
+    "temperature": 0.1,  # of the draws of a feature
+    "num_updates": 4,
+    "num_passes": 1,
+}
+_CORTX = {
+    "targets": "sampled",
+    "num_targets": 10,
+    "num_masks": 10,  # with two more, 12 queries an image
+    "num_positives": 4,  # of them look for the positive, with features kept by chance `keep`
+    "keep": 0.5,
+    "temperature": 0.1,  # of the contrast
+    "num_updates": 4,
+    "num_passes": 1,
+}
 _SHAPLEY = {
     "num_targets": 10,  # of each answer; all, where there are no more
     "num_masks": 8,  # coalitions in complementary pairs, a query each
@@ -81,6 +97,8 @@ PRESETS = {
     "paper": _PAPER | _ALL_OF_FEX,
     "authors": _AUTHORS | _ALL_OF_FEX,
     "fastshap": _FASTSHAP,
+    "l2x": _L2X,
+    "cortx": _CORTX,
     "shapley": _SHAPLEY,
 }
 
@@ -94,7 +112,7 @@ def default(preset: str = "contrast") -> ml_collections.ConfigDict:
     if preset not in PRESETS:
         raise ValueError(f"preset {preset!r} is unknown; choose one of {', '.join(PRESETS)}")
     config = ml_collections.ConfigDict()
-    config.method = preset if preset in ("fastshap", "shapley") else "fex"
+    config.method = "fex" if preset in ("contrast", "paper", "authors") else preset
     config.seed = 0
     config.batch_size = 128  # of all devices together
     config.epochs = 1.0
@@ -154,7 +172,7 @@ def default(preset: str = "contrast") -> ml_collections.ConfigDict:
     # What a ViT's map head reads of a patch: its "token", as published, or more, "wide". A wide one
     # gives FastSHAP worse maps: docs/notebook.md. "shared" is wide, and mixes what all classes have
     # in common with what is each one's own: for many classes and few inputs.
-    config.map_head = "wide" if preset == "contrast" else "token"
+    config.map_head = "wide" if preset in ("contrast", "cortx") else "token"
 
     config.objective = ml_collections.ConfigDict(PRESETS[preset])
 
@@ -169,7 +187,8 @@ def default(preset: str = "contrast") -> ml_collections.ConfigDict:
     config.optimizer = ml_collections.ConfigDict()
     # What works on digits, garments and photographs alike: docs/notebook.md, "One optimiser".
     config.optimizer.learning_rate = 1.5e-4
-    config.optimizer.backbone_scale = 0.0  # of that, for the predictor's backbone; 0 freezes it
+    # Of that, for the predictor's backbone; 0 freezes it, all that the contrast of CoRTX moves.
+    config.optimizer.backbone_scale = 1.0 if preset == "cortx" else 0.0
     config.optimizer.warmup_fraction = 0.05  # of the run; then a cosine to zero
     config.optimizer.clip_norm = 1.0
 

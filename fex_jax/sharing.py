@@ -127,7 +127,8 @@ def card(
     more = ", …" if len(predictor.labels) > _SHOWN else ""
     features = "words" if predictor.modality == "texts" else "{} × {} cells".format(*explainer.grid)
     count = sum(np.size(x) for x in jax.tree.leaves(explainer.params))
-    method = {"fex": "FEX", "fastshap": "FastSHAP"}[explainer.method]
+    names = {"fex": "FEX", "fastshap": "FastSHAP", "l2x": "L2X", "cortx": "CoRTX"}
+    method = names[explainer.method]
     lines = [
         "---",
         "library_name: fex-jax",

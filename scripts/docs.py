@@ -32,6 +32,8 @@ _PICTURES = ("curves", "maps", "top_words", "seeds")
 _NAMES = {
     "fex": "FEX",
     "fastshap": "FastSHAP",
+    "l2x": "L2X",
+    "cortx": "CoRTX",
     "random": "Random",
     "occlusion": "Occlusion",
     "rise": "RISE",

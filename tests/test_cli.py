@@ -1,5 +1,6 @@
 """fex-jax at a command line, and how soon commands say what is wrong."""
 
+import socket
 import subprocess
 import sys
 
@@ -52,5 +53,21 @@ def test_commands_do_what_the_library_does(tmp_path, capsys):
     np.testing.assert_allclose(shown, 100 * expected, atol=0.51)
     assert cli.main(["explain", str(tmp_path), "x"]) == 1
     assert "holds no explainer" in capsys.readouterr().err
+    assert cli.main(["explain", "models/digits_vit", "x"]) == 1
+    assert "is a classifier: fex_jax.fit trains" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         cli.main(["serve"])
+
+
+def test_a_port_that_cannot_be_had_is_said(capsys):
+    """Breaks if a port that is taken, or that is none, ends in a number of the system or a
+    traceback."""
+    pytest.importorskip("uvicorn")
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        assert cli.main(["serve", "models/digits_fex", f"--port={port}"]) == 1
+    said = f"error: port {port} of 127.0.0.1 is taken; choose another with --port"
+    assert said in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        cli.main(["serve", "models/digits_fex", "--port=99999"])
+    assert "99999 is no port; give 0 to 65535" in capsys.readouterr().err

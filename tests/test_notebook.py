@@ -43,3 +43,15 @@ def test_texts_are_shown_one_below_the_other():
     spans = np.array([[0, 4]])
     one = TextExplanation("good", spans, np.ones(1), 0, np.ones(1), ("yes",), 1)
     assert TextExplanations([one, one])._repr_html_() == 2 * one._repr_html_() == 2 * one.to_html()
+
+
+def test_python_shows_an_explanation_in_lines_and_not_in_arrays():
+    """Breaks if a result at a prompt is hundreds of lines of numbers, or a label's codes reach the
+    terminal."""
+    maps, answers = np.zeros((9, 2, 14, 14)), np.tile([0.25, 0.75], (9, 1))
+    result = Explanation(maps, maps, np.tile([1, 0], (9, 1)), answers, ("\x1b[31mcat", "dog"))
+    first, *lines = repr(result).split("\n")
+    assert "attributions [9, 2, 14, 14]" in first and "probabilities [9, 2]" in first
+    assert lines[0] == "  0: dog (75%), \\x1b[31mcat (25%)" and lines[8:] == ["  … and 1 more"]
+    bare = result._replace(attributions=maps[:1, 0], targets=np.array([1]), probabilities=None)
+    assert repr(bare).split("\n")[1:] == ["  0: dog"]

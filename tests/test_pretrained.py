@@ -316,6 +316,21 @@ def test_missing_file(saved, name, message):
         pretrained.load(str(saved))
 
 
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("model.pt", "fex_jax.host.torch_module"),
+        ("model.PTH", "fex_jax.host.torch_module"),
+        ("model.pkl", "give what was in it"),
+        ("model.h5", "save it by Keras 3 as .keras"),
+    ],
+)
+def test_a_file_of_ones_own_model_is_told_what_to_do(name, advice):
+    """Breaks if such a name is looked for on the hub, or is refused with no way on."""
+    with pytest.raises(FileNotFoundError, match=f"{name}' is no directory, but .*{advice}"):
+        pretrained.load(name)
+
+
 def test_neither_directory_nor_reachable(tmp_path):
     """A misspelt path and an unreachable hub say what to do."""
     with pytest.raises(FileNotFoundError, match="neither a directory nor"):

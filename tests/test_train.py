@@ -195,6 +195,7 @@ def test_killed_runs_end_with_the_parameters_of_an_uninterrupted_one(
     [
         ("--config.batch_size=6", "error: batch_size=6 must be a mult"),
         ("--config.predictor.path=runs/misspelt", "error: 'runs/misspelt' is no local directory"),
+        ("--config.predictor.path=", "error: no classifier is named: say with --config.predictor."),
         (f"--workdir={__file__}", f"error: workdir: {__file__} is no folder"),
     ],
 )
@@ -228,8 +229,9 @@ def test_wrong_settings_say_what_was_wanted(
         train(config, tmp_path)
 
 
-def test_fastshap_goes_the_same_way(predictor_directory, imagenet, tmp_path, monkeypatch):
-    """Breaks if FastSHAP cannot be trained, exported and opened, here with a narrow U-Net."""
+def test_fastshap_goes_the_same_way(predictor_directory, imagenet, tmp_path, monkeypatch, capsys):
+    """Breaks if FastSHAP cannot be trained, exported and opened, here with a narrow U-Net, or a run
+    that is too short to learn says nothing of it."""
 
     def narrow(*which):
         return dataclasses.replace(make_backbone(*which), hidden_size=16)
@@ -243,6 +245,7 @@ def test_fastshap_goes_the_same_way(predictor_directory, imagenet, tmp_path, mon
         }
     )  # fmt: skip
     train(config, tmp_path)
+    assert "updates are too few to learn anything" in capsys.readouterr().out
     explainer = explain.load(tmp_path)
     assert (explainer.method, explainer.budget, explainer.contrastive) == ("fastshap", None, False)
     log = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]

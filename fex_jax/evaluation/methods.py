@@ -19,7 +19,8 @@ if TYPE_CHECKING:  # of training
     import ml_collections
 
 # Names that --methods gives a meaning, and those of explainers.
-_RESERVED = ("all", "fex", "fastshap", "fex-unet", "fastshap-unet")
+_TRAINED = "fex", "fastshap", "l2x", "cortx"
+_RESERVED = ("all", *_TRAINED, *(f"{name}-unet" for name in _TRAINED))
 
 Given = str | Callable | explain.Explainer
 
@@ -211,7 +212,7 @@ def open_predictor(
     explainers = [one for one in given if isinstance(one, explain.Explainer)]
     others = [one for one in given if not isinstance(one, explain.Explainer)]
     for one in others:
-        if one in ("fex", "fastshap"):
+        if one in _TRAINED:
             raise ValueError(
                 f"{one!r} is an explainer: pass it, as fex_jax.load opens it, among the methods or "
                 "in the predictor's place"

@@ -1,6 +1,7 @@
 """What people give: columns of tables of any kind, files below folders."""
 
 import collections
+import os
 import pathlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, TypeAlias
@@ -32,12 +33,15 @@ def is_no_table(column: Named) -> ValueError:
     return ValueError(f"column is {column!r}, but the data is no table: leave it out")
 
 
-def shuffled(size: int, limit: int | None, skipped: collections.Counter) -> tuple[np.ndarray, str]:
+def shuffled(
+    given: Any, size: int, limit: int | None, skipped: collections.Counter
+) -> tuple[np.ndarray, str]:
     """The numbers of so many items in a fixed random order, and what was skipped, in words."""
     words = f"; skipped {skipped.total()}: " if skipped else ""
     words += ", ".join(f"{count} {reason}" for reason, count in skipped.most_common(10))
     if not size:
-        raise ValueError(f"the data holds nothing to train on{words}")
+        name = given if isinstance(given, str | os.PathLike) else "the data"
+        raise ValueError(f"{name} holds nothing to train on{words}")
     return np.random.default_rng(0).permutation(size)[:limit], words
 
 
@@ -89,6 +93,13 @@ def choose(
     Raises:
       ValueError: there is none, or it is not there.
     """
+    if not names:
+        raise ValueError(f"{where} is empty")
+    if column is None and len(names) == 1 and set(";\t") & set(str(names[0])):
+        raise ValueError(
+            f"{where} has one column, {names[0]!r}: separate columns by commas, as .tsv by tabs, "
+            "or name it with column="
+        )
     likely_pairs = [(column[0], column[1])] if isinstance(column, list | tuple) else []
     likely_pairs += [pair for pair in pairs if column is None]
     for pair in likely_pairs:
@@ -99,7 +110,7 @@ def choose(
     if not isinstance(chosen, str) or chosen not in names:
         asked = f" but no {column!r}" if column is not None else ""
         raise ValueError(
-            f"{where} has the columns {', '.join(map(str, names)) or 'of nothing'}{asked}: name "
+            f"{where} has the columns {', '.join(map(str, names))}{asked}: name "
             "the one to train on with column="
         )
     return chosen

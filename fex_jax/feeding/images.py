@@ -66,7 +66,7 @@ def open_data(
         given = [_shrink(_decode(x, f"image {i}"), side) for i, x in enumerate(taken)]
     skipped: collections.Counter = collections.Counter()
     items = _images(given, skipped)
-    order, words = shuffled(len(items), limit, skipped)
+    order, words = shuffled(given, len(items), limit, skipped)
     return _image_source(items, order, predictor.labels), {}, words
 
 

@@ -62,7 +62,7 @@ def open_data(
     items = _texts(given, column, skipped)
     if not predictor.inside and not all(isinstance(text, str) for text in items):
         raise ValueError("the data are pairs; a black box of texts reads single strings")
-    order, words = shuffled(len(items), limit, skipped)
+    order, words = shuffled(given, len(items), limit, skipped)
     labels = np.zeros(len(order), np.int32)
     return text_data.Source([items[i] for i in order], labels, predictor.labels), {}, words
 

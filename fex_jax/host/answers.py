@@ -75,6 +75,27 @@ def check(
     return _probabilities(values, output, tolerance, name)
 
 
+def assumed_logits(answer: np.ndarray, name: str) -> np.ndarray:
+    """What a network answered, [B, K], where nobody said what it is: logits, if they may be.
+
+    A softmax of probabilities is nearly flat, and nothing would say so.
+
+    Raises:
+      HostError: every row is of numbers from 0 on that sum to 1 to rounding.
+    """
+    values = np.asarray(answer)
+    if values.ndim == 2 and values.shape[1] > 1 and values.dtype.kind == "f" and len(values):
+        rounding = min(16 * np.finfo(values.dtype).eps, 2e-3)  # of float16, 2 ε
+        sums = values.sum(-1, dtype=np.float64)
+        if values.min() >= 0 and np.abs(sums - 1).max() <= rounding:
+            raise HostError(
+                f"{name} answers numbers that sum to 1, as probabilities do, and they would be "
+                "taken for logits: open it with output='softmax', as by "
+                "fex_jax.host.open(name, output='softmax'), or with output='logits' if they are"
+            )
+    return values
+
+
 def _probabilities(values: np.ndarray, output: Output, tolerance: float, name: str) -> np.ndarray:
     slack = min(tolerance, 0.01) if output == "softmax" else 1e-6  # of one value, not of a sum
     lowest, highest = values.min(initial=0), values.max(initial=0)

@@ -73,8 +73,9 @@ class Bank:
     ) -> None:
         if not predictor.digest:
             raise ValueError(
-                f"a bank needs to know {predictor.name} again, and an object, a method or a "
-                "lambda has no name that lasts: give host a digest, such as 'my-model-1'"
+                f"answers are kept for later calls, which must know {predictor.name} again, and an "
+                "object, a method or a lambda has no name that lasts: write def, or give host a "
+                "digest, such as 'my-model-1'"
             )
         if queries is not None and queries < 0 or not (math.isfinite(price) and price >= 0):
             raise ValueError(f"queries is {queries}, price {price}; give numbers from 0 on")
@@ -172,6 +173,8 @@ class Bank:
                 for piece, some in self.predictor.each(inputs):
                     self._append([keys[row] for row in rows[piece]], some)
             except HostError as error:
+                if not len(self):
+                    raise
                 raise HostError(
                     f"{error}; all {len(self):,} answers are saved in {self.path}"
                 ) from error

@@ -32,8 +32,8 @@ def estimator(
     elif input is None:
         if not hasattr(model, "n_features_in_"):
             raise ValueError(
-                f"{type(model).__name__} does not say what it takes; give input=(columns,) or "
-                "input='text'"
+                f"{type(model).__name__} does not say what it takes: fit it first, or give "
+                "input=(columns,) or input='text'"
             )
         input = (int(model.n_features_in_),)
     classes = getattr(model, "classes_", None)

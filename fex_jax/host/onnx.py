@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from fex_jax.host import digests
-from fex_jax.host.answers import brief
+from fex_jax.host.answers import assumed_logits, brief
 from fex_jax.host.pixels import preparation
-from fex_jax.host.predictor import HostPredictor, host
+from fex_jax.host.predictor import HostPredictor, host, read_labels
 
 _FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
 
@@ -93,13 +93,24 @@ def onnx(
         known = tuple(input)
     if shape[:1] not in ([], [None]):
         settings |= {"batch_size": shape[0], "fixed": True}
+    classes = given.shape[-1] if given.shape and isinstance(given.shape[-1], int) else None
     if labels is None:
-        if not given.shape or not isinstance(given.shape[-1], int):
+        if classes is None:
             raise ValueError(f"{name} does not say how many classes it has; give labels")
-        labels = [f"class {i}" for i in range(given.shape[-1])]
+        labels = [f"class {i}" for i in range(classes)]
+    elif isinstance(labels, str | pathlib.Path):
+        labels = read_labels(labels)
+    if len(given.shape) == 2 and classes == 1 and len(labels) == 2 and "output" not in options:
+        raise ValueError(
+            f"{name} answers one number for two classes: say what it is of the second, "
+            "output='logits' or, of a probability, 'softmax'"
+        )
+    if len(given.shape) == 2 and classes not in (None, 1, len(labels)):
+        raise ValueError(f"{name} answers {classes} numbers, and there are {len(labels)} labels")
 
     def call(batch: Any) -> np.ndarray:
-        return session.run([given.name], {taken.name: convert(batch)})[0]
+        found = session.run([given.name], {taken.name: convert(batch)})[0]
+        return found if "output" in options else assumed_logits(found, name)
 
     return host(call, labels=labels, input=known, **settings | options)
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from fex_jax.host import digests
+from fex_jax.host.answers import assumed_logits
 from fex_jax.host.pixels import preparation
 from fex_jax.host.predictor import HostPredictor, Input, host
 
@@ -48,7 +49,8 @@ def torch_module(
                 answer = module(given.to(device))
             else:
                 answer = module(**{name: value.to(device) for name, value in given.items()})
-        return getattr(answer, "logits", answer).float().cpu().numpy()
+        found = getattr(answer, "logits", answer).float().cpu().numpy()
+        return found if "output" in options else assumed_logits(found, type(module).__name__)
 
     def array(tensor: Any) -> np.ndarray:
         tensor = tensor.detach().cpu()

@@ -1,6 +1,7 @@
 """How good is an attribution: perturbation, segmentation, rationales, and intervals."""
 
 from fex_jax.metrics.bootstrap import bootstrap_interval
+from fex_jax.metrics.ground_truth import earth_movers_score, top_precision
 from fex_jax.metrics.perturbation import (
     AUTHORS,
     CHEFER,
@@ -15,6 +16,13 @@ from fex_jax.metrics.perturbation import (
     perturbation_curves,
     ranks,
     upsample,
+)
+from fex_jax.metrics.properties import (
+    complexity,
+    faithfulness_correlation,
+    max_sensitivity,
+    random_subsets,
+    sparseness,
 )
 from fex_jax.metrics.rationale import (
     BINS,
@@ -62,22 +70,29 @@ __all__ = [
     "average_precision",
     "bootstrap_interval",
     "class_specificity",
+    "complexity",
+    "earth_movers_score",
     "erasure",
+    "faithfulness_correlation",
     "image_features",
     "insertion_f1",
     "insertion_predictions",
     "is_flat",
+    "max_sensitivity",
     "mean_average_precision",
     "mean_iou",
     "of_empty_map",
     "perturbation_curves",
     "pixel_accuracy",
     "pointing_game",
+    "random_subsets",
     "ranks",
     "segmentation_statistics",
+    "sparseness",
     "token_average_precision",
     "token_counts",
     "token_f1",
+    "top_precision",
     "upsample",
     "word_scores",
 ]

@@ -39,6 +39,9 @@ class Explanation(NamedTuple):
     # than of the rest, in [−1, 1]; None: not learned
     faithfulness: np.ndarray | None = None
 
+    def __repr__(self) -> str:
+        return notebook.summary(self)
+
     def _repr_html_(self) -> str:
         return notebook.pictures(self)
 

@@ -24,7 +24,17 @@ _FILES = (
     "model.safetensors.index.json",
 )
 _ID = r"[\w-][\w.-]{0,95}(/[\w-][\w.-]{0,95})?"
-_FILE_SUFFIXES = {".safetensors", ".json", ".bin", ".pt", ".pth", ".h5", ".ckpt", ".msgpack"}
+_FILE_SUFFIXES = {".safetensors", ".json", ".bin", ".msgpack"}
+_OF_TORCH = (
+    "build the module, load its weights, and give fex_jax.host.torch_module.torch_module(module, …)"
+)
+_OF_PYTHON = "load it, and give what was in it: an estimator as it is, a function in fex_jax.host"
+# Files of one's own model that are no folder of Hugging Face's, by their ending: what to do.
+_OBJECTS = {
+    **dict.fromkeys((".pt", ".pth", ".ckpt"), _OF_TORCH),
+    **dict.fromkeys((".pkl", ".pickle", ".joblib"), _OF_PYTHON),
+    **dict.fromkeys((".h5", ".hdf5"), "save it by Keras 3 as .keras"),
+}
 # By problem_type, what a head's outputs are read by.
 _OUTPUTS: dict[str, Output] = {
     "single_label_classification": "softmax",
@@ -45,7 +55,7 @@ _ANY_FAMILY = {
 def is_id(name: str) -> bool:
     """Whether a name may be one of the hub's, and nothing here has it."""
     local = os.path.exists(os.path.expanduser(name)) or os.path.isdir(name.split("/")[0])
-    is_file = os.path.splitext(name)[1] in _FILE_SUFFIXES
+    is_file = os.path.splitext(name)[1].lower() in {*_FILE_SUFFIXES, *_OBJECTS}
     return bool(re.fullmatch(_ID, name)) and not local and not is_file
 
 
@@ -73,6 +83,10 @@ def locate(path_or_id: str, files: Sequence[str] = _FILES, revision: str | None 
         return Path(path)
     if not is_id(path_or_id):
         exists = os.path.exists(path)
+        if advice := _OBJECTS.get(os.path.splitext(path)[1].lower()):
+            raise FileNotFoundError(
+                f"{path_or_id!r} is no directory, but the name of a file: {advice}"
+            )
         reason = "a file" if exists else "there is no such directory"
         if re.fullmatch(_ID, path_or_id) and not exists:
             reason += (

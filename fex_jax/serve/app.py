@@ -15,6 +15,7 @@ Errors are {"error": …}: 400 for what cannot be used, 413 for too much, 503 wh
 """
 
 import asyncio
+import errno
 import json
 import pathlib
 import re
@@ -321,14 +322,19 @@ def run(
     """Serves until it is interrupted; what one thing needs is compiled before, the rest meanwhile.
 
     Raises:
-      OSError: the address is taken.
+      OSError: the address is taken, or is none.
     """
     import uvicorn
 
     app = application(explainer, name, limits, loopback=host in LOOPBACK)
-    listener = socket.create_server(
-        (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET
-    )
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, port), family=family)
+    except OSError as error:
+        reason = "is taken" if error.errno == errno.EADDRINUSE else f"cannot be used: {error}"
+        raise OSError(
+            f"port {port} of {host} {reason}; choose another with --port, 0 for any that is free"
+        ) from None
     print("compiling …", flush=True)
     app.state.service.warmup()
     threading.Thread(target=app.state.service.grow, daemon=True).start()

@@ -1,4 +1,4 @@
-"""Training an explainer of a classifier: FEX's objectives, or FastSHAP's, on one loop."""
+"""Training an explainer of a classifier: FEX's objectives, or its rivals', on one loop."""
 
 import contextlib
 import itertools
@@ -43,6 +43,7 @@ _FREE = (
     "predictor.labels", "predictor.price", "distributed.",
 )  # fmt: skip
 _LEARNING_RATE = "optimizer.learning_rate"
+_FEW_UPDATES = 200  # fewer teach a map head next to nothing
 
 
 @jax.enable_x64(False)
@@ -92,6 +93,7 @@ def train(
             predictor, config, config.data.train_split
         )
         kept, source = held_out.split(config, objective, source)
+        warn_of_few_updates(config, source)
         backbone = make_backbone(config.policy, predictor.config)
         start = None if config.policy == "unet" else queried.params["backbone"]
         with run.lock(workdir):
@@ -103,10 +105,11 @@ def train(
             "apart: train in one, without distributed.address"
         )
     kind = black_box.kind_of(predictor)
-    steps.make_objective(config, predictor.output, kind.modality)
+    steps.make_objective(config, predictor.output, kind.modality, inside=False)
     box = black_box.of(predictor)
     source = source or feeding.of(box).open_source(box, config, config.data.train_split)
     kept, source = held_out.split(config, objective, source)
+    warn_of_few_updates(config, source)
     backbone, start, reads = kind.policy(config, predictor, source)
     planned = num_steps(config, source) * batch_size * asking.queries_of_input(config)
     planned += held_out.queries(kept.size if kept else 0)
@@ -149,7 +152,7 @@ def _train(
     frozen = jax.device_put(own, sharding.split_parameters(own, mesh))
     overlaps = overlap.suits(config, predictor)
     initial_state = steps.make_initial_state(config, init, optimizer, overlaps)
-    shapes = jax.eval_shape(initial_state, start)
+    shapes = jax.eval_shape(initial_state, start, own)
     shardings = sharding.split_parameters(shapes, mesh)
     whole = sharding.replicated(mesh)
     key = jax.jit(lambda: jax.random.key(config.seed), out_shardings=whole)()
@@ -173,7 +176,7 @@ def _train(
         )
     else:
         start = jax.tree.map(np.asarray, start)  # the same in every process
-        state = jax.jit(initial_state, out_shardings=shardings)(start)
+        state = jax.jit(initial_state, out_shardings=shardings)(start, own)
         held_out.forget(best)
     if jax.process_index() == 0 and (
         not (exported / "explainer.json").is_file() or state.step == 0
@@ -182,11 +185,11 @@ def _train(
     run.write_json(workdir / "config.json", config.to_dict())
     rates = learning_rates(workdir / "run.json", int(state.step), config)
     run.write_json(workdir / "run.json", identities | {"learning_rates": rates})
-    run.say(f"{workdir}: steps {state.step} to {total} of {batch_size} inputs, {backbone}")
+    run.say(f"{workdir}: steps {state.step} to {total} of {batch_size} inputs")
 
     def save(folder: pathlib.Path, params: Params) -> None:
-        """All processes have a part in it, and one writes."""
-        params = sharding.gather(params, mesh)
+        """All processes have a part in it, and one writes; of L2X's q nothing."""
+        params = sharding.gather({n: p for n, p in params.items() if n != "q"}, mesh)
         if jax.process_index() == 0:
             export.save_weights(folder, params)
 
@@ -238,13 +241,22 @@ def _train(
         save(exported, state.params)
     elif jax.process_index() == 0:
         print(held_out.conclude(best, exported, total))
-    run.say(f"wrote {exported}: open it with fex_jax.load, or score it with eval.py")
 
 
 def num_steps(config: ml_collections.ConfigDict, source: Source) -> int:
     """Batches of a whole run."""
     num_examples = min(config.data.limit or source.size, source.size)
     return max(1, int(config.epochs * num_examples) // config.batch_size)
+
+
+def warn_of_few_updates(config: ml_collections.ConfigDict, source: Source) -> None:
+    """Says so before anything is asked or learned."""
+    updates = num_steps(config, source) * config.objective.num_updates * config.objective.num_passes
+    if updates < _FEW_UPDATES:
+        run.say(
+            f"WARNING: {updates} updates are too few to learn anything; {_FEW_UPDATES} are the "
+            "least. Give more items or epochs, or a smaller batch_size"
+        )
 
 
 def load_queried(config: ml_collections.ConfigDict, predictor: Predictor) -> Predictor:

@@ -1,6 +1,7 @@
 """`fex_jax.fit`: an explainer of one's own classifier from one's own data, in one call."""
 
 import dataclasses
+import difflib
 import os
 import pathlib
 import shutil
@@ -20,10 +21,10 @@ from fex_jax.evaluation import tables as of_tables
 from fex_jax.feeding.sources import Source
 from fex_jax.host import HostPredictor, black_box
 from fex_jax.host.estimator import estimator
-from fex_jax.training import asking
+from fex_jax.training import asking, step
+from fex_jax.training import held_out as yardstick
 from fex_jax.training.explainer import Predictor, train
 
-_FEW_UPDATES = 200  # fewer teach a map head next to nothing
 # What a comparison at the end measures: lower is better, higher is better.
 _AREAS = {"class": ("positive_auc", "negative_auc"), "value": ("deletion", "insertion")}
 _SECONDS = 20  # that the comparison at the end may take, about
@@ -78,8 +79,8 @@ def fit(
         `epochs` is None, as many epochs are trained as they suffice for.
       workdir: where checkpoints, logs and the export go; the same call continues there after an
         interruption. None: a temporary folder, which is removed at the end.
-      preset: the objective: "contrast" (None), "authors" or "paper" of FEX, or "fastshap"; of
-        tables "shapley".
+      preset: the objective: "contrast" (None), "authors" or "paper" of FEX, "fastshap", "l2x"
+        or "cortx"; of tables "shapley".
       epochs, batch_size: None: chosen from the number of items and the device.
       limit: items to use; None: all, of an iterator 10,000 pictures or 100,000 texts.
       column: of a table of images or texts; by default "image" or "text", or the only one. Two of
@@ -144,6 +145,9 @@ def fit(
         raise
     if workdir is None:
         shutil.rmtree(folder)
+        print("Nothing is kept on disk: workdir= names a folder that fex_jax.load opens")
+    else:
+        print(f"Kept: fex_jax.load({str(workdir)!r}) opens it")
     return explainer
 
 
@@ -193,7 +197,7 @@ def _finish(
 
 
 def _held_out(size: int) -> int:
-    """A thirtieth of the items in whole batches of eight, 8 to 64; a quarter of a handful."""
+    """A thirtieth of the items in whole eights, 8 to 64; a quarter of a handful."""
     return min(64, max(8, size // 30 // 8 * 8), size // 4)
 
 
@@ -217,7 +221,11 @@ def _configure(
             f"{size} items are left to train on, fewer than a batch of {config.batch_size}: give "
             "more items" + (", or a smaller batch_size" if batch_size else "")
         )
+    known = _names(config)
     for name, value in (settings or {}).items():
+        if name not in known:  # it would be added, and nothing would read it
+            near = ", ".join(difflib.get_close_matches(str(name), known, 3, 0.5)) or "none"
+            raise ValueError(f"settings: there is no {name!r}; near are {near}")
         try:
             config.update_from_flattened_dict({name: value})
         except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -225,29 +233,33 @@ def _configure(
     return config
 
 
+def _names(config: ml_collections.ConfigDict, prefix: str = "") -> list[str]:
+    """The dotted names of all settings."""
+    found = []
+    for name, value in config.items():
+        within = isinstance(value, ml_collections.ConfigDict)
+        found += _names(value, f"{prefix}{name}.") if within else [prefix + name]
+    return found
+
+
 def _describe(
     config: ml_collections.ConfigDict, predictor: Predictor, size: int, held_out: int, skipped: str
 ) -> None:
-    steps = max(1, int(config.epochs * size) // config.batch_size)
+    kept = yardstick.count(step.make_objective(config, predictor.output), size)
+    steps = max(1, int(config.epochs * (size - kept)) // config.batch_size)
     updates = steps * config.objective.num_updates * config.objective.num_passes
     print(
-        f"{size + held_out:,} {feeding.of(predictor).THINGS}: {size:,} to train on, "
-        f"{held_out} held out{skipped}\n"
-        f"{config.epochs:.3g} epochs in {steps:,} batches of {config.batch_size}, "
+        f"{size + held_out:,} {feeding.of(predictor).THINGS}: {size - kept:,} to train on, "
+        f"{held_out + kept} held out{skipped}\n"
+        f"{float(f'{config.epochs:.3g}'):,g} epochs in {steps:,} batches of {config.batch_size}, "
         f"{updates:,} updates, on {jax.device_count()} {jax.default_backend()} device(s)"
     )
-    if updates < _FEW_UPDATES:
-        print(
-            f"WARNING: {updates} updates are too few to learn anything; {_FEW_UPDATES} are the "
-            "least. Give more items or epochs, or a smaller batch_size"
-        )
 
 
 def compare(explainer: explain.Explainer, source: Source, config: ml_collections.ConfigDict) -> str:
     """Positive and negative AUC on a source's items, of the explainer, Random and Occlusion.
 
-    Of values, deletion and insertion. Slow classifiers are asked about fewer items, to end within
-    seconds.
+    Of values, deletion and insertion. Slow classifiers are asked about fewer items.
     """
     low, high = _AREAS["value" if explainer.predictor.output == "value" else "class"]
     rivals = {"Random": attributions.random, "Occlusion": attributions.occlusion}

@@ -8,17 +8,24 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
-from fex_jax import algorithm, fastshap, ppo, predictors, shapley, updates
+from fex_jax import algorithm, cortx, fastshap, l2x, ppo, predictors, shapley, updates
 from fex_jax.export import Predictor
-from fex_jax.models.policy import Policy
+from fex_jax.models.policy import Policy, Reading
 
 
 def make_objective(
-    config: ml_collections.ConfigDict, output: str = "softmax", modality: str | None = None
-) -> ppo.Objective | fastshap.Objective | shapley.Objective:
-    """The objective of the config's method, for a predictor whose answers are `output`, checked."""
+    config: ml_collections.ConfigDict,
+    output: str = "softmax",
+    modality: str | None = None,
+    inside: bool = True,
+) -> ppo.Objective | fastshap.Objective | shapley.Objective | l2x.Objective | cortx.Objective:
+    """The objective of the config's method, for a predictor whose answers are `output`, checked.
+
+    Of a black box, whose network cannot be had, `inside` is False.
+    """
     methods = {
         "fex": ppo.Objective, "fastshap": fastshap.Objective, "shapley": shapley.Objective,
+        "l2x": l2x.Objective, "cortx": cortx.Objective,
     }  # fmt: skip
     if config.method not in methods:
         raise ValueError(f"method {config.method!r} is unknown; choose {', '.join(methods)}")
@@ -27,10 +34,26 @@ def make_objective(
             f"method {config.method!r} does not explain {modality}: choose the preset shapley for "
             "tables, and another for images and texts"
         )
-    if config.method == "fastshap" and output == "value":
+    learned = {
+        "fastshap": "FastSHAP learns from probabilities",
+        "cortx": "CoRTX learns from probabilities",
+        "l2x": "L2X learns from probabilities of classes that exclude each other",
+    }
+    wanted = ("softmax",) if config.method == "l2x" else ("softmax", "sigmoid")
+    if config.method in learned and output not in wanted:
         raise ValueError(
-            "the predictor answers with output='value', and FastSHAP learns from probabilities: "
-            "use the preset contrast"
+            f"the predictor answers with output={output!r}, and {learned[config.method]}: use the "
+            "preset contrast"
+        )
+    if config.method in ("l2x", "cortx") and not inside:
+        raise ValueError(
+            f"the predictor is a black box, and the method {config.method!r} needs its network or "
+            "its masked inputs: use the preset contrast or fastshap"
+        )
+    if config.method == "cortx" and backbone_scale(config) == 0:
+        raise ValueError(
+            "optimizer.backbone_scale is 0, and CoRTX's contrast has nothing to learn but the "
+            "backbone: choose a number above 0"
         )
     own = {"output": output} if config.method == "fex" else {}
     objective = methods[config.method](**config.objective, **own)
@@ -70,16 +93,19 @@ def make_initial_state(
     init: Callable,
     optimizer: optax.GradientTransformation,
     overlaps: bool = False,
-) -> Callable[[dict | None], updates.TrainState]:
-    """initial_state(the backbone's first parameters): None has them drawn.
+) -> Callable[[dict | None, dict], updates.TrainState]:
+    """initial_state(the backbone's first parameters, f's): None has the backbone's drawn.
 
-    With `overlaps` it also holds what masks of the first batch are drawn with: the same.
+    L2X's approximation q begins as f. With `overlaps` the state also holds what masks of the first
+    batch are drawn with: the same.
     """
 
-    def initial_state(backbone: dict | None) -> updates.TrainState:
+    def initial_state(backbone: dict | None, f: dict) -> updates.TrainState:
         params = init(jax.random.key(config.seed))
         if backbone is not None:
             params["backbone"] = jax.tree.map(jnp.copy, backbone)
+        if config.method == "l2x":
+            params["q"] = jax.tree.map(jnp.copy, f)
         zero, previous = jnp.zeros((), jnp.int32), params if overlaps else None
         return updates.TrainState(params, optimizer.init(params), zero, previous)
 
@@ -106,6 +132,33 @@ def make_step(
 
         if config.method == "shapley":
             return shapley.train_step(state, model, inputs, key, explainer, optimizer, objective)
+        if config.method == "l2x":
+            return l2x.train_step(
+                state,
+                model,
+                inputs,
+                key,
+                explainer=explainer,
+                approximation=lambda params: bind(params["q"], batch)[0],
+                optimizer=optimizer,
+                objective=objective,
+            )
+        if config.method == "cortx":
+
+            def encoder(params: dict, x: Any) -> tuple[Reading, jax.Array]:
+                reading = policy(params).read(model.view(x))
+                return reading, reading.pooled
+
+            return cortx.train_step(
+                state,
+                model,
+                inputs,
+                key,
+                encoder=encoder,
+                head=lambda params, reading, y: policy(params).say(reading, y)[0],
+                optimizer=optimizer,
+                objective=objective,
+            )
         if config.method == "fastshap":
             return fastshap.train_step(
                 state,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import fex_jax
-from fex_jax import explain, settings
+from fex_jax import explain, metrics, settings
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FULL = bool(os.environ.get("FEX_FULL_SIZE"))
@@ -33,6 +33,26 @@ def test_a_tutorial_runs_as_printed(name, tmp_path, monkeypatch, capsys):
     exec(code, {"__name__": name})
     expected = {"picture": "['6', '8']", "text": "This film is", "callable": "(3, "}[name]
     assert expected in capsys.readouterr().out
+
+
+def test_quantus_judges_an_explainer_as_printed(monkeypatch):
+    """Breaks if the recipe hands Quantus maps, classes or answers of another form."""
+    pytest.importorskip("quantus")
+    pytest.importorskip("torch")
+    monkeypatch.chdir(ROOT)
+    page = (ROOT / "docs" / "attributions.md").read_text()
+    (code,) = [code for _, code in _BLOCK.findall(page) if "quantus" in code]
+    *setting, regions, sensitivity, complexity = code.strip().split("\n")
+    given: dict = {}
+    exec("\n".join(setting), given)
+    answers = given["classifier"](given["torch"].tensor(given["images"])).numpy()
+    np.testing.assert_allclose(answers.sum(-1), 1, rtol=1e-5)
+    assert eval(regions, given)[0][-1] > 0.5  # what removing ten of 64 patches takes from f
+    maps = given["explain"](None, given["images"], given["given"]["y_batch"])
+    assert maps.shape == (1, 1, 64, 64)
+    assert 0 < eval(sensitivity, given)[0] < 1
+    expected = metrics.complexity(maps.reshape(1, -1))
+    np.testing.assert_allclose(eval(complexity, given), expected, rtol=1e-5)
 
 
 def trained(*args, **options) -> explain.Explainer:

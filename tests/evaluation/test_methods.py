@@ -98,7 +98,9 @@ def test_methods_of_ones_own(predictor):
         choose([rise], [], predictor)
 
 
-@pytest.mark.parametrize("name", ["rise", "greedy", "fex", "FEX", "fex+20", "fastshap", "all"])
+@pytest.mark.parametrize(
+    "name", ["rise", "greedy", "fex", "FEX", "fex+20", "fastshap", "l2x", "cortx", "all"]
+)
 def test_scores_may_not_take_a_methods_name(predictor, explainer, name):
     """Breaks if someone's scores stand in a table under the name of a method that was not run."""
     rows = choose(["random"], [explainer], predictor)

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.special import expit
+from scipy.special import expit, softmax
 
 from fex_jax import attributions, evaluation, explain, metrics, predictors, pretrained
 from fex_jax.evaluation import tasks
@@ -65,6 +65,7 @@ CASES = {
     "fex": {"budget": -3.0},
     "two classes, contrastive, refined": {"budget": -2.0, "num_classes": 2, "contrastive": True},
     "fastshap": {"method": "fastshap"},
+    "l2x": {"method": "l2x"},
     "unet": {"kind": "unet"},
 }
 
@@ -76,6 +77,7 @@ CASES = {
         ("fex", 0, 7),
         ("two classes, contrastive, refined", 8, 7),
         ("fastshap", 0, 7),
+        ("l2x", 8, 7),
         ("unet", 0, 7),
     ],
 )
@@ -265,6 +267,21 @@ def test_scores_from_elsewhere(task, tmp_path):
     np.save(tmp_path / "nan.npy", array)
     with pytest.raises(ValueError, match="NaN"):
         evaluation.external(tmp_path / "nan.npy", task)
+
+
+def test_l2x_maps_are_chances_of_a_draw(predictor, task):
+    """Breaks if L2X has several maps, of which but one is learned, or they are no probabilities."""
+    init, bind = functional_policy(predictor.config, 10)
+    params = random_params(init)
+    found = explain.Explainer(predictor, predictor.config, params, method="l2x")(
+        task.inputs, top_k=3
+    )
+    np.testing.assert_allclose(found.attributions.sum((-1, -2)), 1, rtol=1e-4)
+    np.testing.assert_array_equal(found.attributions[:, 1:], found.attributions[:, :-1])
+    images = predictor.preprocessing.normalize(np.float32(task.inputs))
+    logits = bind(params).maps(images, np.zeros((len(images), 1), int))
+    expected = softmax(np.asarray(logits)[:, 0], axis=-1).reshape(-1, 4, 4)
+    np.testing.assert_allclose(found.attributions[:, 0], expected, atol=1e-5)
 
 
 def test_fastshap_maps_add_up(predictor, task):

@@ -194,6 +194,14 @@ def test_what_is_no_text_is_said(tmp_path):
         feeding.open_data(predictor, write_texts(tmp_path, "csv"), column="text")
     with pytest.raises(ValueError, match="text 1 is of type int"):
         feeding.open_data(predictor, ["good", 3])
+    for text, message in (
+        ("", "texts.csv is empty"),
+        ("text;label\na good film;1\n", "one column, 'text;label': separate columns by commas"),
+        ("text,label\n,1\n", "texts.csv holds nothing to train on; skipped 1: 1 without text"),
+    ):
+        (tmp_path / "texts.csv").write_text(text)
+        with pytest.raises(ValueError, match=message):
+            feeding.open_data(predictor, tmp_path / "texts.csv")
     path = tmp_path / "latin.txt"
     path.write_bytes("café".encode("latin-1"))
     with pytest.raises(ValueError, match="is not UTF-8"):

@@ -227,6 +227,49 @@ def test_onnx_sessions_and_files_that_are_none(tmp_path):
         host.open(tmp_path / "half.onnx")
 
 
+def test_an_onnx_file_of_probabilities_is_not_taken_for_one_of_logits(tmp_path):
+    """Breaks if softmax is taken of probabilities: f would be nearly flat, and no one would know.
+    Breaks if what is said of the answers is not believed, or logits are refused."""
+    onnx_file(tmp_path / "m.onnx", "n", "NHWC")
+    import onnx
+
+    model = onnx.load(tmp_path / "m.onnx")
+    expected = host.open(tmp_path / "m.onnx", labels=list("abcd"))(IMAGES)
+    model.graph.node.insert(3, onnx.helper.make_node("Softmax", ["z"], ["p"]))
+    model.graph.output[0].name = "p"
+    onnx.save(model, tmp_path / "p.onnx")
+    with pytest.raises(HostError, match="p.onnx answers numbers that sum to 1"):
+        host.open(tmp_path / "p.onnx", labels=list("abcd"))(IMAGES)
+    got = host.open(tmp_path / "p.onnx", labels=list("abcd"), output="softmax")(IMAGES)
+    np.testing.assert_allclose(got, expected, atol=1e-6)
+    got = host.open(tmp_path / "p.onnx", output="logits")(IMAGES)
+    np.testing.assert_allclose(got, softmax(expected), atol=1e-6)
+
+
+def test_an_onnx_file_and_labels_of_another_number(tmp_path):
+    """Breaks if a wrong list of labels is first found out when the file is asked, or one column
+    is taken for a logit where it may be a probability."""
+    onnx_file(tmp_path / "m.onnx", "n", "NHWC")
+    import onnx
+
+    (tmp_path / "labels.txt").write_text("a\nb\nc\n")
+    with pytest.raises(ValueError, match="m.onnx answers 4 numbers, and there are 3 labels"):
+        host.open(tmp_path / "m.onnx", labels=str(tmp_path / "labels.txt"))
+    model = onnx.load(tmp_path / "m.onnx")
+    ends = [onnx.numpy_helper.from_array(np.array(n), k) for n, k in (([0], "s"), ([1], "e"))]
+    model.graph.initializer.extend(ends)
+    axis = onnx.numpy_helper.from_array(np.array([1]), "axis")
+    model.graph.initializer.append(axis)
+    model.graph.node.append(onnx.helper.make_node("Slice", ["z", "s", "e", "axis"], ["one"]))
+    model.graph.output[0].name = "one"
+    model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 1
+    onnx.save(model, tmp_path / "one.onnx")
+    with pytest.raises(ValueError, match="one.onnx answers one number for two classes"):
+        host.open(tmp_path / "one.onnx", labels=("no", "yes"))
+    found = host.open(tmp_path / "one.onnx", labels=("no", "yes"), output="logits")(IMAGES)
+    np.testing.assert_allclose(found.sum(-1), 1, atol=1e-6)
+
+
 # Keras and TFLite
 
 

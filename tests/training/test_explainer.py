@@ -8,15 +8,16 @@ import jax
 import numpy as np
 import pytest
 
-from fex_jax import explain, feeding, settings
+from fex_jax import explain, feeding, host, settings
+from fex_jax.training import step
 from fex_jax.training.explainer import train
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), np.uint8)
 
 
-def small(**changes):
-    """Two steps of FastSHAP."""
-    config = settings.default("fastshap")
+def small(preset="fastshap", **changes):
+    """Two steps."""
+    config = settings.default(preset)
     values = {"batch_size": 4, "epochs": 1.0, "log_every": 1, "checkpoint.every": 1}
     config.update_from_flattened_dict(values | changes)
     return config
@@ -71,7 +72,7 @@ def test_a_run_that_diverged_continues_with_a_lower_learning_rate(predictor, tmp
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(explain.load(tmp_path).params))
 
 
-@pytest.mark.parametrize("preset", ["fastshap", "paper", "authors"])
+@pytest.mark.parametrize("preset", ["fastshap", "paper", "authors", "l2x", "cortx"])
 def test_a_shared_head_is_of_the_regression(predictor, preset, tmp_path):
     """Breaks if an objective that never trains z_0 takes a head that has one."""
     config = settings.default(preset)
@@ -79,3 +80,59 @@ def test_a_shared_head_is_of_the_regression(predictor, preset, tmp_path):
     source, _, _ = feeding.open_data(predictor, PICTURES)
     with pytest.raises(ValueError, match="map_head=shared is learned by FEX's regression"):
         train(config, tmp_path / "run", predictor, source)
+
+
+@pytest.mark.parametrize("preset", ["l2x", "cortx"])
+def test_rivals_are_trained_stopped_and_opened(predictor, preset, tmp_path):
+    """Breaks if a rival does not learn, is lost when it is stopped, or its export holds more than
+    what explains: L2X's q is of training alone."""
+    config = small(preset, **{"optimizer.backbone_scale": 1.0, "objective.num_passes": 2})
+    source, _, _ = feeding.open_data(predictor, PICTURES)
+    train(config, tmp_path, predictor, source)
+    finished = explain.load(tmp_path)
+    assert finished.method == preset and finished.params.keys() == {"backbone", "heads"}
+    assert np.any(finished.params["heads"]["map_in"]["bias"])
+    log = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in log] == [1, 2]
+    learned = {"l2x": "q/divergence", "cortx": "contrast/loss"}[preset]
+    assert all(np.isfinite(line[learned]) for line in log)
+
+    # Stopped after the first step, it can be opened, and goes on to the same end.
+    shutil.rmtree(tmp_path / "checkpoints" / "2")
+    weights = tmp_path / "export" / "explainer.safetensors"
+    before = weights.read_bytes()
+    weights.unlink()
+    unfinished = explain.load(tmp_path)
+    assert unfinished(PICTURES[:1]).attributions.shape == (1, 4, 4)
+    train(config, tmp_path, predictor, source)
+    assert weights.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "preset, output, message",
+    [
+        ("fastshap", "value", "output='value', and FastSHAP learns from probabilities: use"),
+        ("cortx", "value", "output='value', and CoRTX learns from probabilities: use"),
+        ("l2x", "value", "L2X learns from probabilities of classes that exclude each other: use"),
+        ("l2x", "sigmoid", "output='sigmoid', and L2X learns from probabilities of classes"),
+    ],
+)
+def test_answers_that_an_objective_cannot_use_are_refused(preset, output, message):
+    """Breaks if numbers, or labels that stand together, are taken for probabilities of classes."""
+    with pytest.raises(ValueError, match=message):
+        step.make_objective(small(preset), output)
+    assert step.make_objective(small(preset)).num_updates == 4
+
+
+def test_cortx_has_an_encoder_that_learns():
+    """Breaks if a frozen backbone leaves CoRTX its head alone."""
+    with pytest.raises(ValueError, match="backbone_scale is 0, and CoRTX's contrast has nothing"):
+        step.make_objective(small("cortx", **{"optimizer.backbone_scale": 0.0}))
+
+
+def test_rivals_that_need_a_network_refuse_black_boxes(tmp_path):
+    """Breaks if L2X or CoRTX learns from a black box what it cannot, or fails deep inside."""
+    f = host.host(lambda x: np.ones((len(x), 2)) / 2, labels=["a", "b"], input=(32, 32, 3))
+    for preset in ("l2x", "cortx"):
+        with pytest.raises(ValueError, match=f"is a black box, and the method '{preset}' needs"):
+            train(small(preset), tmp_path, f)

@@ -26,9 +26,19 @@ def test_pictures_to_an_explainer(predictor_directory, tmp_path, capsys, monkeyp
     assert "On 5 held-out items" in said
     for name in ("Random", "Occlusion"):
         assert f" {name} in positive AUC and" in said
+    assert "workdir= names a folder" in said
     assert not list(tmp_path.glob("fex-*"))
     assert explainer(PICTURES[:2]).attributions.shape == (2, 4, 4)
     assert explainer.map_head == "wide" and explainer.budget == -3
+
+
+def test_as_many_batches_are_trained_as_were_announced(predictor_directory, tmp_path, capsys):
+    """Breaks if items that training holds out to measure itself are announced as trained on."""
+    pictures = np.random.default_rng(1).integers(0, 256, (160, 32, 32, 3), np.uint8)
+    fex_jax.fit(predictor_directory, pictures, workdir=tmp_path, epochs=1, batch_size=16)
+    said = capsys.readouterr().out
+    assert "160 images: 143 to train on, 17 held out" in said
+    assert "1 epochs in 8 batches of 16" in said and "steps 0 to 8 of 16" in said
 
 
 def test_texts_to_an_explainer_that_continues(tmp_path, capsys):
@@ -38,7 +48,7 @@ def test_texts_to_an_explainer_that_continues(tmp_path, capsys):
     explainer = fex_jax.fit(predictor, TEXTS, **options)
     assert explainer.method == "fastshap"
     assert len(explainer(TEXTS[:1])[0].scores) == 6
-    capsys.readouterr()
+    assert f"fex_jax.load({str(workdir)!r}) opens it" in capsys.readouterr().out
     fex_jax.fit(predictor, TEXTS, **options)
     assert "steps 2 to 2 of 8" in capsys.readouterr().out
     with pytest.raises(ValueError, match="other settings of data.digest"):
@@ -48,7 +58,12 @@ def test_texts_to_an_explainer_that_continues(tmp_path, capsys):
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"settings": {"optimiser.rate": 1}}, "settings: optimiser.rate=1 cannot be set"),
+        ({"settings": {"optimiser.rate": 1}}, "settings: there is no 'optimiser.rate'; near are"),
+        ({"settings": {"epoch": 1}}, "settings: there is no 'epoch'; near are epochs"),
+        (
+            {"settings": {"optimizer.rate": 1}},
+            "no 'optimizer.rate'; near are optimizer.learning_ra",
+        ),
         ({"settings": {"batch_size": "many"}}, "settings: batch_size='many' cannot be set"),
         ({"preset": "better"}, "preset 'better' is unknown; choose one of contrast"),
         ({"batch_size": 64}, "15 items are left to train on, fewer than a batch of 64"),
@@ -69,7 +84,7 @@ def test_texts_to_an_explainer_that_continues(tmp_path, capsys):
         ({"settings": {"dtype": "float3"}}, "dtype is 'float3'; expected one of 'float32'"),
         ({"settings": {"data.limit": -1}}, "data.limit is -1; expected an integer from 0"),
         ({"settings": {"objective.num_passes": 0}}, "num_passes=0"),
-        ({"settings": {1: 2}}, "settings: 1=2 cannot be set"),
+        ({"settings": {1: 2}}, "settings: there is no 1; near are none"),
         ({"settings": 5}, "settings is 5; expected an object"),
         ({"column": "text"}, "column is 'text', but the data is no table"),
         ({"data": ""}, "the data is ''; expected the path"),
