@@ -194,9 +194,8 @@ def step_of(
         backbone, classes, jnp.dtype(config.dtype), config.remat, config.map_head
     )
     optimizer = training.make_optimizer(config, 1000)
-    state = jax.jit(training.make_initial_state(config, init, optimizer))(
-        predictor.params["backbone"]
-    )
+    initial_state = jax.jit(training.make_initial_state(config, init, optimizer))
+    state = initial_state(predictor.params["backbone"], predictor.params)
     side = predictor.config.image_size
     pixels = np.random.default_rng(0).integers(0, 256, (count, side, side, 3), np.uint8)
     step = jax.jit(training.make_step(config, predictor, apply, optimizer), donate_argnums=0)
