@@ -26,7 +26,7 @@ from fex_jax.updates import Metrics, TrainState, update
 class Objective:
     """What is minimised; the preset of `settings` spells out every field."""
 
-    num_chosen: int = 8  # k, draws of a feature; as many are kept, or fewer where draws agree
+    num_chosen: int = 16  # k, draws of a feature; as many are kept, or fewer where draws agree
     temperature: float = 0.1  # of the draws, as published
     num_updates: int = 4  # gradient steps a pass, each on a different part of its inputs
     num_passes: int = 1  # over a batch and what f said of it, each with draws of its own

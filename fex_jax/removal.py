@@ -99,7 +99,7 @@ class Removal:
             return Pictures(images, images.mean((1, 2), keepdims=True))
         if self.kind == "blur":
             return Pictures(images, blur(images, self.sigma))
-        shape = (len(images), 1, 1, images.shape[-1])
+        shape = (images.shape[0], 1, 1, images.shape[-1])  # symbolic in exports
         if np.ndim(fill) > 1 or np.size(fill) not in (1, shape[-1]):
             raise ValueError(f"fill is {fill}; wanted one number, or one for each of {shape[-1]}")
         return Pictures(images, jnp.broadcast_to(jnp.asarray(fill, images.dtype), shape))

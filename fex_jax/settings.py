@@ -70,7 +70,7 @@ _FASTSHAP = {
     "num_passes": 1,
 }
 _L2X = {
-    "num_chosen": 8,  # k, features that q is shown; f is asked about whole inputs alone
+    "num_chosen": 16,  # k, features that q is shown; f is asked about whole inputs alone
     "temperature": 0.1,  # of the draws of a feature
     "num_updates": 4,
     "num_passes": 1,
@@ -188,7 +188,7 @@ def default(preset: str = "contrast") -> ml_collections.ConfigDict:
     # What works on digits, garments and photographs alike: docs/notebook.md, "One optimiser".
     config.optimizer.learning_rate = 1.5e-4
     # Of that, for the predictor's backbone; 0 freezes it, all that the contrast of CoRTX moves.
-    config.optimizer.backbone_scale = 1.0 if preset == "cortx" else 0.0
+    config.optimizer.backbone_scale = 0.1 if preset == "cortx" else 0.0
     config.optimizer.warmup_fraction = 0.05  # of the run; then a cosine to zero
     config.optimizer.clip_norm = 1.0
 

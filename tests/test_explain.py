@@ -16,7 +16,10 @@ from safetensors.numpy import load_file, save_file
 
 from fex_jax import explain, scenes
 from fex_jax.export import save_description, save_weights
+from fex_jax.host import black_box, host
 from fex_jax.models.policy import functional_policy, make_backbone
+from fex_jax.models.unet import UNetConfig
+from fex_jax.removal import Removal
 from fex_jax.targets import PREDICTED
 from tests.conftest import random_checkpoint, random_params
 
@@ -106,6 +109,26 @@ def test_padding_does_not_matter_and_few_sizes_are_compiled(explainer, own_backb
         np.testing.assert_allclose(some.logits, whole.logits[:count], atol=2e-6)
         np.testing.assert_allclose(some.probabilities, whole.probabilities[:count], atol=1e-6)
     assert compiled(explainer) == programs
+
+
+def test_warmup_of_a_black_box_leaves_the_question_alone():
+    """Breaks if a black box is asked by warmup, or if what takes its answers is compiled while
+    somebody waits for a first map."""
+    asked = []
+
+    def f(images):
+        asked.append(len(images))
+        return np.full((len(images), 2), 0.5)
+
+    box = black_box.of(host(f, labels=["a", "b"], input=(32, 32, 3)), Removal("fill", (4, 4)))
+    backbone = UNetConfig(32, 8, hidden_size=16, depth=1)
+    params = random_params(functional_policy(backbone, 2)[0])
+    explainer = explain.Explainer(box, backbone, params, budget=-3.0)
+    explainer.warmup([1])
+    assert not asked
+    before = compiled(explainer)
+    explainer(PIXELS[:1])
+    assert asked == [1] and compiled(explainer) == before + 1
 
 
 def test_a_shared_backbone_reads_a_picture_once(explainer):

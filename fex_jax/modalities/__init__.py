@@ -53,7 +53,8 @@ def warmup(
 ) -> None:
     """Compiles what calls with so many things, and these options, need.
 
-    A black box is not asked: what takes its answers is compiled by the first call.
+    A black box is not asked: what takes its answers is given others, and what asks while it
+    refines is compiled by the first call.
 
     Args:
       explainer: an `explain.Explainer`.
@@ -65,13 +66,15 @@ def warmup(
     checks.require({"sizes": sizes}, {"sizes": checks.several(checks.integer(1, 2**16))}, "warmup")
     modality, predictor = of(explainer.predictor), explainer.predictor
     alone = bool(predictor.inside or predictor.absence)
-    if not alone and (refine or explainer.needs_answers):
+    if refine and not alone:
         return
+    count = len(predictor.labels)
     most = batch_size or modality.BATCH_SIZE
     for size in sorted({padded(size, most) for size in sizes}):
         for batch in modality.examples(explainer, size):
-            classes = np.full((size, top_k), PREDICTED if alone else 0, np.int32)
-            explainer.explain(batch, classes, refine=refine, with_prediction=alone)
+            classes = np.full((size, top_k), PREDICTED, np.int32)
+            answers = None if alone else np.full((size, count), 1 / count, np.float32)
+            explainer.explain(batch, classes, refine=refine, answers=answers)
 
 
 def of(predictor: Any) -> ModuleType:

@@ -18,6 +18,7 @@ from fex_jax.models import functional
 from fex_jax.models.policy import functional_policy, make_backbone
 from fex_jax.models.unet import UNetConfig
 from fex_jax.preprocessing import Preprocessing
+from fex_jax.removal import Removal
 from tests import tiny_text
 from tests.conftest import random_checkpoint, random_params
 
@@ -47,9 +48,9 @@ def of_convolutions(config):
     return made(predictor, backbone, budget=-3.0)
 
 
-def of_black_box():
+def of_black_box(kind="blur"):
     f = host(lambda x: np.ones((len(x), 2)) / 2, labels=["a", "b"], input=(32, 32, 3))
-    box = dataclasses.replace(black_box.of(f), f=None)
+    box = dataclasses.replace(black_box.of(f, Removal(kind, (4, 4))), f=None)
     return made(box, UNetConfig(32, 8, hidden_size=16, depth=1), budget=-3.0)
 
 
@@ -63,6 +64,7 @@ KINDS = {
     "resnet": lambda: of_convolutions(ResNetConfig(32, 3, 4, (8, 12), (1, 2))),
     "convnext": lambda: of_convolutions(ConvNextConfig(32, 3, 4, (8, 12), (1, 2))),
     "black box": of_black_box,
+    "black box, grey": lambda: of_black_box("fill"),
     "texts": lambda: of_texts(method="fastshap", removal="delete"),
 }
 
@@ -152,7 +154,7 @@ def test_onnx_runs_where_jax_is_not(tmp_path):
     assert label == result.labels[result.targets[0]]
 
 
-@pytest.mark.parametrize("kind", ["black box", "texts"])
+@pytest.mark.parametrize("kind", ["black box", "black box, grey", "texts"])
 def test_stablehlo_says_what_the_explainer_says(kind, tmp_path):
     """Breaks if the program has another batch size, another order of inputs, or only one platform;
     or if the description beside it is not what it was made of."""
