@@ -41,5 +41,5 @@ if __name__ == "__main__":
     ablations.CHOICES = RIVALS
     flags.FLAGS.set_default("table", "league")
     flags.FLAGS.set_default("workdir", "runs/league")
-    flags.FLAGS.set_default("common", "--config.data.limit=9600")
+    flags.FLAGS.set_default("common", "--config.data.limit=4800")
     app.run(ablations.main)
