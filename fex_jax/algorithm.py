@@ -45,8 +45,10 @@ def draw_masks(
     """
     shape = (objective.num_masks,)
     if objective.surrogate == "clipped":
-        return bernoulli(logits).sample(seed=key, sample_shape=shape)
-    return draws.masks(key, logits, grid, shape).astype(logits.dtype)
+        drawn = bernoulli(logits).sample(seed=key, sample_shape=shape)
+    else:
+        drawn = draws.masks(key, logits, grid, shape)
+    return drawn.astype(logits.dtype)
 
 
 class Drawn(NamedTuple):

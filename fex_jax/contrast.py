@@ -52,7 +52,9 @@ def slope(logits: jax.Array, objective: Objective, valid: jax.Array | None = Non
     Beyond 64 features α falls with their number, as what one of them adds to the score does: else
     the map of a finer grid is a flatter one (docs/derivations.md).
     """
-    num_features = logits.shape[-1] if valid is None else valid.sum(-1, keepdims=True)
+    num_features: jax.Array | float = float(logits.shape[-1])
+    if valid is not None:
+        num_features = valid.sum(-1, keepdims=True, dtype=logits.dtype)
     return objective.temperature / objective.num_groups * _FEW / jnp.maximum(num_features, _FEW)
 
 

@@ -22,7 +22,7 @@ def masks(
     says more than of which features they are.
     """
     noise = uniform(key, grid or logits.shape[-1:], (*shape, *logits.shape[:-1]))
-    count = jnp.round(jax.nn.sigmoid(logits).sum(-1, keepdims=True))
+    count = jnp.round(jax.nn.sigmoid(logits).sum(-1, keepdims=True)).astype(int)
     order = jnp.argsort(jax.scipy.special.logit(noise.clip(1e-6, 1 - 1e-6)) - logits, axis=-1)
     return jnp.argsort(order, axis=-1) < count
 

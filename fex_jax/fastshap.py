@@ -86,7 +86,7 @@ def loss(attributions: jax.Array, game: Game, objective: Objective) -> tuple[jax
     else:
         inside = jnp.einsum("bsn,btn->bts", game.coalitions.astype(jnp.float32), attributions)
         errors = jnp.mean((game.empty[..., None] + inside - game.worth) ** 2, -1)  # [B, T]
-        value = jnp.mean(valid.sum(-1) * errors)
+        value = jnp.mean(valid.sum(-1, dtype=errors.dtype) * errors)
         explained = 1 - errors.mean() / jnp.maximum(jnp.var(game.worth), 1e-12)
     if objective.efficiency == "penalty":
         value = value + objective.gap_coef * jnp.mean(gap**2)
@@ -107,10 +107,10 @@ def labels(game: Game) -> jax.Array:
     SimSHAP (Zhang et al., 2023) and of Stochastic Amortization (Covert et al., 2024).
     """
     valid = game.valid[:, None]  # [B, 1, N]
-    n = valid.sum(-1)
+    n = valid.sum(-1, dtype=game.worth.dtype)
     b = jnp.einsum("bsn,bts->btn", game.coalitions.astype(jnp.float32), game.worth)
     b = b / game.worth.shape[-1]
-    harmonic = jax.scipy.special.digamma(n.astype(jnp.float32)) + jnp.euler_gamma  # H_{n−1}
+    harmonic = jax.scipy.special.digamma(n) + jnp.euler_gamma  # H_{n−1}
     centred = b - b.mean(-1, keepdims=True, where=valid)
     share = (game.full - game.empty) / n
     return jnp.where(valid, share[..., None] + 2 * harmonic[..., None] * centred, 0)

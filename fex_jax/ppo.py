@@ -148,7 +148,7 @@ def bernoulli(logits: jax.Array) -> distrax.Independent:
 
 def bernoulli_log_prob(logits: jax.Array, masks: jax.Array) -> jax.Array:
     """log q(m|x) = Σ_i m_i log λ_i + (1 − m_i) log(1 − λ_i), [..., N] → [...] (Eq. 7)."""
-    return bernoulli(logits).log_prob(masks)
+    return bernoulli(logits).log_prob(masks.astype(logits.dtype))
 
 
 def bernoulli_entropy(logits: jax.Array) -> jax.Array:
@@ -189,10 +189,10 @@ def ratio_score(
     "paper": f / K_m, and 0 where nothing is kept. "authors": N f / (K_m + 1), their code's form,
     where N counts the features an input has. Masks [..., B, N], valid [B, 1, N].
     """
-    num_kept = masks.sum(-1, keepdims=True)
+    num_kept = masks.sum(-1, keepdims=True, dtype=kept.dtype)
     if form == "paper":
         return jnp.where(num_kept > 0, kept / jnp.maximum(num_kept, 1), 0.0)
-    num_features = masks.shape[-1] if valid is None else valid.sum(-1)
+    num_features = masks.shape[-1] if valid is None else valid.sum(-1, dtype=kept.dtype)
     return num_features * kept / (num_kept + 1)
 
 

@@ -117,7 +117,8 @@ def probe(
         for _ in range(draws):
             places = jnp.where(valid, jax.random.uniform(next(keys), valid.shape), 2.0)
             ranks = jnp.argsort(jnp.argsort(places, -1), -1)
-            kept = ranks < jnp.round(share * valid.sum(-1, keepdims=True))
+            count = jnp.round(share * valid.sum(-1, keepdims=True, dtype=float))
+            kept = ranks < count.astype(int)
             found.append(mean(masked(inputs, kept)))
         answers.append(float(np.mean(found)))
     result = Probe(mean(clean), mean(blank), tuple(shares), tuple(answers))

@@ -137,7 +137,7 @@ def _priors(grid: tuple[int, ...]) -> jax.Array:
 
 def _equations(masks: jax.Array, contrasts: jax.Array, valid: jax.Array) -> jax.Array:
     """[X c], [M, N + 1]."""
-    return jnp.column_stack([jnp.where(valid, 2.0 * masks - 1, 0), contrasts])
+    return jnp.column_stack([jnp.where(valid, jnp.where(masks, 1.0, -1.0), 0), contrasts])
 
 
 @jax.default_matmul_precision("highest")

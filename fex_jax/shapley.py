@@ -64,7 +64,9 @@ def play(model: Model, inputs: Inputs, key: jax.Array, objective: Objective) -> 
     answers = model.predict(inputs) - base
     size, classes = answers.shape
     count = min(objective.num_targets, classes)
-    alike = jax.random.uniform(target_key, answers.shape) * (count < classes)
+    alike = jnp.zeros_like(answers)
+    if count < classes:
+        alike = jax.random.uniform(target_key, answers.shape)
     targets = jax.lax.top_k(alike, count)[1]
     valid = model.features(inputs)
     valid = valid | ~valid.any(-1, keepdims=True)  # shares of none have no gradient
@@ -114,7 +116,7 @@ def loss(
         worth = worth - (own[pick] - inside)
     inside = jnp.einsum("bsn,btn->bts", game.coalitions.astype(phi.dtype), phi)
     errors = jnp.mean((inside - worth) ** 2, -1)  # [B, T]
-    value = jnp.mean(game.valid.sum(-1)[:, None] * errors)
+    value = jnp.mean(game.valid.sum(-1, keepdims=True, dtype=errors.dtype) * errors)
     gap = jnp.abs(game.full - attributions.sum(-1, where=game.valid[:, None]))
     return value, {
         "loss": value,

@@ -125,7 +125,7 @@ def _network(num_inputs: int, num_features: int, num_answers: int) -> tuple[Call
 
 def _hidden(read: jax.Array, masks: jax.Array, owner: np.ndarray) -> jax.Array:
     """What is read of the known features, and which are known."""
-    return jnp.concatenate([jnp.where(masks[:, owner], read, 0), masks - 0.5], -1)
+    return jnp.concatenate([jnp.where(masks[:, owner], read, 0), jnp.where(masks, 0.5, -0.5)], -1)
 
 
 def _draw(key: jax.Array, rows: int, size: int) -> jax.Array:

@@ -53,8 +53,10 @@ def update(
     def step(carry: tuple, part: Any) -> tuple[tuple, Metrics]:
         params, opt_state = carry
         gradients, metrics = jax.grad(loss, has_aux=True)(params, part)
-        updates, opt_state = optimizer.update(gradients, opt_state, params)
-        metrics = metrics | {"grad_norm": optax.global_norm(gradients)}
+        # A user's strict promotion ends here: optax takes floats to the power of whole numbers.
+        with jax.numpy_dtype_promotion("standard"):
+            updates, opt_state = optimizer.update(gradients, opt_state, params)
+        metrics = metrics | {"grad_norm": optax.tree.norm(gradients)}
         return (optax.apply_updates(params, updates), opt_state), metrics
 
     # Part j holds inputs j, j + U, j + 2U, …: a strided split keeps every device's share local.

@@ -5,9 +5,14 @@ import gc
 import json
 import os
 import shutil
+import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
+# Containers like to forbid bytecode files. Without them each worker and each script reads all of
+# TensorFlow's sources, which takes ten seconds.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 # Before JAX is imported: tests compile many small programs and run each of them briefly. Without
 # MLIR's fusions, and each program in one piece, compiling takes a third of the time.
 os.environ.setdefault(
@@ -74,6 +79,24 @@ def random_checkpoint(
     return pretrained.Checkpoint(
         config, params, tuple(f"class {i}" for i in range(num_classes)), preprocessing
     )
+
+
+# What is functions of arrays. Elsewhere flax and optax promote: a LayerNorm asks what bfloat16 and
+# float32 have in common, a schedule multiplies floats by numbers of steps.
+PURE = {
+    "attributions", "metrics", "test_algorithm.py", "test_answers.py", "test_contrast.py",
+    "test_draws.py", "test_faithfulness.py", "test_fastshap.py", "test_id_expo.py",
+    "test_masking.py", "test_ppo.py", "test_probing.py", "test_refine.py", "test_removal.py",
+    "test_shapley.py", "test_surrogate.py", "test_targets.py", "test_updates.py",
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def promotion(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Pure functions say which type they want: no bool or whole number becomes a float unasked."""
+    pure = PURE & {request.path.name, request.path.parent.name}
+    with jax.numpy_dtype_promotion("strict" if pure else "standard"):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -108,7 +108,7 @@ def test_one_update_at_a_time_moves_every_part_of_the_batch():
     optimizer = optax.sgd(0.0)
     params = toy_params()
     state = updates.TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
-    x = jnp.ones((4, 6)).at[:, 0].set(jnp.arange(4))
+    x = jnp.ones((4, 6)).at[:, 0].set(jnp.arange(4.0))
     step = jax.jit(
         functools.partial(
             algorithm.train_step, predict=toy_predict, mask=lambda x, m: x * m, policy=policy,
@@ -139,7 +139,8 @@ def test_targets_are_the_argmax_or_sampled_from_f():
     assert sampled.targets.shape == (4000, 2)  # the third class is known from the others
     argmax = rollout(PRESETS["authors"], x)
     assert argmax.targets.shape == (4000, 1) and not argmax.targets.any()
-    kept, removed = x[:, None] * sampled.masks, x[:, None] * ~sampled.masks
+    kept = jnp.where(sampled.masks, x[:, None], 0)
+    removed = jnp.where(sampled.masks, 0, x[:, None])
     # Each half of the masks is asked one question, of every class.
     answers = jnp.concatenate([toy_predict(kept)[:, :5], toy_predict(removed)[:, 5:]], 1)
     expected = jnp.take_along_axis(jnp.swapaxes(answers, 1, 2), sampled.targets[..., None], 1)

@@ -19,9 +19,14 @@ def test_ask_is_the_same_for_any_number_of_masks_at_a_time(at_once):
     masks = jax.random.bernoulli(keys[2], 0.5, (10, 3, 5))
     targets = jnp.array([[1, 0], [3, 2], [2, 1]])
     answers = ask(
-        lambda x: jax.nn.softmax(x @ weights), lambda x, m: x * m, inputs, targets, masks, at_once
+        lambda x: jax.nn.softmax(x @ weights),
+        lambda x, m: jnp.where(m, x, 0),
+        inputs,
+        targets,
+        masks,
+        at_once,
     )
-    logits = np.asarray(inputs * masks) @ np.asarray(weights)  # [10, 3, 4]
+    logits = np.where(masks, inputs, 0) @ np.asarray(weights)  # [10, 3, 4]
     expected = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     rows = np.arange(3)[:, None]
     np.testing.assert_allclose(answers, expected[:, rows, targets], rtol=1e-5)

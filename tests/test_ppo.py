@@ -37,7 +37,7 @@ def test_expected_mask_is_lambda():
     """Breaks if E_q[m] is not λ (Eq. 8), exactly and for the masks really drawn."""
     probabilities = jnp.exp(ppo.bernoulli_log_prob(LOGITS[:1], ALL_MASKS))
     lam = jax.nn.sigmoid(LOGITS[0])
-    np.testing.assert_allclose(probabilities @ ALL_MASKS, lam, atol=1e-6)
+    np.testing.assert_allclose(probabilities @ ALL_MASKS.astype(float), lam, atol=1e-6)
     drawn = ppo.bernoulli(LOGITS[0]).sample(seed=jax.random.key(0), sample_shape=(20_000,))
     np.testing.assert_allclose(drawn.mean(0), lam, atol=0.015)  # four standard errors
 

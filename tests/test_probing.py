@@ -16,7 +16,7 @@ def share_model(size: int, power: float = 1.0) -> Model:
         first = 0.1 + 0.8 * x.mean(-1) ** power
         return jnp.stack([first, 1 - first], -1)
 
-    return Model(predict, lambda x, m: x * m, (size,))
+    return Model(predict, lambda x, m: jnp.where(m, x, 0), (size,))
 
 
 def test_the_probe_by_hand():
@@ -71,7 +71,7 @@ def test_a_value_survives_from_its_own_zero():
         share = x.mean(-1, keepdims=True)
         return jnp.concatenate([5 + 3 * share, -70 - 2 * share], -1)
 
-    model = Model(predict, lambda x, m: x * m, (20,), output="value")
+    model = Model(predict, lambda x, m: jnp.where(m, x, 0), (20,), output="value")
     for label, size in ((0, 3), (1, 2)):
         found = probe(model, jnp.ones((4, 20)), targets=np.full(4, label))
         assert found.clean == pytest.approx(size) and found.blank == 0

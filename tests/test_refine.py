@@ -23,7 +23,7 @@ def linear_model(weights: np.ndarray) -> Model:
         p = jax.nn.sigmoid(0.2 + x @ weights)
         return jnp.stack([p, 1 - p], -1)
 
-    return Model(predict=predict, mask=lambda x, m: x * m, grid=(SIZE,))
+    return Model(predict=predict, mask=lambda x, m: jnp.where(m, x, 0), grid=(SIZE,))
 
 
 @pytest.fixture

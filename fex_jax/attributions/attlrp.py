@@ -53,7 +53,8 @@ def attlrp(model: Model, inputs: Inputs, targets: jax.Array, key: jax.Array) -> 
         )
     if isinstance(model.network, vit.ViTClassifier) and model.network.config.swiglu:
         raise ValueError("AttLRP has no rule for the products in SwiGLU; choose another method")
-    with jax.enable_x64(True):
+    # Strict promotion ends here: flax's LayerNorm asks what float64 and float32 have in common.
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
         precise = dataclasses.replace(model, network=_in_float64(model.network))
         row = jnp.float32(_cls_row(precise, jax.tree.map(_double, inputs), targets))
     return model.tokens(row, inputs)

@@ -81,7 +81,7 @@ def prepare(plan: Plan, key: jax.Array, valid: jax.Array) -> Drawn:
     bits = jax.random.bits(key, (size + 1 + count,))
     order = jnp.argsort(jnp.where(valid, bits[:size] >> 1, jnp.uint32(2**31)))
     # Systematic sampling: the number of pairs of a size is its expectation, rounded up or down.
-    n, shift = valid.sum(), (bits[size] >> 8) / jnp.float32(2**24)
+    n, shift = valid.sum(), (bits[size] >> 8).astype(jnp.float32) / 2**24
     starts = jnp.ceil(jnp.asarray(plan.ends, jnp.float32)[n] - shift).astype(jnp.int32)
     available = jnp.asarray(plan.available, jnp.uint32)[n]
     return Drawn(
@@ -146,7 +146,8 @@ def unrank(rank: jax.Array, members: jax.Array, size: int) -> jax.Array:
         largest = (column <= rank).sum() - 1
         more = members > 0
         mask = mask | (more & (jnp.arange(size) == largest))
-        return (jnp.where(more, rank - column[largest], rank), members - more, mask), None
+        rank = jnp.where(more, rank - column[largest], rank)
+        return (rank, jnp.maximum(members - 1, 0), mask), None
 
     start = rank, members, jnp.zeros(size, bool)
     return jax.lax.scan(take, start, length=longest)[0][2]

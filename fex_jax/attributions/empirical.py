@@ -39,6 +39,7 @@ def empirical(
     def add(total: jax.Array, part: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
         query, answer = part
         masks = jax.vmap(draw, (None, 0))(query, jnp.arange(len(targets))) & valid
+        masks = masks.astype(answer.dtype)
         kept = jnp.maximum(masks.sum(-1, keepdims=True), 1)
         return total + masks * answer[:, None] / kept, None
 
@@ -54,11 +55,13 @@ def _exact(model: Model, inputs: Inputs, targets: jax.Array) -> jax.Array:
             "num_queries"
         )
     bits, valid = jnp.arange(size), model.features(inputs)
-    repeats = 2.0 ** (~valid).sum(-1, keepdims=True)  # masks that differ where nothing is
+    # Masks that differ where nothing is.
+    repeats = 2.0 ** (~valid).sum(-1, keepdims=True, dtype=float)
 
     def add(total: jax.Array, number: jax.Array) -> tuple[jax.Array, None]:
-        masks = ((number >> bits) & 1) * valid  # [B, N]
+        masks = ((number >> bits) & 1 == 1) & valid  # [B, N]
         probabilities = model.predict(model.mask(inputs, masks))
+        masks = masks.astype(probabilities.dtype)
         kept = jnp.maximum(masks.sum(-1, keepdims=True), 1)
         share = jnp.take_along_axis(probabilities, targets[:, None], -1) / kept  # [B, 1]
         return total + masks * share / repeats, None

@@ -84,12 +84,13 @@ def _equations(
     The shortest ψ fulfils this constraint, for every row does.
     """
     share = (masks & valid).sum(-1) / jnp.maximum(valid.sum(), 1)
-    centred = jnp.where(valid, masks - share[:, None], 0)
+    centred = jnp.where(valid, masks.astype(share.dtype) - share[:, None], 0)
     return jnp.sqrt(weights)[:, None] * jnp.column_stack([centred, gains - total * share])
 
 
 def _solution(found: jax.Array, total: jax.Array, valid: jax.Array) -> jax.Array:
-    return jnp.where(valid, total / jnp.maximum(valid.sum(), 1) + regression.solve(found), 0)
+    equal = total / jnp.maximum(valid.sum(dtype=total.dtype), 1)
+    return jnp.where(valid, equal + regression.solve(found), 0)
 
 
 def normalize(attributions: jax.Array, total: jax.Array, valid: jax.Array) -> jax.Array:
@@ -97,7 +98,7 @@ def normalize(attributions: jax.Array, total: jax.Array, valid: jax.Array) -> ja
 
     The n features are those that are `valid` [..., N]; the others become 0, whatever they held.
     """
-    share = total / valid.sum(-1) - attributions.mean(-1, where=valid)
+    share = total / valid.sum(-1, dtype=total.dtype) - attributions.mean(-1, where=valid)
     return jnp.where(valid, attributions + share[..., None], 0)
 
 
@@ -113,7 +114,7 @@ def sample_coalitions(key: jax.Array, count: int, valid: jax.Array) -> jax.Array
     size_key, member_key = jax.random.split(key)
     sizes = jnp.arange(1, max(size, 2))
     others = valid.sum(-1, keepdims=True) - sizes  # [B, N − 1]
-    logits = jnp.where(others > 0, -jnp.log(sizes * jnp.maximum(others, 1.0)), -jnp.inf)
+    logits = jnp.where(others > 0, -jnp.log(sizes * jnp.maximum(others, 1)), -jnp.inf)
     members = 1 + jax.random.categorical(size_key, logits, shape=(half, batch))
     places = jax.random.uniform(member_key, (half, batch, size))
     ranks = jnp.argsort(jnp.argsort(jnp.where(valid, places, 1.0), -1), -1)

@@ -74,7 +74,8 @@ def weighted_ridge(
 
 def _equations(features: jax.Array, values: jax.Array, weights: jax.Array) -> jax.Array:
     ones = jnp.ones_like(values)
-    return jnp.sqrt(weights)[:, None] * jnp.column_stack([ones, features, values])
+    columns = jnp.column_stack([ones, features.astype(values.dtype), values])
+    return jnp.sqrt(weights)[:, None] * columns
 
 
 def _solution(found: jax.Array, ridge: jax.Array | float) -> jax.Array:

@@ -31,7 +31,8 @@ def rise(
 
     def add(total: jax.Array, part: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
         query, answer = part
-        return total + answer[:, None] * jax.vmap(draw, (None, 0))(query, images), None
+        masks = jax.vmap(draw, (None, 0))(query, images).astype(answer.dtype)
+        return total + answer[:, None] * masks, None
 
     zero = jnp.zeros((len(targets), model.num_features), jnp.float32)
     total, _ = jax.lax.scan(add, zero, (jnp.arange(num_queries), answers))

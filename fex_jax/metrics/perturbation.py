@@ -201,6 +201,7 @@ def perturbation_curves(
     both = jax.tree.map(jnp.transpose, jax.lax.map(step, (first, last)))  # [B, 2 S]
     if output == "sigmoid" and protocol.reference == "prediction":  # the first step is clean
         both = both._replace(correct=both.correct == both.correct[:, :1])
+    both = both._replace(correct=both.correct.astype(both.probability.dtype))
     both = jax.tree.map(lambda x: jnp.where(unranked[:, None], jnp.nan, x), both)
     steps = len(protocol.percent)
     return Curves(

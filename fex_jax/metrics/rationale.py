@@ -209,14 +209,14 @@ def erasure(
       percent: sizes of r.
     """
     rank = ranks(scores, valid)
-    size = scores.shape[-1] if valid is None else valid.sum(-1, keepdims=True)  # N or [B, 1]
+    size = scores.shape[-1] if valid is None else valid.sum(-1, keepdims=True, dtype=float)
 
     def probability(inputs: Any) -> jax.Array:
         return jnp.take_along_axis(predict(inputs), targets[:, None], -1)[:, 0]
 
     def step(share: jax.Array) -> tuple[jax.Array, jax.Array]:
         # The margin keeps float rounding from turning 10 % of 50 into 6.
-        top = rank < jnp.ceil(share * size / 100 - 1e-4)
+        top = rank < jnp.ceil(share * size / 100 - 1e-4).astype(int)
         return probability(mask(inputs, ~top)), probability(mask(inputs, top))
 
     without, alone = jax.lax.map(step, jnp.asarray(percent, jnp.float32))  # [S, B]

@@ -41,7 +41,7 @@ def average_precision(scores: jax.Array, labels: jax.Array) -> jax.Array:
     # Sorting the labels along with the scores spares a gather.
     negated, hits = jax.lax.sort((-scores, labels.astype(jnp.int32)), num_keys=1)
     found = hits.cumsum(axis=-1)
-    index = jnp.arange(scores.shape[-1])
+    index = jnp.arange(scores.shape[-1], dtype=found.dtype)
     last = jnp.concatenate(
         [negated[..., 1:] != negated[..., :-1], jnp.ones((*scores.shape[:-1], 1), bool)], axis=-1
     )
@@ -49,7 +49,8 @@ def average_precision(scores: jax.Array, labels: jax.Array) -> jax.Array:
     end = jnp.where(last, index, scores.shape[-1])
     end = jax.lax.cummin(end, axis=end.ndim - 1, reverse=True)
     precision = jnp.take_along_axis(found, end, axis=-1) / (end + 1)
-    area = (hits * precision).sum(axis=-1) / jnp.maximum(found[..., -1], 1)
+    positives = jnp.maximum(found[..., -1], 1).astype(precision.dtype)
+    area = (hits.astype(precision.dtype) * precision).sum(axis=-1) / positives
     return jnp.where(jnp.isnan(scores).any(axis=-1), jnp.nan, area)
 
 
@@ -96,7 +97,7 @@ def segmentation_statistics(maps: jax.Array, masks: jax.Array) -> jax.Array:
         return jnp.stack([background, foreground], axis=1).reshape(len(maps), -1)  # [B, 2 H W]
 
     counts = [
-        (predicted & actual).sum(axis=(1, 2))
+        (predicted & actual).sum(axis=(1, 2), dtype=jnp.int32).astype(jnp.float32)
         for predicted, actual in (
             (foreground, masks),
             (foreground, ~masks),
@@ -105,7 +106,7 @@ def segmentation_statistics(maps: jax.Array, masks: jax.Array) -> jax.Array:
         )
     ]
     precision = average_precision(halves(1 - relevance, relevance), halves(~masks, masks))
-    found = jnp.stack([*counts, precision], axis=1).astype(jnp.float32)
+    found = jnp.stack([*counts, precision.astype(jnp.float32)], axis=1)
     return jnp.where(jnp.isnan(precision)[:, None], jnp.nan, found)
 
 
@@ -215,4 +216,5 @@ def _scaled(maps: jax.Array, size: tuple[int, int]) -> jax.Array:
 def _prefers(own: jax.Array, other: jax.Array) -> jax.Array:
     """1 where own > other by more than rounding of maps in [0, 1], else 0; NaN where one is: [B]"""
     difference = own - other
-    return jnp.where(jnp.isnan(difference), jnp.nan, difference > ROUNDING)
+    larger = (difference > ROUNDING).astype(difference.dtype)
+    return jnp.where(jnp.isnan(difference), jnp.nan, larger)

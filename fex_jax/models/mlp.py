@@ -128,4 +128,5 @@ class Steps(NamedTuple):
         """What `scaled` returns, [B, D] → [B, E] in −½ to ½."""
         x = (scaled[:, self.place] - self.low) / (self.high - self.low)
         steps = jnp.nan_to_num(jnp.clip(x, 0, 1), nan=0.0)
-        return jnp.concatenate([steps, jnp.isnan(scaled[:, self.missing])], -1) - 0.5
+        missing = jnp.isnan(scaled[:, self.missing]).astype(steps.dtype)
+        return jnp.concatenate([steps, missing], -1) - 0.5

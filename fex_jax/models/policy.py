@@ -186,7 +186,7 @@ class Policy(nnx.Module):
         count = there.sum(-1, keepdims=True)
         centred = jnp.where(there, maps - maps.mean(-1, keepdims=True, where=valid), 0)
         rank = jnp.argsort(jnp.argsort(jnp.where(there, -centred, jnp.inf), -1), -1)
-        tenth = jnp.maximum(1, jnp.round(count / 10))
+        tenth = jnp.maximum(1, jnp.round(count / 10).astype(int))
         high, low = (
             jnp.mean(centred, -1, where=part)
             for part in (rank < tenth, there & (rank >= count - tenth))

@@ -23,7 +23,11 @@ def game() -> Callable[[int], tuple[Model, jax.Array, jax.Array]]:
 
     def make(size: int) -> tuple[Model, jax.Array, jax.Array]:
         inputs = np.random.default_rng(0).uniform(0.2, 1, (5, size)).astype(np.float32)
-        return Model(predict, lambda x, m: x * m, (size,)), inputs, jnp.array([0, 1, 0, 1, 1])
+        return (
+            Model(predict, lambda x, m: jnp.where(m, x, 0), (size,)),
+            inputs,
+            jnp.array([0, 1, 0, 1, 1]),
+        )
 
     return make
 

@@ -19,8 +19,8 @@ def linear() -> Model:
         return x @ jnp.asarray(WEIGHTS)
 
     return Model(
-        predict=lambda x: jax.nn.softmax(logits(x)), mask=lambda x, m: x * m, grid=(6,),
-        embed=lambda x: x, logits=logits, pool=lambda values, _: values,
+        predict=lambda x: jax.nn.softmax(logits(x)), mask=lambda x, m: jnp.where(m, x, 0),
+        grid=(6,), embed=lambda x: x, logits=logits, pool=lambda values, _: values,
     )  # fmt: skip
 
 

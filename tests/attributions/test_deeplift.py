@@ -27,7 +27,7 @@ def convolutional(activation) -> Model:
 
     return Model(
         predict=lambda x: jax.nn.softmax(logits(x)),
-        mask=lambda x, masks: x * masks.reshape(-1, 8, 8, 1),
+        mask=lambda x, masks: jnp.where(masks.reshape(-1, 8, 8, 1), x, 0),
         grid=(8, 8),
         embed=lambda x: x,
         logits=logits,
@@ -67,8 +67,8 @@ def test_a_network_of_one_unit_by_hand():
         return jax.nn.relu(x @ jnp.array([[1.0], [-2.0]]) + 0.5)
 
     unit = Model(
-        predict=logits, mask=lambda x, m: x * m, grid=(2,), embed=lambda x: x, logits=logits,
-        pool=lambda values, _: values, output="value",
+        predict=logits, mask=lambda x, m: jnp.where(m, x, 0), grid=(2,), embed=lambda x: x,
+        logits=logits, pool=lambda values, _: values, output="value",
     )  # fmt: skip
     # 1 − 4 + 0.5 < 0, so 0; without any feature 0.5: Δout / Δin = −0.5 / −3.
     found = deeplift(unit, np.array([[1.0, 2.0]]), np.array([0]))

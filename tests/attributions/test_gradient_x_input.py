@@ -17,7 +17,7 @@ def test_linear_model():
     inputs = {"values": values, "gain": np.arange(1, 5, dtype=np.float32)}
     model = Model(
         predict=lambda inputs: jnp.full((len(inputs["gain"]), 3), 1 / 3),
-        mask=lambda inputs, masks: inputs | {"values": inputs["values"] * masks},
+        mask=lambda inputs, masks: inputs | {"values": jnp.where(masks, inputs["values"], 0)},
         grid=(7,),
         embed=lambda inputs: inputs["values"],
         logits=lambda x, inputs: inputs["gain"][:, None] * (x @ weights.T),

@@ -75,7 +75,7 @@ def perceptron(*grid: int) -> Model:
 
     return Model(
         predict=lambda x: jax.nn.softmax(logits(x)),
-        mask=lambda x, masks: x * masks.reshape(-1, *grid, 1),
+        mask=lambda x, masks: jnp.where(masks.reshape(-1, *grid, 1), x, 0),
         grid=grid,
         embed=lambda x: x,
         logits=logits,

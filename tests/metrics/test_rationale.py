@@ -96,7 +96,7 @@ def predict(inputs):
 
 
 def mask(inputs, m):
-    return {"x": inputs["x"] * m}
+    return {"x": jnp.where(m, inputs["x"], 0)}
 
 
 def test_erasure_by_hand():

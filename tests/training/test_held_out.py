@@ -26,7 +26,7 @@ def bind(_, x):
         p = jax.nn.sigmoid(x @ WEIGHTS)
         return jnp.stack([1 - p, p], -1)
 
-    return Model(predict=predict, mask=lambda x, m: x * m, grid=(SIZE,)), x
+    return Model(predict=predict, mask=lambda x, m: jnp.where(m, x, 0), grid=(SIZE,)), x
 
 
 def policy(params):
