@@ -66,7 +66,7 @@ def as_model(games: list[Game], size: int) -> tuple[Model, dict[str, np.ndarray]
         )
 
     def mask(inputs: dict[str, jax.Array], masks: jax.Array) -> dict[str, jax.Array]:
-        return inputs | {"kept": inputs["kept"] * masks}
+        return inputs | {"kept": jnp.where(masks, inputs["kept"], 0)}
 
     kept = np.ones((len(games), size), np.float32)
     return Model(predict, mask, (size,)), {"game": np.arange(len(games)), "kept": kept}
