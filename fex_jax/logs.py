@@ -19,12 +19,12 @@ def open_log(workdir: pathlib.Path, start: int) -> Callable[[dict[str, float]], 
     part = path.with_name(f"{path.name}.part")
     part.write_text("".join(f"{json.dumps(kept[step])}\n" for step in kept if step <= start))
     os.replace(part, path)
-    file = path.open("a", buffering=1)
     board = tf.summary.create_file_writer(str(workdir / "tensorboard"))
 
     def write(metrics: dict[str, float]) -> None:
         try:
-            print(json.dumps(metrics), file=file)
+            with path.open("a") as file:
+                print(json.dumps(metrics), file=file)
             with board.as_default(metrics["step"]):
                 for name, value in metrics.items():
                     tf.summary.scalar(name, value)

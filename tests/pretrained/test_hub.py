@@ -89,7 +89,7 @@ def test_fresh_heads_have_two_classes_or_more(vit, count):
 def test_every_field_of_a_config_is_checked(saved, field, value):
     """Breaks if a field of the wrong kind hangs, allocates, or ends in a traceback from inside."""
     _edit(saved / "config.json", **{field: value})
-    message = _refused(saved, "")
+    message = _refused(saved, ".")
     assert len(message) < 500
 
 
