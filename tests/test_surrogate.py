@@ -94,7 +94,7 @@ def test_explanations_add_up_to_what_f_says(fitted):
     found = explainer(TABLE)
     assert found.base_values[0] == pytest.approx(P @ price(CELLS), rel=0.03)
     np.testing.assert_allclose(found.predictions, price(CELLS), rtol=1e-4, atol=0.01)
-    added = found.base_values + found.attributions.sum(1)
+    added = found.base_values + found.attributions.sum(axis=1)
     np.testing.assert_allclose(added, price(CELLS), rtol=1e-3, atol=0.1)
     assert "a surrogate says the mean where others are kept" in found.quantity
 

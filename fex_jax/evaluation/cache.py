@@ -69,7 +69,8 @@ def load(path: pathlib.Path, key: str) -> Result | None:
     if not path.is_file():
         return None
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Opened here, for of a damaged file NumPy leaves its own open.
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             if "key" not in file or str(file["key"]) != key:
                 return None
             arrays = {name: file[name] for name in file}

@@ -140,8 +140,8 @@ def http(
             if late.is_set():
                 raise TimeoutError
             line.request("POST", path, body, sent)
-            answer = line.getresponse()
-            return _read(answer, most_bytes, longest_wait)
+            with line.getresponse() as answer:
+                return _read(answer, most_bytes, longest_wait)
         except ssl.SSLCertVerificationError as error:
             raise HostError(f"its certificate is not valid: {error.verify_message}") from error
         except (OSError, client.HTTPException, zlib.error) as error:

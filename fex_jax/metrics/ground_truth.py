@@ -39,7 +39,7 @@ def earth_movers_score(maps: np.ndarray, masks: np.ndarray) -> np.ndarray:
       masks: bool, of the same shape, none of them empty.
 
     Returns:
-      [B] in 0 to 1; NaN of an empty mask, or of a map of zeros.
+      [B] in 0 to 1; a map of zeros counts as an even one; NaN of an empty mask, or of NaN.
 
     Raises:
       ValueError: shapes that differ.
@@ -51,7 +51,8 @@ def earth_movers_score(maps: np.ndarray, masks: np.ndarray) -> np.ndarray:
     largest = np.linalg.norm(cells[-1] - cells[0])
     found = np.full(len(maps), np.nan)
     for i, (sizes, mask) in enumerate(zip(maps, masks, strict=True)):
-        if mask.any() and sizes.sum() > 0:
+        if mask.any() and not np.isnan(sizes).any():
+            sizes = sizes if sizes.any() else np.ones_like(sizes)
             moved = wasserstein_distance_nd(cells, cells[mask.ravel()], sizes.ravel())
             found[i] = 1 - moved / largest
     return found

@@ -38,9 +38,9 @@ def sparseness(scores: jax.Array) -> jax.Array:
     Returns:
       [B]; NaN of a map of zeros.
     """
-    size = scores.shape[-1]
-    weights = 2 * jnp.arange(1, size + 1) - size - 1
-    return (weights * jnp.sort(_shares(scores), -1)).sum(-1) / size
+    shares, size = jnp.sort(_shares(scores), -1), scores.shape[-1]
+    weights = 2 * jnp.arange(1, size + 1, dtype=shares.dtype) - (size + 1)
+    return (weights * shares).sum(-1) / size
 
 
 def _shares(scores: jax.Array) -> jax.Array:
@@ -102,7 +102,7 @@ def faithfulness_correlation(
         return jnp.take_along_axis(predict(inputs), targets[:, None], -1)[:, 0]
 
     drops = answer(inputs) - jax.lax.map(lambda s: answer(mask(inputs, ~s)), subsets)  # [K, B]
-    sums = (subsets * scores).sum(-1)
+    sums = jnp.where(subsets, scores, 0).sum(-1)
     drops, sums = drops - drops.mean(0), sums - sums.mean(0)
     return (drops * sums).sum(0) / jnp.sqrt((drops**2).sum(0) * (sums**2).sum(0))
 

@@ -24,7 +24,7 @@ def attribute(name: str, logits, x: np.ndarray = X, output="softmax") -> np.ndar
     answer = {"softmax": jax.nn.softmax, "value": lambda values: values}[output]
     model = Model(
         predict=lambda x: answer(logits(x)),
-        mask=lambda x, masks: x * masks,
+        mask=lambda x, masks: x * masks.astype(x.dtype),
         grid=(6,),
         output=output,
         embed=lambda x: x,

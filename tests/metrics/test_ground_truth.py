@@ -42,9 +42,10 @@ def test_moving_on_a_line_is_scipys():
 
 
 def test_nothing_to_move():
-    """Breaks if a map of zeros gets a score, or masks of another size are taken."""
+    """Breaks if a map of zeros is no even one, or NaN or masks of another size are scored."""
     masks = np.ones((1, 2, 2), bool)
-    assert np.isnan(metrics.earth_movers_score(np.zeros((1, 2, 2)), masks)).all()
+    np.testing.assert_allclose(metrics.earth_movers_score(np.zeros((1, 2, 2)), masks), 1)
+    assert np.isnan(metrics.earth_movers_score(np.full((1, 2, 2), np.nan), masks)).all()
     assert np.isnan(metrics.earth_movers_score(np.ones((1, 2, 2)), ~masks)).all()
     with pytest.raises(ValueError, match=r"maps are \(1, 2\), masks \(1, 2, 2\)"):
         metrics.earth_movers_score(np.ones((1, 2)), masks)

@@ -48,7 +48,9 @@ def test_correlation_of_an_additive_function_is_1():
 
     def correlation(scores: np.ndarray, subsets: jax.Array) -> jax.Array:
         given = x, scores, np.zeros(3, int), subsets
-        return metrics.faithfulness_correlation(lambda x: x @ slopes.T, lambda x, m: x * m, *given)
+        return metrics.faithfulness_correlation(
+            lambda x: x @ slopes.T, lambda x, m: x * m.astype(x.dtype), *given
+        )
 
     np.testing.assert_allclose(correlation(x * slopes[0], subsets), 1, atol=1e-5)
     np.testing.assert_allclose(correlation(-x * slopes[0], subsets), -1, atol=1e-5)

@@ -79,7 +79,7 @@ def test_values_add_up(fitted):
     assert list(found.attributions.columns) == names
     assert found.attributions.index.equals(rows.index)
     np.testing.assert_allclose(found.predictions, price(rows), rtol=1e-4)
-    added = found.base_values + found.attributions.sum(1)
+    added = found.base_values + found.attributions.sum(axis=1)
     np.testing.assert_allclose(added, price(rows), rtol=1e-3)
     assert (found.attributions["one"] == 0).all()  # constant: exactly nothing
     assert found.data["town"].iloc[0].startswith("town_")
@@ -215,4 +215,5 @@ def test_a_fixed_baseline_and_two_classes():
     np.testing.assert_allclose(found.base_values, model.decision_function(baseline)[0], atol=1e-4)
     np.testing.assert_allclose(found.attributions, -other.attributions)
     np.testing.assert_allclose(found.predictions, model.decision_function(x[:4]), atol=1e-4)
-    np.testing.assert_allclose(found.base_values + found.attributions.sum(1), found.predictions)
+    added = found.base_values + found.attributions.sum(axis=1)
+    np.testing.assert_allclose(added, found.predictions)

@@ -2,6 +2,7 @@
 
 import base64
 import concurrent.futures
+import contextlib
 import http.client
 import io
 import json
@@ -54,14 +55,14 @@ def texts_port(texts):
 
 def call(port, path, body=None, **headers):
     """Status and what the answer says."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
     given = {"Content-Type": "application/json"} | {
         k.replace("_", "-"): v for k, v in headers.items()
     }
     content = body if body is None or isinstance(body, bytes) else json.dumps(body)
-    connection.request("GET" if body is None else "POST", path, content, given)
-    response = connection.getresponse()
-    text = response.read().decode()
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=120)) as line:
+        line.request("GET" if body is None else "POST", path, content, given)
+        response = line.getresponse()
+        text = response.read().decode()
     is_json = response.getheader("content-type", "").startswith("application/json")
     return response.status, json.loads(text) if is_json else text
 

@@ -24,11 +24,10 @@ TARGETS = np.eye(10, dtype=np.float32)[:4]
 
 
 @functools.cache
-def gradients(explainer, strength):
-    """Of a classifier of one block, its λ₁ and its explanation, by what learns."""
+def program(explainer):
+    """λ₁ → gradients of a classifier of one block and its explanation, by what learns."""
     config = idexpo_digits.get_config(explainer)
-    config.id_expo.strength, config.id_expo.points = strength, 1
-    config.objective.num_masks = 4
+    config.id_expo.points, config.objective.num_masks = 1, 4
     vit = ViTConfig(
         family="vit", image_size=32, patch_size=8, num_classes=10, hidden_size=16, num_layers=1,
         num_heads=2, mlp_dim=32,
@@ -41,9 +40,18 @@ def gradients(explainer, strength):
         init, policy = functional_policy(vit, 10)
         objective = dataclasses.replace(steps.make_objective(joint._of_fex(config)), num_updates=1)
         params["g"] = random_params(init)
-    loss = joint.make_loss(config, tiny, policy, objective)
-    given = (PIXELS, TARGETS), jax.random.key(0), jnp.zeros(())
-    return jax.jit(jax.grad(loss))(params, *given)
+
+    def of(strength):
+        with config.id_expo.ignore_type():  # traced: one program for every λ₁
+            config.id_expo.strength = strength
+        loss = joint.make_loss(config, tiny, policy, objective)
+        return jax.grad(loss)(params, (PIXELS, TARGETS), jax.random.key(0), jnp.zeros(()))
+
+    return jax.jit(of)
+
+
+def gradients(explainer, strength):
+    return program(explainer)(strength)
 
 
 def far(one, other):

@@ -28,7 +28,7 @@ def test_one_process_trains_in_a_folder(tmp_path):
         with run.lock(tmp_path):
             pass
     other.send_signal(signal.SIGKILL)
-    other.wait()
+    other.communicate()
     with run.lock(tmp_path):
         assert (tmp_path / "lock").read_text() == str(os.getpid())
         with pytest.raises(ValueError, match="is training in"), run.lock(tmp_path):
