@@ -72,7 +72,7 @@ def main(_: list[str]) -> None:
     policy = training.learning_policy(config, network)
 
     def loss(params, x, y):  # as costly as the training loss, whose own terms are negligible
-        logits, class_logits, values, _ = policy(params)(x, y, config.objective.kl)
+        logits, class_logits, values, *_ = policy(params)(x, y, config.objective.kl)
         return logits.sum() + class_logits.sum() + values.sum()
 
     # Loops are counted once by XLA, so the step is put together from its parts.
