@@ -29,10 +29,6 @@ def source_of(given: Any, kind: Any, limit: int | None) -> Any:
     return given.split(limit)[0] if limit and limit < given.size else given
 
 
-def is_no_table(column: Named) -> ValueError:
-    return ValueError(f"column is {column!r}, but the data is no table: leave it out")
-
-
 def shuffled(
     given: Any, size: int, limit: int | None, skipped: collections.Counter
 ) -> tuple[np.ndarray, str]:
@@ -58,7 +54,29 @@ class Column(Sequence):
         return self._size
 
 
-def column_names(given: Any) -> list[str] | None:
+def from_table(
+    given: Any,
+    column: Named,
+    known: Sequence[str],
+    pairs: Sequence[Pair] = (),
+    *,
+    files: bool = False,
+) -> Any:
+    """A table's column, see `choose`; of what is no table in memory, what was given.
+
+    With `files` a path may have the column, which is looked for when it is read.
+
+    Raises:
+      ValueError: a column that is not there, or one of what has none.
+    """
+    if (names := _column_names(given)) is not None:
+        return _column_of(given, choose(names, column, known, pairs))
+    if column is not None and not (files and isinstance(given, str | os.PathLike)):
+        raise ValueError(f"column is {column!r}, but the data is no table: leave it out")
+    return given
+
+
+def _column_names(given: Any) -> list[str] | None:
     """The columns of a `datasets.Dataset` or a pandas DataFrame; None: it is no table."""
     if isinstance(given, dict):
         names = ", ".join(map(str, given)) or "nothing"
@@ -69,7 +87,7 @@ def column_names(given: Any) -> list[str] | None:
     return None if names is None else list(names)
 
 
-def column_of(table: Any, name: str | Pair) -> Sequence | Iterator:
+def _column_of(table: Any, name: str | Pair) -> Sequence | Iterator:
     def cell(row: Any) -> Any:
         return tuple(row[part] for part in name) if isinstance(name, tuple) else row[name]
 

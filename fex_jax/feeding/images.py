@@ -17,16 +17,7 @@ from tqdm import tqdm
 
 from fex_jax import data
 from fex_jax.data.decode import MAX_PIXELS, SUFFIXES, decode
-from fex_jax.feeding.given import (
-    Column,
-    choose,
-    column_names,
-    column_of,
-    is_no_table,
-    shuffled,
-    source_of,
-    walk,
-)
+from fex_jax.feeding.given import Column, from_table, shuffled, source_of, walk
 from fex_jax.feeding.lengths import suit_length
 from fex_jax.models.vit import ViTConfig
 
@@ -56,10 +47,7 @@ def open_data(
     """See `feeding.open_data`; `column` of a table holds pictures."""
     if (source := source_of(given, data.Source, limit)) is not None:
         return source, {}, ""
-    if (names := column_names(given)) is not None:
-        given = column_of(given, choose(names, column, _COLUMNS))
-    elif column is not None:
-        raise is_no_table(column)
+    given = from_table(given, column, _COLUMNS)
     if isinstance(given, Iterator):
         side = _SHRUNK_TO * max(predictor.preprocessing.sides)
         taken = itertools.islice(given, limit or _FROM_ITERATORS)

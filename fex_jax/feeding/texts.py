@@ -14,16 +14,7 @@ import ml_collections
 import numpy as np
 
 from fex_jax import text_data, text_streams, tokens
-from fex_jax.feeding.given import (
-    Named,
-    choose,
-    column_names,
-    column_of,
-    is_no_table,
-    shuffled,
-    source_of,
-    walk,
-)
+from fex_jax.feeding.given import Named, choose, from_table, shuffled, source_of, walk
 from fex_jax.feeding.lengths import suit_length
 from fex_jax.windows import Pair
 
@@ -52,10 +43,7 @@ def open_data(
     """See `feeding.open_data`; `column` holds texts, two of them pairs."""
     if (source := source_of(given, text_data.Source, limit)) is not None:
         return source, {}, ""
-    if (names := column_names(given)) is not None:
-        given = column_of(given, choose(names, column, _COLUMNS, text_data.PAIRS))
-    elif column is not None and not isinstance(given, str | os.PathLike):
-        raise is_no_table(column)
+    given = from_table(given, column, _COLUMNS, text_data.PAIRS, files=True)
     if isinstance(given, Iterator):
         given = itertools.islice(given, limit or _FROM_ITERATORS)
     skipped: collections.Counter = collections.Counter()

@@ -10,6 +10,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from fex_jax.answers import ask
+
 
 def complexity(scores: jax.Array) -> jax.Array:
     """Entropy of how a map's mass is spread: −Σ p_i log p_i, p_i = |φ_i| / Σ_j |φ_j|.
@@ -98,10 +100,9 @@ def faithfulness_correlation(
             f"subsets are {subsets.shape}; wanted [K, {', '.join(map(str, scores.shape))}]"
         )
 
-    def answer(inputs: Any) -> jax.Array:
-        return jnp.take_along_axis(predict(inputs), targets[:, None], -1)[:, 0]
-
-    drops = answer(inputs) - jax.lax.map(lambda s: answer(mask(inputs, ~s)), subsets)  # [K, B]
+    of = targets[:, None]
+    whole = jnp.take_along_axis(predict(inputs), of, -1)
+    drops = (whole - ask(predict, mask, inputs, of, ~subsets))[..., 0]  # [K, B]
     sums = jnp.where(subsets, scores, 0).sum(-1)
     drops, sums = drops - drops.mean(0), sums - sums.mean(0)
     return (drops * sums).sum(0) / jnp.sqrt((drops**2).sum(0) * (sums**2).sum(0))
