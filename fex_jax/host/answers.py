@@ -10,6 +10,8 @@ __all__ = ["HostError", "Output", "brief", "check"]
 
 Output = Literal["softmax", "sigmoid", "value"]
 
+_ENOUGH = 16  # numbers: so many logits do not all happen to lie in 0..1
+
 
 def brief(error: BaseException) -> str:
     """An exception on one line."""
@@ -75,25 +77,49 @@ def check(
     return _probabilities(values, output, tolerance, name)
 
 
-def assumed_logits(answer: np.ndarray, name: str) -> np.ndarray:
-    """What a network answered, [B, K], where nobody said what it is: logits, if they may be.
+class AssumedLogits:
+    """Passes on what a network answers where nobody said what it is: logits, if they may be.
 
-    A softmax of probabilities is nearly flat, and nothing would say so.
-
-    Raises:
-      HostError: every row is of numbers from 0 on that sum to 1 to rounding.
+    A softmax of probabilities is nearly flat, and nothing would say so. One number outside 0..1
+    settles it: these are no probabilities.
     """
-    values = np.asarray(answer)
-    if values.ndim == 2 and values.shape[1] > 1 and values.dtype.kind == "f" and len(values):
-        rounding = min(16 * np.finfo(values.dtype).eps, 2e-3)  # of float16, 2 ε
-        sums = values.sum(-1, dtype=np.float64)
-        if values.min() >= 0 and np.abs(sums - 1).max() <= rounding:
-            raise HostError(
-                f"{name} answers numbers that sum to 1, as probabilities do, and they would be "
-                "taken for logits: open it with output='softmax', as by "
-                "fex_jax.host.open(name, output='softmax'), or with output='logits' if they are"
-            )
-    return values
+
+    def __init__(self, name: str) -> None:
+        self._name, self._seen, self._settled = name, 0, False
+
+    def __call__(self, answer: np.ndarray) -> np.ndarray:
+        """The answer, [B, K] or [B].
+
+        Raises:
+          HostError: every row is of numbers that sum to 1 to rounding, or the first `_ENOUGH`
+            numbers of all calls lie in 0..1.
+        """
+        values = np.asarray(answer)
+        if self._settled or values.dtype.kind != "f" or not values.size:
+            return values
+        if not (values.min() >= 0 and values.max() <= 1 + 2e-3):
+            self._settled = bool(np.isfinite(values).all())
+            return values
+        self._seen += values.size
+        if values.ndim == 2 and values.shape[1] > 1:
+            rounding = min(16 * np.finfo(values.dtype).eps, 2e-3)  # of float16, 2 ε
+            sums = values.sum(-1, dtype=np.float64)
+            if np.abs(sums - 1).max() <= rounding:
+                raise self._refusal("that sum to 1, as probabilities do", "softmax")
+            if self._seen >= _ENOUGH:
+                words = "from 0 to 1 that do not sum to 1, as independent labels' probabilities do"
+                raise self._refusal(words, "sigmoid")
+        elif self._seen >= _ENOUGH:
+            words = "from 0 to 1, one an input, as probabilities of the second of two classes are"
+            raise self._refusal(words, "softmax")
+        return values
+
+    def _refusal(self, words: str, output: str) -> HostError:
+        return HostError(
+            f"{self._name} answers numbers {words}, and they would be taken for logits: open it "
+            f"with output={output!r}, as by fex_jax.host.open(name, output={output!r}), or with "
+            "output='logits' or 'value' if they are that"
+        )
 
 
 def _probabilities(values: np.ndarray, output: Output, tolerance: float, name: str) -> np.ndarray:

@@ -7,6 +7,9 @@ from PIL import Image
 from fex_jax.host import digests
 from fex_jax.host.predictor import HostPredictor, host
 
+# By problem_type, what answers are, where it does not go without saying.
+KINDS = {"multi_label_classification": "sigmoid", "regression": "value"}
+
 
 def huggingface(
     pipeline: Any, *, size: tuple[int, int] | None = None, **options: Any
@@ -17,7 +20,7 @@ def huggingface(
       pipeline: made by `transformers.pipeline`.
       size: (height, width) in which an image pipeline gets its pictures; it then does its own
         preprocessing. None: what its image processor makes of them.
-      options: of `host`. Of a model of several labels give output="sigmoid".
+      options: of `host`; output is what the model's problem_type says, or "softmax".
 
     Raises:
       ValueError: a pipeline of another task.
@@ -29,8 +32,8 @@ def huggingface(
         raise ValueError(
             f"the pipeline is for {task}; wanted text-classification or image-classification"
         )
-    output = options.get("output", "softmax")
-    function = {"function_to_apply": output if output == "sigmoid" else "softmax"}
+    output = options.get("output", KINDS.get(config.problem_type, "softmax"))
+    function = {"function_to_apply": output if output in ("softmax", "sigmoid") else "none"}
     if task == "image-classification":
         height, width = size or _size(pipeline.image_processor)
         settings: dict[str, Any] = {"input": (height, width, 3)}
@@ -45,7 +48,11 @@ def huggingface(
         return [[of[label] for label in labels] for of in scores]  # they come by falling score
 
     weights = ((name, x.detach().cpu().float()) for name, x in pipeline.model.state_dict().items())
-    settings |= {"name": type(pipeline.model).__name__, "digest": digests.of_arrays(weights)}
+    settings |= {
+        "name": type(pipeline.model).__name__,
+        "digest": digests.of_arrays(weights),
+        "output": output,
+    }
     if len(set(labels)) < len(labels):
         raise ValueError("the pipeline's labels are not distinct; its scores cannot be told apart")
     return host(call, labels=labels, **settings | options)

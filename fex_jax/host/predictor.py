@@ -2,15 +2,15 @@
 
 import concurrent.futures
 import dataclasses
-import math
 import pathlib
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any, Literal
 
 import numpy as np
 
+from fex_jax import checks
 from fex_jax.host.answers import HostError, Output, brief, check
 
 Batch = Any  # an array, a list of strings or a data frame
@@ -24,6 +24,11 @@ _OUTPUTS: dict[str, tuple[Output, bool]] = {
     "value": ("value", False),
     "logits": ("softmax", True),
     "sigmoid_logits": ("sigmoid", True),
+}
+_CHECKS = {
+    "batch_size": checks.either(checks.integer(1, 2**31 - 1), checks.nothing()),
+    "threads": checks.integer(1, 2**16),
+    "tolerance": checks.number(0, 1e6),
 }
 
 
@@ -204,29 +209,32 @@ def host(
         raise ValueError(f"host takes a function of a batch; got {type(call).__name__}")
     if isinstance(labels, str | pathlib.Path):
         labels = read_labels(labels)
+    if isinstance(labels, Mapping | Set) or not isinstance(labels, Iterable):
+        raise ValueError(  # a set has no order, and of a mapping the names may be either side
+            f"labels are of type {type(labels).__name__}; give a list, one name for each class in "
+            "the order of the answers"
+        )
     labels = tuple(str(label) for label in labels)
     if not labels:
         raise ValueError("labels are empty; give one name for each class")
-    if output not in _OUTPUTS:
+    if not isinstance(output, str) or output not in _OUTPUTS:
         raise ValueError(f"output is {output!r}; choose {', '.join(_OUTPUTS)}")
     if output in ("softmax", "logits") and len(labels) == 1:
         raise ValueError(
             f"a {output} of one class is always 1; give two labels, or output='sigmoid' or 'value'"
         )
-    if input not in ("text", "table"):
-        shape = tuple(input) if isinstance(input, tuple | list) else ()
-        if len(shape) not in (1, 3) or not all(isinstance(n, int) and n > 0 for n in shape):
+    if not (isinstance(input, str) and input in ("text", "table")):
+        shape = tuple(input) if isinstance(input, tuple | list | np.ndarray) else ()
+        if len(shape) not in (1, 3) or not all(map(checks.integer(1, 2**31 - 1).fits, shape)):
             raise ValueError(
                 f"input is {input!r}; give (height, width, channels) of images, (columns,) of "
                 "arrays, 'table' or 'text'"
             )
-        input = shape
-    if (batch_size is not None and batch_size < 1) or threads < 1:
-        raise ValueError(f"batch_size is {batch_size}, threads {threads}; both must be at least 1")
+        input = tuple(map(int, shape))
+    given = {"batch_size": batch_size, "threads": threads, "tolerance": tolerance}
+    checks.require(given, _CHECKS, "host")
     if fixed and batch_size is None:
         raise ValueError("fixed needs batch_size: how many inputs a call must have")
-    if not (math.isfinite(tolerance) and tolerance >= 0):
-        raise ValueError(f"tolerance is {tolerance}; give a number from 0 on")
     output, logits = _OUTPUTS[output]
     found = qualified_name(call)
     return HostPredictor(

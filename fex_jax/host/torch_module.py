@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from fex_jax.host import digests
-from fex_jax.host.answers import assumed_logits
+from fex_jax.host.answers import AssumedLogits
+from fex_jax.host.huggingface import KINDS
 from fex_jax.host.pixels import preparation
 from fex_jax.host.predictor import HostPredictor, Input, host
 
@@ -31,7 +32,8 @@ def torch_module(
         `mean` over `std`; (columns,): float32 [B, D]; "text": what `prepare` makes of the strings.
       prepare: batch → what the module takes, instead of all that: a tensor, or a dict of arguments,
         as a tokenizer makes it.
-      options: of `host`; output is "logits" where not given.
+      options: of `host`; output is "logits" where not given, and neither by the problem_type of a
+        module of Hugging Face.
     """
     import torch
 
@@ -41,6 +43,10 @@ def torch_module(
     tensors = list(module.state_dict().items())
     device = next((tensor.device for _, tensor in tensors), torch.device("cpu"))
     module.eval()
+    problem = KINDS.get(getattr(getattr(module, "config", None), "problem_type", None))
+    if problem and "output" not in options:
+        options["output"] = {"sigmoid": "sigmoid_logits"}.get(problem, problem)
+    assumed = AssumedLogits(type(module).__name__)
 
     def call(batch: Any) -> np.ndarray:
         given = prepare(batch) if prepare else torch.from_numpy(images(batch))
@@ -50,7 +56,7 @@ def torch_module(
             else:
                 answer = module(**{name: value.to(device) for name, value in given.items()})
         found = getattr(answer, "logits", answer).float().cpu().numpy()
-        return found if "output" in options else assumed_logits(found, type(module).__name__)
+        return found if "output" in options else assumed(found)
 
     def array(tensor: Any) -> np.ndarray:
         tensor = tensor.detach().cpu()

@@ -45,10 +45,13 @@ def test_scikit_learn_classifiers_and_pipelines_of_texts():
 
 
 def test_scikit_learn_regression_and_several_labels():
-    """Breaks if a regression is held to probabilities, or a forest's list of labels is not read."""
-    from sklearn.ensemble import RandomForestClassifier
-    from sklearn.linear_model import LinearRegression
+    """Breaks if a regression is held to probabilities, a forest's list of labels is not read, or
+    numbers of clusters or outliers are explained as a regression's values."""
+    from sklearn.ensemble import IsolationForest, RandomForestClassifier
+    from sklearn.linear_model import LinearRegression, LogisticRegression
+    from sklearn.mixture import GaussianMixture
     from sklearn.multiclass import OneVsRestClassifier
+    from sklearn.multioutput import ClassifierChain
     from sklearn.naive_bayes import GaussianNB
     from sklearn.svm import LinearSVC
 
@@ -70,6 +73,11 @@ def test_scikit_learn_regression_and_several_labels():
     )
     with pytest.raises(ValueError, match="LinearSVC has no predict_proba; wrap it"):
         estimator(LinearSVC().fit(TABLE, CLASS))
+    chain = ClassifierChain(LogisticRegression()).fit(TABLE, several)
+    np.testing.assert_allclose(estimator(chain)(TABLE), chain.predict_proba(TABLE), atol=1e-6)
+    for grouping in (IsolationForest(n_estimators=2), GaussianMixture(2)):
+        with pytest.raises(ValueError, match="is neither a classifier nor a regressor"):
+            estimator(grouping.fit(TABLE))
     with pytest.raises(ValueError, match="GaussianNB does not say what it takes"):
         estimator(GaussianNB())
 
@@ -89,7 +97,7 @@ def test_gradient_boosting(library):
     np.testing.assert_allclose(predictor(TABLE), model.predict_proba(TABLE), atol=1e-6)
 
 
-# PyTorch and Hugging Face
+# PyTorch
 
 
 def test_torch_modules():
@@ -119,48 +127,6 @@ def test_torch_modules():
     rows = torch_module(head, labels=("no", "yes"), input=(4,))(TABLE)
     z = TABLE @ head.weight.detach().numpy()[0] + head.bias.item()
     np.testing.assert_allclose(rows[:, 1], 1 / (1 + np.exp(-z)), atol=1e-5)
-
-
-def test_hugging_face_pipelines(tmp_path):
-    """Breaks if scores, which come by falling score, are given to other labels.
-
-    Against the logits of the pipeline's own model.
-    """
-    torch = pytest.importorskip("torch")
-    transformers = pytest.importorskip("transformers")
-    from fex_jax.host.huggingface import huggingface
-
-    torch.manual_seed(0)
-    words = {w: i for i, w in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good"])}
-    (tmp_path / "vocab.txt").write_text("\n".join(words))
-    config = transformers.BertConfig(
-        vocab_size=6, hidden_size=8, num_hidden_layers=1, num_attention_heads=2,
-        intermediate_size=8, num_labels=3, id2label={0: "b", 1: "a", 2: "c"},
-        max_position_embeddings=16, initializer_range=2.0,
-    )  # fmt: skip
-    model = transformers.BertForSequenceClassification(config).eval()
-    tokenizer = transformers.BertTokenizerFast(vocab=words, vocab_file=str(tmp_path / "vocab.txt"))
-    pipe = transformers.pipeline("text-classification", model=model, tokenizer=tokenizer)
-    predictor = huggingface(pipe)
-    texts = ["good", "film", "good good film"]
-    with torch.inference_mode():
-        logits = model(**tokenizer(texts, padding=True, return_tensors="pt")).logits.numpy()
-    assert predictor.labels == ("b", "a", "c")
-    np.testing.assert_allclose(predictor(texts), softmax(logits), atol=1e-5)
-
-    config = transformers.ViTConfig(
-        image_size=6, patch_size=3, hidden_size=8, num_hidden_layers=1, num_attention_heads=2,
-        intermediate_size=8, num_labels=3,
-    )  # fmt: skip
-    model = transformers.ViTForImageClassification(config).eval()
-    processor = transformers.ViTImageProcessor(size={"height": 6, "width": 6})
-    pipe = transformers.pipeline("image-classification", model=model, image_processor=processor)
-    predictor = huggingface(pipe)
-    assert predictor.input == (6, 6, 3)
-    pixels = torch.from_numpy(((IMAGES / 255 - 0.5) / 0.5).transpose(0, 3, 1, 2)).float()
-    with torch.inference_mode():
-        logits = model(pixels).logits.numpy()
-    np.testing.assert_allclose(predictor(IMAGES), softmax(logits), atol=1e-4)
 
 
 # ONNX
@@ -244,6 +210,13 @@ def test_an_onnx_file_of_probabilities_is_not_taken_for_one_of_logits(tmp_path):
     np.testing.assert_allclose(got, expected, atol=1e-6)
     got = host.open(tmp_path / "p.onnx", output="logits")(IMAGES)
     np.testing.assert_allclose(got, softmax(expected), atol=1e-6)
+    logits = host.open(tmp_path / "m.onnx", output="value")(IMAGES)
+    model.graph.node[3].op_type = "Sigmoid"
+    onnx.save(model, tmp_path / "s.onnx")
+    with pytest.raises(HostError, match="s.onnx answers numbers from 0 to 1 .*output='sigmoid'"):
+        host.open(tmp_path / "s.onnx")(IMAGES)
+    got = host.open(tmp_path / "s.onnx", output="sigmoid")(IMAGES)
+    np.testing.assert_allclose(got, 1 / (1 + np.exp(-logits)), atol=1e-6)
 
 
 def test_an_onnx_file_and_labels_of_another_number(tmp_path):

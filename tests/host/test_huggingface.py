@@ -1,0 +1,66 @@
+"""Pipelines and modules of Hugging Face, against the logits of their own models."""
+
+import numpy as np
+import pytest
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (5, 6, 6, 3)).astype(np.uint8)
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    powers = np.exp(logits - logits.max(-1, keepdims=True))
+    return powers / powers.sum(-1, keepdims=True)
+
+
+def test_hugging_face_pipelines(tmp_path):
+    """Breaks if scores, which come by falling score, are given to other labels, or a head of
+    independent labels or of a value is read by a softmax, or logits twice.
+
+    Against the logits of the pipeline's own model.
+    """
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    from fex_jax.host.huggingface import huggingface
+    from fex_jax.host.torch_module import torch_module
+
+    torch.manual_seed(0)
+    words = {w: i for i, w in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good"])}
+    (tmp_path / "vocab.txt").write_text("\n".join(words))
+    config = transformers.BertConfig(
+        vocab_size=6, hidden_size=8, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=8, num_labels=3, id2label={0: "b", 1: "a", 2: "c"},
+        max_position_embeddings=16, initializer_range=2.0,
+    )  # fmt: skip
+    model = transformers.BertForSequenceClassification(config).eval()
+    tokenizer = transformers.BertTokenizerFast(vocab=words, vocab_file=str(tmp_path / "vocab.txt"))
+    pipe = transformers.pipeline("text-classification", model=model, tokenizer=tokenizer)
+    predictor = huggingface(pipe)
+    texts = ["good", "film", "good good film"]
+    with torch.inference_mode():
+        logits = model(**tokenizer(texts, padding=True, return_tensors="pt")).logits.numpy()
+    assert predictor.labels == ("b", "a", "c")
+    np.testing.assert_allclose(predictor(texts), softmax(logits), atol=1e-5)
+    np.testing.assert_allclose(
+        huggingface(pipe, output="logits")(texts), softmax(logits), atol=1e-5
+    )
+    model.config.problem_type = "multi_label_classification"
+    sigmoids = 1 / (1 + np.exp(-logits))
+    np.testing.assert_allclose(huggingface(pipe)(texts), sigmoids, atol=1e-5)
+    model.config.problem_type = "regression"
+    np.testing.assert_allclose(huggingface(pipe)(texts), logits, atol=1e-5)
+
+    config = transformers.ViTConfig(
+        image_size=6, patch_size=3, hidden_size=8, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=8, num_labels=3,
+    )  # fmt: skip
+    model = transformers.ViTForImageClassification(config).eval()
+    processor = transformers.ViTImageProcessor(size={"height": 6, "width": 6})
+    pipe = transformers.pipeline("image-classification", model=model, image_processor=processor)
+    predictor = huggingface(pipe)
+    assert predictor.input == (6, 6, 3)
+    pixels = torch.from_numpy(((IMAGES / 255 - 0.5) / 0.5).transpose(0, 3, 1, 2)).float()
+    with torch.inference_mode():
+        logits = model(pixels).logits.numpy()
+    np.testing.assert_allclose(predictor(IMAGES), softmax(logits), atol=1e-4)
+    model.config.problem_type = "multi_label_classification"
+    module = torch_module(model, labels=list("abc"), input=(6, 6, 3), mean=0.5, std=0.5)
+    np.testing.assert_allclose(module(IMAGES), 1 / (1 + np.exp(-logits)), atol=1e-4)
