@@ -19,12 +19,14 @@ import os
 import pathlib
 import sys
 
-import ml_collections
-from absl import app, flags, logging
-from ml_collections import config_flags
+from fex_jax.errors import in_a_line, require
 
-from fex_jax import usage
-from fex_jax.errors import HostError
+with in_a_line():
+    import ml_collections
+    from absl import app, flags, logging
+    from ml_collections import config_flags
+
+    from fex_jax import usage
 
 _IN_HELP = "data.name", "data.path", "data.eval_split", "seed", "text", "eval", "attributions"
 
@@ -56,51 +58,48 @@ def named_paths(given: list[str]) -> dict[str, str]:
     return found
 
 
+@in_a_line()
 def main(_: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)
     given, workdir = flags.FLAGS, pathlib.Path(flags.FLAGS.workdir)
     sys.path.append(os.getcwd())  # of methods of one's own
     output = workdir / "eval"
-    try:
-        config, scores = read_config(given.config, workdir), named_paths(given.scores)
-        from fex_jax import evaluation, export, feeding  # takes seconds
-        from fex_jax.evaluation import fingerprint, tables
+    config, scores = read_config(given.config, workdir), named_paths(given.scores)
+    require("matplotlib", "jinja2")  # what is drawn at the end, after everything is measured
+    from fex_jax import evaluation, export, feeding  # takes seconds
+    from fex_jax.evaluation import fingerprint, tables
 
-        paths = [workdir, *given.trained]
-        with evaluation.opened(paths, config, given.predictor, given.queries) as explainers:
-            predictor = explainers[0].predictor
-            if predictor.modality == "tables":
-                print(tables.evaluate(explainers[0], config, output, given.methods))
-                return
-            table = evaluation.evaluate(
-                [*explainers, *given.methods],
-                predictor,
-                lambda: feeding.of(predictor).open_source(
-                    predictor, config, config.data.eval_split
-                ),
-                workdir=output,
-                protocol=config.eval.protocol,
-                limit=config.eval.num_images,
-                batch_size=config.eval.batch_size,
-                seed=config.seed,
-                options=config.attributions.to_dict(),
-                refine=given.refine,
-                scores=scores,
-                max_length=config.text.max_length,
-                too_long=config.text.too_long,
-                classes_by=config.eval.get("match_classes", "name"),
-                write_inputs=given.write_inputs,
+    paths = [workdir, *given.trained]
+    with evaluation.opened(paths, config, given.predictor, given.queries) as explainers:
+        predictor = explainers[0].predictor
+        if predictor.modality == "tables":
+            print(tables.evaluate(explainers[0], config, output, given.methods))
+            return
+        table = evaluation.evaluate(
+            [*explainers, *given.methods],
+            predictor,
+            lambda: feeding.of(predictor).open_source(predictor, config, config.data.eval_split),
+            workdir=output,
+            protocol=config.eval.protocol,
+            limit=config.eval.num_images,
+            batch_size=config.eval.batch_size,
+            seed=config.seed,
+            options=config.attributions.to_dict(),
+            refine=given.refine,
+            scores=scores,
+            max_length=config.text.max_length,
+            too_long=config.text.too_long,
+            classes_by=config.eval.get("match_classes", "name"),
+            write_inputs=given.write_inputs,
+        )
+        data, split = config.data.name, config.data.eval_split
+        own = {"Data": f"{data}, {table.task.size} {split} {predictor.modality}"}
+        if predictor.params:  # and so a folder
+            own["Predictor"] = (
+                f"{export.folder(workdir) / 'predictor'}, {fingerprint.of(predictor)}"
             )
-            data, split = config.data.name, config.data.eval_split
-            own = {"Data": f"{data}, {table.task.size} {split} {predictor.modality}"}
-            if predictor.params:  # and so a folder
-                own["Predictor"] = (
-                    f"{export.folder(workdir) / 'predictor'}, {fingerprint.of(predictor)}"
-                )
-            table = dataclasses.replace(table, facts=table.facts | own)
-            table.write(output, data, config=config.to_dict())
-    except (ValueError, OSError, HostError) as error:
-        sys.exit(f"error: {error}")
+        table = dataclasses.replace(table, facts=table.facts | own)
+        table.write(output, data, config=config.to_dict())
     print(table)
     print(f"table: {(output / 'results.md').resolve()}")
     print(f"gallery: {(output / 'gallery.html').resolve()}")

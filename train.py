@@ -12,11 +12,13 @@ import os
 import pathlib
 import sys
 
-from absl import app, flags, logging
-from ml_collections import config_flags
+from fex_jax.errors import in_a_line
 
-from fex_jax import settings, usage
-from fex_jax.errors import HostError
+with in_a_line():
+    from absl import app, flags, logging
+    from ml_collections import config_flags
+
+    from fex_jax import settings, usage
 
 _IN_HELP = (
     "data", "predictor", "policy", "policy_backbone", "map_head", "batch_size", "epochs", "seed",
@@ -25,18 +27,11 @@ _IN_HELP = (
 )  # fmt: skip
 
 
+@in_a_line()
 def main(_: list[str]) -> None:
-    logging.set_verbosity(logging.WARNING)  # Orbax reports every file
-    try:
-        run(flags.FLAGS)
-    except (ValueError, OSError, FloatingPointError, HostError) as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
-
-
-def run(given: flags.FlagValues) -> None:
     """Trains; JAX is imported when the settings are right, and TensorFlow when f is there."""
+    logging.set_verbosity(logging.WARNING)  # Orbax reports every file
+    given = flags.FLAGS
     settings.check(given.config)
     import jax
 

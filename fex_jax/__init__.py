@@ -12,6 +12,8 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
+from fex_jax import errors
+
 if TYPE_CHECKING:
     from fex_jax import host
     from fex_jax.batch import explain_files
@@ -32,7 +34,6 @@ _PUBLIC = {
     "fit": "fex_jax.training.fit",
     "load": "fex_jax.explain",
 }
-_EXTRA = {"attribute": "train", "evaluate": "train", "explain_files": "batch", "fit": "train"}
 
 __all__ = ["attribute", "evaluate", "explain_files", "fit", "host", "load"]
 
@@ -45,11 +46,7 @@ def __getattr__(name: str) -> Any:
     try:
         return getattr(importlib.import_module(_PUBLIC[name]), name)
     except ModuleNotFoundError as error:
-        if name not in _EXTRA:
-            raise
-        raise ImportError(
-            f"fex_jax.{name} needs {error.name}: pip install 'fex-jax[{_EXTRA[name]}]'"
-        ) from error
+        raise ImportError(f"fex_jax.{name}: {errors.missing(error)}") from error
 
 
 def __dir__() -> list[str]:

@@ -15,7 +15,7 @@ import re
 import sys
 from collections.abc import Sequence
 
-from fex_jax.errors import HostError
+from fex_jax.errors import HostError, missing
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,6 +23,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _parser().parse_args([_hyphens(a) for a in arguments or sys.argv[1:]])
     try:
         return given.run(given)
+    except ModuleNotFoundError as error:
+        print(f"error: {missing(error)}", file=sys.stderr)
+        return 1
     except (ValueError, OSError, ImportError, HostError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -111,10 +114,8 @@ def _load(given: argparse.Namespace):
 
 
 def _serve(given: argparse.Namespace) -> int:
-    try:
-        from fex_jax.serve import Limits, run
-    except ModuleNotFoundError as error:
-        raise ImportError(f"serving takes {error.name}: pip install 'fex-jax[serve]'") from error
+    from fex_jax.serve import Limits, run
+
     name = given.name or pathlib.Path(given.explainer).resolve().name
     limits = Limits(given.max_megabytes, given.max_things, given.max_batch, given.max_waiting)
     run(_load(given), name, given.host, given.port, limits)
@@ -163,10 +164,8 @@ def _targets(given: argparse.Namespace, explainer) -> list[int | str] | None:
 def _job(given: argparse.Namespace) -> int:
     if not (given.input and given.output) or given.things:
         raise ValueError("a job takes both --input and --output, and nothing else to explain")
-    try:
-        from fex_jax.batch import explain_files
-    except ModuleNotFoundError as error:
-        raise ImportError(f"a job takes {error.name}: pip install 'fex-jax[batch]'") from error
+    from fex_jax.batch import explain_files
+
     names = ("top_k", "refine", "column", "key", "limit", "batch_size", "shard",
              "overlays", "part_seconds")  # fmt: skip
     options = {name: getattr(given, name) for name in names}

@@ -5,6 +5,8 @@ import os
 import pathlib
 from collections.abc import Callable
 
+from fex_jax import errors
+
 
 def open_log(workdir: pathlib.Path, start: int) -> Callable[[dict[str, float]], None]:
     """Returns write(metrics), for `<workdir>/metrics.jsonl` and `<workdir>/tensorboard`.
@@ -12,6 +14,7 @@ def open_log(workdir: pathlib.Path, start: int) -> Callable[[dict[str, float]], 
     Metrics must hold "step". Lines of steps after `start`, which will run again, are dropped, and
     so is a line that a full disk or a kill has torn; the file has one line a step.
     """
+    errors.require("tensorboard")  # else TensorFlow would say so at the first line
     import tensorflow as tf
 
     path = workdir / "metrics.jsonl"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from fex_jax import escape, plotting, table_plots
+from fex_jax import errors, escape, plotting, table_plots
 from fex_jax.table_explanation import TableExplanation
 from fex_jax.text_explanation import TextExplanation
 
@@ -137,6 +137,7 @@ def table_gallery(
 
 
 def _template(name: str) -> Any:
+    errors.require("jinja2")
     import jinja2
 
     environment = jinja2.Environment(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from fex_jax import escape
+from fex_jax import errors, escape
 from fex_jax.metrics import is_flat
 
 # Okabe and Ito's palette for colour-blind readers; a grey replaces its yellow, too pale on white.
@@ -37,6 +37,7 @@ def overlay(
     Raises:
       ValueError: wrong shapes, types or ranges; NaN or infinity in the attribution.
     """
+    errors.require("matplotlib")
     import matplotlib
 
     image = rgb(image)
@@ -156,6 +157,7 @@ def _line_panels(
     shared: bool = True,
 ) -> Any:
     """A matplotlib figure with a panel for each heading and a line (x, y) for each method."""
+    errors.require("matplotlib")
     from matplotlib.figure import Figure  # without pyplot: no global state, no display
 
     if not all(panels.values()):
@@ -205,6 +207,7 @@ def dots(path: str | Path, panels: Mapping[str, Mapping[str, np.ndarray]]) -> No
       path: the file to write.
       panels: heading -> {choice: [runs]}, side by side; the first choice is marked in all rows.
     """
+    errors.require("matplotlib")
     from matplotlib.figure import Figure
 
     choices = list(next(iter(panels.values())))
@@ -239,6 +242,7 @@ def comparison(
       labels: the explained class of each image.
       maps: method -> [n, h, w].
     """
+    errors.require("matplotlib")
     from matplotlib.figure import Figure
 
     columns = 1 + len(maps)

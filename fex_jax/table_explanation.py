@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fex_jax import table_plots
+from fex_jax import errors, table_plots
 
 if TYPE_CHECKING:
     from fex_jax.host.rows import Rows
@@ -89,6 +89,7 @@ class TableExplanation:
         Raises:
           ImportError: shap is not installed.
         """
+        errors.require("shap")
         import shap
 
         return shap.Explanation(

@@ -5,7 +5,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from fex_jax import escape
+from fex_jax import errors, escape
 from fex_jax.plotting import COLOURS
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def beeswarm(path: Where, explanation: "TableExplanation", most: int = 12) -> No
 
     Its colour is the rank of the row's value among the feature's; categories are grey.
     """
+    errors.require("matplotlib")
     import matplotlib
 
     names, values = _largest(explanation, most)
@@ -117,6 +118,7 @@ def _value(value: Any) -> str:
 
 
 def _axes(rows: int) -> tuple[Any, Any]:
+    errors.require("matplotlib")
     from matplotlib.figure import Figure  # without pyplot: no global state, no display
 
     figure = Figure(figsize=(7.5, 1.1 + 0.34 * rows), layout="constrained")

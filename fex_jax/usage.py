@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from absl import flags
 
 from fex_jax import settings
+from fex_jax.errors import missing
 
 _HELP = {"-h", "-help", "--help"}
 # What settings mean, for the page; `settings.default` has all of them, and their values.
@@ -74,6 +75,8 @@ def parser(about: str, parts: Sequence[str]) -> Callable[[Sequence[str]], list[s
             sys.exit()
         try:
             return flags.FLAGS(arguments)
+        except ModuleNotFoundError as error:  # of a config's file
+            sys.exit(f"error: {missing(error)}")
         except (flags.Error, AttributeError, LookupError, OSError, ValueError) as error:
             reason = _reason(error)
             name = re.match(r"'(\w+)'", reason)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from fex_jax import scenes
+from fex_jax import errors, scenes
 from fex_jax.data import folders
 from fex_jax.data.decode import SUFFIXES, decode
 from fex_jax.data.streams import Source
@@ -123,6 +123,7 @@ def imagenet_segmentation_source(path: str) -> Source:
     The file is HDF5: /value/img holds references to images (C, W, H), /value/gt references to
     references to masks (W, H). It is for evaluation: the classes of the objects are not in it.
     """
+    errors.require("h5py")
     import h5py
 
     try:

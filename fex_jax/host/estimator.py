@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from fex_jax import errors
 from fex_jax.host.predictor import HostPredictor, Input, host
 
 
@@ -21,10 +22,18 @@ def estimator(
       options: of `host`.
 
     Raises:
-      ValueError: a classifier without `predict_proba`, or what cannot be known without `input`.
+      ValueError: a classifier without `predict_proba`, what is neither a classifier nor a
+        regressor, or what cannot be known without `input`.
     """
+    errors.require("joblib")
     import joblib
 
+    if hasattr(model, "fit_predict"):  # as of clusters, outliers and densities
+        raise ValueError(
+            f"{type(model).__name__} is neither a classifier nor a regressor, and what it predicts "
+            "are numbers of groups; give host a function of what is to be explained, such as its "
+            "score_samples, with output='value'"
+        )
     # CatBoost's names are numbers where it was fitted on an array.
     names = getattr(model, "feature_names_in_", getattr(model, "feature_names_", None))
     if input is None and names is not None and list(names) != [str(i) for i in range(len(names))]:
@@ -62,4 +71,10 @@ def estimator(
 
 
 def _of_each_label(model: Any) -> Any:
-    return lambda batch: np.stack([of[:, 1] for of in model.predict_proba(batch)], -1)
+    def call(batch: Any) -> np.ndarray:
+        answers = model.predict_proba(batch)  # of a chain of classifiers, an array already
+        if isinstance(answers, list):
+            answers = np.stack([of[:, 1] for of in answers], -1)
+        return answers
+
+    return call

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from fex_jax import errors
 from fex_jax.host import digests
 from fex_jax.host.answers import brief
 from fex_jax.host.predictor import HostPredictor, Input, host
@@ -31,6 +32,7 @@ def keras(
     Raises:
       ValueError: a file that cannot be read, or a size that must be given.
     """
+    errors.require("keras")
     import keras as library
 
     name = getattr(model, "name", None) or pathlib.Path(model).name

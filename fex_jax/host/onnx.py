@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from fex_jax import errors
 from fex_jax.host import digests
-from fex_jax.host.answers import assumed_logits, brief
+from fex_jax.host.answers import AssumedLogits, brief
 from fex_jax.host.pixels import preparation
 from fex_jax.host.predictor import HostPredictor, host, read_labels
 
@@ -40,6 +41,7 @@ def onnx(
     Raises:
       ValueError: another kind of network, or a size that must be given.
     """
+    errors.require("onnxruntime")
     import onnxruntime
 
     if isinstance(model, str | pathlib.Path):
@@ -108,9 +110,11 @@ def onnx(
     if len(given.shape) == 2 and classes not in (None, 1, len(labels)):
         raise ValueError(f"{name} answers {classes} numbers, and there are {len(labels)} labels")
 
+    assumed = AssumedLogits(name)
+
     def call(batch: Any) -> np.ndarray:
         found = session.run([given.name], {taken.name: convert(batch)})[0]
-        return found if "output" in options else assumed_logits(found, name)
+        return found if "output" in options else assumed(found)
 
     return host(call, labels=labels, input=known, **settings | options)
 

@@ -84,11 +84,8 @@ def _adapter(name: str, where: str, options: dict[str, Any]) -> HostPredictor:
     adapter = getattr(importlib.import_module(f"fex_jax.host.{name}"), name)
     try:
         return adapter(where, **options)
-    except ModuleNotFoundError as error:
-        raise ValueError(
-            f"{where} needs the package {error.name}, which is not installed: "
-            f"pip install 'fex-jax[{name}]'"
-        ) from error
+    except ImportError as error:  # its library's
+        raise ValueError(f"{where}: {error}") from error
     except TypeError as error:  # an option that it does not take, or one that it misses
         raise ValueError(f"{where} cannot be opened so: {error}") from error
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fex_jax import errors
 from fex_jax.host import digests
 from fex_jax.host.answers import HostError, brief
 from fex_jax.host.pixels import preparation
@@ -42,6 +43,7 @@ def tflite(
     Raises:
       ValueError: another kind of network.
     """
+    errors.require("ai_edge_litert")
     from ai_edge_litert.interpreter import Interpreter
 
     digest, name = digests.of_file(path, mean, std, scale), pathlib.Path(path).name

@@ -5,6 +5,7 @@ import pathlib
 
 import jax
 
+from fex_jax import errors
 from fex_jax.portable.program import OUTPUTS, Program
 
 _LARGEST = 2**31  # bytes, of a file of protocol buffers
@@ -18,10 +19,9 @@ def write(program: Program, path: pathlib.Path) -> None:
       ImportError: the package onnx is not installed.
       ValueError: more weights than one file holds.
     """
-    try:
-        import onnx
-    except ImportError as error:
-        raise ImportError("writing ONNX takes the package onnx: pip install onnx") from error
+    errors.require("onnx")
+    import onnx
+
     from fex_jax.portable import lowering
 
     jaxpr, _ = program.trace()

@@ -4,6 +4,7 @@ import pathlib
 
 import jax
 
+from fex_jax import errors
 from fex_jax.portable.program import OUTPUTS, Program
 
 
@@ -17,13 +18,10 @@ def write(program: Program, path: pathlib.Path) -> None:
     """
     if "pixels" not in program.inputs:
         raise ValueError(f"{path}: LiteRT has no scatter, which sums words need; write .onnx")
-    try:
-        from litert_converter import converter_api_ext as converter
-        from litert_converter.mlir import ir, passmanager
-    except ImportError as error:
-        raise ImportError(
-            f"writing TFLite takes {error.name}: pip install litert-converter"
-        ) from error
+    errors.require("litert_converter")
+    from litert_converter import converter_api_ext as converter
+    from litert_converter.mlir import ir, passmanager
+
     exported = program.lowered(["cpu"], batch=1)
     context = ir.Context()
     converter.prepare_mlir_context(context)
