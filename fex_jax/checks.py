@@ -67,14 +67,16 @@ def one_of(*values: Any) -> Check:
     )
 
 
-def several(check: Check, count: int | None = None) -> Check:
-    """A list, of `count` values if that is given, each of which fits `check`."""
-    words = "a list" if count is None else f"a list of {count}"
+def several(check: Check, count: int | None = None, at_least: int = 0) -> Check:
+    """A list, of `count` values if that is given, or `at_least` so many; each fits `check`."""
+    words = f"a list of {count}" if count is not None else "a list"
+    words += f" of {at_least} or more" if at_least else ""
     return Check(
         f"{words}, each {check.wanted}",
         lambda x: (
             isinstance(x, list | tuple)
             and (count is None or len(x) == count)
+            and len(x) >= at_least
             and all(map(check.fits, x))
         ),
     )

@@ -5,6 +5,7 @@ import json
 
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 
 from configs import bert_movies
@@ -118,6 +119,8 @@ def test_a_word_in_two_windows_has_the_mean_of_both(explainer, method):
     "texts, targets, message",
     [
         ([], None, "the batch is empty"),
+        (pd.DataFrame({"text": ["good"]}), None, "DataFrame is no text: .* a column of a data"),
+        ({"good", "bad"}, None, "set is no text: expected one string or a list"),
         (["good", ""], None, "text 1 is empty"),
         (["good", 3], None, "text 1 is int; expected a string"),
         ("good", "great", "class 'great' is unknown; classes: class 0, class 1"),

@@ -197,6 +197,9 @@ def _keys(key: Any, batch: int) -> jax.Array:
 # ---------------------------------------------------------------- options
 
 
+_MOST = 2**30  # twice as many are an index of 32 bits
+
+
 def _count(name: str, value: Any) -> int:
     try:
         number = operator.index(value)
@@ -206,6 +209,8 @@ def _count(name: str, value: Any) -> int:
         raise ValueError(f"{name} must be a whole number, got {value!r}") from None
     if number < 1:
         raise ValueError(f"{name} must be at least 1, got {number}")
+    if number > _MOST:
+        raise ValueError(f"{name} must be at most {_MOST:,}, got {number:,}")
     return number
 
 

@@ -37,7 +37,7 @@ _FILE = "black_box.json"
 _FIELDS = {
     "name": checks.text(),
     "digest": checks.text(),
-    "labels": checks.several(checks.text()),
+    "labels": checks.several(checks.text(), at_least=1),
     "output": checks.one_of(*get_args(Output)),
 }
 
@@ -105,8 +105,13 @@ class BlackBox:
         """The same box with f at hand.
 
         Raises:
-          ValueError: another f than the one that was explained.
+          ValueError: another f than the one that was explained, or what is none.
         """
+        if not isinstance(f, HostPredictor | Bank):
+            raise ValueError(
+                f"predictor is of type {type(f).__name__}; expected what fex_jax.host returns, a "
+                "name that fex_jax.host.open takes, or a bank"
+            )
         given = f.predictor if isinstance(f, Bank) else f
         mine = {"labels": self.labels, "output": self.output, "input": self.reads.input}
         for field, own in mine.items():

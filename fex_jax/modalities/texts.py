@@ -4,7 +4,7 @@ A text longer than the model's window is read in overlapping windows; windows ar
 batches of one of a few lengths.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -148,13 +148,16 @@ def as_list(texts: "str | Iterable[str | tuple[str, str]]") -> list[str | tuple[
     """One entry a text or a pair; the tokenizer looks at each."""
     if isinstance(texts, str):
         return [texts]
+    # A list of a data frame is one of its columns' names, and a set has no order.
+    other = isinstance(texts, bytes | bytearray | Mapping | Set) or hasattr(texts, "columns")
     try:
-        listed = None if isinstance(texts, bytes | bytearray | Mapping) else list(texts)
+        listed = None if other else list(texts)
     except TypeError:
         listed = None
     if listed is None:
         raise ValueError(
-            f"{type(texts).__name__} is no text: expected one string or a list of strings"
+            f"{type(texts).__name__} is no text: expected one string or a list of strings, such as "
+            "a column of a data frame"
         )
     if not listed:
         raise ValueError("there are no texts to explain: the batch is empty")

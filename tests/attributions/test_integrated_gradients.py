@@ -107,6 +107,7 @@ def test_pixels(model):
     "options, message",
     [
         ({"steps": 0}, "steps must be at least 1"),
+        ({"steps": 10**12}, "steps must be at most 1,073,741,824"),
         ({"chunk": 0}, "chunk must be at least 1"),
         ({"output": "odds"}, "probability, logit, log_probability"),
     ],
