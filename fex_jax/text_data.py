@@ -234,27 +234,47 @@ def _text_of(row: dict[str, Any], column: str) -> Any:
 
 def _read_table(path: pathlib.Path, column: str) -> list[tuple[str, Any, str]]:
     """(place, text, label) of each row of a .csv file, or of a .tsv file without quoting."""
-    style: dict[str, Any] = {}
-    if path.suffix == ".tsv":
-        style = {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
-    csv.field_size_limit(2**31 - 1)
-    reader = csv.DictReader(io.StringIO(_read(path), newline=""), **style)
-    found = set(reader.fieldnames or ())
+    cells, names = separated(path, _read(path), tabs=path.suffix == ".tsv")
+    found = set(names)
     paired = column == "text" and any(set(pair) <= found for pair in PAIRS)
     if "label" not in found or not (paired or column in found):
+        raise ValueError(f"{path} has the columns {names}; expected {column} and label in line 1")
+    return [
+        (f"{path}, line {line},", _text_of(row, column), row["label"].strip())
+        for line, row in cells.items()
+    ]
+
+
+def separated(
+    path: pathlib.Path, content: str, tabs: bool
+) -> tuple[dict[int, dict[str, str]], list[str]]:
+    """The rows, by their lines, and the columns of .csv, or of .tsv, which has no quoting.
+
+    Raises:
+      ValueError: a column that is there twice; a row with more or fewer cells than line 1; a quote
+        that does not end, for all that follows would be one text.
+    """
+    style: dict[str, Any] = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if tabs else {}
+    csv.field_size_limit(2**31 - 1)
+    reader = csv.DictReader(io.StringIO(content, newline=""), strict=True, **style)
+    rows, begin = {}, 1
+    try:
+        names = list(reader.fieldnames or ())
+        if twice := [name for name in names if name and names.count(name) > 1]:
+            raise ValueError(f"{path} has the column {twice[0]!r} twice: rename one")
+        for row in reader:
+            begin = reader.line_num
+            if None in row or None in row.values():
+                raise ValueError(
+                    f"{path}, line {begin}, has not the {len(names)} columns of line 1; a text "
+                    "that holds the separator needs quotes, in .csv only"
+                )
+            rows[begin] = row
+    except csv.Error as error:
         raise ValueError(
-            f"{path} has the columns {reader.fieldnames}; expected {column} and label in line 1"
-        )
-    rows = []
-    for row in reader:
-        place = f"{path}, line {reader.line_num},"
-        if None in row or None in row.values():
-            raise ValueError(
-                f"{place} has not the {len(reader.fieldnames)} columns of line 1; a text that "
-                "holds the separator needs quotes, in .csv only"
-            )
-        rows.append((place, _text_of(row, column), row["label"].strip()))
-    return rows
+            f"{path}, after line {begin}, is no CSV: {error}; a quote in a text is written twice"
+        ) from None
+    return rows, names
 
 
 def _read_json_lines(path: pathlib.Path) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -72,7 +72,8 @@ def _csv(path: str, columns: Columns) -> Iterator[Part]:
     size = max(os.path.getsize(path), 1)
     with open(path, "rb") as file:
         # What is no UTF-8 stays as half surrogates, which name their cell below.
-        rows = csv.reader((line.decode("utf-8", "surrogateescape") for line in file), **style)
+        lines = (line.decode("utf-8", "surrogateescape") for line in file)
+        rows = csv.reader(lines, strict=True, **style)
         header = [name.removeprefix("\ufeff") for name in next(rows, [])]
         if not header:
             return

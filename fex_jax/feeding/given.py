@@ -131,6 +131,8 @@ def choose(
             f"{where} has the columns {', '.join(map(str, names))}{asked}: name "
             "the one to train on with column="
         )
+    if list(names).count(chosen) > 1:
+        raise ValueError(f"{where} has the column {chosen!r} twice: rename one")
     return chosen
 
 

@@ -147,6 +147,8 @@ def _image_source(items: Sequence, order: np.ndarray, labels: tuple[str, ...]) -
 def _opens(file: str | os.PathLike) -> bool:
     """Whether a file is a whole picture; JPEGs are decoded at an eighth of their size."""
     try:
+        if not os.path.isfile(file):  # of a pipe or a device, reading might not end
+            return False
         with Image.open(file) as image:
             if math.prod(image.size) > MAX_PIXELS:
                 return False

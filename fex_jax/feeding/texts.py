@@ -1,8 +1,6 @@
 """Texts to train on and to score: files, folders, lists, tables and iterators of them."""
 
 import collections
-import csv
-import io
 import itertools
 import json
 import os
@@ -152,7 +150,7 @@ def _read_texts(path: pathlib.Path, column: Named, skipped: collections.Counter)
         raise ValueError(f"there is no file or folder {path}; a text of your own goes in a list")
     suffix = path.suffix.lower()
     if suffix == ".txt":
-        return _read(path).splitlines()
+        return _read(path).removesuffix("\n").split("\n")  # a text may hold other separators
     if suffix == ".parquet":
         try:
             from pyarrow import parquet
@@ -160,18 +158,15 @@ def _read_texts(path: pathlib.Path, column: Named, skipped: collections.Counter)
             raise ValueError(f"{path} needs pyarrow: pip install pyarrow") from None
         try:
             table = parquet.read_table(path)
-        except OSError as error:  # as Arrow's own errors are
+        except (OSError, ValueError) as error:  # as Arrow's own errors are
             raise ValueError(f"{path} cannot be read as Parquet: {error}") from None
         names = table.column_names
     elif suffix in (".jsonl", ".ndjson"):
         rows = list(_json_rows(path))
         names = list(dict.fromkeys(name for row in rows for name in row))
     elif suffix in (".csv", ".tsv"):
-        csv.field_size_limit(2**31 - 1)
-        tabs: dict[str, Any] = {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
-        style = tabs if suffix == ".tsv" else {}
-        reader = csv.DictReader(io.StringIO(_read(path), newline=""), **style)
-        rows, names = list(reader), list(reader.fieldnames or ())
+        cells, names = text_data.separated(path, _read(path), tabs=suffix == ".tsv")
+        rows = list(cells.values())
     else:
         raise ValueError(f"{path} is no file of texts: expected {_FILES}, or a folder of .txt")
     name = choose(names, column, _COLUMNS, text_data.PAIRS, str(path))
@@ -195,6 +190,8 @@ def _json_rows(path: pathlib.Path) -> Iterator[dict]:
 
 
 def _read(path: str | os.PathLike) -> str:
+    if not os.path.isfile(path):  # of a pipe or a device, reading might not end
+        raise ValueError(f"{path} is no file to read")
     try:
         return pathlib.Path(path).read_text("utf-8-sig")
     except UnicodeDecodeError as error:

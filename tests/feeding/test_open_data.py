@@ -2,13 +2,16 @@
 
 import csv
 import json
+import os
 import pathlib
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
-from fex_jax import data, feeding, text_data
+from fex_jax import data, feeding, host, text_data
+from fex_jax.host import black_box
 from tests import tiny_text
 
 rng = np.random.default_rng(0)
@@ -197,6 +200,9 @@ def test_what_is_no_text_is_said(tmp_path):
     for text, message in (
         ("", "texts.csv is empty"),
         ("text;label\na good film;1\n", "one column, 'text;label': separate columns by commas"),
+        ("text,text\na,b\n", "texts.csv has the column 'text' twice: rename one"),
+        ("text,label\na, b,1\n", "texts.csv, line 2, has not the 2 columns of line 1"),
+        ('text\na\n"b\nc\n', "texts.csv, after line 2, is no CSV: unexpected end of data"),
         ("text,label\n,1\n", "texts.csv holds nothing to train on; skipped 1: 1 without text"),
     ):
         (tmp_path / "texts.csv").write_text(text)
@@ -206,3 +212,25 @@ def test_what_is_no_text_is_said(tmp_path):
     path.write_bytes("café".encode("latin-1"))
     with pytest.raises(ValueError, match="is not UTF-8"):
         feeding.open_data(predictor, path)
+    (tmp_path / "cut.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ValueError, match="^[^\n]*cut.parquet cannot be read as Parquet"):
+        feeding.open_data(predictor, tmp_path / "cut.parquet")
+    frame = pd.DataFrame([["a", "b"]], columns=["text", "text"])
+    with pytest.raises(ValueError, match="the data has the column 'text' twice: rename one"):
+        feeding.open_data(predictor, frame)
+    (tmp_path / "lines.txt").write_text("one\u2028text\x0conly\nand another\n", "utf-8")
+    source, _, skipped = feeding.open_data(predictor, tmp_path / "lines.txt")
+    assert set(source.texts) == {"one\u2028text\x0conly", "and another"} and not skipped
+
+
+@pytest.mark.parametrize("name", ["pipe.txt", "pipe.png"])
+def test_a_pipe_in_a_folder_is_not_waited_for(tmp_path, name):
+    """Breaks if a named pipe, of which reading never ends, is opened."""
+    os.mkfifo(tmp_path / name)
+    if name == "pipe.txt":
+        with pytest.raises(ValueError, match="pipe.txt is no file to read"):
+            feeding.open_data(tiny_text.checkpoint(), tmp_path)
+    else:
+        box = black_box.of(host(len, labels=("a", "b"), input=(32, 32, 3)))
+        with pytest.raises(ValueError, match="holds nothing to train on; skipped 1"):
+            feeding.open_data(box, tmp_path)
