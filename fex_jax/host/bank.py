@@ -14,6 +14,7 @@ import json
 import math
 import os
 import pathlib
+import stat
 import threading
 import warnings
 import zlib
@@ -22,12 +23,17 @@ from typing import Any
 
 import numpy as np
 
+from fex_jax import checks
 from fex_jax.host.answers import HostError
 from fex_jax.host.predictor import HostPredictor
 
 _FORMAT = "fex-jax answers 1"
 ID = 16  # bytes
 _BLOCK = 2**24  # bytes read at a time
+_CHECKS = {
+    "queries": checks.either(checks.integer(0, 2**62), checks.nothing()),
+    "price": checks.number(0, 1e30),
+}
 
 
 def identify(inputs: Any) -> list[bytes]:
@@ -77,8 +83,7 @@ class Bank:
                 "object, a method or a lambda has no name that lasts: write def, or give host a "
                 "digest, such as 'my-model-1'"
             )
-        if queries is not None and queries < 0 or not (math.isfinite(price) and price >= 0):
-            raise ValueError(f"queries is {queries}, price {price}; give numbers from 0 on")
+        checks.require({"queries": queries, "price": price}, _CHECKS, "Bank")
         self.path, self.predictor = pathlib.Path(path), predictor
         self.size, self.classes = math.prod(grid), len(predictor.labels)
         self.queries, self.price, self.sync = queries, price, sync
@@ -107,6 +112,8 @@ class Bank:
         except OSError as error:
             raise HostError(f"the bank {self.path} cannot be opened: {error.strerror}") from error
         try:
+            if not stat.S_ISREG(os.fstat(self._file.fileno()).st_mode):  # reading might not end
+                raise HostError(f"the bank {self.path} is no file; choose another")
             self._open(header)
         except BaseException:
             self._file.close()

@@ -112,6 +112,12 @@ def http(
         )
     own_encode, own_decode = _PROTOCOLS[protocol]
     encode, decode = encode or own_encode, decode or own_decode
+    for field, value in dict(headers or {}).items():  # not named with its value: it may be secret
+        if not (str(value).isprintable() and str(value).isascii()):
+            raise ValueError(
+                f"headers: the value of {field!r} is no line of printable ASCII; a key that was "
+                "read from a file may end in a line break"
+            )
     name = f"{parts.scheme}://{parts.netloc}{parts.path}"
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     sent = {"Content-Type": "application/json", "Accept-Encoding": "identity"} | dict(headers or {})

@@ -287,3 +287,13 @@ def test_masks_of_another_size_are_refused(tmp_path):
         with pytest.raises(ValueError, match="made 1 inputs of 2 rows"):
             bank.ask(ids, np.ones((2, N)), lambda rows: make(rows)[:1])
         assert bank.ask([], np.ones((0, N)), make).shape == (0, 3)
+
+
+def test_what_is_no_file_or_no_budget_is_refused(tmp_path):
+    """Breaks if opening waits for a pipe, or a budget that is none fails when f is asked."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(HostError, match="pipe is no file; choose another"):
+        Bank(tmp_path / "pipe", Box().predictor(), **SETTINGS)
+    for wrong in ({"queries": -1}, {"queries": 2.5}, {"price": "3"}, {"price": float("nan")}):
+        with pytest.raises(ValueError, match=f"Bank: {next(iter(wrong))} is .*; expected"):
+            Bank(tmp_path / "bank", Box().predictor(), **SETTINGS, **wrong)

@@ -257,6 +257,11 @@ def test_what_is_sent_and_what_names_it():
         ("http://", {}, "give http://host/path"),
         ("ftp://host/x", {}, "give http://host/path"),
         ("http://host:port/", {}, "url: "),
+        (
+            "http://host/",
+            {"headers": {"Authorization": "key\n"}},
+            "the value of 'Authorization' is",
+        ),
         ("http://me:secret@host/", {}, "give headers="),
         ("http://host/a b", {}, "must be escaped"),
         ("http://host/", {"protocol": "grpc"}, "choose json, kserve"),
