@@ -1,6 +1,7 @@
 """The classifier f as functions of its inputs: what an explainer may query, and what is inside."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -72,6 +73,12 @@ class Model:
         return self.mask(inputs, jnp.zeros_like(self.features(inputs)))
 
 
+@functools.cache  # to find a network's structure takes as long as to trace a use of it
+def _classifier(config: Any, dtype: jnp.dtype) -> Callable[[Params], Any]:
+    """bind(params) → the network of one of the `families`."""
+    return functional(lambda rngs: config.classifier(dtype=dtype, rngs=rngs))[1]
+
+
 def image(
     config: Any,
     params: Params,
@@ -83,8 +90,7 @@ def image(
 
     A removed patch becomes `fill`.
     """
-    _, bind = functional(lambda rngs: config.classifier(dtype=dtype, rngs=rngs))
-    network = bind(params)
+    network = _classifier(config, dtype)(params)
 
     def mask(images: jax.Array, masks: jax.Array) -> jax.Array:
         return masking.patches(images, masks.reshape(-1, *config.grid), fill)
@@ -125,8 +131,7 @@ def bert(
     zero where nothing attends: f does not read them there, and a path of gradients from the blank
     text has somewhere to begin.
     """
-    _, bind = functional(lambda rngs: config.classifier(dtype=dtype, rngs=rngs))
-    network = bind(params)
+    network = _classifier(config, dtype)(params)
 
     def embed(inputs: TokenBatch) -> jax.Array:
         return jnp.where(inputs.attention[..., None], network.backbone.embed(inputs), 0)

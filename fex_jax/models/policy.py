@@ -1,5 +1,6 @@
 """The explainer network g and its critic v on top of any backbone that yields tokens."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, cast, get_args
 
@@ -300,6 +301,7 @@ def make_backbone(kind: str, predictor: Any) -> Backbone:
     raise ValueError(f"policy {kind!r} is unknown; choose {choices}")
 
 
+@functools.cache  # as of a predictor: it is asked for by every program that is traced
 def functional_policy(
     backbone: Backbone,
     num_classes: int,
