@@ -234,9 +234,7 @@ class Explainer:
 
     def picture(self, picture: Picture) -> np.ndarray:
         """What the predictor sees of a picture, uint8 [H, W, 3]: what maps should be laid over."""
-        return np.rint(modalities.of(self.predictor).prepare(self.predictor, picture, 0)).astype(
-            np.uint8
-        )
+        return modalities.of(self.predictor).read(self, picture)
 
     def maps(self, params: Params, batch: Any, classes: jax.Array) -> jax.Array:
         """The network alone, jittable: a batch and classes [B, k] → scores [B, k, N].

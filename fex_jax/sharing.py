@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from fex_jax import checks, escape, export, report
+from fex_jax import checks, escape, export, modalities, report
 from fex_jax.pretrained import hub
 
 _FILES = ("explainer.json", "explainer.safetensors", "predictor/*.json", "predictor/*.safetensors")
@@ -125,7 +125,7 @@ def card(
     kind = predictor.config.family if predictor.inside else f"{predictor.name}, a black box"
     labels = ", ".join(map(escape.markdown, predictor.labels[:_SHOWN]))
     more = ", …" if len(predictor.labels) > _SHOWN else ""
-    features = "words" if predictor.modality == "texts" else "{} × {} cells".format(*explainer.grid)
+    modality = modalities.of(predictor)
     count = sum(np.size(x) for x in jax.tree.leaves(explainer.params))
     names = {"fex": "FEX", "fastshap": "FastSHAP", "l2x": "L2X", "cortx": "CoRTX"}
     method = names[explainer.method]
@@ -137,10 +137,10 @@ def card(
         "---",
         f"# {escape.markdown(name)}",
         f"An explainer trained by {method} for a classifier of {predictor.modality}. One pass of "
-        f"it says which {features} the classifier's answer depends on.",
+        f"it says which {modality.features(explainer)} the classifier's answer depends on.",
         "## Use",
         f'```python\nimport fex_jax\n\nexplainer = fex_jax.load("{name}", revision="main")\n'
-        f"result = explainer({'text' if predictor.modality == 'texts' else 'picture'})\n```",
+        f"result = explainer({modality.THING})\n```",
         "## What it explains",
         f"- Classifier: {escape.markdown(kind)}, {len(predictor.labels)} classes: {labels}{more}",
         f"- Explainer: {type(backbone).__name__.removesuffix('Config')}, {count:,} parameters"

@@ -15,8 +15,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from fex_jax import escape
-from fex_jax.batch.readers import DAMAGED, LOOSE, Columns, reader_of, tar_members
+from fex_jax import escape, modalities
+from fex_jax.batch.readers import DAMAGED, Columns, reader_of, tar_members
 from fex_jax.data.folders import walk
 
 _log = logging.getLogger(__name__)
@@ -108,7 +108,7 @@ def open_input(
       ValueError: nothing is there to explain, or a file is of no known kind.
     """
     given = os.path.expanduser(os.fspath(path))
-    suffixes = LOOSE[modality]
+    suffixes = modalities.named(modality).SUFFIXES
     wanted = (
         f"{', '.join(sorted(suffixes))}, or .csv, .tsv, .jsonl, .parquet, .tar, .tar.gz, .tfrecord"
     )

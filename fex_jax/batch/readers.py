@@ -10,14 +10,10 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from fex_jax import escape
-from fex_jax.data.decode import SUFFIXES
+from fex_jax import escape, modalities
 
-LOOSE = {"images": SUFFIXES, "texts": frozenset({".txt"})}  # files that are items themselves
 DAMAGED = (OSError, EOFError, zlib.error, tarfile.TarError)  # what readers raise of such a file
 MOST = 2**28  # bytes of one item, that all are read into memory
-# The column of the items, where none is named: the first that is there.
-_COLUMNS = {"images": ("image", "image/encoded", "jpg", "png", "path"), "texts": ("text",)}
 _ROWS = 64  # of a Parquet file that are read at a time
 
 
@@ -34,7 +30,7 @@ class Columns(NamedTuple):
     """Which columns of tables are read."""
 
     modality: str
-    item: str | None  # None: see _COLUMNS
+    item: str | None  # None: see `modalities`
     key: str | None  # of ids; None: they are numbers of rows
 
     def find(self, there: Sequence[str], where: str) -> str:
@@ -43,7 +39,7 @@ class Columns(NamedTuple):
         Raises:
           ValueError: it is not there, or that of ids is not.
         """
-        wanted = _COLUMNS[self.modality] if self.item is None else (self.item,)
+        wanted = modalities.named(self.modality).COLUMNS if self.item is None else (self.item,)
         found = next((name for name in wanted if name in there), None)
         missing = " or ".join(wanted) if found is None else self.key
         if found is None or (self.key is not None and self.key not in there):
@@ -141,12 +137,12 @@ def _parquet(path: str, columns: Columns) -> Iterator[Part]:
 
 def tar_members(path: str, columns: Columns) -> Iterator[Part]:
     """The pictures or .txt files of a tar, as WebDataset writes them, by their names."""
-    size = max(os.path.getsize(path), 1)
+    size, suffixes = max(os.path.getsize(path), 1), modalities.named(columns.modality).SUFFIXES
     with open(path, "rb") as file, tarfile.open(fileobj=file) as tar:
         while (member := tar.next()) is not None:
             tar.members = []  # type: ignore[attr-defined]  # else they pile up
             suffix = os.path.splitext(member.name)[1].lower()
-            if not member.isfile() or suffix not in LOOSE[columns.modality]:
+            if not member.isfile() or suffix not in suffixes:
                 continue
             thing: Any = ValueError(f"it has {member.size:,} bytes; at most {MOST:,} are read")
             if member.size <= MOST:
@@ -196,18 +192,18 @@ def _bytes(features: Any, name: str) -> bytes | None:
 
 def cell(value: Any, modality: str, path: str) -> Any:
     """The thing in a cell: a picture's content or path, or a text."""
-    if isinstance(value, dict) and modality == "images":  # as Hugging Face's datasets have it
+    module = modalities.named(modality)
+    if isinstance(value, dict) and module.BY_PATH:  # as Hugging Face's datasets have it
         value = value.get("bytes") or value.get("path")
     if value is None or value == "":
         return ValueError("there is none")
     if isinstance(value, str) and re.search("[\udc80-\udcff]", value):
         return ValueError("it is not UTF-8")
-    if isinstance(value, str) and modality == "images":
+    if isinstance(value, str) and module.BY_PATH:
         return pathlib.Path(os.path.dirname(path), value)
     if isinstance(value, bytes | str):
         return value
-    kind = "a picture's content or path" if modality == "images" else "a text"
-    return ValueError(f"it is of type {type(value).__name__}; expected {kind}")
+    return ValueError(f"it is of type {type(value).__name__}; expected {module.CELL}")
 
 
 _READERS: dict[str, Callable[[str, Columns], Iterator[Part]]] = {

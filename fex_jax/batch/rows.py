@@ -6,26 +6,16 @@ import hashlib
 import pathlib
 import re
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from PIL import Image
-from scipy.special import expit
 
 from fex_jax import checks, escape, modalities
 from fex_jax.batch.readers import MOST
 from fex_jax.data.ahead import ahead
 from fex_jax.targets import PREDICTED, Target, class_numbers
-
-_TEXTS = 16  # batches of texts that are sorted by length together
-
-
-class _Map(NamedTuple):
-    target: int
-    probability: float
-    attributions: np.ndarray  # [rows, cols] or [n]
-    words: list[str] | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -57,21 +47,23 @@ class Rows:
     overlays: str | pathlib.Path | None = None
 
     def __post_init__(self) -> None:
-        modality, labels = self.explainer.predictor.modality, self.explainer.predictor.labels
-        if modality not in ("images", "texts"):
+        predictor = self.explainer.predictor
+        if not hasattr(self._modality, "ranked"):
             raise ValueError(
-                f"a job explains images or texts, and this explainer is of {modality}: call it "
-                "with a data frame"
+                f"jobs explain what files hold, and this explainer is of "
+                f"{predictor.modality}: call it with a {self._modality.THING}"
             )
         options = {"refine": self.refine, "batch_size": self._size, "with_prediction": True}
         options["top_k"] = 1 if self.top_k is None else self.top_k
-        own = {"top_k": checks.integer(1, len(labels))}
+        own = {"top_k": checks.integer(1, len(predictor.labels))}
         modalities.check_options(options, own, self.targets)
         if self.targets is not None and self.top_k is not None:
             raise ValueError(f"top_k is {self.top_k}; expected no targets beside it")
         if self.overlays is not None:
-            if modality != "images":
-                raise ValueError("overlays are of images, and this explainer is of texts")
+            if not hasattr(self._modality, "overlay"):
+                raise ValueError(
+                    f"overlays are of images, and this explainer is of {predictor.modality}"
+                )
             try:
                 import matplotlib  # noqa: F401
             except ModuleNotFoundError:
@@ -94,7 +86,7 @@ class Rows:
     @property
     def at_once(self) -> int:
         """How many things `explain` should get: more make no better batches."""
-        return self._size * (_TEXTS if self.explainer.predictor.modality == "texts" else 1)
+        return self._size * self._modality.TOGETHER
 
     @property
     def schema(self) -> pa.Schema:
@@ -109,7 +101,7 @@ class Rows:
             "words": pa.list_(pa.string()),
             "error": pa.string(),
         }
-        if self.explainer.predictor.modality == "images":
+        if not self._modality.WORDS:
             del columns["words"]
         return pa.schema(columns)
 
@@ -123,17 +115,11 @@ class Rows:
         """
         if isinstance(thing, ValueError):
             return thing
-        modality = modalities.of(self.explainer.predictor)
         try:
             thing = _content(thing) if isinstance(thing, pathlib.Path) else thing
-            if self.explainer.predictor.modality == "images":
-                pixels = modality.prepare(self.explainer.predictor, thing, 0)
-                return np.rint(pixels).astype(np.uint8)
-            text = _text(thing)
-            modality.check(self.explainer, text)
-            return text
+            return self._modality.read(self.explainer, thing)
         except ValueError as error:
-            return ValueError(re.sub(r"^(image|text) 0\b", "it", str(error)))
+            return ValueError(re.sub(r"^\w+ 0\b", "it", str(error)))
 
     def explain(self, ids: Sequence[str], things: Sequence[Any]) -> pa.Table:
         """Rows of things that `read` has read, in their order.
@@ -142,8 +128,8 @@ class Rows:
           HostError: a black box failed, or is not at hand.
         """
         good = [thing for thing in things if not isinstance(thing, ValueError)]
-        is_text = self.explainer.predictor.modality == "texts"
-        maps = iter((self._of_texts if is_text else self._of_images)(good) if good else [])
+        asked = self.classes, self.refine, self._size
+        maps = iter(self._modality.ranked(self.explainer, good, *asked) if good else [])
         rows: list[dict[str, Any]] = []
         for name, thing in zip(ids, things, strict=True):
             if isinstance(thing, ValueError):
@@ -176,48 +162,19 @@ class Rows:
         return pa.concat_tables(found) if found else self.schema.empty_table()
 
     @property
+    def _modality(self) -> ModuleType:
+        return modalities.of(self.explainer.predictor)
+
+    @property
     def _size(self) -> int:
-        default = modalities.of(self.explainer.predictor).BATCH_SIZE
-        return default if self.batch_size is None else self.batch_size
+        return self._modality.BATCH_SIZE if self.batch_size is None else self.batch_size
 
-    def _of_images(self, pixels: list[np.ndarray]) -> list[list[_Map]]:
-        size = modalities.padded(len(pixels), self._size)
-        rows = np.minimum(np.arange(size), len(pixels) - 1)  # the last one again and again
-        classes = np.tile(self.classes, (size, 1))
-        batch = np.stack(pixels)[rows]
-        maps, classes, answers, _ = self.explainer.explain(batch, classes, refine=self.refine)
-        maps = maps.reshape(*maps.shape[:2], *self.explainer.grid)
-        maps = expit(maps) if self.explainer.logits else maps
-        return [
-            [
-                _Map(int(y), float(answers[i, y]), m)
-                for y, m in zip(classes[i], maps[i], strict=True)
-            ]
-            for i in range(len(pixels))
-        ]
-
-    def _of_texts(self, texts: list[str]) -> list[list[_Map]]:
-        ask = functools.partial(self.explainer, texts, refine=self.refine, batch_size=self._size)
-        if self.targets is not None:
-            columns = [ask(int(y)) for y in self.classes]
-        else:
-            columns = [ask()]
-            ranking = [np.argsort(-one.probabilities, kind="stable") for one in columns[0]]
-            for rank in range(1, len(self.classes)):
-                columns.append(ask([int(row[rank]) for row in ranking]))
-        return [
-            [_Map(x.target, float(x.probabilities[x.target]), x.scores, list(x.words)) for x in row]
-            for row in zip(*columns, strict=True)
-        ]
-
-    def _overlay(self, name: str, pixels: np.ndarray, one: _Map) -> None:
-        from fex_jax import plotting
-
+    def _overlay(self, name: str, thing: Any, one: modalities.Map) -> None:
         # A name that is a file's on every system, and of two items never the same.
         plain = re.sub(r"[^\w.-]+", "_", name)[-80:].lstrip(".")
         digest = hashlib.blake2b(name.encode(), digest_size=4).hexdigest()
         file = pathlib.Path(self.overlays) / f"{plain}_{digest}_{one.target}.png"
-        Image.fromarray(plotting.overlay(pixels, one.attributions)).save(file)
+        self._modality.overlay(thing, one.attributions).save(file)
 
 
 def _content(path: pathlib.Path) -> bytes:
@@ -230,10 +187,3 @@ def _content(path: pathlib.Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise ValueError(f"the file cannot be read: {error.strerror}") from error
-
-
-def _text(content: str | bytes) -> str:
-    try:
-        return content.decode("utf-8-sig") if isinstance(content, bytes) else content
-    except UnicodeDecodeError as error:
-        raise ValueError(f"it is not UTF-8: {error}") from None

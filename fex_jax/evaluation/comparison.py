@@ -102,10 +102,10 @@ def evaluate(
     predictor, explainers, given = open_predictor(predictor, given)
     if predictor.absence:
         raise ValueError(predictor.absence)
-    if predictor.modality == "tables":
+    if not hasattr(tasks.of(predictor), "open_task"):
         raise ValueError(
-            "evaluate compares maps of images and texts: of tables eval.py says how near values "
-            "are to true ones, and fex_jax.attribute has those of other methods"
+            f"evaluate compares maps of images and texts: of {predictor.modality} eval.py says how "
+            "near values are to true ones, and fex_jax.attribute has those of other methods"
         )
     names = [f"{e.name} ({i})" for i, e in enumerate(explainers)]
     batch_size = modalities.of(predictor).BATCH_SIZE if batch_size is None else batch_size

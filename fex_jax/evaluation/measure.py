@@ -10,7 +10,7 @@ import numpy as np
 
 from fex_jax import metrics
 from fex_jax.evaluation.run import Scores
-from fex_jax.evaluation.tasks import Predictor, Task, in_batches, object_masks
+from fex_jax.evaluation.tasks import Predictor, Task, in_batches, object_masks, of
 from fex_jax.predictors import Bind
 
 
@@ -26,27 +26,18 @@ def make_perturbation(
     Raises:
       ValueError: a protocol of pixels, for texts.
     """
-    is_text, is_box = predictor.modality == "texts", not predictor.inside
-    if (is_text or is_box) and (protocol.unit == "pixel" or protocol.fill == "black"):
-        what = "texts" if is_text else "black boxes"
+    module = of(predictor)
+    takes = module.PIXELS and predictor.inside
+    if not takes and (protocol.unit == "pixel" or protocol.fill == "black"):
+        what = "black boxes" if module.PIXELS else predictor.modality
         raise ValueError(f"protocol {protocol.name} removes pixels; {what} take fex or authors")
 
     @jax.jit
     def perturb(params: Any, batch: Any, scores, targets, reference):
         model, inputs = bind(params, batch)
         valid = model.valid and model.valid(inputs)
-        mask = model.mask
-        found = {}
-        if is_text:
-            found["inserted"] = metrics.insertion_predictions(
-                model.predict, mask, inputs, scores, valid
-            )
-            erasure = metrics.erasure(model.predict, mask, inputs, scores, targets, valid)
-            found |= {name: values.mean(-1) for name, values in erasure._asdict().items()}  # AOPC
-        elif not is_box:  # which removes cells as its explainer was trained to see it
-            size = predictor.preprocessing.sides
-            black = predictor.preprocessing.normalize(jnp.zeros(3))
-            mask, scores = metrics.image_features(protocol, scores, model.grid, size, black)
+        given = predictor, protocol, model, inputs, scores, targets
+        mask, scores, found = module.perturbed(*given)
         curves = metrics.perturbation_curves(
             model.predict, mask, inputs, scores, targets, reference, protocol, valid, model.output
         )

@@ -204,10 +204,11 @@ def open_predictor(
             f"the predictor is of type {type(predictor).__name__}; expected a classifier that "
             "fex_jax.pretrained.load opens, an explainer that fex_jax.load opens, or where it lies"
         )
-    if classifier.modality == "tables" and classifier.reads.background is None:
+    reads = getattr(classifier, "reads", None)
+    if getattr(reads, "background", ()) is None:
         raise ValueError(
-            f"{classifier.name} takes tables: give an explainer of fex_jax.fit in its place, which "
-            "knows the columns and what removed ones become"
+            f"{classifier.name} takes {classifier.modality}: give an explainer of fex_jax.fit in "
+            "its place, which knows the columns and what removed ones become"
         )
     explainers = [one for one in given if isinstance(one, explain.Explainer)]
     others = [one for one in given if not isinstance(one, explain.Explainer)]
@@ -238,7 +239,7 @@ def features(explainers: Sequence[explain.Explainer], **given: Any) -> tuple[Any
 def _of(predictor: Any) -> list[str]:
     """The methods that "all" stands for."""
     left_out = set(attributions.NOT_IN_ALL)
-    if predictor.modality == "texts":
+    if not hasattr(predictor.config, "grid"):
         left_out |= attributions.IMAGES_ONLY
     if not predictor.inside:
         left_out |= attributions.LOOKS_INSIDE
@@ -251,7 +252,7 @@ def _of_others(predictor: Any) -> frozenset[str]:
     """The methods that look inside networks of another kind than the predictor's."""
     if isinstance(predictor.config, ViTConfig | BertConfig):
         return attributions.CONVOLUTIONS_ONLY
-    if predictor.modality == "images":
+    if hasattr(predictor.config, "grid"):
         return attributions.TRANSFORMERS_ONLY
     return attributions.CONVOLUTIONS_ONLY | attributions.TRANSFORMERS_ONLY
 

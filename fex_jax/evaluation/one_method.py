@@ -10,11 +10,9 @@ import numpy as np
 from fex_jax import attributions, checks, explain, host, metrics, modalities, predictors, tokens
 from fex_jax.data import decode
 from fex_jax.evaluation import inputs, run, tasks
-from fex_jax.evaluation import tables as of_tables
 from fex_jax.evaluation.methods import Given, choose, named, open_predictor
 from fex_jax.evaluation.methods import features as settled
 from fex_jax.host.model import plain_errors
-from fex_jax.modalities import texts
 from fex_jax.modalities.images import Explanation
 from fex_jax.table_explanation import TableExplanation
 from fex_jax.targets import Target, class_numbers
@@ -79,8 +77,8 @@ def attribute(
     if features is not None:
         return _of_own(method, predictor, things, targets, seed, features, options)
     predictor, explainers, _ = open_predictor(predictor, [method])
-    modality = modalities.of(predictor)
-    batch_size = modality.BATCH_SIZE if batch_size is None else batch_size
+    module = tasks.of(predictor)
+    batch_size = modalities.of(predictor).BATCH_SIZE if batch_size is None else batch_size
     if explainers:
         return explainers[0](things, targets, batch_size=batch_size, **options)
     if predictor.absence:
@@ -93,9 +91,9 @@ def attribute(
     fill, removal, unit = settled((), fill=fill, removal=removal, unit=unit)
     bind = predictors.from_checkpoint(predictor, fill, removal)
     (row,) = choose([method], (), bind, predictor, {named(method)[0]: options})
-    if predictor.modality == "tables":
-        return of_tables.attribute(row, predictor, things, targets, batch_size, seed)
-    listed = (texts if predictor.modality == "texts" else decode).as_list(things)
+    if not hasattr(module, "open_task"):
+        return module.attribute(row, predictor, things, targets, batch_size, seed)
+    listed = modalities.of(predictor).as_list(things)
     batch_size = min(batch_size, len(listed))  # a call, or a query, is not spent on padding
     predict = tasks.make_prediction(bind, predictor.params)
     reading = inputs.Reading(metrics.FEX, batch_size, 0, unit, 0, too_long)
@@ -105,23 +103,7 @@ def attribute(
             classes = class_numbers(targets, task.size, predictor.labels, predictor.modality)
             task = task._replace(targets=classes)
         scores = run.attribute(row, None, task, batch_size, seed).targets
-    if task.documents is None:
-        maps = scores.reshape(-1, *task.grid)
-        return Explanation(maps, maps, task.targets, task.probabilities, predictor.labels)
-    return [
-        TextExplanation(
-            document.text,
-            document.spans,
-            scores[i, : len(document.spans)],
-            int(task.targets[i]),
-            task.probabilities[i],
-            predictor.labels,
-            num_windows=1,
-            additive=True,
-            second=document.second,
-        )
-        for i, document in enumerate(task.documents)
-    ]
+    return module.explanations(task, scores, predictor)
 
 
 def _of_own(

@@ -1,6 +1,7 @@
 """Attribution methods, and running them on a task: every one asked, and timed, in the same way."""
 
 import dataclasses
+import functools
 import inspect
 import math
 import pathlib
@@ -13,9 +14,8 @@ import numpy as np
 from tqdm import tqdm
 
 from fex_jax import attributions, explain, modalities
-from fex_jax.evaluation.tasks import Predict, Predictor, Task
+from fex_jax.evaluation.tasks import Predict, Task
 from fex_jax.host.model import counted
-from fex_jax.modalities import texts
 from fex_jax.predictors import Bind
 
 # What tracing raises of a function that needs its arrays' values: NumPy, `if`, a call elsewhere.
@@ -35,8 +35,8 @@ class Method:
     settings: dict[str, Any]  # what decides the result beside the data, code and weights included
     logits: bool = False  # scores are logits of λ
     own_keys: bool = False  # takes a key for each input, [B], and not one for all
-    # The classifier of texts that come in batches of the lengths that `explain` gives them.
-    predictor: Predictor | None = None
+    # groups(inputs, rows, batch_size) → batches, where `explain` makes them of several shapes
+    groups: Callable[[Any, np.ndarray, int], Iterator[tuple[np.ndarray, int, Any]]] | None = None
 
 
 class Scores(NamedTuple):
@@ -105,13 +105,13 @@ def trained(explainer: explain.Explainer, refine: int = 0) -> Method:
         memory = explainer.memory(batch, targets[:, None], refine=refine)
         return explained, maps, _peak_bytes(memory)
 
-    is_text = explainer.predictor.modality == "texts"
+    groups = getattr(modalities.of(explainer.predictor), "groups", None)
     return Method(
         explainer.name + (f"+{refine}" if refine else ""),
         prepare,
         {"explainer": explainer, "refine": refine},
         logits=explainer.logits,
-        predictor=explainer.predictor if is_text else None,
+        groups=groups and functools.partial(groups, explainer.predictor),
     )
 
 
@@ -185,7 +185,7 @@ def attribute(
         size = batch_size
         if "explainer" in method.settings:  # the last bits are those of a batch's shape
             size = modalities.padded(len(rows), batch_size)
-        groups = list(_groups(task.inputs, rows, size, method.predictor))
+        groups = list((method.groups or _groups)(task.inputs, rows, size))
         for places, kept, batch in tqdm(groups, title, unit="batch", leave=False):
             own = keys[places] if method.own_keys else key
             found = one_batch(batch, classes[rows[places]], own)
@@ -208,22 +208,13 @@ def attribute(
 
 
 def _groups(
-    inputs: Any, rows: np.ndarray, batch_size: int, predictor: Predictor | None
+    inputs: Any, rows: np.ndarray, batch_size: int
 ) -> Iterator[tuple[np.ndarray, int, Any]]:
     """Places in `rows` [batch_size], how many are no repetitions, and the batch of their inputs."""
-
-    def batch(places: np.ndarray) -> Any:
-        return jax.tree.map(lambda x: x[rows[places]], inputs)
-
-    if predictor is None:
-        for start in range(0, len(rows), batch_size):
-            places = np.arange(start, start + batch_size) % len(rows)
-            yield places, min(batch_size, len(rows) - start), batch(places)
-        return
-    counts, pad_id = inputs.attention[rows].sum(-1), predictor.tokenizer.pad_id
-    groups = texts.batches(counts, predictor.config.max_length, batch_size)
-    for places, kept, length in groups:
-        yield places, kept, texts.at_length(batch(places), length, pad_id)
+    for start in range(0, len(rows), batch_size):
+        places = np.arange(start, start + batch_size) % len(rows)
+        batch = jax.tree.map(lambda x, places=places: x[rows[places]], inputs)
+        yield places, min(batch_size, len(rows) - start), batch
 
 
 def _write(scores: np.ndarray, rows: np.ndarray, found: np.ndarray, method: Method) -> None:
@@ -231,7 +222,7 @@ def _write(scores: np.ndarray, rows: np.ndarray, found: np.ndarray, method: Meth
     size = scores.shape[-1]
     if found.ndim == 3:  # maps on their grid
         found = found.reshape(len(found), -1)
-    fits = method.predictor is not None or found.shape[-1:] == (size,)
+    fits = method.groups is not None or found.shape[-1:] == (size,)
     if found.ndim != 2 or len(found) < len(rows) or not fits:
         raise ValueError(
             f"{method.name} gave scores of shape {found.shape}; expected (batch, {size}), one for "

@@ -4,23 +4,21 @@ Shapes: n inputs, N features, P pairs of classes, T tokens.
 """
 
 import functools
+import importlib
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from types import ModuleType
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from fex_jax import metrics, tokens
+from fex_jax import metrics
 from fex_jax.answers import ask, log_odds
 from fex_jax.export import Predictor
 from fex_jax.predictors import Bind
-from fex_jax.targets import match_classes
-
-if TYPE_CHECKING:  # TensorFlow, which they import, takes seconds; not all data need it
-    from fex_jax import data, text_data
 
 _log = logging.getLogger(__name__)
 By = Literal["name", "position"]  # how the data's classes are found among the predictor's
@@ -65,104 +63,23 @@ class Task(NamedTuple):
         return "" if self.labels is None else self.names[self.labels[i]]
 
 
-def of_images(
-    predictor: Predictor,
-    bind: Bind,
-    predict: Predict,
-    source: "data.Source",
-    protocol: metrics.Protocol,
-    batch_size: int,
-    limit: int = 0,
-    classes_by: By = "name",
-) -> Task:
-    """The first `limit` images of a source, all for 0, with the predictor's answers.
+def of(predictor: Predictor) -> ModuleType:
+    """The module of what a predictor takes, here beside this one.
 
-    `classes_by` is how the data's classes are found among the predictor's: see `match_classes`.
+    Where inputs are scored by what becomes of f's answer, it has
 
-    Raises:
-      ValueError: a protocol that needs labels, and classes that are not the predictor's.
+        open_task(predictor, bind, predict, data, labels, reading) -> Task
+        explanations(task, scores, predictor) -> scores [n, N] as `Explainer` would return them
+        perturbed(predictor, protocol, model, inputs, scores, targets) -> mask and scores of the
+            protocol's features, and statistics of this modality alone
+        PIXELS: whether a protocol may remove pixels
+
+    and where not, as of tables, `attribute`.
     """
-    from fex_jax import data
-
-    total = min(limit or source.size, source.size)
-    stream = data.eval_stream(source, predictor.preprocessing, batch_size, limit=total)
-    batches = list(tqdm(stream, "images", -(-total // batch_size), leave=False))
-    arrays = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
-    images, labels = arrays["image"], arrays["label"] if source.labels else None
-    known = images, labels, source.labels, arrays.get("segmentation")
-    return of_pixels(predictor, bind, predict, *known, protocol, batch_size, classes_by)
+    return importlib.import_module(f"fex_jax.evaluation.{predictor.modality}")
 
 
-def of_pixels(
-    predictor: Predictor,
-    bind: Bind,
-    predict: Predict,
-    images: np.ndarray,
-    labels: np.ndarray | None,
-    names: tuple[str, ...],
-    segmentation: np.ndarray | None,
-    protocol: metrics.Protocol,
-    batch_size: int,
-    classes_by: By = "name",
-) -> Task:
-    """The same of preprocessed images [n, H, W, 3], their labels and where their objects are."""
-    classes = None if labels is None else match_classes(names, predictor.labels, classes_by)
-    answers = _answers(predict, images, labels, names, classes, protocol, batch_size)
-    pair = np.stack([answers["targets"], answers["second"]], 1)
-    if segmentation is not None:
-        # A scene's prediction is right if it names any of its objects.
-        right = (segmentation == 1 + pair[:, :1, None]).any((1, 2))
-        answers["accuracy"] = float(right.mean())
-        if predictor.config.num_classes > 1:
-            answers["pairs"] = np.flatnonzero(both_shown(segmentation, pair))
-    task = Task(grid=predictor.config.grid, segmentation=segmentation, **answers)
-    if len(task.pairs):
-        task = task._replace(agreed=agreement(task, bind, predictor.params, batch_size))
-    return task
-
-
-def of_texts(
-    predictor: Predictor,
-    predict: Predict,
-    source: "text_data.Source",
-    protocol: metrics.Protocol,
-    batch_size: int,
-    limit: int = 0,
-    classes_by: By = "name",
-    *,
-    max_length: int = 0,
-    unit: tokens.Unit = "word",
-    too_long: Literal["refuse", "cut"] = "refuse",
-) -> Task:
-    """The same of texts, all in one length: the bucket of the longest.
-
-    Args:
-      max_length: tokens of the longest text; 0 for the model's window.
-      unit: what a feature is.
-      too_long: "refuse" longer texts, or "cut" them.
-    """
-    window = predictor.config.max_length
-    lengths, texts = tokens.within(
-        source.texts[: limit or None],
-        predictor.tokenizer,
-        min(max_length or window, window),
-        unit,
-        too_long,
-    )
-    inputs = tokens.collate(texts, int(lengths.max()), predictor.tokenizer)
-    documents = []
-    for i, part in enumerate(texts):
-        text = part.string if part.pair else part.string[: part.spans[-1, 1]]
-        marked = source.rationales and source.rationales[i][: len(text.split())]
-        documents.append(Document(text, part.spans, marked, part.pair or text, part.second))
-    labels = None if source.labels is None else source.labels[: len(texts)]
-    names = source.names
-    classes = None if labels is None else match_classes(names, predictor.labels, classes_by)
-    answers = _answers(predict, inputs, labels, names, classes, protocol, batch_size)
-    return Task(grid=inputs.ids.shape[1:], documents=documents, **answers)
-
-
-def _answers(
+def answers(
     predict: Predict,
     inputs: Any,
     labels: np.ndarray | None,

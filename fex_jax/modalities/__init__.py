@@ -2,14 +2,38 @@
 
 A modality is a module here, named by a predictor's `modality`; it has
 
+    BATCH_SIZE: things that are explained at a time, by default
+    THING: what one is called
+    as_list(things) -> a list of them, of one or many; not of tables
     explain(explainer, things, targets, **options) -> explanations
     examples(explainer, size) -> a batch of each shape that explaining `size` things can need
+    features(explainer) -> in words, what a map tells of
+
+and, if `explain` makes batches of several shapes of them,
+
+    groups(predictor, inputs, rows, batch_size) -> those batches, of a task's rows
+
+and, if its explainers are exported as one file (`fex_jax.portable`),
+
+    arrays(explainer, length) -> `Arrays`
+
+and, if files hold its things and jobs explain them (`fex_jax.batch`),
+
+    SUFFIXES: of files that are things themselves
+    COLUMNS: of tables, where none is named: the first that is there
+    CELL: in words, what such a column holds
+    BY_PATH: whether a string there is the path of a file
+    WORDS: whether a map's features are words
+    TOGETHER: how many batches of things are explained in one call
+    read(explainer, content) -> what `ranked` takes of a file's or cell's content
+    ranked(explainer, things, classes, refine, batch_size) -> of each thing, a `Map` of each class
+    overlay(thing, map) -> a picture of both, where a thing is one
 """
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -22,6 +46,24 @@ OPTIONS = {
     "batch_size": checks.integer(1, 2**16),
     "with_prediction": checks.flag(),
 }
+
+
+class Map(NamedTuple):
+    """An explanation of one class."""
+
+    target: int
+    probability: float
+    attributions: np.ndarray  # [rows, cols] or [n]
+    words: list[str] | None = None
+
+
+class Arrays(NamedTuple):
+    """A batch as arrays of fixed shapes."""
+
+    inputs: dict[str, tuple[tuple[int, ...], Any]]  # shapes without the batch, and dtypes
+    shape: tuple[int, ...]  # of a map
+    batch: Callable[..., Any]  # the arrays as what `Model`'s bind takes
+    description: dict[str, Any]  # JSON
 
 
 def padded(count: int, most: int) -> int:
@@ -79,4 +121,9 @@ def warmup(
 
 def of(predictor: Any) -> ModuleType:
     """The module of what a predictor takes."""
-    return importlib.import_module(f"{__name__}.{predictor.modality}")
+    return named(predictor.modality)
+
+
+def named(modality: str) -> ModuleType:
+    """The module of a modality."""
+    return importlib.import_module(f"{__name__}.{modality}")

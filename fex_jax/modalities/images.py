@@ -22,7 +22,13 @@ if TYPE_CHECKING:
     from fex_jax.explain import Explainer
     from fex_jax.pretrained import Checkpoint
 
-BATCH_SIZE = 64  # images that are explained at a time, by default
+as_list = decode.as_list
+BATCH_SIZE = 64
+THING = "picture"
+SUFFIXES = decode.SUFFIXES
+COLUMNS = "image", "image/encoded", "jpg", "png", "path"
+CELL, BY_PATH = "a picture's content or path", True
+WORDS, TOGETHER = False, 1
 
 
 class Explanation(NamedTuple):
@@ -128,6 +134,71 @@ def examples(explainer: "Explainer", size: int) -> list[np.ndarray]:
     """A batch of each shape that explaining `size` images can need: one."""
     sides = explainer.predictor.preprocessing.sides
     return [np.zeros((size, *sides, 3), np.float32)]
+
+
+def features(explainer: "Explainer") -> str:
+    """What a map tells of."""
+    return "{} × {} cells".format(*explainer.grid)
+
+
+def arrays(explainer: "Explainer", length: int | None) -> modalities.Arrays:
+    """Pixels that are resized and cropped; normalised they are by the program.
+
+    Raises:
+      ValueError: a length.
+    """
+    if length is not None:
+        raise ValueError(f"length is {length}; pictures have none")
+    preprocessing = explainer.predictor.preprocessing
+    height, width = preprocessing.sides
+    return modalities.Arrays(
+        {"pixels": ((height, width, 3), np.uint8)},
+        explainer.grid,
+        lambda pixels: pixels.astype(np.float32),
+        {
+            "pixels": f"uint8 [B, {height}, {width}, 3], RGB, resized and cropped, not normalised",
+            "grid": list(explainer.grid),
+            "preprocessing": preprocessing.to_dict(),
+        },
+    )
+
+
+def read(explainer: "Explainer", content: decode.Picture) -> np.ndarray:
+    """What f sees of a picture, uint8 [H, W, 3]; an error calls it "image 0"."""
+    return np.rint(prepare(explainer.predictor, content, 0)).astype(np.uint8)
+
+
+def ranked(
+    explainer: "Explainer",
+    pixels: "Sequence[np.ndarray]",
+    classes: np.ndarray,
+    refine: int,
+    batch_size: int,
+) -> list[list[modalities.Map]]:
+    """Maps of up to `batch_size` pictures as `read` has them; see `explain.Explainer.explain`.
+
+    Args:
+      classes: of every picture, [k]; `PREDICTED` for those that f is to choose.
+    """
+    size = modalities.padded(len(pixels), batch_size)
+    batch, asked = _pad(np.stack(pixels), size), np.tile(classes, (size, 1))
+    maps, chosen, answers, _ = explainer.explain(batch, asked, refine=refine)
+    maps = maps.reshape(*maps.shape[:2], *explainer.grid)
+    maps = expit(maps) if explainer.logits else maps
+    return [
+        [
+            modalities.Map(int(y), float(answers[i, y]), m)
+            for y, m in zip(chosen[i], maps[i], strict=True)
+        ]
+        for i in range(len(pixels))
+    ]
+
+
+def overlay(pixels: np.ndarray, attributions: np.ndarray) -> Image.Image:
+    """A map over its picture."""
+    from fex_jax import plotting  # Matplotlib is an extra
+
+    return Image.fromarray(plotting.overlay(pixels, attributions))
 
 
 def prepare(predictor: "Checkpoint", picture: decode.Picture, index: int) -> np.ndarray:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from fex_jax.explain import Explainer
 
-BATCH_SIZE = 4096  # rows that are explained at a time, by default
+BATCH_SIZE = 4096
+THING = "table"
 _NUMBERS = 2**22  # in a batch, at most
 
 
@@ -66,6 +67,11 @@ def explain(
         found[rows] = np.asarray(scores)[: len(rows), 0] * sign[:, None]
         chosen[rows], predictions[rows] = classes, said
     return TableExplanation.of(frame, reads, found, chosen, predictions, labels)
+
+
+def features(explainer: "Explainer") -> str:
+    """What an explanation tells of."""
+    return f"{len(explainer.predictor.reads.features)} columns"
 
 
 def default_classes(reads: Any, said: np.ndarray) -> np.ndarray:

@@ -4,14 +4,16 @@ A text longer than the model's window is read in overlapping windows; windows ar
 batches of one of a few lengths.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Set
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from typing import TYPE_CHECKING, Literal
 
+import jax
 import numpy as np
 from scipy.special import expit
 from tqdm import tqdm
 
-from fex_jax import modalities, tokens
+from fex_jax import checks, modalities, tokens
 from fex_jax.models.bert import TokenBatch
 from fex_jax.targets import PREDICTED, Target, class_numbers
 from fex_jax.text_explanation import TextExplanation, TextExplanations
@@ -20,8 +22,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fex_jax.explain import Explainer
+    from fex_jax.pretrained import TextCheckpoint
 
-BATCH_SIZE = 32  # windows that are explained at a time, by default
+BATCH_SIZE = 32  # windows of texts
+THING = "text"
+SUFFIXES = frozenset({".txt"})
+COLUMNS = ("text",)
+CELL, BY_PATH = "a text", False
+WORDS, TOGETHER = True, 16  # so that batches are of texts of about one length
 _OVERLAP = 64  # tokens that two windows of a long text share
 _WARM = 1024  # tokens of the longest batch that is compiled before it comes
 
@@ -127,10 +135,82 @@ def explain(
     return explanations
 
 
-def check(explainer: "Explainer", text: str) -> None:
-    """Raises the ValueError that `explain` would of this text alone; it calls it "text 0"."""
+def read(explainer: "Explainer", content: str | bytes) -> str:
+    """A text that can be explained; an error calls it "text 0"."""
+    try:
+        text = content.decode("utf-8-sig") if isinstance(content, bytes) else content
+    except UnicodeDecodeError as error:
+        raise ValueError(f"it is not UTF-8: {error}") from None
     (split,) = explainer.predictor.tokenizer([text], explainer.unit)
     _windows(split, explainer.predictor.config.max_length, 0)
+    return text
+
+
+def ranked(
+    explainer: "Explainer",
+    texts: "Sequence[str]",
+    classes: np.ndarray,
+    refine: int,
+    batch_size: int,
+) -> list[list[modalities.Map]]:
+    """Scores of texts and `classes` [k]: numbers, or all `PREDICTED` for the most probable k."""
+    ask = functools.partial(explainer, texts, refine=refine, batch_size=batch_size)
+    if classes[0] != PREDICTED:
+        columns = [ask(int(y)) for y in classes]
+    else:
+        columns = most_probable(ask, len(classes))
+    return [
+        [
+            modalities.Map(x.target, float(x.probabilities[x.target]), x.scores, list(x.words))
+            for x in row
+        ]
+        for row in zip(*columns, strict=True)
+    ]
+
+
+def most_probable(ask: Callable[..., TextExplanations], count: int) -> list[TextExplanations]:
+    """ask(targets) for the predicted class of each text, then the next, `count` in all."""
+    columns = [ask(None)]
+    ranking = [np.argsort(-one.probabilities, kind="stable") for one in columns[0]]
+    for rank in range(1, count):
+        columns.append(ask([int(row[rank]) for row in ranking]))
+    return columns
+
+
+def features(explainer: "Explainer") -> str:
+    """What scores tell of."""
+    return "words"
+
+
+def arrays(explainer: "Explainer", length: int | None) -> modalities.Arrays:
+    """Tokens of texts of up to `length`, or of what the network reads at a time.
+
+    Raises:
+      ValueError: a longer one.
+    """
+    predictor = explainer.predictor
+    most = predictor.config.max_length
+    length = most if length is None else length
+    checks.require({"length": length}, {"length": checks.integer(3, most)}, "export")
+    tokenizer = predictor.tokenizer
+    kinds = {"ids": np.int32, "attention": np.bool_, "features": np.int32}
+    return modalities.Arrays(
+        {name: ((length,), kind) for name, kind in kinds.items()},
+        (length,),
+        TokenBatch,
+        {
+            "ids": f"int32 [B, {length}]: CLS, the text's tokens, SEP, padding",
+            "attention": f"bool [B, {length}]: false at padding",
+            "features": f"int32 [B, {length}]: the number of a token's {explainer.unit} in the "
+            "text; -1 at CLS, SEP and padding",
+            "unit": explainer.unit,
+            "length": length,
+            "cls_id": tokenizer.cls_id,
+            "sep_id": tokenizer.sep_id,
+            "pad_id": tokenizer.pad_id,
+            "tokenizer.json": tokenizer.backend.to_str(),
+        },
+    )
 
 
 def examples(explainer: "Explainer", size: int) -> list[TokenBatch]:
@@ -192,6 +272,20 @@ def batches(
         for start in range(0, len(members), size):
             rows = members[start : start + size]
             yield np.resize(rows, size), len(rows), int(length)
+
+
+def groups(
+    predictor: "TextCheckpoint", inputs: TokenBatch, rows: np.ndarray, batch_size: int
+) -> Iterator[tuple[np.ndarray, int, TokenBatch]]:
+    """Texts of a batch, its `rows`, in the batches of a few lengths that `explain` makes.
+
+    Yields:
+      Places in `rows`, how many of them are no repetitions, and the batch of these texts.
+    """
+    counts = inputs.attention[rows].sum(-1)
+    for places, kept, length in batches(counts, predictor.config.max_length, batch_size):
+        batch = jax.tree.map(lambda x, places=places: x[rows[places]], inputs)
+        yield places, kept, at_length(batch, length, predictor.tokenizer.pad_id)
 
 
 def at_length(batch: TokenBatch, length: int, pad_id: int) -> TokenBatch:

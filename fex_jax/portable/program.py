@@ -10,8 +10,7 @@ import jax
 import numpy as np
 from jax.extend import core
 
-from fex_jax import checks, programs
-from fex_jax.models.bert import TokenBatch
+from fex_jax import modalities, programs
 
 BATCH = "batch"  # the symbol of its size
 OUTPUTS = ("attributions", "logits", "targets", "probabilities")
@@ -67,17 +66,15 @@ def of(explainer: Any, length: int | None = None) -> Program:
         )
     if not predictor.inside:  # f itself stays where it is
         explainer = dataclasses.replace(explainer, predictor=dataclasses.replace(predictor, f=None))
-    describe = {"images": _of_images, "texts": _of_texts}[predictor.modality]
-    inputs, shape, own = describe(explainer, length)
-    read = TokenBatch if predictor.modality == "texts" else lambda pixels: pixels.astype(np.float32)
+    given = modalities.of(predictor).arrays(explainer, length)
 
     f, network = explainer.weights
 
     def function(*arrays: jax.Array) -> tuple[jax.Array, ...]:
         *things, classes = arrays
-        found = programs.explanation(explainer, f, network, read(*things), classes[:, None])
+        found = programs.explanation(explainer, f, network, given.batch(*things), classes[:, None])
         maps, targets, answers = found[:3]
-        logits = maps.reshape(-1, *shape)
+        logits = maps.reshape(-1, *given.shape)
         attributions = jax.nn.sigmoid(logits) if explainer.logits else logits
         return attributions, logits, targets[:, 0], answers
 
@@ -93,46 +90,5 @@ def of(explainer: Any, length: int | None = None) -> Program:
         "classes": "int32 [B]; -1: the most probable",
         "attributions": "sigmoid(logits)" if explainer.logits else "logits",
     }
-    inputs["classes"] = (), np.int32
-    return Program(function, inputs, description | own)
-
-
-def _of_images(explainer: Any, length: int | None) -> tuple[dict, tuple[int, ...], dict[str, Any]]:
-    if length is not None:
-        raise ValueError(f"length is {length}; pictures have none")
-    preprocessing = explainer.predictor.preprocessing
-    height, width = preprocessing.sides
-    return (
-        {"pixels": ((height, width, 3), np.uint8)},
-        explainer.grid,
-        {
-            "pixels": f"uint8 [B, {height}, {width}, 3], RGB, resized and cropped, not normalised",
-            "grid": list(explainer.grid),
-            "preprocessing": preprocessing.to_dict(),
-        },
-    )
-
-
-def _of_texts(explainer: Any, length: int | None) -> tuple[dict, tuple[int, ...], dict[str, Any]]:
-    predictor = explainer.predictor
-    most = predictor.config.max_length
-    length = most if length is None else length
-    checks.require({"length": length}, {"length": checks.integer(3, most)}, "export")
-    tokenizer = predictor.tokenizer
-    kinds = {"ids": np.int32, "attention": np.bool_, "features": np.int32}
-    return (
-        {name: ((length,), kind) for name, kind in kinds.items()},
-        (length,),
-        {
-            "ids": f"int32 [B, {length}]: CLS, the text's tokens, SEP, padding",
-            "attention": f"bool [B, {length}]: false at padding",
-            "features": f"int32 [B, {length}]: the number of a token's {explainer.unit} in the "
-            "text; -1 at CLS, SEP and padding",
-            "unit": explainer.unit,
-            "length": length,
-            "cls_id": tokenizer.cls_id,
-            "sep_id": tokenizer.sep_id,
-            "pad_id": tokenizer.pad_id,
-            "tokenizer.json": tokenizer.backend.to_str(),
-        },
-    )
+    inputs = given.inputs | {"classes": ((), np.int32)}
+    return Program(function, inputs, description | given.description)

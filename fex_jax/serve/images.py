@@ -36,10 +36,9 @@ def read(explainer: Any, given: Any, where: str, shown: bool = False) -> np.ndar
     else:
         picture = _array(given, where)
     try:
-        prepared = images.prepare(explainer.predictor, picture, 0)
+        return images.read(explainer, picture)
     except ValueError as error:
         raise ValueError(str(error).replace("image 0", where, 1)) from None
-    return np.rint(prepared).astype(np.uint8)
 
 
 def _check_size(content: bytes, where: str) -> None:

@@ -1,5 +1,6 @@
 """Texts over HTTP: strings in, scores of words out."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 from scipy.special import logit
 
 from fex_jax import tokens
+from fex_jax.modalities import texts
 from fex_jax.models.bert import TokenBatch
 from fex_jax.serve.found import Found
 
@@ -35,12 +37,8 @@ def explain(
     explainer: Any, things: Sequence[Any], targets: list[Any] | None, top_k: int
 ) -> list[Found]:
     """Scores for the targets, or for the `top_k` most probable classes of each."""
-    first = explainer(list(things), targets)
-    columns = [first]
-    if top_k > 1:
-        ranking = [np.argsort(-found.probabilities, kind="stable") for found in first]
-        for rank in range(1, top_k):
-            columns.append(explainer(list(things), [int(row[rank]) for row in ranking]))
+    ask = functools.partial(explainer, list(things))
+    columns = texts.most_probable(ask, top_k) if targets is None else [ask(targets)]
     rows = []
     for found in zip(*columns, strict=True):
         scores = np.stack([one.scores for one in found])

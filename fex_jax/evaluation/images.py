@@ -1,0 +1,157 @@
+"""What methods are compared on, of images: pictures, classes, and where scenes have objects."""
+
+import os
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from fex_jax import metrics
+from fex_jax.data import decode, folders
+from fex_jax.evaluation import tasks
+from fex_jax.evaluation.inputs import Reading, no_labels, numbers
+from fex_jax.modalities import images
+from fex_jax.modalities.images import Explanation
+from fex_jax.predictors import Bind, Model
+from fex_jax.targets import match_classes
+
+if TYPE_CHECKING:  # TensorFlow, which it imports, takes seconds; not all data need it
+    from fex_jax import data
+
+PIXELS = True
+
+
+def open_task(
+    predictor: tasks.Predictor,
+    bind: Bind,
+    predict: tasks.Predict,
+    data: Any,
+    labels: Sequence[int | str] | np.ndarray | None,
+    reading: Reading,
+) -> tasks.Task:
+    """Pictures as `Explainer` takes them, a folder of them, or a source of `fex_jax.data`."""
+    common, by = (reading.protocol, reading.batch_size), reading.classes_by
+    if hasattr(data, "records"):
+        no_labels(labels)
+        return of_source(predictor, bind, predict, data, *common, reading.limit, by)
+    names = predictor.labels
+    if isinstance(data, str | os.PathLike):
+        files, known, names = _folder(pathlib.Path(data).expanduser(), labels, names)
+    else:
+        files = decode.as_list(data)
+        known = numbers(labels, len(files), names, "images")
+    if reading.limit:
+        files = files[: reading.limit]
+        known = None if known is None else known[: reading.limit]
+    bar = tqdm(
+        images.prepared(predictor, files, images.BATCH_SIZE), "images", len(files), leave=False
+    )
+    pixels = np.stack([picture.astype(np.uint8) for picture in bar])
+    return of_pixels(predictor, bind, predict, pixels, known, names, None, *common, by)
+
+
+def explanations(task: tasks.Task, scores: np.ndarray, predictor: tasks.Predictor) -> Explanation:
+    """Scores [n, N] as maps."""
+    maps = scores.reshape(-1, *task.grid)
+    return Explanation(maps, maps, task.targets, task.probabilities, predictor.labels)
+
+
+def perturbed(
+    predictor: tasks.Predictor,
+    protocol: metrics.Protocol,
+    model: Model,
+    inputs: Any,
+    scores: jax.Array,
+    targets: jax.Array,
+) -> tuple[Callable, jax.Array, dict[str, jax.Array]]:
+    """The protocol's patches or pixels; a black box loses cells as training removed them."""
+    if not predictor.inside:
+        return model.mask, scores, {}
+    size = predictor.preprocessing.sides
+    black = predictor.preprocessing.normalize(jnp.zeros(3))
+    return *metrics.image_features(protocol, scores, model.grid, size, black), {}
+
+
+def of_source(
+    predictor: tasks.Predictor,
+    bind: Bind,
+    predict: tasks.Predict,
+    source: "data.Source",
+    protocol: metrics.Protocol,
+    batch_size: int,
+    limit: int = 0,
+    classes_by: tasks.By = "name",
+) -> tasks.Task:
+    """The first `limit` images of a source, all for 0, with the predictor's answers.
+
+    `classes_by` is how the data's classes are found among the predictor's: see `match_classes`.
+
+    Raises:
+      ValueError: a protocol that needs labels, and classes that are not the predictor's.
+    """
+    from fex_jax import data
+
+    total = min(limit or source.size, source.size)
+    stream = data.eval_stream(source, predictor.preprocessing, batch_size, limit=total)
+    batches = list(tqdm(stream, "images", -(-total // batch_size), leave=False))
+    arrays = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+    images, labels = arrays["image"], arrays["label"] if source.labels else None
+    known = images, labels, source.labels, arrays.get("segmentation")
+    return of_pixels(predictor, bind, predict, *known, protocol, batch_size, classes_by)
+
+
+def of_pixels(
+    predictor: tasks.Predictor,
+    bind: Bind,
+    predict: tasks.Predict,
+    images: np.ndarray,
+    labels: np.ndarray | None,
+    names: tuple[str, ...],
+    segmentation: np.ndarray | None,
+    protocol: metrics.Protocol,
+    batch_size: int,
+    classes_by: tasks.By = "name",
+) -> tasks.Task:
+    """The same of preprocessed images [n, H, W, 3], their labels and where their objects are."""
+    classes = None if labels is None else match_classes(names, predictor.labels, classes_by)
+    found = tasks.answers(predict, images, labels, names, classes, protocol, batch_size)
+    pair = np.stack([found["targets"], found["second"]], 1)
+    if segmentation is not None:
+        # A scene's prediction is right if it names any of its objects.
+        right = (segmentation == 1 + pair[:, :1, None]).any((1, 2))
+        found["accuracy"] = float(right.mean())
+        if predictor.config.num_classes > 1:
+            found["pairs"] = np.flatnonzero(tasks.both_shown(segmentation, pair))
+    task = tasks.Task(grid=predictor.config.grid, segmentation=segmentation, **found)
+    if len(task.pairs):
+        task = task._replace(agreed=tasks.agreement(task, bind, predictor.params, batch_size))
+    return task
+
+
+def _folder(
+    root: pathlib.Path, labels: Any, names: tuple[str, ...]
+) -> tuple[list[pathlib.Path], np.ndarray | None, tuple[str, ...]]:
+    """Pictures of a folder in a fixed random order; labelled if all are in class folders.
+
+    Labels that are given are of the pictures in the order of their paths.
+    """
+    if not root.is_dir():
+        raise ValueError(f"{root} is no folder: expected one of images, or the images themselves")
+    files = sorted(path for path in root.rglob("*") if _is_picture(path.relative_to(root)))
+    known = numbers(labels, len(files), names, "images")
+    if known is None and not any(path.parent == root for path in files):
+        classes = folders.class_files(root, decode.SUFFIXES)
+        names = tuple(classes)
+        files = [file for listed in classes.values() for file in listed]
+        known = np.repeat(np.arange(len(classes)), list(map(len, classes.values())))
+    order = np.random.default_rng(0).permutation(len(files))
+    return [files[i] for i in order], None if known is None else known[order], names
+
+
+def _is_picture(path: pathlib.Path) -> bool:
+    hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
+    return path.suffix.lower() in decode.SUFFIXES and not hidden

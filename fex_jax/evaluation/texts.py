@@ -1,0 +1,131 @@
+"""What methods are compared on, of texts: documents as the classifier sees them."""
+
+import os
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Literal
+
+import jax
+import numpy as np
+
+from fex_jax import metrics, tokens
+from fex_jax.evaluation import tasks
+from fex_jax.evaluation.inputs import Reading, no_labels, numbers
+from fex_jax.modalities import texts
+from fex_jax.predictors import Bind, Model
+from fex_jax.targets import match_classes
+from fex_jax.text_explanation import TextExplanation
+
+if TYPE_CHECKING:  # TensorFlow, which it imports, takes seconds; not all data need it
+    from fex_jax import text_data
+
+PIXELS = False
+
+
+def open_task(
+    predictor: tasks.Predictor,
+    bind: Bind,
+    predict: tasks.Predict,
+    data: Any,
+    labels: Sequence[int | str] | np.ndarray | None,
+    reading: Reading,
+) -> tasks.Task:
+    """Texts as a list, a file or folder, or a source of `fex_jax.text_data`."""
+    options = {name: getattr(reading, name) for name in ("max_length", "unit", "too_long")}
+    given = reading.protocol, reading.batch_size, reading.limit, reading.classes_by
+    return of_source(predictor, predict, _source(predictor, data, labels), *given, **options)
+
+
+def explanations(
+    task: tasks.Task, scores: np.ndarray, predictor: tasks.Predictor
+) -> list[TextExplanation]:
+    """Scores [n, N] as words with scores."""
+    return [
+        TextExplanation(
+            document.text,
+            document.spans,
+            scores[i, : len(document.spans)],
+            int(task.targets[i]),
+            task.probabilities[i],
+            predictor.labels,
+            num_windows=1,
+            additive=True,
+            second=document.second,
+        )
+        for i, document in enumerate(task.documents)
+    ]
+
+
+def perturbed(
+    predictor: tasks.Predictor,
+    protocol: metrics.Protocol,
+    model: Model,
+    inputs: Any,
+    scores: jax.Array,
+    targets: jax.Array,
+) -> tuple[Callable, jax.Array, dict[str, jax.Array]]:
+    """Words as they are; what ERASER measures, and f's classes as words are inserted."""
+    given = model.predict, model.mask, inputs, scores
+    valid = model.valid(inputs)
+    found = {"inserted": metrics.insertion_predictions(*given, valid)}
+    erasure = metrics.erasure(*given, targets, valid)
+    found |= {name: values.mean(-1) for name, values in erasure._asdict().items()}  # AOPC
+    return model.mask, scores, found
+
+
+def of_source(
+    predictor: tasks.Predictor,
+    predict: tasks.Predict,
+    source: "text_data.Source",
+    protocol: metrics.Protocol,
+    batch_size: int,
+    limit: int = 0,
+    classes_by: tasks.By = "name",
+    *,
+    max_length: int = 0,
+    unit: tokens.Unit = "word",
+    too_long: Literal["refuse", "cut"] = "refuse",
+) -> tasks.Task:
+    """The same of texts, all in one length: the bucket of the longest.
+
+    Args:
+      max_length: tokens of the longest text; 0 for the model's window.
+      unit: what a feature is.
+      too_long: "refuse" longer texts, or "cut" them.
+    """
+    window = predictor.config.max_length
+    lengths, split = tokens.within(
+        source.texts[: limit or None],
+        predictor.tokenizer,
+        min(max_length or window, window),
+        unit,
+        too_long,
+    )
+    inputs = tokens.collate(split, int(lengths.max()), predictor.tokenizer)
+    documents = []
+    for i, part in enumerate(split):
+        text = part.string if part.pair else part.string[: part.spans[-1, 1]]
+        marked = source.rationales and source.rationales[i][: len(text.split())]
+        documents.append(tasks.Document(text, part.spans, marked, part.pair or text, part.second))
+    labels = None if source.labels is None else source.labels[: len(split)]
+    names = source.names
+    classes = None if labels is None else match_classes(names, predictor.labels, classes_by)
+    found = tasks.answers(predict, inputs, labels, names, classes, protocol, batch_size)
+    return tasks.Task(grid=inputs.ids.shape[1:], documents=documents, **found)
+
+
+def _source(predictor: tasks.Predictor, data: Any, labels: Any) -> Any:
+    """A source of texts, labelled or not."""
+    if hasattr(data, "rationales"):
+        no_labels(labels)
+        return data
+    if isinstance(data, str | os.PathLike):
+        from fex_jax import text_data
+
+        no_labels(labels)
+        return text_data.texts_source(str(data), "all", predictor.labels)
+    listed = texts.as_list(data)
+    known = numbers(labels, len(listed), predictor.labels, "texts")
+    return SimpleNamespace(
+        texts=listed, labels=known, names=predictor.labels, rationales=None, size=len(listed)
+    )
