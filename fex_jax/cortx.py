@@ -24,8 +24,12 @@ import optax
 
 from fex_jax import fastshap
 from fex_jax.answers import ask
+from fex_jax.models.policy import Policy, Reading
 from fex_jax.predictors import Inputs, Model
 from fex_jax.updates import Metrics, TrainState, update
+
+OUTPUTS, INSIDE = ("softmax", "sigmoid"), True
+LEARNS = "CoRTX learns from probabilities"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,3 +151,32 @@ def train_step(
         state, batch, of_part, optimizer, objective.num_updates, objective.num_passes
     )
     return state, metrics | said
+
+
+def step(
+    state: TrainState,
+    model: Model,
+    inputs: Inputs,
+    key: jax.Array,
+    *,
+    policy: Callable[[dict], Policy],
+    rebind: Callable[[dict], Model],
+    optimizer: optax.GradientTransformation,
+    objective: Objective,
+) -> tuple[TrainState, Metrics]:
+    """`train_step` of a policy, as `objectives` has it."""
+
+    def encoder(params: dict, x: Inputs) -> tuple[Reading, jax.Array]:
+        reading = policy(params).read(model.view(x))
+        return reading, reading.pooled
+
+    return train_step(
+        state,
+        model,
+        inputs,
+        key,
+        encoder=encoder,
+        head=lambda params, reading, y: policy(params).say(reading, y)[0],
+        optimizer=optimizer,
+        objective=objective,
+    )

@@ -28,6 +28,7 @@ from fex_jax.modalities.images import Explanation
 from fex_jax.models import Params
 from fex_jax.models.policy import Backbone, MapHead, Policy, functional_policy
 from fex_jax.models.unet import UNetConfig
+from fex_jax.objectives import KINDS
 from fex_jax.predictors import Bind
 from fex_jax.refine import BUDGET_RANGE, refine_scores
 from fex_jax.targets import ranked
@@ -72,7 +73,7 @@ class Explainer:
     predictor: Predictor
     backbone: Backbone
     params: Params = dataclasses.field(repr=False)
-    method: str = "fex"  # or "fastshap", "l2x", "cortx", "shapley"
+    method: str = "fex"  # or another of `objectives`
     budget: float | None = None  # mean logit of λ, where training drew it; None: the policy's own
     contrastive: bool = False  # a map says why its class and not another; see `Policy.maps`
     map_head: MapHead = "token"  # what it reads of a patch; see `Policy`
@@ -125,7 +126,7 @@ class Explainer:
     @property
     def logits(self) -> bool:
         """Whether maps are logits of λ, so that attributions are their sigmoids; else φ."""
-        return self.method in ("fex", "l2x")
+        return KINDS[self.method].logits
 
     @functools.cached_property
     def bind(self) -> Bind:
@@ -243,7 +244,7 @@ class Explainer:
         """
         model, inputs = self.bind(self.predictor.params, batch)
         valid = model.features(inputs)[:, None]
-        if self.method == "l2x":  # one map, whatever the class
+        if KINDS[self.method].one_map:
             return odds_of_draw(self.network(params).maps(model.view(inputs), 0 * classes), valid)
         scores = self.network(params).maps(
             model.view(inputs), classes, contrastive=self.contrastive

@@ -18,7 +18,7 @@ import numpy as np
 from flax import traverse_util
 from safetensors.numpy import save_file
 
-from fex_jax import checks, escape, families, pretrained, tokens
+from fex_jax import checks, escape, families, objectives, pretrained, tokens
 from fex_jax.host import black_box
 from fex_jax.host.black_box import BlackBox
 from fex_jax.models import Params, shapes
@@ -34,7 +34,7 @@ _BACKBONES = {"vit": ViTConfig, "unet": UNetConfig, "mlp": MLPConfig}
 
 # The explainer's own fields: what they may be, and what they are in exports that do not say.
 SETTINGS = {
-    "method": checks.one_of("fex", "fastshap", "l2x", "cortx", "shapley"),
+    "method": checks.one_of(*objectives.KINDS),
     "budget": checks.either(checks.number(-1e3, 0), checks.nothing()),  # as training writes it
     "contrastive": checks.flag(),
     "map_head": checks.one_of(*get_args(MapHead)),
@@ -128,11 +128,10 @@ def read(path: str | pathlib.Path) -> Export:
         )
     )
     if stored is None:
-        # L2X's checkpoints have its q beside the explainer: a network as the predictor's.
-        beside = {"q": jax.eval_shape(lambda: predictor.params)}
-        wanted |= beside if settings["method"] == "l2x" else {}
-        params = _read_checkpoint(export.parent / "checkpoints", wanted, step)
-        params.pop("q", None)
+        beside = objectives.beside(settings["method"], predictor.params)
+        whole = wanted | jax.eval_shape(lambda: beside)
+        found = _read_checkpoint(export.parent / "checkpoints", whole, step)
+        params = {name: found[name] for name in wanted}
     else:
         expected = {k: x.shape for k, x in traverse_util.flatten_dict(wanted, sep="/").items()}
         if problems := differences(stored, expected):

@@ -18,9 +18,12 @@ import optax
 
 from fex_jax.answers import ask
 from fex_jax.attributions.kernel_shap import normalize, sample_coalitions
-from fex_jax.predictors import Inputs
+from fex_jax.models.policy import Policy
+from fex_jax.predictors import Inputs, Model
 from fex_jax.targets import choose_classes
 from fex_jax.updates import Metrics, TrainState, update
+
+OUTPUTS, LEARNS = ("softmax", "sigmoid"), "FastSHAP learns from probabilities"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,3 +178,32 @@ def train_step(
         "f/empty": game.empty[:, 0].mean(),
         "f/coalitions": game.worth[:, 0].mean(),
     }
+
+
+def step(
+    state: TrainState,
+    model: Model,
+    inputs: Inputs,
+    key: jax.Array,
+    *,
+    policy: Callable[[dict], Policy],
+    rebind: Callable[[dict], Model],
+    optimizer: optax.GradientTransformation,
+    objective: Objective,
+) -> tuple[TrainState, Metrics]:
+    """`train_step` of a policy, as `objectives` has it."""
+
+    def explainer(params: dict, x: Inputs, y: jax.Array) -> jax.Array:
+        return policy(params).maps(model.view(x), y)
+
+    return train_step(
+        state,
+        inputs,
+        key,
+        predict=model.predict,
+        mask=model.mask,
+        features=model.features,
+        explainer=explainer,
+        optimizer=optimizer,
+        objective=objective,
+    )

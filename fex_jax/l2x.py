@@ -18,8 +18,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from fex_jax.models import Params
+from fex_jax.models.policy import Policy
 from fex_jax.predictors import Inputs, Model
 from fex_jax.updates import Metrics, TrainState, update
+
+OUTPUTS, INSIDE = ("softmax",), True
+LEARNS = "L2X learns from probabilities of classes that exclude each other"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +43,11 @@ class Objective:
                 f"num_passes={self.num_passes}, temperature={self.temperature}: expected at least "
                 "1 feature, 1 update and 1 pass, and a temperature above 0"
             )
+
+
+def beside(f: Params) -> Params:
+    """q, a network as f's, which begins as f."""
+    return {"q": f}
 
 
 class Batch(NamedTuple):
@@ -122,3 +132,31 @@ def train_step(
     found, metrics = jax.lax.scan(one_pass, state, keys)
     means = jax.tree.map(jnp.mean, metrics)
     return found._replace(step=state.step + 1), means | {"f/clean": answers.max(-1).mean()}
+
+
+def step(
+    state: TrainState,
+    model: Model,
+    inputs: Inputs,
+    key: jax.Array,
+    *,
+    policy: Callable[[dict], Policy],
+    rebind: Callable[[dict], Model],
+    optimizer: optax.GradientTransformation,
+    objective: Objective,
+) -> tuple[TrainState, Metrics]:
+    """`train_step` of a policy, as `objectives` has it."""
+
+    def explainer(params: dict, x: Inputs, y: jax.Array) -> jax.Array:
+        return policy(params).maps(model.view(x), y)
+
+    return train_step(
+        state,
+        model,
+        inputs,
+        key,
+        explainer=explainer,
+        approximation=lambda params: rebind(params["q"]),
+        optimizer=optimizer,
+        objective=objective,
+    )

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from fex_jax import checks, escape, export, modalities, report
+from fex_jax import checks, escape, export, modalities, objectives, report
 from fex_jax.pretrained import hub
 
 _FILES = ("explainer.json", "explainer.safetensors", "predictor/*.json", "predictor/*.safetensors")
@@ -127,8 +127,7 @@ def card(
     more = ", …" if len(predictor.labels) > _SHOWN else ""
     modality = modalities.of(predictor)
     count = sum(np.size(x) for x in jax.tree.leaves(explainer.params))
-    names = {"fex": "FEX", "fastshap": "FastSHAP", "l2x": "L2X", "cortx": "CoRTX"}
-    method = names[explainer.method]
+    method = objectives.KINDS[explainer.method].title
     lines = [
         "---",
         "library_name: fex-jax",

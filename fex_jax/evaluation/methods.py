@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fex_jax import attributions, explain, host, pretrained
+from fex_jax import attributions, explain, host, objectives, pretrained
 from fex_jax.evaluation import cache, fingerprint, tasks
 from fex_jax.evaluation.run import Method, baseline, trained
 from fex_jax.host import black_box
@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # of training
     import ml_collections
 
 # Names that --methods gives a meaning, and those of explainers.
-_TRAINED = "fex", "fastshap", "l2x", "cortx"
+_TRAINED = tuple(objectives.KINDS)
 _RESERVED = ("all", *_TRAINED, *(f"{name}-unet" for name in _TRAINED))
 
 Given = str | Callable | explain.Explainer

@@ -21,6 +21,7 @@ from fex_jax import (
     fastshap,
     feeding,
     logs,
+    objectives,
     ppo,
     pretrained,
     settings,
@@ -150,6 +151,7 @@ def _train(
     optimizer = steps.make_optimizer(config, total)
     own = jax.tree.map(np.asarray, queried.params)  # the same in every process
     frozen = jax.device_put(own, sharding.split_parameters(own, mesh))
+    beside = objectives.beside(config.method, own)
     overlaps = overlap.suits(config, predictor)
     initial_state = steps.make_initial_state(config, init, optimizer, overlaps)
     shapes = jax.eval_shape(initial_state, start, own)
@@ -188,8 +190,8 @@ def _train(
     run.say(f"{workdir}: steps {state.step} to {total} of {batch_size} inputs")
 
     def save(folder: pathlib.Path, params: Params) -> None:
-        """All processes have a part in it, and one writes; of L2X's q nothing."""
-        params = sharding.gather({n: p for n, p in params.items() if n != "q"}, mesh)
+        """All processes have a part in it, and one writes; of what learns beside it nothing."""
+        params = sharding.gather({n: p for n, p in params.items() if n not in beside}, mesh)
         if jax.process_index() == 0:
             export.save_weights(folder, params)
 

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
-from fex_jax import algorithm, cortx, fastshap, l2x, ppo, predictors, shapley, updates
+from fex_jax import algorithm, objectives, ppo, predictors, updates
 from fex_jax.export import Predictor
-from fex_jax.models.policy import Policy, Reading
+from fex_jax.models.policy import Policy
 
 
 def make_objective(
@@ -18,34 +18,26 @@ def make_objective(
     output: str = "softmax",
     modality: str | None = None,
     inside: bool = True,
-) -> ppo.Objective | fastshap.Objective | shapley.Objective | l2x.Objective | cortx.Objective:
-    """The objective of the config's method, for a predictor whose answers are `output`, checked.
+) -> Any:
+    """The `Objective` of the config's method, for a predictor whose answers are `output`, checked.
 
     Of a black box, whose network cannot be had, `inside` is False.
     """
-    methods = {
-        "fex": ppo.Objective, "fastshap": fastshap.Objective, "shapley": shapley.Objective,
-        "l2x": l2x.Objective, "cortx": cortx.Objective,
-    }  # fmt: skip
-    if config.method not in methods:
-        raise ValueError(f"method {config.method!r} is unknown; choose {', '.join(methods)}")
+    if config.method not in objectives.KINDS:
+        known = ", ".join(objectives.KINDS)
+        raise ValueError(f"method {config.method!r} is unknown; choose {known}")
     if modality and (config.method == "shapley") != (modality == "tables"):
         raise ValueError(
             f"method {config.method!r} does not explain {modality}: choose the preset shapley for "
             "tables, and another for images and texts"
         )
-    learned = {
-        "fastshap": "FastSHAP learns from probabilities",
-        "cortx": "CoRTX learns from probabilities",
-        "l2x": "L2X learns from probabilities of classes that exclude each other",
-    }
-    wanted = ("softmax",) if config.method == "l2x" else ("softmax", "sigmoid")
-    if config.method in learned and output not in wanted:
+    module = objectives.of(config.method)
+    if output not in getattr(module, "OUTPUTS", (output,)):
         raise ValueError(
-            f"the predictor answers with output={output!r}, and {learned[config.method]}: use the "
-            "preset contrast"
+            f"the predictor answers with output={output!r}, and {module.LEARNS}: use the preset "
+            "contrast"
         )
-    if config.method in ("l2x", "cortx") and not inside:
+    if getattr(module, "INSIDE", False) and not inside:
         raise ValueError(
             f"the predictor is a black box, and the method {config.method!r} needs its network or "
             "its masked inputs: use the preset contrast or fastshap"
@@ -56,7 +48,7 @@ def make_objective(
             "backbone: choose a number above 0"
         )
     own = {"output": output} if config.method == "fex" else {}
-    objective = methods[config.method](**config.objective, **own)
+    objective = module.Objective(**config.objective, **own)
     if config.map_head == "shared" and getattr(objective, "surrogate", "") != "regression":
         raise ValueError(
             "map_head=shared is learned by FEX's regression, the preset contrast; for this "
@@ -96,16 +88,15 @@ def make_initial_state(
 ) -> Callable[[dict | None, dict], updates.TrainState]:
     """initial_state(the backbone's first parameters, f's): None has the backbone's drawn.
 
-    L2X's approximation q begins as f. With `overlaps` the state also holds what masks of the first
-    batch are drawn with: the same.
+    What learns beside the explainer is among them. With `overlaps` the state also holds what masks
+    of the first batch are drawn with: the same.
     """
 
     def initial_state(backbone: dict | None, f: dict) -> updates.TrainState:
         params = init(jax.random.key(config.seed))
         if backbone is not None:
             params["backbone"] = jax.tree.map(jnp.copy, backbone)
-        if config.method == "l2x":
-            params["q"] = jax.tree.map(jnp.copy, f)
+        params |= jax.tree.map(jnp.copy, objectives.beside(config.method, f))
         zero, previous = jnp.zeros((), jnp.int32), params if overlaps else None
         return updates.TrainState(params, optimizer.init(params), zero, previous)
 
@@ -127,47 +118,14 @@ def make_step(
         model, inputs = bind(predictor_params, batch)
         key = jax.random.fold_in(key, state.step)
 
-        def explainer(params: dict, x: Any, y: jax.Array) -> jax.Array:
-            return policy(params).maps(model.view(x), y)
-
-        if config.method == "shapley":
-            return shapley.train_step(state, model, inputs, key, explainer, optimizer, objective)
-        if config.method == "l2x":
-            return l2x.train_step(
+        if config.method != "fex":
+            return objectives.of(config.method).step(
                 state,
                 model,
                 inputs,
                 key,
-                explainer=explainer,
-                approximation=lambda params: bind(params["q"], batch)[0],
-                optimizer=optimizer,
-                objective=objective,
-            )
-        if config.method == "cortx":
-
-            def encoder(params: dict, x: Any) -> tuple[Reading, jax.Array]:
-                reading = policy(params).read(model.view(x))
-                return reading, reading.pooled
-
-            return cortx.train_step(
-                state,
-                model,
-                inputs,
-                key,
-                encoder=encoder,
-                head=lambda params, reading, y: policy(params).say(reading, y)[0],
-                optimizer=optimizer,
-                objective=objective,
-            )
-        if config.method == "fastshap":
-            return fastshap.train_step(
-                state,
-                inputs,
-                key,
-                predict=model.predict,
-                mask=model.mask,
-                features=model.features,
-                explainer=explainer,
+                policy=policy,
+                rebind=lambda params: bind(params, batch)[0],
                 optimizer=optimizer,
                 objective=objective,
             )
