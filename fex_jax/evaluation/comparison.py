@@ -143,7 +143,7 @@ def evaluate(
     task = inputs.open_task(predictor, bind, predict, data, labels, reading)
     if write_inputs:
         with checks.room(output):
-            gallery.write_inputs(output / "inputs.npz", task)
+            gallery.write_inputs(output / "inputs.npz", predictor, task)
     results: dict[str, list[cache.Result]] = {}
     common = output and cache.common(
         task, protocol=protocol, batch_size=batch_size, seed=seed, predictor=predictor,

@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from fex_jax import metrics
+from fex_jax import explain, metrics, page, plotting
 from fex_jax.data import decode, folders
 from fex_jax.evaluation import tasks
+from fex_jax.evaluation.cache import Result
 from fex_jax.evaluation.inputs import Reading, no_labels, numbers
 from fex_jax.modalities import images
 from fex_jax.modalities.images import Explanation
@@ -21,8 +22,10 @@ from fex_jax.targets import match_classes
 
 if TYPE_CHECKING:  # TensorFlow, which it imports, takes seconds; not all data need it
     from fex_jax import data
+    from fex_jax.evaluation.table import Table
 
 PIXELS = True
+_DRAWN = 6  # images of maps.png
 
 
 def open_task(
@@ -74,6 +77,60 @@ def perturbed(
     size = predictor.preprocessing.sides
     black = predictor.preprocessing.normalize(jnp.zeros(3))
     return *metrics.image_features(protocol, scores, model.grid, size, black), {}
+
+
+def features(task: tasks.Task, predictor: tasks.Predictor, unit: str) -> str:
+    """What scores are of."""
+    return "{}×{} {}".format(*task.grid, "patches" if predictor.inside else "cells")
+
+
+def arrays(task: tasks.Task) -> dict[str, np.ndarray]:
+    """The inputs, for methods from elsewhere."""
+    return {"images": task.inputs}
+
+
+def draw(directory: pathlib.Path, table: "Table", name: str) -> None:
+    """maps.png: the first images with a map of each method."""
+    task = table.task
+    shown = slice(0, min(_DRAWN, task.size))
+    maps = {}
+    for method, runs in table.results.items():
+        scores = runs[0][0].targets[shown].reshape(-1, *task.grid)
+        maps[method] = np.asarray(jax.nn.sigmoid(scores)) if method in table.logits else scores
+    labels = [table.predictor.labels[target] for target in task.targets[shown]]
+    plotting.comparison(directory / "maps.png", _pixels(task, _DRAWN), labels, maps)
+
+
+def gallery_items(
+    explainer: explain.Explainer, task: tasks.Task, results: dict[str, list[Result]], count: int
+) -> list[page.GalleryItem]:
+    """The first images with the maps of their two most probable classes."""
+    shown = _pixels(task, count)
+    found = next(iter(results.values()))[0][1]
+    result = explainer(shown, top_k=min(2, len(explainer.predictor.labels)))
+    return [
+        page.GalleryItem(
+            image=shown[i],
+            label=task.label(i),
+            classes=tuple(
+                page.ClassMap(
+                    label=result.labels[target],
+                    probability=float(result.probabilities[i, target]),
+                    attribution=attribution,
+                )
+                for target, attribution in zip(
+                    result.targets[i], result.attributions[i], strict=True
+                )
+            ),
+            positive=found["positive_probability"][i],
+            negative=found["negative_probability"][i],
+        )
+        for i in range(len(shown))
+    ]
+
+
+def _pixels(task: tasks.Task, count: int) -> np.ndarray:
+    return np.rint(task.inputs[:count]).astype(np.uint8)
 
 
 def of_source(

@@ -14,7 +14,7 @@ import numpy as np
 from fex_jax import checks, explain, metrics, report
 from fex_jax.evaluation import gallery
 from fex_jax.evaluation.cache import Result
-from fex_jax.evaluation.tasks import Predictor, Task
+from fex_jax.evaluation.tasks import Predictor, Task, of
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -94,17 +94,12 @@ def describe(
     task: Task, predictor: Predictor, protocol: metrics.Protocol, unit: str, digest: str
 ) -> dict[str, str]:
     """What a reader must know beside the numbers."""
-    if task.documents is None:
-        part = "patches" if predictor.inside else "cells"
-        inputs, features = "images", "{}×{} {}".format(*task.grid, part)
-    else:
-        inputs, features = "texts", f"{unit}s, in texts of up to {task.grid[0]} tokens"
     name = predictor.config.family if predictor.inside else predictor.name
     facts = {
-        "Data": f"{task.size} {inputs}",
+        "Data": f"{task.size} {predictor.modality}",
         "Predictor": f"{name}, {len(predictor.labels)} classes, {digest}",
         "Protocol": protocol.name,
-        "Features": features,
+        "Features": of(predictor).features(task, predictor, unit),
     }
     if not predictor.inside:
         facts["Removal"] = str(predictor.removal)

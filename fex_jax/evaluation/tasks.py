@@ -73,6 +73,10 @@ def of(predictor: Predictor) -> ModuleType:
         perturbed(predictor, protocol, model, inputs, scores, targets) -> mask and scores of the
             protocol's features, and statistics of this modality alone
         PIXELS: whether a protocol may remove pixels
+        features(task, predictor, unit) -> in words, what scores are of
+        arrays(task) -> its inputs, for methods from elsewhere
+        draw(directory, table, name): pictures of its own
+        gallery_items(explainer, task, results, count) -> the first ones, for `page.gallery`
 
     and where not, as of tables, `attribute`.
     """

@@ -1,6 +1,7 @@
 """What methods are compared on, of texts: documents as the classifier sees them."""
 
 import os
+import pathlib
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal
@@ -8,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import jax
 import numpy as np
 
-from fex_jax import metrics, tokens
+from fex_jax import explain, metrics, page, plotting, report, tokens
 from fex_jax.evaluation import tasks
+from fex_jax.evaluation.cache import Result
 from fex_jax.evaluation.inputs import Reading, no_labels, numbers
 from fex_jax.modalities import texts
 from fex_jax.predictors import Bind, Model
@@ -18,8 +20,10 @@ from fex_jax.text_explanation import TextExplanation
 
 if TYPE_CHECKING:  # TensorFlow, which it imports, takes seconds; not all data need it
     from fex_jax import text_data
+    from fex_jax.evaluation.table import Table
 
 PIXELS = False
+_TOP_WORDS = 10
 
 
 def open_task(
@@ -71,6 +75,55 @@ def perturbed(
     erasure = metrics.erasure(*given, targets, valid)
     found |= {name: values.mean(-1) for name, values in erasure._asdict().items()}  # AOPC
     return model.mask, scores, found
+
+
+def features(task: tasks.Task, predictor: tasks.Predictor, unit: str) -> str:
+    """What scores are of."""
+    return f"{unit}s, in texts of up to {task.grid[0]} tokens"
+
+
+def arrays(task: tasks.Task) -> dict[str, np.ndarray]:
+    """The inputs, for methods from elsewhere."""
+    found = task.inputs._asdict()
+    del found["raw"]  # the texts say it
+    if found["types"] is None:
+        del found["types"]
+    return {"texts": np.array([document.text for document in task.documents])} | found
+
+
+def draw(directory: pathlib.Path, table: "Table", name: str) -> None:
+    """top_words.png, of texts with labels: f's classes as words are inserted."""
+    if panels := report.by_top(table.results):
+        plotting.curves_by_top(directory / "top_words.png", panels, metrics.TOP, name)
+
+
+def gallery_items(
+    explainer: explain.Explainer, task: tasks.Task, results: dict[str, list[Result]], count: int
+) -> list[page.TextItem]:
+    """The first texts with their two most probable classes, and every method's highest words."""
+    documents = task.documents[:count]
+    given = [document.given for document in documents]
+    both = [explainer(given, classes[: len(given)]) for classes in (task.targets, task.second)]
+    found = next(iter(results.values()))[0][1]
+
+    def strongest(scores: np.ndarray, document: tasks.Document) -> str:
+        order = np.argsort(-scores[: len(document.spans)], kind="stable")[:_TOP_WORDS]
+        return ", ".join(document.text[a:b] for a, b in document.spans[order])
+
+    return [
+        page.TextItem(
+            label=task.label(i),
+            explanations=explanations,
+            positive=found["positive_probability"][i],
+            negative=found["negative_probability"][i],
+            strongest={
+                name: strongest(runs[0][0].targets[i], document) for name, runs in results.items()
+            },
+        )
+        for i, (document, explanations) in enumerate(
+            zip(documents, zip(*both, strict=True), strict=True)
+        )
+    ]
 
 
 def of_source(

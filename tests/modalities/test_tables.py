@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fex_jax
-from fex_jax import explain, settings
+from fex_jax import explain, settings, sharing
 from fex_jax.data import tables
 from fex_jax.evaluation import tables as truth
 from fex_jax.host import HostError, black_box
@@ -100,6 +100,18 @@ def test_any_order_any_number_of_rows(fitted):
         explainer(rows.assign(kind="d"))
     with pytest.raises(ValueError, match="lacks the column 'age'"):
         explainer(rows.drop(columns="age"))
+
+
+def test_it_has_a_card_and_no_job(fitted):
+    """Breaks if a table's explainer cannot be shared, or a job takes it for one of files."""
+    explainer, _, _ = fitted
+    card = sharing.card(explainer, "me/prices")
+    assert "says which 7 columns the classifier's answer" in card and "explainer(table)" in card
+    pytest.importorskip("pyarrow")
+    from fex_jax.batch.rows import Rows
+
+    with pytest.raises(ValueError, match="this explainer is of tables: call it with a table"):
+        Rows(explainer)
 
 
 def test_other_methods_of_rows(fitted):
