@@ -138,7 +138,7 @@ def evaluate(
             raise ValueError(f"evaluate: scores of {name!r} are to be in {path}, which is no file")
     protocol = metrics.PROTOCOLS[protocol]
     perturb = measure.make_perturbation(predictor, bind, protocol)
-    reading = inputs.Reading(protocol, batch_size, limit, unit, max_length, too_long, classes_by)
+    reading = tasks.Reading(protocol, batch_size, limit, unit, max_length, too_long, classes_by)
 
     task = inputs.open_task(predictor, bind, predict, data, labels, reading)
     if write_inputs:

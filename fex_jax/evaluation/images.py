@@ -14,11 +14,11 @@ from fex_jax import explain, metrics, page, plotting
 from fex_jax.data import decode, folders
 from fex_jax.evaluation import tasks
 from fex_jax.evaluation.cache import Result
-from fex_jax.evaluation.inputs import Reading, no_labels, numbers
+from fex_jax.evaluation.inputs import no_labels, numbers
+from fex_jax.evaluation.tasks import Reading
 from fex_jax.modalities import images
 from fex_jax.modalities.images import Explanation
 from fex_jax.predictors import Bind, Model
-from fex_jax.targets import match_classes
 
 if TYPE_CHECKING:  # TensorFlow, which it imports, takes seconds; not all data need it
     from fex_jax import data
@@ -37,10 +37,9 @@ def open_task(
     reading: Reading,
 ) -> tasks.Task:
     """Pictures as `Explainer` takes them, a folder of them, or a source of `fex_jax.data`."""
-    common, by = (reading.protocol, reading.batch_size), reading.classes_by
     if hasattr(data, "records"):
         no_labels(labels)
-        return of_source(predictor, bind, predict, data, *common, reading.limit, by)
+        return _of_source(predictor, bind, predict, data, reading)
     names = predictor.labels
     if isinstance(data, str | os.PathLike):
         files, known, names = _folder(pathlib.Path(data).expanduser(), labels, names)
@@ -54,7 +53,7 @@ def open_task(
         images.prepared(predictor, files, images.BATCH_SIZE), "images", len(files), leave=False
     )
     pixels = np.stack([picture.astype(np.uint8) for picture in bar])
-    return of_pixels(predictor, bind, predict, pixels, known, names, None, *common, by)
+    return _of_pixels(predictor, bind, predict, pixels, known, names, None, reading)
 
 
 def explanations(task: tasks.Task, scores: np.ndarray, predictor: tasks.Predictor) -> Explanation:
@@ -133,49 +132,36 @@ def _pixels(task: tasks.Task, count: int) -> np.ndarray:
     return np.rint(task.inputs[:count]).astype(np.uint8)
 
 
-def of_source(
+def _of_source(
     predictor: tasks.Predictor,
     bind: Bind,
     predict: tasks.Predict,
     source: "data.Source",
-    protocol: metrics.Protocol,
-    batch_size: int,
-    limit: int = 0,
-    classes_by: tasks.By = "name",
+    reading: Reading,
 ) -> tasks.Task:
-    """The first `limit` images of a source, all for 0, with the predictor's answers.
-
-    `classes_by` is how the data's classes are found among the predictor's: see `match_classes`.
-
-    Raises:
-      ValueError: a protocol that needs labels, and classes that are not the predictor's.
-    """
     from fex_jax import data
 
-    total = min(limit or source.size, source.size)
-    stream = data.eval_stream(source, predictor.preprocessing, batch_size, limit=total)
-    batches = list(tqdm(stream, "images", -(-total // batch_size), leave=False))
+    total, size = min(reading.limit or source.size, source.size), reading.batch_size
+    stream = data.eval_stream(source, predictor.preprocessing, size, limit=total)
+    batches = list(tqdm(stream, "images", -(-total // size), leave=False))
     arrays = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
-    images, labels = arrays["image"], arrays["label"] if source.labels else None
-    known = images, labels, source.labels, arrays.get("segmentation")
-    return of_pixels(predictor, bind, predict, *known, protocol, batch_size, classes_by)
+    pixels, labels = arrays["image"], arrays["label"] if source.labels else None
+    known = pixels, labels, source.labels, arrays.get("segmentation")
+    return _of_pixels(predictor, bind, predict, *known, reading)
 
 
-def of_pixels(
+def _of_pixels(
     predictor: tasks.Predictor,
     bind: Bind,
     predict: tasks.Predict,
-    images: np.ndarray,
+    pixels: np.ndarray,
     labels: np.ndarray | None,
     names: tuple[str, ...],
     segmentation: np.ndarray | None,
-    protocol: metrics.Protocol,
-    batch_size: int,
-    classes_by: tasks.By = "name",
+    reading: Reading,
 ) -> tasks.Task:
-    """The same of preprocessed images [n, H, W, 3], their labels and where their objects are."""
-    classes = None if labels is None else match_classes(names, predictor.labels, classes_by)
-    found = tasks.answers(predict, images, labels, names, classes, protocol, batch_size)
+    """Of preprocessed images [n, H, W, 3], their labels and where their objects are."""
+    found = tasks.answers(predictor, predict, pixels, labels, names, reading)
     pair = np.stack([found["targets"], found["second"]], 1)
     if segmentation is not None:
         # A scene's prediction is right if it names any of its objects.
@@ -185,7 +171,8 @@ def of_pixels(
             found["pairs"] = np.flatnonzero(tasks.both_shown(segmentation, pair))
     task = tasks.Task(grid=predictor.config.grid, segmentation=segmentation, **found)
     if len(task.pairs):
-        task = task._replace(agreed=tasks.agreement(task, bind, predictor.params, batch_size))
+        own = tasks.agreement(task, bind, predictor.params, reading.batch_size)
+        task = task._replace(agreed=own)
     return task
 
 

@@ -1,26 +1,15 @@
 """What people have to score methods on, as a task: arrays, lists, folders, sources."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from fex_jax import explain, feeding, metrics, tokens
+from fex_jax import explain, feeding, metrics
 from fex_jax.evaluation import tasks
+from fex_jax.evaluation.tasks import Reading
 from fex_jax.predictors import Bind
 from fex_jax.targets import class_numbers
-
-
-class Reading(NamedTuple):
-    """How inputs are read."""
-
-    protocol: metrics.Protocol
-    batch_size: int
-    limit: int  # the first so many; 0: all
-    unit: tokens.Unit  # of texts: what a feature is
-    max_length: int  # of texts, in tokens; 0: the classifier's window
-    too_long: str  # of texts beyond it: "refuse" or "cut"
-    classes_by: tasks.By = "name"  # how the data's classes are found among the predictor's
 
 
 def open_task(

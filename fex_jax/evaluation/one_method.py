@@ -96,7 +96,7 @@ def attribute(
     listed = modalities.of(predictor).as_list(things)
     batch_size = min(batch_size, len(listed))  # a call, or a query, is not spent on padding
     predict = tasks.make_prediction(bind, predictor.params)
-    reading = inputs.Reading(metrics.FEX, batch_size, 0, unit, 0, too_long)
+    reading = tasks.Reading(metrics.FEX, batch_size, 0, unit, 0, too_long)
     with plain_errors():
         task = inputs.open_task(predictor, bind, predict, listed, None, reading)
         if targets is not None:

@@ -15,14 +15,27 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from fex_jax import metrics
+from fex_jax import metrics, tokens
 from fex_jax.answers import ask, log_odds
 from fex_jax.export import Predictor
 from fex_jax.predictors import Bind
+from fex_jax.targets import match_classes
 
 _log = logging.getLogger(__name__)
 By = Literal["name", "position"]  # how the data's classes are found among the predictor's
 Predict = Callable[[Any], jax.Array]  # inputs of a task [B, ...] → f(x) [B, K]
+
+
+class Reading(NamedTuple):
+    """How inputs are read."""
+
+    protocol: metrics.Protocol
+    batch_size: int
+    limit: int  # the first so many; 0: all
+    unit: tokens.Unit  # of texts: what a feature is
+    max_length: int  # of texts, in tokens; 0: the classifier's window
+    too_long: str  # of texts beyond it: "refuse" or "cut"
+    classes_by: By = "name"  # how the data's classes are found among the predictor's
 
 
 class Document(NamedTuple):
@@ -84,15 +97,20 @@ def of(predictor: Predictor) -> ModuleType:
 
 
 def answers(
+    predictor: Predictor,
     predict: Predict,
     inputs: Any,
     labels: np.ndarray | None,
     names: tuple[str, ...],
-    classes: np.ndarray | None,
-    protocol: metrics.Protocol,
-    batch_size: int,
+    reading: Reading,
 ) -> dict[str, Any]:
-    """What a task of any kind holds."""
+    """What a task of any kind holds, of inputs and their labels, numbers of `names`.
+
+    Raises:
+      ValueError: a protocol that needs labels, and classes that are not the predictor's.
+    """
+    protocol, by = reading.protocol, reading.classes_by
+    classes = None if labels is None else match_classes(names, predictor.labels, by)
     if labels is None and protocol.reference == "label":
         raise ValueError(f"protocol {protocol.name} needs labels, but there are none; use fex")
     if labels is not None and classes is None:
@@ -103,7 +121,7 @@ def answers(
                 "they have its order, or --config.eval.protocol=fex"
             )
         _log.warning("the data's classes have not the names of the predictor's: accuracy unknown")
-    probabilities = in_batches(predict, inputs, batch_size, "predictions")
+    probabilities = in_batches(predict, inputs, reading.batch_size, "predictions")
     pair = np.argsort(-probabilities, -1, kind="stable")[:, :2]
     known = None if classes is None else classes[labels]
     return {

@@ -4,7 +4,7 @@ import os
 import pathlib
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -12,14 +12,13 @@ import numpy as np
 from fex_jax import explain, metrics, page, plotting, report, tokens
 from fex_jax.evaluation import tasks
 from fex_jax.evaluation.cache import Result
-from fex_jax.evaluation.inputs import Reading, no_labels, numbers
+from fex_jax.evaluation.inputs import no_labels, numbers
+from fex_jax.evaluation.tasks import Reading
 from fex_jax.modalities import texts
 from fex_jax.predictors import Bind, Model
-from fex_jax.targets import match_classes
 from fex_jax.text_explanation import TextExplanation
 
-if TYPE_CHECKING:  # TensorFlow, which it imports, takes seconds; not all data need it
-    from fex_jax import text_data
+if TYPE_CHECKING:
     from fex_jax.evaluation.table import Table
 
 PIXELS = False
@@ -34,10 +33,26 @@ def open_task(
     labels: Sequence[int | str] | np.ndarray | None,
     reading: Reading,
 ) -> tasks.Task:
-    """Texts as a list, a file or folder, or a source of `fex_jax.text_data`."""
-    options = {name: getattr(reading, name) for name in ("max_length", "unit", "too_long")}
-    given = reading.protocol, reading.batch_size, reading.limit, reading.classes_by
-    return of_source(predictor, predict, _source(predictor, data, labels), *given, **options)
+    """Texts as a list, a file or folder, or a source of `fex_jax.text_data`; all in one length,
+    the bucket of the longest.
+    """
+    source, window = _source(predictor, data, labels), predictor.config.max_length
+    lengths, split = tokens.within(
+        source.texts[: reading.limit or None],
+        predictor.tokenizer,
+        min(reading.max_length or window, window),
+        reading.unit,
+        reading.too_long,
+    )
+    inputs = tokens.collate(split, int(lengths.max()), predictor.tokenizer)
+    documents = []
+    for i, part in enumerate(split):
+        text = part.string if part.pair else part.string[: part.spans[-1, 1]]
+        marked = source.rationales and source.rationales[i][: len(text.split())]
+        documents.append(tasks.Document(text, part.spans, marked, part.pair or text, part.second))
+    known = None if source.labels is None else source.labels[: len(split)]
+    found = tasks.answers(predictor, predict, inputs, known, source.names, reading)
+    return tasks.Task(grid=inputs.ids.shape[1:], documents=documents, **found)
 
 
 def explanations(
@@ -124,47 +139,6 @@ def gallery_items(
             zip(documents, zip(*both, strict=True), strict=True)
         )
     ]
-
-
-def of_source(
-    predictor: tasks.Predictor,
-    predict: tasks.Predict,
-    source: "text_data.Source",
-    protocol: metrics.Protocol,
-    batch_size: int,
-    limit: int = 0,
-    classes_by: tasks.By = "name",
-    *,
-    max_length: int = 0,
-    unit: tokens.Unit = "word",
-    too_long: Literal["refuse", "cut"] = "refuse",
-) -> tasks.Task:
-    """The same of texts, all in one length: the bucket of the longest.
-
-    Args:
-      max_length: tokens of the longest text; 0 for the model's window.
-      unit: what a feature is.
-      too_long: "refuse" longer texts, or "cut" them.
-    """
-    window = predictor.config.max_length
-    lengths, split = tokens.within(
-        source.texts[: limit or None],
-        predictor.tokenizer,
-        min(max_length or window, window),
-        unit,
-        too_long,
-    )
-    inputs = tokens.collate(split, int(lengths.max()), predictor.tokenizer)
-    documents = []
-    for i, part in enumerate(split):
-        text = part.string if part.pair else part.string[: part.spans[-1, 1]]
-        marked = source.rationales and source.rationales[i][: len(text.split())]
-        documents.append(tasks.Document(text, part.spans, marked, part.pair or text, part.second))
-    labels = None if source.labels is None else source.labels[: len(split)]
-    names = source.names
-    classes = None if labels is None else match_classes(names, predictor.labels, classes_by)
-    found = tasks.answers(predict, inputs, labels, names, classes, protocol, batch_size)
-    return tasks.Task(grid=inputs.ids.shape[1:], documents=documents, **found)
 
 
 def _source(predictor: tasks.Predictor, data: Any, labels: Any) -> Any:

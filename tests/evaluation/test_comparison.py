@@ -35,7 +35,7 @@ def explainer(predictor) -> explain.Explainer:
 def open_task(explainer, data, labels=None, limit=0) -> tasks.Task:
     """What `evaluate` scores methods on."""
     predict = tasks.make_prediction(explainer.bind, explainer.predictor.params)
-    reading = inputs.Reading(metrics.FEX, 5, limit, explainer.unit, 0, "refuse")
+    reading = tasks.Reading(metrics.FEX, 5, limit, explainer.unit, 0, "refuse")
     return inputs.open_task(explainer.predictor, explainer.bind, predict, data, labels, reading)
 
 

@@ -9,8 +9,7 @@ import pytest
 from scipy.special import expit, softmax
 
 from fex_jax import attributions, evaluation, explain, metrics, predictors, pretrained
-from fex_jax.evaluation import tasks
-from fex_jax.evaluation import texts as of_texts
+from fex_jax.evaluation import inputs, tasks
 from fex_jax.models import shapes
 from fex_jax.models.bert import BertClassifier
 from fex_jax.models.policy import functional_policy, make_backbone
@@ -121,7 +120,8 @@ def test_tables_score_what_explain_returns_of_texts(method, num_classes, refine,
     texts = ["a funny film", "dull , " * 18 + "plot", "not bad !", "very " * 40 + "good", "bad"]
     source = SimpleNamespace(texts=texts, labels=None, names=labels, rationales=None)
     predict = tasks.make_prediction(explainer.bind, predictor.params)
-    task = of_texts.of_source(predictor, predict, source, metrics.FEX, 2)
+    reading = tasks.Reading(metrics.FEX, 2, 0, "word", 0, "refuse")
+    task = inputs.open_task(predictor, explainer.bind, predict, source, None, reading)
     assert task.inputs.ids.shape == (5, 64)  # as the longest needs; three are read in 32
     row = evaluation.trained(explainer, refine)
     for classes in (task.targets, task.second):

@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 
 from fex_jax import masking, metrics, predictors, text_data
-from fex_jax.evaluation import tasks
-from fex_jax.evaluation import texts as of_texts
+from fex_jax.evaluation import inputs, tasks
 from tests import tiny_text
 
 
@@ -73,9 +72,8 @@ def test_texts_are_cut_as_the_classifier_sees_them(reviews):
     bind = predictors.from_checkpoint(predictor)
     predict = tasks.make_prediction(bind, predictor.params)
     source = text_data.open_source("eraser", "test", reviews)
-    task = of_texts.of_source(
-        predictor, predict, source, metrics.FEX, 4, 0, "position", too_long="cut"
-    )
+    cut = tasks.Reading(metrics.FEX, 4, 0, "word", 0, "cut", "position")
+    task = inputs.open_task(predictor, bind, predict, source, None, cut)
     assert task.inputs.ids.shape == (6, 32) and task.size == 6
     assert task.segmentation is None and len(task.pairs) == 0
     for i, document in enumerate(task.documents):
@@ -89,4 +87,5 @@ def test_texts_are_cut_as_the_classifier_sees_them(reviews):
     np.testing.assert_array_equal(task.targets, expected)
     assert task.accuracy == (task.targets == task.known).mean()
     with pytest.raises(ValueError, match="1 of 6 texts are longer than the model's 32 tokens"):
-        of_texts.of_source(predictor, predict, source, metrics.FEX, 4)
+        whole = cut._replace(too_long="refuse")
+        inputs.open_task(predictor, bind, predict, source, None, whole)
