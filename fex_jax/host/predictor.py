@@ -14,7 +14,6 @@ from fex_jax import checks
 from fex_jax.host.answers import HostError, Output, brief, check
 
 Batch = Any  # an array, a list of strings or a data frame
-_SAME = 0.01  # answers that differ by less, absolutely or relatively, are the same to rounding
 
 Input = tuple[int, ...] | Literal["text", "table"]
 
@@ -30,6 +29,11 @@ _CHECKS = {
     "threads": checks.integer(1, 2**16),
     "tolerance": checks.number(0, 1e6),
 }
+
+
+def same(answers: np.ndarray, others: np.ndarray) -> bool:
+    """Whether answers differ by rounding alone: by less than .01, absolutely or relatively."""
+    return bool(np.allclose(answers, others, 0.01, 0.01))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -111,7 +115,7 @@ class HostPredictor:
             ("in reverse order", self(inputs[::-1])[::-1]),
             ("one at a time", np.concatenate(alone) if alone else together),
         ):
-            if not np.allclose(together, again, _SAME, _SAME):
+            if not same(together, again):
                 worst = np.abs(together - again).max()
                 raise HostError(
                     f"{self.name} answers the same inputs differently when asked {how}, by up to "

@@ -18,13 +18,14 @@ from fex_jax.host import black_box
 from fex_jax.host.bank import Bank, identify
 from fex_jax.host.black_box import BlackBox, Reads
 from fex_jax.host.model import plain_errors
-from fex_jax.host.predictor import HostPredictor
+from fex_jax.host.predictor import HostPredictor, same
 from fex_jax.host.rows import Rows
 from fex_jax.probing import Probe
 from fex_jax.removal import Removal, Words
 from fex_jax.training import held_out
 
 PROBED = 32  # inputs that the probe asks about
+_AGAIN = 8  # of them are asked about twice
 _SHARES = (0.9, 0.7, 0.5, 0.3, 0.1)
 
 
@@ -34,8 +35,11 @@ def candidates(config: ml_collections.ConfigDict, f: HostPredictor) -> list[Remo
 
 
 def queries_of_probe(found: Sequence[Removal | Words], inputs: int) -> int:
-    """How many queries choosing among removals takes at most, and looking at the chosen one."""
-    return inputs * (1 + 2 * len(found) + len(_SHARES))
+    """How many queries choosing among removals takes at most, and looking at the chosen one.
+
+    Some whole inputs are asked about twice.
+    """
+    return inputs * (1 + 2 * len(found) + len(_SHARES)) + min(inputs, _AGAIN)
 
 
 def queries_of_input(config: ml_collections.ConfigDict) -> int:
@@ -147,11 +151,31 @@ def _bank(path: pathlib.Path, f: HostPredictor, queries: int | None, **where: An
 
 
 def _remembering(f: HostPredictor, bank: Bank) -> HostPredictor:
-    """f, whose answers to whatever inputs are kept by what they show."""
+    """f, whose answers to whatever inputs are kept by what they show.
+
+    The first inputs are asked about again: a mask of 0 marks what f says the second time.
+    """
+    untried = True
+
+    def ask(inputs: Any, first: bool) -> np.ndarray:
+        times = np.full((len(inputs), 1), first)
+        return bank.ask(identify(inputs), times, lambda rows: [inputs[row] for row in rows])
 
     def call(inputs: Any) -> np.ndarray:
-        whole = np.ones((len(inputs), 1), bool)
-        return bank.ask(identify(inputs), whole, lambda rows: [inputs[row] for row in rows])
+        nonlocal untried
+        answers = ask(inputs, True)
+        if untried:
+            untried = False
+            again = ask(inputs[:_AGAIN][::-1], False)[::-1]
+            if not same(answers[:_AGAIN], again):
+                worst = np.abs(answers[:_AGAIN] - again).max()
+                print(
+                    f"WARNING: {f.name} answers the same inputs differently when asked again, in "
+                    f"reverse order, by up to {worst:.3g}: rows come back in another order, or f "
+                    "is random, or it reads its batch. Maps will be of what it says first",
+                    file=sys.stderr,
+                )
+        return answers
 
     return host.host(
         call, labels=f.labels, input=f.input, output=f.output, tolerance=f.tolerance, name=f.name

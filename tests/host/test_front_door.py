@@ -246,8 +246,8 @@ def test_too_small_a_budget_is_said_before_anything_is_asked(predictor_directory
     """Breaks if a run begins that cannot be paid for."""
     box = Box()
     f = box.predictor()
-    with pytest.raises(ValueError, match="training takes up to 156 queries, 96 of them to choose"):
-        train(small(predictor_directory), tmp_path, f, source_of(PICTURES, f), 155)
+    with pytest.raises(ValueError, match="training takes up to 164 queries, 104 of them to choose"):
+        train(small(predictor_directory), tmp_path, f, source_of(PICTURES, f), 163)
     assert box.asked == 0
 
 

@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from fex_jax import host, settings
+from fex_jax import feeding, host, settings
+from fex_jax.host import black_box
 from fex_jax.training import asking, held_out
 from fex_jax.training.explainer import num_steps
 
@@ -25,3 +26,30 @@ def test_what_is_afforded_is_no_more_than_may_be_asked(size, queries):
     probed = asking.queries_of_probe(asking.candidates(config, f), asking.PROBED)
     planned = probed + held_out.queries(kept) + training
     assert queries - 2 * 32 * 11 < planned <= queries
+
+
+@pytest.mark.parametrize("noise, backwards", [(0.0, False), (0.2, False), (0.0, True)])
+def test_answers_that_are_not_of_their_inputs_are_said(noise, backwards, tmp_path, capsys):
+    """Breaks if an f that is random, or whose rows come back in another order, is explained as if
+    its answers were of what it was asked about; or if a run that goes on asks twice."""
+    draw, asked = np.random.default_rng(0), []
+
+    def f(images: np.ndarray) -> np.ndarray:
+        asked.extend(images)
+        share = images.mean((1, 2, 3)) / 255 + noise * draw.uniform(-1, 1, len(images))
+        answers = np.stack([share.clip(0, 1), 1 - share.clip(0, 1)], -1)
+        return answers[::-1] if backwards else answers
+
+    pictures = draw.integers(0, 256, (12, 1, 1, 3), np.uint8).repeat(16, 1).repeat(16, 2)
+    box = host.host(f, labels=("light", "dark"), input=(16, 16, 3), digest="f")
+    config = settings.default()
+    config.policy = "unet"
+    config.removal.kind, config.removal.softness, config.removal.grid = "fill", 0.0, 4
+    _, _, reads = black_box.kind_of(box).policy(config, box, None)
+    source = feeding.open_data(black_box.of(box), pictures)[0]
+    counts = []
+    for _ in range(2):
+        with asking.settled(box, reads, config, tmp_path, source, 0, None):
+            counts.append(len(asked))
+    assert ("differently" in capsys.readouterr().err) == bool(noise or backwards)
+    assert counts[0] == counts[1] <= asking.queries_of_probe([None], 12)
