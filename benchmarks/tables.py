@@ -93,7 +93,8 @@ def main(arguments: list[str]) -> None:
     command += [f"--methods={_METHODS.value}"] if _METHODS.value != "all" else []
     command += [f"--refine={_REFINE.value}"] if _REFINE.value else []
     # Where data and weights lie on one machine means nothing on another.
-    command = shlex.join([*command, *(a for a in passed if ".path=" not in a)])
+    command += [a for a in passed if ".path=" not in a and "predictor.labels=" not in a]
+    command = shlex.join(command)
     date = datetime.date.today().isoformat()
     if _MERGE.value:
         made = {"date": date, "command": command, "versions": results["facts"]["Versions"]}
