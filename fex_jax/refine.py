@@ -39,9 +39,9 @@ def refine_scores(
 
     c(m) = h(m⊙x) − h((1−m)⊙x), h the log-odds of f_y, or its value, is what FEX maximises by
     default, and Σ w_i is what it is for the whole input. s is the explainer's map: of it only order
-    and relative distances are believed. β and γ are fitted, and τ²/σ², how little s is believed,
-    has the largest restricted likelihood (REML); w is the posterior mean. Masks are drawn as in
-    training, around s at budgets that cover the range evenly.
+    and relative distances are believed. β and γ are fitted; w is the posterior mean, over τ²/σ²,
+    how little s is believed, by its restricted likelihood (REML). Masks are drawn as in training,
+    around s at budgets that cover the range evenly.
 
     Args:
       model: the classifier, of which `predict` and `mask` are used.
@@ -173,8 +173,8 @@ def _posterior(
         return jax.lax.map(lambda ratio: fit(ratio, shared, signs @ shared), _RATIOS)
 
     likelihoods, weights = jax.lax.map(of_prior, priors)
-    best = jnp.argmax(likelihoods)
-    return jnp.where(valid, weights.reshape(-1, len(valid))[best], 0)
+    believed = jax.nn.softmax(likelihoods.reshape(-1))
+    return jnp.where(valid, believed @ weights.reshape(-1, len(valid)), 0)
 
 
 def _moments(x: jax.Array, valid: jax.Array) -> tuple[jax.Array, jax.Array]:
