@@ -24,7 +24,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks import ablations, league  # noqa: E402
 from fex_jax import plotting, report  # noqa: E402
 
-SCENES = 960, 2_880, 9_600, 28_800
+SCENES = 960, 2_880, 9_600
 MASKS = 10
 WHOLE_AND_BLANK = {"FEX": 1, "FastSHAP": 2, "Stochastic Amortization": 2}  # beside the masks
 # Masks → scenes: what FEX can buy for the queries of 9,600 scenes with ten masks each.
