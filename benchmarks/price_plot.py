@@ -21,8 +21,9 @@ _LEFT_OUT = {"smooth_rise", "fastshap+100"}  # beside RISE, and FEX refined
 _PLACE = {
     "gradcam_attention": (0, 9, "left"),
     "gradcam_norm1": (6, -8, "left"),
-    "integrated_gradients": (-2, -10, "left"),
-    "grad_shap": (-7, 0, "right"),
+    "integrated_gradients": (-7, 0, "right"),
+    "rise": (-7, 0, "right"),
+    "fastshap": (0, 10, "center"),
     "lime": (0, -10, "right"),
     "fex+100": (-7, 0, "right"),
 }

@@ -13,6 +13,7 @@ from fex_jax.metrics import is_flat
 # Okabe and Ito's palette for colour-blind readers; a grey replaces its yellow, too pale on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#7F7F7F")
 MARKERS = "os^Dv<>P"
+_LINES = "-", "--", ":"
 
 
 def overlay(
@@ -172,8 +173,8 @@ def _line_panels(
                 *line,
                 label=escape.plot(name),
                 color=COLOURS[index % len(COLOURS)],
-                # A second round of the same colours is told apart by its dashes.
-                linestyle="-" if index < len(COLOURS) else "--",
+                # Further rounds of the same colours are told apart by their dashes.
+                linestyle=_LINES[index // len(COLOURS) % len(_LINES)],
                 marker=MARKERS[index % len(MARKERS)],
                 markersize=4,
                 clip_on=False,
