@@ -24,7 +24,7 @@ import optax
 
 from fex_jax import fastshap
 from fex_jax.answers import ask
-from fex_jax.models.policy import Policy, Reading
+from fex_jax.models.policy import Reading
 from fex_jax.predictors import Inputs, Model
 from fex_jax.updates import Metrics, TrainState, update
 
@@ -153,30 +153,11 @@ def train_step(
     return state, metrics | said
 
 
-def step(
-    state: TrainState,
-    model: Model,
-    inputs: Inputs,
-    key: jax.Array,
-    *,
-    policy: Callable[[dict], Policy],
-    rebind: Callable[[dict], Model],
-    optimizer: optax.GradientTransformation,
-    objective: Objective,
-) -> tuple[TrainState, Metrics]:
-    """`train_step` of a policy, as `objectives` has it."""
+def networks(explainer: Callable, model: Model, policy: Callable, rebind: Callable) -> dict:
+    """The encoder, whose pooled token is contrasted, and the head; as `objectives` has it."""
 
     def encoder(params: dict, x: Inputs) -> tuple[Reading, jax.Array]:
         reading = policy(params).read(model.view(x))
         return reading, reading.pooled
 
-    return train_step(
-        state,
-        model,
-        inputs,
-        key,
-        encoder=encoder,
-        head=lambda params, reading, y: policy(params).say(reading, y)[0],
-        optimizer=optimizer,
-        objective=objective,
-    )
+    return {"encoder": encoder, "head": lambda params, read, y: policy(params).say(read, y)[0]}

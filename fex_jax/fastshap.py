@@ -18,7 +18,6 @@ import optax
 
 from fex_jax.answers import ask
 from fex_jax.attributions.kernel_shap import normalize, sample_coalitions
-from fex_jax.models.policy import Policy
 from fex_jax.predictors import Inputs, Model
 from fex_jax.targets import choose_classes
 from fex_jax.updates import Metrics, TrainState, update
@@ -153,18 +152,16 @@ def play(
 
 def train_step(
     state: TrainState,
+    model: Model,
     inputs: Inputs,
     key: jax.Array,
     *,
-    predict: Callable[[Inputs], jax.Array],
-    mask: Callable[[Inputs, jax.Array], Inputs],
-    features: Callable[[Inputs], jax.Array],
     explainer: Callable[[dict, Inputs, jax.Array], jax.Array],
     optimizer: optax.GradientTransformation,
     objective: Objective,
 ) -> tuple[TrainState, Metrics]:
     """One batch: S coalitions of every input, then `num_passes` of `num_updates` steps."""
-    game = play(predict, mask, features, inputs, key, objective)
+    game = play(model.predict, model.mask, model.features, inputs, key, objective)
     state, metrics = update(
         state,
         game,
@@ -178,32 +175,3 @@ def train_step(
         "f/empty": game.empty[:, 0].mean(),
         "f/coalitions": game.worth[:, 0].mean(),
     }
-
-
-def step(
-    state: TrainState,
-    model: Model,
-    inputs: Inputs,
-    key: jax.Array,
-    *,
-    policy: Callable[[dict], Policy],
-    rebind: Callable[[dict], Model],
-    optimizer: optax.GradientTransformation,
-    objective: Objective,
-) -> tuple[TrainState, Metrics]:
-    """`train_step` of a policy, as `objectives` has it."""
-
-    def explainer(params: dict, x: Inputs, y: jax.Array) -> jax.Array:
-        return policy(params).maps(model.view(x), y)
-
-    return train_step(
-        state,
-        inputs,
-        key,
-        predict=model.predict,
-        mask=model.mask,
-        features=model.features,
-        explainer=explainer,
-        optimizer=optimizer,
-        objective=objective,
-    )

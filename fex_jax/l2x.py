@@ -19,7 +19,6 @@ import jax.numpy as jnp
 import optax
 
 from fex_jax.models import Params
-from fex_jax.models.policy import Policy
 from fex_jax.predictors import Inputs, Model
 from fex_jax.updates import Metrics, TrainState, update
 
@@ -134,29 +133,6 @@ def train_step(
     return found._replace(step=state.step + 1), means | {"f/clean": answers.max(-1).mean()}
 
 
-def step(
-    state: TrainState,
-    model: Model,
-    inputs: Inputs,
-    key: jax.Array,
-    *,
-    policy: Callable[[dict], Policy],
-    rebind: Callable[[dict], Model],
-    optimizer: optax.GradientTransformation,
-    objective: Objective,
-) -> tuple[TrainState, Metrics]:
-    """`train_step` of a policy, as `objectives` has it."""
-
-    def explainer(params: dict, x: Inputs, y: jax.Array) -> jax.Array:
-        return policy(params).maps(model.view(x), y)
-
-    return train_step(
-        state,
-        model,
-        inputs,
-        key,
-        explainer=explainer,
-        approximation=lambda params: rebind(params["q"]),
-        optimizer=optimizer,
-        objective=objective,
-    )
+def networks(explainer: Callable, model: Model, policy: Callable, rebind: Callable) -> dict:
+    """g and q, as `objectives` has it."""
+    return {"explainer": explainer, "approximation": lambda params: rebind(params["q"])}

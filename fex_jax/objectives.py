@@ -3,14 +3,17 @@
 An objective's module has
 
     Objective  its settings, checked
-    step(state, model, inputs, key, *, policy, rebind, optimizer, objective) -> state, metrics:
-        one batch's learning. `policy` is parameters -> `models.policy.Policy`, `rebind` parameters
-        of a network as f's -> `Model` of this batch. FEX's is in `training.step`
+    train_step(state, model, inputs, key, *, explainer, optimizer, objective) -> state, metrics: one
+        batch's learning; `explainer` is (parameters, inputs, classes) -> maps. FEX's own is in
+        `algorithm`
 
 and, where it must,
 
     OUTPUTS, LEARNS  the answers that it can learn from, and in words what it learns from
     INSIDE           True: it needs f's network
+    networks(explainer, model, policy, rebind) -> what its `train_step` takes in the place of the
+        explainer alone. `policy` is parameters -> `models.policy.Policy`, `rebind` parameters of a
+        network as f's -> `Model` of this batch
     beside(f)        what learns beside the explainer, by name, as it begins, of f's parameters:
                      checkpoints hold it, and exports do not
 """

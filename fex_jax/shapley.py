@@ -21,7 +21,6 @@ import numpy as np
 import optax
 
 from fex_jax.attributions.kernel_shap import normalize, sample_coalitions
-from fex_jax.models.policy import Policy
 from fex_jax.predictors import Inputs, Model
 from fex_jax.updates import Metrics, TrainState, update
 
@@ -215,22 +214,3 @@ def sampled(
         found.append((pairs.mean(0).T, pairs.std(0, ddof=1).T / np.sqrt(count)))
     means, errors = zip(*found, strict=True)
     return np.stack(means), np.stack(errors)
-
-
-def step(
-    state: TrainState,
-    model: Model,
-    inputs: Inputs,
-    key: jax.Array,
-    *,
-    policy: Callable[[dict], Policy],
-    rebind: Callable[[dict], Model],
-    optimizer: optax.GradientTransformation,
-    objective: Objective,
-) -> tuple[TrainState, Metrics]:
-    """`train_step` of a policy, as `objectives` has it."""
-
-    def explainer(params: dict, x: Inputs, y: jax.Array) -> jax.Array:
-        return policy(params).maps(model.view(x), y)
-
-    return train_step(state, model, inputs, key, explainer, optimizer, objective)

@@ -128,19 +128,17 @@ def test_training_approaches_the_shapley_values(padded, targets, num_targets, si
     model = dataclasses.replace(model, predict=predict)
     optimizer = optax.adam(optax.cosine_decay_schedule(0.05, 300))
     params = jnp.zeros((5, 3, 6))  # a table is an explainer that can represent any φ
-    step = jax.jit(
-        functools.partial(
-            fastshap.train_step,
-            predict=model.predict,
-            mask=model.mask,
-            features=model.features,
-            explainer=lambda table, x, y: table[jnp.arange(5)[:, None], y],
-            optimizer=optimizer,
-            objective=fastshap.Objective(
-                targets=targets, num_targets=num_targets, num_updates=1, num_masks=32
-            ),
-        )
+    objective = fastshap.Objective(
+        targets=targets, num_targets=num_targets, num_updates=1, num_masks=32
     )
+
+    @jax.jit
+    def step(state: TrainState, inputs: jax.Array, key: jax.Array):
+        return fastshap.train_step(
+            state, model, inputs, key, optimizer=optimizer, objective=objective,
+            explainer=lambda table, x, y: table[jnp.arange(5)[:, None], y],
+        )  # fmt: skip
+
     state = TrainState(params, optimizer.init(params), jnp.asarray(0))
     for i in range(300):
         state, metrics = step(state, inputs, jax.random.key(i))

@@ -119,16 +119,17 @@ def make_step(
         key = jax.random.fold_in(key, state.step)
 
         if config.method != "fex":
-            return objectives.of(config.method).step(
-                state,
-                model,
-                inputs,
-                key,
-                policy=policy,
-                rebind=lambda params: bind(params, batch)[0],
-                optimizer=optimizer,
-                objective=objective,
-            )
+            module = objectives.of(config.method)
+
+            def explainer(params: dict, x: Any, y: jax.Array) -> jax.Array:
+                return policy(params).maps(model.view(x), y)
+
+            learned = {"explainer": explainer}
+            if hasattr(module, "networks"):
+                given = explainer, model, policy, lambda params: bind(params, batch)[0]
+                learned = module.networks(*given)
+            learned |= {"optimizer": optimizer, "objective": objective}
+            return module.train_step(state, model, inputs, key, **learned)
         return algorithm.train_step(
             state,
             (inputs, read(state.params, model, inputs)),
