@@ -6,12 +6,14 @@ that look inside a classifier refuse it by name.
 
 import contextlib
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import PartitionSpec
 
 from fex_jax.host.answers import HostError
 from fex_jax.host.predictor import HostPredictor
@@ -96,17 +98,38 @@ def callback(ask: Callable[..., np.ndarray], classes: int, *arrays: jax.Array) -
     """ask(arrays [B, ...]) → answers [B, K] on the host, from inside jit; see `plain_errors`."""
 
     def answers(*asked: Any) -> np.ndarray:
-        for count in _counts:
-            count[0] += len(asked[0])
-        try:
-            return ask(*map(np.asarray, asked))
-        except HostError as error:
-            _failures.append(error)
-            raise
+        with _one_at_a_time:
+            for count in _counts:
+                count[0] += len(asked[0])
+            try:
+                return ask(*map(np.asarray, asked))
+            except HostError as error:
+                _failures.append(error)
+                raise
 
-    shape = jax.ShapeDtypeStruct((len(arrays[0]), classes), jnp.float32)
-    return jax.pure_callback(answers, shape, *arrays, vmap_method="sequential")
+    return on_host(answers, jax.ShapeDtypeStruct((classes,), jnp.float32), *arrays)
+
+
+def on_host(
+    function: Callable[..., np.ndarray], row: jax.ShapeDtypeStruct, *arrays: jax.Array
+) -> jax.Array:
+    """function(arrays [B, ...]) → B of what `row` describes, on the host, from inside jit.
+
+    Of several processes under one mesh each calls it about its own rows, once a device; where rows
+    do not divide, the first about all of them.
+    """
+
+    def call(*arrays: jax.Array) -> jax.Array:
+        shape = jax.ShapeDtypeStruct((len(arrays[0]), *row.shape), row.dtype)
+        return jax.pure_callback(function, shape, *arrays, vmap_method="sequential")
+
+    mesh = jax.sharding.get_abstract_mesh()
+    if jax.process_count() == 1 or mesh.empty or len(arrays[0]) % mesh.size:
+        return call(*arrays)
+    rows = PartitionSpec(mesh.axis_names)
+    return jax.shard_map(call, in_specs=rows, out_specs=rows, check_vma=False)(*arrays)
 
 
 _failures: list[HostError] = []
 _counts: list[list[int]] = []
+_one_at_a_time = threading.Lock()  # f need not bear to be asked by several devices at once

@@ -11,7 +11,7 @@ import numpy as np
 from fex_jax import checks, pretrained
 from fex_jax.host.answers import Output
 from fex_jax.host.bank import ID, identify
-from fex_jax.host.model import to_pixels
+from fex_jax.host.model import on_host, to_pixels
 from fex_jax.host.predictor import HostPredictor
 from fex_jax.models import Params
 from fex_jax.models.policy import Backbone
@@ -170,8 +170,7 @@ class Pictures:
         """
         pixels = to_pixels(batch)
         images, background = removal.prepare(pixels)
-        shape = jax.ShapeDtypeStruct((batch.shape[0], ID), np.uint8)
-        ids = jax.pure_callback(_identify, shape, pixels, vmap_method="sequential")
+        ids = on_host(_identify, jax.ShapeDtypeStruct((ID,), np.uint8), pixels)
         rows, columns = removal.grid
         whole = jnp.ones((batch.shape[0], rows * columns), bool)
         model = Model(

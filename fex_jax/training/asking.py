@@ -8,8 +8,10 @@ import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import jax
 import ml_collections
 import numpy as np
+from jax.experimental import multihost_utils
 
 from fex_jax import feeding, host, probing, surrogate
 from fex_jax.data import tables
@@ -22,7 +24,7 @@ from fex_jax.host.predictor import HostPredictor, same
 from fex_jax.host.rows import Rows
 from fex_jax.probing import Probe
 from fex_jax.removal import Removal, Words
-from fex_jax.training import held_out
+from fex_jax.training import held_out, run
 
 PROBED = 32  # inputs that the probe asks about
 _AGAIN = 8  # of them are asked about twice
@@ -73,7 +75,7 @@ def settled(
       f: what is explained.
       reads: how the policy reads its inputs.
       config: its `removal` is used.
-      workdir: where probe.bank and answers.bank are.
+      workdir: where probe.bank and answers.bank are; those of further processes in folders of it.
       source: inputs for the probe.
       training: queries that training takes at most.
       queries: those that may be asked in all; None: any number.
@@ -90,29 +92,35 @@ def settled(
                 reads = _conditional(f, reads, config.seed, workdir, source)
             yield black_box.of(f, reads.removed, reads)
         return
+    # Each process asks about its own inputs, has its share of the queries, and keeps the answers.
+    count, index = jax.process_count(), jax.process_index()
+    training, queries = -(-training // count), None if queries is None else queries // count
+    folder = workdir / f"process_{index}" if index else workdir
+    apart = f", in each of {count} processes" if count > 1 else ""
     box, found = black_box.of(f, reads=reads), candidates(config, f)
     needed = queries_of_probe(found, min(source.size, PROBED)) + training
     if queries is not None and needed > queries:
         raise ValueError(
             f"training takes up to {needed:,} queries, {needed - training:,} of them to choose a "
-            f"removal, and {queries:,} may be asked: allow more, or lower epochs, data.limit or "
-            "objective.num_masks"
+            f"removal, and {queries:,} may be asked{apart}: allow more, or lower epochs, "
+            "data.limit or objective.num_masks"
         )
     price = config.predictor.price
     if price:
-        print(f"{f.name}: up to {needed:,} queries at {price:g} each, {needed * price:,.2f} in all")
-    with _bank(workdir / "probe.bank", f, queries, removal="as it is", grid=(1,)) as bank:
+        cost = f"{needed:,} queries at {price:g} each, {needed * price:,.2f} in all"
+        run.say(f"{f.name}: up to {cost}{apart}")
+    with _bank(folder / "probe.bank", f, queries, removal="as it is", grid=(1,)) as bank:
         asked = dataclasses.replace(box, f=_remembering(f, bank))
         chosen, about = choose(asked, found, feeding.of(box).first(box, source, config, PROBED))
         left = None if queries is None else queries - len(bank)
     less = "Less what it says of nothing, " if f.output == "value" else ""
-    print(f"{f.name}: {chosen}. {less}{about.sentence}")
+    run.say(f"{f.name}: {chosen}. {less}{about.sentence}")
     where = reads.kept_by(chosen)
-    with _bank(workdir / black_box.ANSWERS, f, left, price=price, **where) as bank:
+    with _bank(folder / black_box.ANSWERS, f, left, price=price, **where) as bank:
         budget = "" if left is None else f"; {bank.left:,} of {queries:,} are left"
-        print(
+        run.say(
             f"{f.name}: training takes up to {training:,} queries, of which {len(bank):,} are "
-            f"answered in {bank.path}{budget}"
+            f"answered in {bank.path}{budget}{apart}"
         )
         with plain_errors():
             yield dataclasses.replace(box, removal=chosen, f=bank, probe=about)
@@ -130,7 +138,7 @@ def _conditional(
     standard = ((answers - base) / reads.scale).astype(np.float32)
     scaled = reads.steps.scaled(source.values)
     learned, explained = surrogate.train(reads.steps, scaled, standard, reads.owner, seed)
-    print(
+    run.say(
         f"{f.name}: a surrogate learned from {source.size:,} rows; of held-out rows with features "
         f"hidden it explains {explained:.0%} of the variance of f"
     )
@@ -200,14 +208,21 @@ def choose(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it is the chosen one that matters
             probes = {one: probe(one, (0.5,)) for one in found}
-        chosen = probing.choose(probes)
-        print(_table(probes, box))
+        chosen = found[_agreed(found.index(probing.choose(probes)))]
+        run.say(_table(probes, box))
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         about = probe(chosen, _SHARES)
     for warning in said:
         print(f"WARNING: {warning.message}", file=sys.stderr)
     return chosen, about
+
+
+def _agreed(choice: int) -> int:
+    """The first process's, in all of them."""
+    if jax.process_count() == 1:
+        return choice
+    return int(multihost_utils.broadcast_one_to_all(np.int32(choice)))
 
 
 def _table(probes: dict[Removal | Words, Probe], box: BlackBox) -> str:

@@ -100,11 +100,6 @@ def train(
         with run.lock(workdir):
             _train(config, workdir, mesh, predictor, queried, source, kept, backbone, start)
         return
-    if jax.process_count() > 1:
-        raise ValueError(
-            f"{predictor.name} is a black box, and {jax.process_count()} processes would ask it "
-            "apart: train in one, without distributed.address"
-        )
     kind = black_box.kind_of(predictor)
     steps.make_objective(config, predictor.output, kind.modality, inside=False)
     box = black_box.of(predictor)
@@ -212,6 +207,8 @@ def _train(
         )
     bank = predictor.f if isinstance(getattr(predictor, "f", None), Bank) else None
     with contextlib.ExitStack() as stack:
+        if not predictor.inside:
+            stack.enter_context(jax.set_mesh(mesh))  # says which rows are whose to ask about
         if overlaps:
             given = config, predictor, network, optimizer, key, total, placed
             step = stack.enter_context(overlap.stepping(*given))
