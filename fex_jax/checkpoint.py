@@ -35,6 +35,11 @@ def save(manager: ocp.CheckpointManager, state: Any) -> None:
     if manager.latest_step() == step:
         return
     items = _items(state)
+    needed = sum(x.nbytes for x in jax.tree.leaves(items))
+    free = shutil.disk_usage(manager.directory).free
+    if needed > free:  # Orbax's threads would print a thousand lines first
+        found = OSError(f"it has {needed / 2**20:,.0f} MiB, and {free / 2**20:,.0f} MiB are free")
+        raise _unwritten(manager, found)
     finite, sums = jax.device_get(_inspect(items))
     if not finite:
         raise FloatingPointError(f"the parameters are not finite at step {step}")

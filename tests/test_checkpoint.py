@@ -137,6 +137,18 @@ def test_a_full_disk_is_said_and_earlier_checkpoints_are_kept(folder):
     assert int(restored(folder).step) == 3
 
 
+def test_what_has_no_room_is_not_begun(folder, monkeypatch, capfd):
+    """Breaks if a disk that is too small is found by Orbax's threads, in a thousand lines."""
+    manager = checkpoint.open_manager(folder, 3)
+    with monkeypatch.context() as small:
+        usage = shutil.disk_usage(folder)._replace(free=2**12)
+        small.setattr(shutil, "disk_usage", lambda path: usage)
+        with pytest.raises(OSError, match="has 0 MiB, and 0 MiB are free\n.*the same command"):
+            checkpoint.save(manager, make(4))
+    checkpoint.close(manager)
+    assert capfd.readouterr().err == "" and int(restored(folder).step) == 3
+
+
 def test_checksums_see_every_flipped_bit():
     """Breaks if a bit does not count, or two places count alike."""
     x = jnp.arange(32, dtype=jnp.float32).reshape(4, 8)
