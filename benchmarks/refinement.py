@@ -3,8 +3,9 @@
     python benchmarks/refinement.py --config=configs/digit_scenes.py --workdir=runs/demo
 
 scores the explainer of `--workdir` as it is and refined by n queries, and RISE, LIME and KernelSHAP
-with n queries, all on the same inputs. Writes `docs/results/<name>_refinement.json` and .png, name
-that of the config's file, and makes the documents anew; interrupted, the same command continues.
+with n queries, all on the same inputs; the explainer's numbers are means over the runs of
+`--trained`, too. Writes `docs/results/<name>_refinement.json` and .png, name that of the config's
+file, and makes the documents anew; interrupted, the same command continues.
 """
 
 import datetime
@@ -34,6 +35,7 @@ _PANELS = ("positive_auc", "negative_auc", "insertion")
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "An experiment of configs/.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "The folder that train.py wrote.")
+_TRAINED = flags.DEFINE_list("trained", [], "Folders of other seeds.")
 
 
 def with_queries(name: str, count: int) -> functools.partial:
@@ -45,15 +47,16 @@ def with_queries(name: str, count: int) -> functools.partial:
 
 def measure(config, workdir: pathlib.Path) -> tuple[dict, dict[str, list[str]], int]:
     """Results by rows, the lines of the plot as names of rows, and how many inputs there are."""
-    with evaluation.opened([workdir], config) as (explainer,):
-        _, _, task = evaluation.load_task(explainer, config)
-        trained = explainer.name
+    with evaluation.opened([workdir, *_TRAINED.value], config) as explainers:
+        first = explainers[0]
+        _, _, task = evaluation.load_task(first, config)
+        trained = first.name
         lines, found = {trained: [trained]}, {}
         for count in _QUERIES:
             rivals = [with_queries(name, count) for name in _RIVALS]
             table = evaluation.evaluate(
-                [explainer, *rivals],
-                explainer.predictor,
+                [*explainers, *rivals],
+                first.predictor,
                 task,
                 workdir=workdir / "refinement",
                 protocol=config.eval.protocol,
@@ -93,10 +96,11 @@ def main(_: list[str]) -> None:
     given = next(a for a in sys.argv if "--config=" in a).partition("=")[2]
     path = ROOT / "docs" / "results" / f"{pathlib.Path(given.split(':')[0]).stem}_refinement"
     rows = {
-        name: {report.heading(metric): of[metric]["mean"] for metric in _PANELS}
+        name: {report.heading(metric): report.cell(of[metric]) for metric in _PANELS}
         for name, of in found.items()
     }
-    made = {"date": datetime.date.today().isoformat(), "inputs": size, "rows": rows}
+    made = {"date": datetime.date.today().isoformat(), "inputs": size}
+    made |= {"seeds": 1 + len(_TRAINED.value), "rows": rows}
     path.with_suffix(".json").write_text(json.dumps(made, indent=2, ensure_ascii=False) + "\n")
     draw(found, lines).savefig(path.with_suffix(".png"), dpi=160)
     print(report.console(found, {}))
