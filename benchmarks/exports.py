@@ -5,7 +5,8 @@
 
 Of the shipped explainer of digit scenes and of a ViT-S/16 of 1,000 classes with random weights, on
 whose backbone f and the explainer agree: `latency.py` has them, too. The difference is the largest
-of attributions, of 16 random pictures. Milliseconds are of one picture, attributions and
+of attributions, of 16 random pictures; of files that resize, of 16 scenes that Pillow made 160 × 120
+pixels, and Pillow's resizing counts for fex_jax. Milliseconds are of one picture, attributions and
 probabilities, medians over `--calls`; each format runs in a process of its own, on as many threads
 as there are cores. `--write` keeps the table in docs/results/exports.json.
 """
@@ -20,12 +21,13 @@ import time
 
 import numpy as np
 from absl import app, flags
+from PIL import Image
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.latency import vit_s16, with_random_head  # noqa: E402
-from fex_jax import explain  # noqa: E402
+from fex_jax import explain, scenes  # noqa: E402
 
 _FORMATS = {"onnx": "ONNX Runtime", "stablehlo": "StableHLO, jax.export", "tflite": "LiteRT"}
 
@@ -72,10 +74,23 @@ np.savez(pictures + ".npz", found=found, times=times)
         return file["found"], float(np.median(file["times"]))
 
 
-def rows(name: str, explainer: explain.Explainer, calls: int) -> list[dict]:
-    """A row for the explainer, and one for each format."""
+def noise(explainer: explain.Explainer) -> np.ndarray:
+    """Pictures of the size that f takes, uint8 [16, S, S, 3]."""
     side = explainer.predictor.config.image_size
-    pixels = np.random.default_rng(0).integers(0, 256, (16, side, side, 3), np.uint8)
+    return np.random.default_rng(0).integers(0, 256, (16, side, side, 3), np.uint8)
+
+
+def wide_scenes() -> np.ndarray:
+    """Scenes of another size and proportion than f takes, uint8 [16, 120, 160, 3]."""
+    objects = scenes.split_objects(scenes.digits(), "test")
+    drawn = [scenes.draw(objects, scenes.Layout(), 0, i).image for i in range(16)]
+    return np.stack([np.asarray(Image.fromarray(x).resize((160, 120))) for x in drawn])
+
+
+def rows(
+    name: str, explainer: explain.Explainer, pixels: np.ndarray, calls: int, *, resize: bool = False
+) -> list[dict]:
+    """A row for the explainer, and one for each format, that of TFLite where sizes are fixed."""
     expected = explainer(pixels).attributions
     explainer.warmup()
     times = []
@@ -89,7 +104,10 @@ def rows(name: str, explainer: explain.Explainer, calls: int) -> list[dict]:
         pictures = pathlib.Path(folder) / "pictures.npy"
         np.save(pictures, pixels)
         for suffix, runtime in _FORMATS.items():
-            path = explainer.export(pathlib.Path(folder) / f"explainer.{suffix}")
+            if resize and suffix == "tflite":
+                continue
+            path = pathlib.Path(folder) / f"explainer.{suffix}"
+            explainer.export(path, resize=resize)
             maps, milliseconds = measured(path, pictures, calls)
             found.append(
                 {
@@ -105,8 +123,10 @@ def rows(name: str, explainer: explain.Explainer, calls: int) -> list[dict]:
 
 def main(_: list[str]) -> None:
     shipped = explain.load(ROOT / "models" / "digits_fex")
-    table = rows("digits", shipped, flags.FLAGS.calls)
-    table += rows("ViT-S/16", with_random_head(vit_s16()), flags.FLAGS.calls // 10)
+    calls, large = flags.FLAGS.calls, with_random_head(vit_s16())
+    table = rows("digits", shipped, noise(shipped), calls)
+    table += rows("digits with resize=True", shipped, wide_scenes(), calls, resize=True)
+    table += rows("ViT-S/16", large, noise(large), calls // 10)
     for row in table:
         row["ms / fex_jax"] = row["ms"] / next(
             own["ms"] for own in table if own["File"].split(",")[0] == row["File"].split(",")[0]

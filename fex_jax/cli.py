@@ -65,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     export = command("export", _export, "one file that runs elsewhere")
     export.add_argument("file", help="ends in .onnx, .stablehlo or .tflite")
     export.add_argument("--length", type=_positive, help="of texts, in tokens")
+    export.add_argument("--resize", action="store_true", help="the file resizes pictures itself")
 
     explain = command("explain", _explain, "a few things to look at, or a job of many to Parquet")
     explain.add_argument("things", nargs="*", metavar="THING", help="a picture's file, or a text")
@@ -123,7 +124,7 @@ def _serve(given: argparse.Namespace) -> int:
 
 
 def _export(given: argparse.Namespace) -> int:
-    print(_load(given).export(given.file, length=given.length))
+    print(_load(given).export(given.file, length=given.length, resize=given.resize))
     return 0
 
 

@@ -150,11 +150,11 @@ class Explainer:
         """Uploads it with a card to the Hugging Face hub; see `sharing.push`."""
         return sharing.push(self, repo_id, **options)
 
-    def export(self, path: str | pathlib.Path, *, length: int | None = None) -> pathlib.Path:
+    def export(self, path: str | pathlib.Path, **options: Any) -> pathlib.Path:
         """Writes one file that runs elsewhere: ONNX, StableHLO, TFLite; see `portable.export`."""
         from fex_jax import portable
 
-        return portable.export(self, path, length=length)
+        return portable.export(self, path, **options)
 
     def explain(
         self,

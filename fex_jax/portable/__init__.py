@@ -13,7 +13,13 @@ from fex_jax.portable import program
 FORMATS = {".onnx": "onnx", ".stablehlo": "stablehlo", ".tflite": "tflite"}
 
 
-def export(explainer: Any, path: str | pathlib.Path, *, length: int | None = None) -> pathlib.Path:
+def export(
+    explainer: Any,
+    path: str | pathlib.Path,
+    *,
+    length: int | None = None,
+    resize: bool = False,
+) -> pathlib.Path:
     """Writes an explainer as one file.
 
     In go `pixels`, uint8 [B, S, S, 3], or of texts `ids`, `attention` and `features`, [B, T] as
@@ -28,12 +34,16 @@ def export(explainer: Any, path: str | pathlib.Path, *, length: int | None = Non
       explainer: an `explain.Explainer`.
       path: ends in .onnx, .stablehlo or .tflite.
       length: of texts, T, with CLS, SEP and padding; None: the longest that is read at a time.
+      resize: `pixels` are [B, H, W, 3] of any size, and the file resizes and crops them as
+        `preprocessing.Preprocessing.resize` does, to a level in most pixels; see `resizing`. Of
+        .onnx and .stablehlo.
 
     Returns:
       The path.
 
     Raises:
-      ValueError: another ending, a length that cannot be, or a network that the format cannot hold.
+      ValueError: another ending, a length that cannot be, or a network or a resizing that the format
+        cannot hold.
       ImportError: names the package that writes the format.
     """
     path = pathlib.Path(path).expanduser()
@@ -41,6 +51,6 @@ def export(explainer: Any, path: str | pathlib.Path, *, length: int | None = Non
         raise ValueError(f"{path} ends in no format that is known; choose {', '.join(FORMATS)}")
     if not path.parent.is_dir():
         raise ValueError(f"{path} cannot be written: there is no folder {path.parent}")
-    found = program.of(explainer, length)
+    found = program.of(explainer, length, resize=resize)
     importlib.import_module(f"{__name__}.{FORMATS[path.suffix]}").write(found, path)
     return path

@@ -11,8 +11,11 @@ import numpy as np
 from jax.extend import core
 
 from fex_jax import modalities, programs
+from fex_jax.portable import resizing
+from fex_jax.preprocessing import Preprocessing
 
 BATCH = "batch"  # the symbol of its size
+SIDES = "height", "width"  # of pictures of any size
 OUTPUTS = ("attributions", "logits", "targets", "probabilities")
 
 
@@ -20,16 +23,21 @@ class Program(NamedTuple):
     """function(*arrays) → the `OUTPUTS`."""
 
     function: Callable[..., tuple[jax.Array, ...]]
-    inputs: dict[str, tuple[tuple[int, ...], Any]]  # shapes without the batch, and dtypes
+    inputs: dict[str, tuple[tuple[Any, ...], Any]]  # shapes without the batch, and dtypes
     description: dict[str, Any]  # JSON
+    resize: Preprocessing | None = None  # what the file has yet to do before, if anything
 
     def trace(self, batch: int | None = None) -> tuple[core.ClosedJaxpr, list[Any]]:
         """What the function computes, and the shapes of its inputs; of any batch by default.
 
         Only what the outputs depend on: of a black box, nothing that asks it.
         """
-        (size,) = (batch,) if batch else jax.export.symbolic_shape(BATCH)
-        shapes = [jax.ShapeDtypeStruct((size, *s), dtype) for s, dtype in self.inputs.values()]
+        names = BATCH, *SIDES
+        known = dict(zip(names, jax.export.symbolic_shape(", ".join(names)), strict=True))
+        shapes = [
+            jax.ShapeDtypeStruct((batch or known[BATCH], *(known.get(n, n) for n in s)), dtype)
+            for s, dtype in self.inputs.values()
+        ]
         traced = jax.make_jaxpr(self.function)(*shapes)
         wanted, live = {id(variable) for variable in traced.jaxpr.outvars}, []
         for equation in reversed(traced.eqns):
@@ -49,14 +57,15 @@ class Program(NamedTuple):
         path.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
 
 
-def of(explainer: Any, length: int | None = None) -> Program:
+def of(explainer: Any, length: int | None = None, *, resize: bool = False) -> Program:
     """The program of an explainer, of texts of `length` tokens; see `portable.export`.
 
     Its description says, of pictures, how they are resized and cropped before (normalised they are
     by the program), and of texts how their tokens are found.
 
     Raises:
-      ValueError: a length of pictures, or a longer one than the network reads.
+      ValueError: a length of pictures, or a longer one than the network reads; texts to resize, or
+        pictures by another kernel than a file can.
     """
     predictor = explainer.predictor
     if not (predictor.inside or explainer.estimates):
@@ -91,4 +100,13 @@ def of(explainer: Any, length: int | None = None) -> Program:
         "attributions": "sigmoid(logits)" if explainer.logits else "logits",
     }
     inputs = given.inputs | {"classes": ((), np.int32)}
-    return Program(function, inputs, description | given.description)
+    found = Program(function, inputs, description | given.description)
+    if not resize:
+        return found
+    if predictor.modality != "images":
+        raise ValueError("resize is True; texts have no size: leave it out")
+    resizing.check(predictor.preprocessing)
+    pixels = "uint8 [B, height, width, 3], RGB, of any size: the file resizes and crops"
+    return found._replace(
+        description=found.description | {"pixels": pixels}, resize=predictor.preprocessing
+    )

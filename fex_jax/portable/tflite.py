@@ -14,10 +14,14 @@ def write(program: Program, path: pathlib.Path) -> None:
 
     Raises:
       ImportError: the package litert-converter is not installed.
-      ValueError: texts, or what the converter says against the network.
+      ValueError: texts, pictures to resize, or what the converter says against the network.
     """
     if "pixels" not in program.inputs:
         raise ValueError(f"{path}: LiteRT has no scatter, which sums words need; write .onnx")
+    if program.resize:
+        raise ValueError(
+            f"{path}: LiteRT's shapes are fixed, so it cannot resize; leave resize out"
+        )
     errors.require("litert_converter")
     from litert_converter import converter_api_ext as converter
     from litert_converter.mlir import ir, passmanager

@@ -17,6 +17,7 @@ from fex_jax.host import black_box, host
 from fex_jax.models import functional
 from fex_jax.models.policy import functional_policy, make_backbone
 from fex_jax.models.unet import UNetConfig
+from fex_jax.portable import resizing
 from fex_jax.preprocessing import Preprocessing
 from fex_jax.removal import Removal
 from tests import tiny_text
@@ -171,6 +172,71 @@ def test_stablehlo_says_what_the_explainer_says(kind, tmp_path):
     assert tuple(said["labels"]) == explainer.predictor.labels
 
 
+HOW = {
+    "exact": Preprocessing(size=(32, 32)),
+    "cropped": Preprocessing("Bit", size=37, resample=3, do_center_crop=True, crop_size=(32, 32)),
+    "bordered": Preprocessing("Bit", size=27, resample=3, do_center_crop=True, crop_size=(32, 32)),
+    "as it is": Preprocessing(do_resize=False, do_center_crop=True, crop_size=(32, 32)),
+}
+SIZES = [(32, 32), (90, 61), (19, 23), (33, 140), (31, 64)]  # rows, columns
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_files_resize_as_pillow_does(how, tmp_path):
+    """Breaks if a file resizes by another kernel, about another centre, in another order or
+    without rounding, or crops at another pixel: then pixels differ by many levels."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    parser = pytest.importorskip("onnx.parser")
+    onnx = pytest.importorskip("onnx")
+    graph = parser.parse_graph(resizing.in_onnx(HOW[how], "resized"))
+    opset = [onnx.helper.make_opsetid("", 18)]
+    model = onnx.helper.make_model(graph, opset_imports=opset, ir_version=9)
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    for rows, columns in SIZES:
+        picture = picture_of(rows, columns)
+        wanted = HOW[how].resize(Image.fromarray(picture)).astype(int)
+        for found in (
+            session.run(None, {"pixels": picture[None]})[0],
+            resizing.in_jax(picture[None], HOW[how]),
+        ):
+            off = np.abs(np.asarray(found[0], int) - wanted)
+            assert found.dtype == np.uint8 and off.max() <= 1 and off.mean() < 0.3
+
+
+def picture_of(rows, columns):
+    """A smooth picture: where Pillow clips between its two passes, their order shows."""
+    y, x = np.mgrid[:rows, :columns] / 9
+    waves = [np.sin(x + y), np.cos(x - 2 * y), np.sin(x) * np.cos(y)]
+    return np.uint8(127 + 100 * np.stack(waves, -1))
+
+
+def test_exported_programs_resize(tmp_path):
+    """Breaks if a file explains another picture than the explainer does of the same file, if it
+    takes one size or one picture alone, or if its description asks to resize before."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    explainer = of_vit()
+    predictor = dataclasses.replace(explainer.predictor, preprocessing=HOW["cropped"])
+    explainer = dataclasses.replace(explainer, predictor=predictor)
+    session = onnxruntime.InferenceSession(explainer.export(tmp_path / "m.onnx", resize=True))
+    path = explainer.export(tmp_path / "m.stablehlo", resize=True)
+    program = jax.export.deserialize(bytearray(path.read_bytes()))
+    assert program.platforms == ("cpu", "cuda")
+    said = json.loads(path.with_suffix(".json").read_text())
+    assert "the file resizes" in said["pixels"]
+    assert session.get_modelmeta().custom_metadata_map["pixels"] == said["pixels"]
+    for rows, columns in SIZES:
+        pictures = np.stack([picture_of(rows, columns), picture_of(columns, rows).swapaxes(0, 1)])
+        classes = np.int32([0, 1])
+        result = explainer([Image.fromarray(p) for p in pictures], classes)
+        for found in (
+            session.run(None, {"pixels": pictures, "classes": classes}),
+            program.call(pictures, classes),
+        ):
+            np.testing.assert_allclose(found[0], result.attributions, atol=1e-3)
+            np.testing.assert_allclose(found[3], result.probabilities, atol=1e-3)
+
+
 def test_tflite_says_what_the_explainer_says(tmp_path):
     """Breaks if LiteRT has no operator for a part of the network, or names are mixed up."""
     pytest.importorskip("litert_converter")
@@ -195,6 +261,15 @@ def test_what_cannot_be_exported_is_refused(tmp_path):
         of_vit().export(tmp_path / "there" / "m.onnx")
     with pytest.raises(ValueError, match="length is 8; pictures have none"):
         of_vit().export(tmp_path / "m.onnx", length=8)
+    with pytest.raises(ValueError, match="resize is True; texts have no size"):
+        of_texts(budget=-3.0).export(tmp_path / "m.onnx", resize=True)
+    with pytest.raises(ValueError, match="LiteRT's shapes are fixed, so it cannot resize"):
+        of_vit().export(tmp_path / "m.tflite", resize=True)
+    vit = of_vit()
+    how = dataclasses.replace(vit.predictor.preprocessing, resample=Image.Resampling.LANCZOS)
+    other = dataclasses.replace(vit.predictor, preprocessing=how)
+    with pytest.raises(ValueError, match="resample LANCZOS, and files do BILINEAR and BICUBIC"):
+        dataclasses.replace(vit, predictor=other).export(tmp_path / "m.onnx", resize=True)
     with pytest.raises(ValueError, match="length is 99; expected an integer from 3 to 32"):
         of_texts(budget=-3.0).export(tmp_path / "m.onnx", length=99)
     assert not list(tmp_path.iterdir())
