@@ -5,10 +5,10 @@
 
 Of the shipped explainer of digit scenes and of a ViT-S/16 of 1,000 classes with random weights, on
 whose backbone f and the explainer agree: `latency.py` has them, too. The difference is the largest
-of attributions, of 16 random pictures; of files that resize, of 16 scenes that Pillow made 160 × 120
-pixels, and Pillow's resizing counts for fex_jax. Milliseconds are of one picture, attributions and
-probabilities, medians over `--calls`; each format runs in a process of its own, on as many threads
-as there are cores. `--write` keeps the table in docs/results/exports.json.
+of attributions, of 16 random pictures; of files that resize, of 16 scenes that Pillow made 160 ×
+120 pixels, and Pillow's resizing counts for fex_jax. Milliseconds are of one picture, attributions
+and probabilities, medians over `--calls`; each format runs in a process of its own, on as many
+threads as there are cores. `--write` keeps the table in docs/results/exports.json.
 """
 
 import json

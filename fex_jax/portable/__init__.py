@@ -42,8 +42,8 @@ def export(
       The path.
 
     Raises:
-      ValueError: another ending, a length that cannot be, or a network or a resizing that the format
-        cannot hold.
+      ValueError: another ending, a length that cannot be, or a network or a resizing that the
+        format cannot hold.
       ImportError: names the package that writes the format.
     """
     path = pathlib.Path(path).expanduser()

@@ -16,7 +16,7 @@ from fex_jax.models import sides
 from fex_jax.preprocessing import Preprocessing
 
 # Pillow's kernels that both JAX and ONNX have, by ONNX's names: of cubic ones, Keys' with a = −0.5.
-KERNELS = {Image.Resampling.BILINEAR: "linear", Image.Resampling.BICUBIC: "cubic"}
+KERNELS: dict[int, str] = {Image.Resampling.BILINEAR: "linear", Image.Resampling.BICUBIC: "cubic"}
 
 
 def check(preprocessing: Preprocessing) -> None:
