@@ -35,6 +35,33 @@ def test_a_tutorial_runs_as_printed(name, tmp_path, monkeypatch, capsys):
     assert expected in capsys.readouterr().out
 
 
+def test_serving_runs_as_printed(tmp_path, monkeypatch):
+    """Breaks if an exported file, the server or a shared folder is not used as the page says."""
+    for package in ("onnx", "onnxruntime", "starlette", "uvicorn"):
+        pytest.importorskip(package)
+    for folder in ("docs", "models"):
+        (tmp_path / folder).symlink_to(ROOT / folder)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # of the server
+    given: dict = {"__name__": "serving"}
+    try:
+        for code in blocks(ROOT / "docs" / "serving.md", slow=True):
+            exec(code, given)
+    finally:
+        if "server" in given:
+            with given["server"] as server:
+                server.kill()
+    assert np.shape(given["explanation"]["classes"][0]["attributions"]) == (8, 8)
+    assert given["attributions"].shape == (1, 8, 8) and (tmp_path / "shared").is_dir()
+
+
+def test_the_five_lines_run_as_printed(monkeypatch, capsys):
+    """Breaks if what README.md shows first does not run."""
+    monkeypatch.chdir(ROOT)
+    exec(blocks(ROOT / "README.md", slow=True)[0], {})
+    assert re.findall(r"^\d$", capsys.readouterr().out, re.M) == ["6", "8"]
+
+
 def test_quantus_judges_an_explainer_as_printed(monkeypatch):
     """Breaks if the recipe hands Quantus maps, classes or answers of another form."""
     pytest.importorskip("quantus")
