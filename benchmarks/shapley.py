@@ -2,16 +2,19 @@
 
     python benchmarks/shapley.py --name=breast_cancer
     python benchmarks/shapley.py --name=adult --path=adult.data --million
-    python benchmarks/shapley.py --name=nhanes --path=nhanes --seeds=1 --norivals
+    python benchmarks/shapley.py --name=nhanes --path=nhanes
 
+`--rows "FastSHAP, surrogate"` makes some rows anew and leaves the others of the file.
 Classifiers are 100 trees of depth 3 by scikit-learn; Adult's categories are numbers here, for shap
 has no others. NHANES is that of configs/tables_nhanes.py. Exact values are TreeExplainer's,
 interventional, of the same background; of a surrogate those of its own value function. What takes
 seconds a row is asked about the first rows. Deletion and insertion, of these rows: all columns are
-removed one after the other, and the area is that under the log-odds of the predicted class.
+removed one after the other, and the area is that under the log-odds of the predicted class, or the
+predicted value.
 """
 
 import argparse
+import functools
 import json
 import os
 import pathlib
@@ -20,8 +23,8 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -50,28 +53,48 @@ ROWS, FEW = 300, 30
 OURS = {
     "fex-jax": {},
     "fex-jax, FastSHAP's loss": {"objective.control": False, "data.augment": False},
+    "fex-jax, surrogate": {"removal.kind": "surrogate"},
 }
+FASTSHAP = {
+    "FastSHAP": {"removal.kind": "background"},
+    "FastSHAP, surrogate": {"removal.kind": "surrogate"},
+}
+ROWS_OF = (
+    "shap TreeExplainer",
+    "shap KernelExplainer",
+    "shap PermutationExplainer",
+    *OURS,
+    *FASTSHAP,
+)
 # As published for tables: rows of a batch, coalitions of each, numbers of a hidden layer.
 BATCH, COALITIONS, HIDDEN = 32, 32, 128
 
 
-def load(name: str, path: str) -> tuple[pd.DataFrame, Any, HostPredictor, Callable | None]:
-    """A data set, with numbers for categories, its model, f, and its answers of arrays."""
+class Data(NamedTuple):
+    """A table, with numbers for categories, and what is explained on it."""
+
+    train: pd.DataFrame
+    test: pd.DataFrame
+    model: Any
+    f: HostPredictor
+    answers: Callable[[pd.DataFrame], np.ndarray]  # what f says of rows, in its unit
+
+
+def load(name: str, path: str) -> Data:
     frame, label = table_sets.load(name, path)
-    if name == "nhanes":
-        model, f = tables_nhanes.fitted(path), tables_nhanes.regression(path=path)
-        # TreeExplainer misreads gaps: its values of rows with some do not add up.
-        return frame.dropna(), model, f, None
     for column in frame.select_dtypes("category"):
         frame[column] = frame[column].cat.codes
-    frame = frame.astype(float)
+    # TreeExplainer keeps thresholds in single precision: of other numbers it takes wrong branches.
+    frame = frame.astype(np.float32).astype(float)
+    train, test = (table_sets.part(frame, split) for split in ("train", "test"))
+    if name == "nhanes":
+        model = tables_nhanes.fitted(train, table_sets.part(label, "train"))
+        f = tables_nhanes.log_hazard(model)
+        return Data(train, test, model, f, lambda rows: np.log(model.predict(rows)))
     model = GradientBoostingClassifier(random_state=0)
-    model.fit(table_sets.part(frame, "train"), table_sets.part(label, "train"))
-
-    def score(values: np.ndarray) -> np.ndarray:
-        return model.decision_function(pd.DataFrame(values, columns=frame.columns))
-
-    return frame, model, estimator(model, digest=f"{name}, boosting"), score
+    model.fit(train, table_sets.part(label, "train"))
+    f = estimator(model, digest=f"{name}, boosting")
+    return Data(train, test, model, f, model.decision_function)
 
 
 def timed(function: Callable, rows: pd.DataFrame, repeats: int = 3) -> tuple[Any, float]:
@@ -110,7 +133,7 @@ def fastshap(config: Any, f, source: tables.Source, queries: int, rate: float = 
     objective = shapley.Objective(num_masks=COALITIONS, control=False, num_updates=1)
     scaled = reads.steps.scaled(source.values)
     mean, spread = scaled.mean(0), scaled.std(0) + 1e-6
-    sizes = scaled.shape[1], HIDDEN, HIDDEN, len(reads.features)
+    last, sizes = len(f.labels) - 1, (scaled.shape[1], HIDDEN, HIDDEN, len(reads.features))
 
     def network(params: list, inputs: Any, targets: jax.Array) -> jax.Array:
         x = (inputs.rows.values - mean) / spread
@@ -118,7 +141,7 @@ def fastshap(config: Any, f, source: tables.Source, queries: int, rate: float = 
             x = jax.nn.relu(x @ weights + bias)
         x = x @ params[-1][0] + params[-1][1]
         # Of two classes one's values are the other's with the opposite sign.
-        return jnp.where(targets == 1, 1.0, -1.0)[..., None] * x[:, None]
+        return jnp.where(targets == last, 1.0, -1.0)[..., None] * x[:, None]
 
     steps = queries // (BATCH * (1 + COALITIONS))
     optimizer = optax.adam(optax.warmup_cosine_decay_schedule(0, rate, steps // 20, steps))
@@ -136,8 +159,8 @@ def fastshap(config: Any, f, source: tables.Source, queries: int, rate: float = 
     @jax.jit
     def values_of(params: list, batch: Any) -> jax.Array:
         model, inputs = box.bind({}, batch)
-        phi = network(params, inputs, jnp.ones((len(batch.values), 1), int))[:, 0]
-        return normalize(phi, model.predict(inputs)[:, 1], model.features(inputs))
+        phi = network(params, inputs, jnp.full((len(batch.values), 1), last))[:, 0]
+        return normalize(phi, model.predict(inputs)[:, last], model.features(inputs))
 
     state = TrainState(params, optimizer.init(params), jnp.zeros((), int))
     stream = table_sets.train_stream(source, BATCH, config.seed)
@@ -145,7 +168,7 @@ def fastshap(config: Any, f, source: tables.Source, queries: int, rate: float = 
         for number, rows in zip(range(steps), stream, strict=False):
             state = step(state, reads.batch(rows), jax.random.fold_in(keys[3], number))
         jax.block_until_ready(state.params)
-    scale = reads.scale[1]
+    scale = reads.scale[last]
     return lambda values: np.asarray(values_of(state.params, reads.batch(values))) * scale, box
 
 
@@ -158,9 +181,9 @@ def own_values(box: Any, values: np.ndarray, given: np.ndarray) -> dict:
             noise = np.zeros_like(true)
         else:
             true, noise = shapley.sampled(model, inputs, jax.random.key(0), 500)
-    scale = box.reads.scale[1]
-    worth = compare(given, true[:, 1] * scale, (noise[:, 1] * scale) ** 2, "")
-    return {"correlation": worth.correlation, "error / range": worth.error}
+    scale = box.reads.scale[-1]
+    worth = compare(given, true[:, -1] * scale, (noise[:, -1] * scale) ** 2, "")
+    return {"v(S)": "conditional", "correlation": worth.correlation, "error / range": worth.error}
 
 
 def row(given: np.ndarray, exact: np.ndarray, seconds: float) -> dict:
@@ -210,78 +233,78 @@ def joined(runs: list[dict]) -> dict:
 
 
 def run(
-    name: str, path: str, seeds: int, million: bool, rivals: bool = True
-) -> Iterator[dict[str, dict]]:
-    """The rows so far, whenever there is one more."""
-    frame, model, f, score = load(name, path)
-    source = tables.open_table(table_sets.part(frame, "train"))
-    test = table_sets.part(frame, "test")
+    data: Data, name: str, seeds: int, million: bool, wanted: Sequence[str]
+) -> Iterator[tuple[str, dict]]:
+    """The wanted rows, one after the other, with their names."""
+    source, test, f = tables.open_table(data.train), data.test, data.f
     rows, background = test[:ROWS], source.columns.decode(source.values[:100])
-    values = source.columns.encode(rows)
-    tree = shap.TreeExplainer(model, background, feature_perturbation="interventional")
+    values, size = source.columns.encode(rows), len(test.columns)
+    tree = shap.TreeExplainer(data.model, background, feature_perturbation="interventional")
     exact, seconds = timed(tree.shap_values, rows)
-    size = len(frame.columns)
-    _, _, reads = black_box.kind_of(f).policy(configured(name, 0, {}), f, source)
+    config = configured(name, 0, {})
+    passes = int(config.epochs * source.size)
+    asked = passes * (1 + config.objective.num_masks)
+    _, _, reads = black_box.kind_of(f).policy(config, f, source)
     remove = removing(black_box.of(f, reads=reads), values[:FEW])
 
-    def by_kernel(x: pd.DataFrame) -> np.ndarray:
+    def score(x: np.ndarray) -> np.ndarray:
+        return data.answers(pd.DataFrame(x, columns=test.columns))
+
+    def by_kernel(x: pd.DataFrame, seed: int) -> np.ndarray:
+        np.random.seed(seed)
         return shap.KernelExplainer(score, background).shap_values(x, silent=True)
 
-    def by_permutation(x: pd.DataFrame) -> np.ndarray:
+    def by_permutation(x: pd.DataFrame, seed: int) -> np.ndarray:
         explainer = shap.PermutationExplainer(score, background.to_numpy(), seed=seed)
         return explainer(x.to_numpy(), silent=True).values
 
-    found = {"shap TreeExplainer": row(exact, exact, seconds) | remove(exact) | {"seeds": 1}}
-    found["shap TreeExplainer"]["queries a row"] = "none"
-    yield found
-    kernel_queries = min(2 * size + 2048, 2**size - 2) * 100
+    if "shap TreeExplainer" in wanted:
+        one = row(exact, exact, seconds) | remove(exact)
+        yield "shap TreeExplainer", one | {"seeds": 1, "queries a row": "none"}
     sampling = {
-        "shap KernelExplainer": (by_kernel, kernel_queries),
+        "shap KernelExplainer": (by_kernel, min(2 * size + 2048, 2**size - 2) * 100),
         "shap PermutationExplainer": (by_permutation, 500 * 100),
     }
-    for rival, (function, queries) in sampling.items() if rivals else ():
-        runs = []
+    for rival in [one for one in sampling if one in wanted]:
+        runs, (function, queries) = [], sampling[rival]
         for seed in range(seeds):
-            np.random.seed(seed)
-            given, seconds = timed(function, rows[:FEW], 1)
+            given, seconds = timed(functools.partial(function, seed=seed), rows[:FEW], 1)
             runs.append(row(given, exact, seconds) | remove(given))
-        found[rival] = joined(runs) | {"queries a row": queries}
-        yield found
-    for choice, changes in list(OURS.items())[: None if rivals else 1]:
-        runs = []
+        yield rival, joined(runs) | {"queries a row": queries}
+    for choice in [one for one in OURS if one in wanted]:
+        runs, surrogate = [], choice == "fex-jax, surrogate"
         for seed in range(seeds):
-            config, began = configured(name, seed, changes), time.process_time()
+            config, began = configured(name, seed, OURS[choice]), time.process_time()
             explainer = fit(config, f, source)
             fitted = {"fit, CPU s": time.process_time() - began}
             explainer(test)  # compiles
             given, seconds = timed(explainer, test)
             given = given.attributions.to_numpy()[:ROWS]
-            runs.append(row(given, exact, seconds) | remove(given) | fitted)
-        asked = int(config.epochs * source.size) * (1 + config.objective.num_masks)
-        found[choice] = joined(runs) | {"queries a row": 1, "queries of the fit": asked}
-        if million and not changes:
+            one = row(given, exact, seconds) | remove(given) | fitted
+            own = own_values(explainer.predictor, values[:FEW], given[:FEW]) if surrogate else {}
+            runs.append(one | own)
+        queries = source.size + passes if surrogate else asked
+        found = joined(runs) | {"queries a row": 1, "queries of the fit": queries}
+        if million and choice == "fex-jax":
             many = pd.concat([test] * (1 + 10**6 // len(test)))[: 10**6]
             began = time.perf_counter()
             explainer(many, batch_size=16384)
-            found[choice]["seconds, a million rows"] = time.perf_counter() - began
-        yield found
-    kinds = {"FastSHAP": "background", "FastSHAP, surrogate": "surrogate"}
-    for choice, kind in kinds.items() if rivals else ():
-        runs = []
+            found["seconds, a million rows"] = time.perf_counter() - began
+        yield choice, found
+    for choice in [one for one in FASTSHAP if one in wanted]:
+        runs, surrogate = [], choice == "FastSHAP, surrogate"
         for seed in range(seeds):
-            config, began = configured(name, seed, {"removal.kind": kind}), time.process_time()
+            config, began = configured(name, seed, FASTSHAP[choice]), time.process_time()
             function, box = fastshap(config, f, source, asked)
             fitted = {"fit, CPU s": time.process_time() - began}
             many = source.columns.encode(test)
             function(many)
             given, seconds = timed(function, many)
             one = row(given[:ROWS], exact, seconds) | remove(given) | fitted
-            if kind == "surrogate":
-                one |= {"v(S)": "conditional", **own_values(box, values[:FEW], given[:FEW])}
-            runs.append(one)
-        surrogate = {"queries of the fit": source.size} if kind == "surrogate" else {}
-        found[choice] = joined(runs) | {"queries a row": 1, "queries of the fit": asked} | surrogate
-        yield found
+            own = own_values(box, values[:FEW], given[:FEW]) if surrogate else {}
+            runs.append(one | own)
+        queries = source.size if surrogate else asked
+        yield choice, joined(runs) | {"queries a row": 1, "queries of the fit": queries}
 
 
 def main() -> None:
@@ -290,25 +313,26 @@ def main() -> None:
     parser.add_argument("--path", default="", help="of adult.data, or of the folder of NHANES")
     parser.add_argument("--seeds", type=int, default=3, help="of all that draw")
     parser.add_argument("--million", action="store_true", help="explain a million rows, too")
-    parser.add_argument("--norivals", action="store_true", help="but TreeExplainer")
+    parser.add_argument("--rows", nargs="+", choices=ROWS_OF, default=ROWS_OF)
     parser.add_argument("--output", type=pathlib.Path, default="docs/results")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
+    # Of all rows, wherever the data lie.
     command = f"python benchmarks/shapley.py --name={given.name}"
+    command += {"adult": " --path=adult.data", "nhanes": " --path=nhanes"}.get(given.name, "")
     command += f" --seeds={given.seeds}" if given.seeds != 3 else ""
-    command += (
-        {"adult": " --path=adult.data", "nhanes": " --path=nhanes"}[given.name]
-        if given.path
-        else ""
-    )
     command += " --million" if given.million else ""
-    command += " --norivals" if given.norivals else ""
-    path = given.output / f"shapley_{given.name}.json"
-    options = given.name, given.path, given.seeds, given.million, not given.norivals
-    for rows in run(*options):
-        found = {"command": command, "cores": os.cpu_count(), "rows": rows}
-        path.write_text(json.dumps(found, indent=2) + "\n")
-        print(f"wrote {path}: {', '.join(rows)}", flush=True)
+    path, found = given.output / f"shapley_{given.name}.json", {}
+    if tuple(given.rows) != ROWS_OF and path.is_file():
+        before = json.loads(path.read_text())
+        found, command = before["rows"], before["command"]
+    data = load(given.name, given.path)
+    for name, one in run(data, given.name, given.seeds, given.million, given.rows):
+        found[name] = one
+        content = {name: found[name] for name in ROWS_OF if name in found}
+        whole = {"command": command, "cores": os.cpu_count(), "rows": content}
+        path.write_text(json.dumps(whole, indent=2) + "\n")
+        print(f"wrote {path}: {name}", flush=True)
 
 
 if __name__ == "__main__":

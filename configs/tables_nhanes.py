@@ -10,6 +10,8 @@ each was seen alive, negative where the study ended before the person died. They
 returns them: write its two parts by `to_csv`, the second as a column y.
 """
 
+from typing import Any
+
 import ml_collections
 import numpy as np
 from sklearn.ensemble import HistGradientBoostingRegressor
@@ -19,17 +21,14 @@ from fex_jax import host
 from fex_jax.data import table_sets
 
 
-def fitted(path: str) -> HistGradientBoostingRegressor:
+def fitted(frame: Any, years: Any) -> HistGradientBoostingRegressor:
     """100 trees for the hazard h, deaths a year, of the likelihood Π h^died exp(−h years)."""
-    frame, years = (table_sets.part(part, "train") for part in table_sets.load("nhanes", path))
     died, seen = years.to_numpy() > 0, np.maximum(np.abs(years.to_numpy()), 1 / 365)
     model = HistGradientBoostingRegressor(loss="poisson", random_state=0)
     return model.fit(frame, died / seen, sample_weight=seen)
 
 
-def regression(*, path: str = "nhanes") -> host.HostPredictor:
-    """What is explained: the logarithm of the hazard."""
-    model = fitted(path)
+def log_hazard(model: HistGradientBoostingRegressor) -> host.HostPredictor:
     return host.host(
         lambda frame: np.log(model.predict(frame)),
         labels=("log hazard",),
@@ -38,6 +37,12 @@ def regression(*, path: str = "nhanes") -> host.HostPredictor:
         name="the hazard",
         digest="nhanes, boosting of 100 trees",
     )
+
+
+def regression(*, path: str = "nhanes") -> host.HostPredictor:
+    """What is explained: the logarithm of the hazard, of trees fitted on the training split."""
+    parts = table_sets.load("nhanes", path)
+    return log_hazard(fitted(*(table_sets.part(part, "train") for part in parts)))
 
 
 def get_config(preset: str = "shapley") -> ml_collections.ConfigDict:
