@@ -132,11 +132,16 @@ def fastshap(config: Any, f, source: tables.Source, queries: int, rate: float = 
             reads = box.reads
     objective = shapley.Objective(num_masks=COALITIONS, control=False, num_updates=1)
     scaled = reads.steps.scaled(source.values)
-    mean, spread = scaled.mean(0), scaled.std(0) + 1e-6
-    last, sizes = len(f.labels) - 1, (scaled.shape[1], HIDDEN, HIDDEN, len(reads.features))
+    mean, spread = np.nanmean(scaled, 0), np.nanstd(scaled, 0) + 1e-6
+    gaps = np.flatnonzero(np.isnan(scaled).any(0))
+    last, sizes = (
+        len(f.labels) - 1,
+        (scaled.shape[1] + len(gaps), HIDDEN, HIDDEN, len(reads.features)),
+    )
 
     def network(params: list, inputs: Any, targets: jax.Array) -> jax.Array:
         x = (inputs.rows.values - mean) / spread
+        x = jnp.concatenate([jnp.nan_to_num(x), jnp.isnan(x)[:, gaps]], 1)  # a gap is the mean
         for weights, bias in params[:-1]:
             x = jax.nn.relu(x @ weights + bias)
         x = x @ params[-1][0] + params[-1][1]
