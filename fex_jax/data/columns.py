@@ -8,6 +8,7 @@ Shapes: B rows, D columns.
 
 import collections
 import dataclasses
+import datetime
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ _MOST_CATEGORIES = 2**16
 _EXACT = 2**53  # whole numbers beyond it are no float64
 _PLAIN = {f"{kind}{bits}" for kind in ("int", "uint", "float") for bits in (8, 16, 32, 64)}
 _FLOATS = {"float32", "float64"}
+_DAYS = "numbers made of it, such as days since a date, or to do without"
 _CATEGORY = checks.either(checks.text(), checks.flag(), checks.number(-1e300, 1e300))
 
 
@@ -175,6 +177,8 @@ def _of_objects(present: Any) -> str:
     if all(isinstance(x, int | float | np.number) for x in present):
         return "holds numbers as objects; expected a type of numbers, as infer_objects() finds"
     other = next(x for x in present if not isinstance(x, str))
+    if isinstance(other, datetime.date | datetime.time | datetime.timedelta):
+        return f"holds {type(other).__name__} values; expected {_DAYS}"
     few = repr(other) if len(repr(other)) <= 80 else f"{repr(other)[:77]}..."
     return (
         f"holds {type(other).__name__} values among others ({few}); expected numbers alone, or "
@@ -184,7 +188,7 @@ def _of_objects(present: Any) -> str:
 
 def _advice(dtype: Any) -> str:
     if getattr(dtype, "kind", "") in "mM" or "period" in str(dtype):
-        return "numbers made of it, such as days since a date, or to do without"
+        return _DAYS
     if str(dtype).startswith("dictionary"):
         return "categories of pandas, as astype('category') makes them"
     if "decimal" in str(dtype):

@@ -3,7 +3,7 @@
 import itertools
 import json
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -49,7 +49,12 @@ def train_stream(
 
 
 def open_source(
-    name: str, split: str, path: str, drop: str = "", groups: str = "{}"
+    name: str,
+    split: str,
+    path: str,
+    drop: str = "",
+    groups: str = "{}",
+    names: Sequence[str | int] | None = None,
 ) -> tables.Source:
     """The data set that a config of configs/ names; every fifth row is of its test split.
 
@@ -60,6 +65,7 @@ def open_source(
       path: of a file; "": none.
       drop: names of columns that f does not take, with commas between.
       groups: JSON of columns that are one feature, by its name.
+      names: see `tables.open_table`.
 
     Raises:
       ValueError: another name or split, no such column, or a file that is not there.
@@ -75,7 +81,7 @@ def open_source(
         found = json.loads(groups)
     except ValueError as error:
         raise ValueError(f"table.groups is {groups!r}, no JSON: {error}") from None
-    source = tables.open_table(part(frame, "train"), found)
+    source = tables.open_table(part(frame, "train"), found, names=names)
     if split == "train":
         return source
     return source._replace(values=source.columns.encode(part(frame, split)))

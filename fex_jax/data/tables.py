@@ -41,6 +41,7 @@ def open_table(
     groups: Mapping[str, Sequence[str]] | None = None,
     background: Any = None,
     limit: int | None = None,
+    names: Sequence[str | int] | None = None,
 ) -> Source:
     """A source of whatever holds a table, in a fixed random order.
 
@@ -49,19 +50,22 @@ def open_table(
       groups: columns that are one feature, by its name; those of one-hot codes are found.
       background: a table of the same columns whose rows take the place of removed features.
       limit: rows to use; None: all.
+      names: columns to use, in this order, where the table has them; None: all.
 
     Raises:
       ValueError: what cannot be used, and why.
     """
     if isinstance(given, Source):
         return given
-    frame = frames.as_frame(given)
+    frame = frames.as_frame(given, names)
+    if names is not None and set(names) <= set(frame.columns):
+        frame = frame[list(names)]
     if not len(frame):
         raise ValueError("the table has no rows to learn from")
     columns = Columns.of(frame)
     order = np.random.default_rng(0).permutation(len(frame))[:limit]
     values = columns.encode(frame)[order]
-    found = None if background is None else columns.encode(frames.as_frame(background))
+    found = None if background is None else columns.encode(frames.as_frame(background, names))
     if found is not None and not len(found):
         raise ValueError("the background has no rows")
     return Source(columns, values, features(columns, values, groups or {}), found)

@@ -26,7 +26,8 @@ def open_source(
 ) -> tables.Source:
     """A split of the data that a config names."""
     given = config.data.name, split, config.data.path
-    return table_sets.open_source(*given, config.table.drop, config.table.groups)
+    own = config.table.drop, config.table.groups, _columns(predictor)
+    return table_sets.open_source(*given, *own)
 
 
 def open_data(
@@ -45,7 +46,12 @@ def open_data(
         settings["table.background"], rows = background, None
     elif isinstance(background, str) and background == "surrogate":
         settings["removal.kind"], rows = background, None
-    return tables.open_table(given, groups, rows, limit), settings, ""
+    return tables.open_table(given, groups, rows, limit, _columns(predictor)), settings, ""
+
+
+def _columns(box: Any) -> Sequence[str | int] | None:
+    """Those that an explainer knows; before there is one, those that f takes, if it says so."""
+    return box.reads.columns.names or box.f.columns
 
 
 def suit(config: ml_collections.ConfigDict, predictor: "Predictor", source: tables.Source) -> None:

@@ -67,6 +67,8 @@ def estimator(
         count = range(len(classes)) if multilabel else classes
         labels = ("value",) if classes is None else [str(name) for name in count]
     settings = {"name": type(model).__name__, "digest": "joblib:" + joblib.hash(model, "sha1")}
+    if input == "table" and names is not None:
+        settings["columns"] = list(names)
     return host(call, labels=labels, input=input, **settings | {"output": output} | options)
 
 

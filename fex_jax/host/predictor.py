@@ -55,6 +55,7 @@ class HostPredictor:
     fixed: bool
     threads: int
     tolerance: float
+    columns: tuple[str | int, ...] | None
     _free: threading.Semaphore = dataclasses.field(repr=False)
 
     def __call__(self, inputs: Any) -> np.ndarray:
@@ -184,6 +185,7 @@ def host(
     fixed: bool = False,
     threads: int = 1,
     tolerance: float = 0.01,
+    columns: Sequence[str | int] | None = None,
     name: str | None = None,
     digest: str | None = None,
 ) -> HostPredictor:
@@ -202,6 +204,7 @@ def host(
       fixed: a call must have exactly `batch_size` inputs; the last is filled up.
       threads: calls at the same time. `call` must bear it.
       tolerance: by how much probabilities of a softmax may miss the sum 1, rounded ones for one.
+      columns: of a table, those that `call` takes, in its order; None: all that a table has.
       name: what messages call it; None: the qualified name of a function.
       digest: what changes when the answers change: banks of answers compare it. None: the
         qualified name of a function; an object, a method or a lambda has none.
@@ -244,7 +247,7 @@ def host(
     return HostPredictor(
         call, labels, input, output, logits, name or found or "the black box",
         found if digest is None else digest, batch_size, fixed, threads, tolerance,
-        threading.BoundedSemaphore(threads),
+        None if columns is None else tuple(columns), threading.BoundedSemaphore(threads),
     )  # fmt: skip
 
 

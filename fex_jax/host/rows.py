@@ -142,15 +142,15 @@ class Rows:
             wanted is not None,
             background,
         )
-
-        spread = reads.ask_all(f, source.values[:_BACKGROUND]).std(
-            0
-        )  # of a background of one row there is none
+        # Of a background of one row there is none.
+        spread = reads.ask_all(f, source.values[:_BACKGROUND]).std(0)
         steps = mlp.Steps.of(
             source.values,
             [column.categories is not None for column in source.columns],
             [column.missing for column in source.columns],
         )
+        if not steps.size:
+            raise ValueError("all rows of the table are the same: give some that differ")
         reads = dataclasses.replace(
             reads,
             answers=reads.ask_all(f, background),

@@ -1,5 +1,6 @@
 """Data frames as numbers and back, and what is refused."""
 
+import datetime
 import json
 
 import numpy as np
@@ -59,6 +60,10 @@ def test_groups_are_one_feature():
     "change, message",
     [
         ({"date": pd.Timestamp("2020")}, "'date' is of type datetime64.*days since a date"),
+        (
+            {"day": datetime.date(2020, 1, 1)},
+            "'day' holds date values; expected numbers made of it",
+        ),
         ({"gap": np.inf}, "'gap' is infinite in row 0; expected finite numbers"),
         ({"text": [1, "x", "y"]}, "'text' holds int values among others"),
         ({"wave": 1j}, "'wave' is of type complex128"),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fex_jax
-from fex_jax import explain, settings, sharing
+from fex_jax import explain, feeding, settings, sharing
 from fex_jax.data import tables
 from fex_jax.evaluation import tables as truth
 from fex_jax.host import HostError, black_box
@@ -207,6 +207,13 @@ def test_what_cannot_be_fitted(predictor, options, message):
         fex_jax.fit(f, table(120), **options)
 
 
+@pytest.mark.parametrize("copies", [1, 20])
+def test_rows_that_are_all_the_same(copies):
+    """Breaks if a table of which nothing can be learned ends in a division by zero."""
+    with pytest.raises(ValueError, match="all rows of the table are the same"):
+        fex_jax.fit(F, pd.concat([table(1).assign(age=0.0)] * copies))
+
+
 def test_a_fixed_baseline_and_two_classes():
     """Breaks if a baseline's values are not differences to it, or classes are no mirror images.
 
@@ -229,3 +236,21 @@ def test_a_fixed_baseline_and_two_classes():
     np.testing.assert_allclose(found.predictions, model.decision_function(x[:4]), atol=1e-4)
     added = found.base_values + found.attributions.sum(axis=1)
     np.testing.assert_allclose(added, found.predictions)
+
+
+def test_a_model_gets_its_own_columns_in_its_own_order():
+    """Breaks if f reads one column for another, or columns that it does not take are features."""
+    from sklearn.linear_model import Ridge
+
+    x = table(100)[["size", "age"]].fillna(0.0)
+    model = Ridge().fit(x, x["size"] - 2 * x["age"])
+    shown = x[["age", "size"]].assign(bought=pd.Timestamp("2020"))
+    box = black_box.of(estimator(model))
+    for given in shown, x.to_numpy():
+        source = feeding.open_data(box, given)[0]
+        assert source.columns.names == ["size", "age"]
+        _, _, reads = black_box.Rows.policy(settings.default("shapley"), box.f, source)
+        found = reads.ask_all(box.f, reads.columns.encode(shown))
+        np.testing.assert_allclose(found[:, 0], model.predict(x), atol=1e-5)
+    with pytest.raises(ValueError, match="the array has 3 columns; expected 2"):
+        feeding.open_data(box, np.eye(3))
