@@ -46,6 +46,8 @@ def estimator(
             )
         input = (int(model.n_features_in_),)
     classes = getattr(model, "classes_", None)
+    if classes is not None and not len(classes):  # of CatBoost's regressors
+        classes = None
     multilabel = isinstance(classes, list)  # an array of classes for each label
     if hasattr(model, "predict_proba"):
         call, output = model.predict_proba, "softmax"

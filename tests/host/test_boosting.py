@@ -70,6 +70,16 @@ def test_tables_come_back_as_they_were_fitted(library):
     assert found * reads.scale[1] + reads.base[1] == pytest.approx(expected, abs=1e-3)
 
 
+@pytest.mark.parametrize("library", [xgboost, lightgbm, catboost])
+def test_a_regression_is_no_classifier(library):
+    """Breaks if a regressor is refused, or another number than its prediction is explained."""
+    model = library(regression=True).fit(X, X["a"])
+    _, _, reads = bound(model, X)
+    assert reads.unit == "value"
+    background = model.predict(reads.columns.decode(reads.background))
+    np.testing.assert_allclose(reads.base[0], background.mean(), rtol=1e-4)
+
+
 @pytest.mark.parametrize("library", [xgboost, lightgbm])
 def test_exact_values_are_those_of_tree_shap(library):
     """Breaks if an answer, its unit or the background differ from what shap takes them for."""
