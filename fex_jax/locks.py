@@ -7,6 +7,8 @@ import pathlib
 import sys
 from collections.abc import Iterator
 
+from fex_jax import checks
+
 
 @contextlib.contextmanager
 def hold(path: pathlib.Path, busy: str) -> Iterator[None]:
@@ -18,9 +20,9 @@ def hold(path: pathlib.Path, busy: str) -> Iterator[None]:
 
     Raises:
       ValueError: another process holds it.
-      OSError: the file cannot be written.
+      OSError: the file cannot be written, or the disk gets full while it is held.
     """
-    with open(path, "a+") as file:
+    with checks.room(path.parent), open(path, "a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

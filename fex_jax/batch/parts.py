@@ -40,13 +40,14 @@ def open_folder(
         if any(folder.glob("*.parquet")):
             raise ValueError(f"{folder} has Parquet files of something else: choose another folder")
         part = folder / f"{JOB}.{os.getpid()}"
-        part.write_text(json.dumps({**settings, **first}, indent=2) + "\n")
         try:
-            os.link(part, file)  # the first of several processes makes it
+            with checks.room(folder):
+                part.write_text(json.dumps({**settings, **first}, indent=2) + "\n")
+                os.link(part, file)  # the first of several processes makes it
         except FileExistsError:
             pass
         finally:
-            part.unlink()
+            part.unlink(missing_ok=True)
     old = checks.read_json(file)
     new = json.loads(json.dumps({**first, **settings}))
     changed = [n for n in new if n not in first and old.get(n) != new[n] or n not in old]

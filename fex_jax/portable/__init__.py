@@ -4,9 +4,12 @@
 """
 
 import importlib
+import os
 import pathlib
+import tempfile
 from typing import Any
 
+from fex_jax import checks
 from fex_jax.portable import program
 
 # By a file's ending, the module that writes it: write(program.Program, path).
@@ -45,6 +48,7 @@ def export(
       ValueError: another ending, a length that cannot be, or a network or a resizing that the
         format cannot hold.
       ImportError: names the package that writes the format.
+      OSError: the folder cannot be written to, or the disk is full.
     """
     path = pathlib.Path(path).expanduser()
     if path.suffix not in FORMATS:
@@ -52,5 +56,13 @@ def export(
     if not path.parent.is_dir():
         raise ValueError(f"{path} cannot be written: there is no folder {path.parent}")
     found = program.of(explainer, length, resize=resize)
-    importlib.import_module(f"{__name__}.{FORMATS[path.suffix]}").write(found, path)
+    writer = importlib.import_module(f"{__name__}.{FORMATS[path.suffix]}")
+    # Whole or not at all: what a full disk or a kill interrupts never has the name of an export.
+    with (
+        checks.room(path.parent),
+        tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as folder,
+    ):
+        writer.write(found, pathlib.Path(folder) / path.name)
+        for file in pathlib.Path(folder).iterdir():
+            os.replace(file, path.with_name(file.name))
     return path

@@ -29,7 +29,7 @@ def lock(folder: pathlib.Path) -> Iterator[None]:
         yield
         return
     busy = f"is training in {folder}: wait for it, end it, or choose another --workdir"
-    with locks.hold(folder / "lock", busy), checks.room(folder):
+    with locks.hold(folder / "lock", busy):
         yield
 
 

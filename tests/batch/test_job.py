@@ -5,6 +5,7 @@ import itertools
 import json
 import multiprocessing
 import pathlib
+import resource
 import time
 
 import jax
@@ -228,6 +229,22 @@ def test_what_does_not_fit_is_refused(explainer, tmp_path):
         with pytest.raises(ValueError, match=match):
             batch.explain_files(*call[:2], tmp_path / "new", **options)
     assert not (tmp_path / "new").exists()
+
+
+def test_a_full_disk_stops_a_job_with_a_word(explainer, tmp_path, capsys):
+    """Breaks if it makes an item's error or names no folder; here a limit of a file's size."""
+    draw(tmp_path / "in", ["a.png"])
+    command = ["explain", MODEL, f"--input={tmp_path}/in"]
+    assert cli.main([*command, f"--output={tmp_path}/compiles"]) == 0
+    command.append(f"--output={tmp_path}/out")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (512, before[1]))
+    try:
+        assert cli.main(command) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert f"error: {tmp_path}/out cannot be written to" in capsys.readouterr().err
+    assert cli.main(command) == 0 and [row["id"] for row in rows(tmp_path / "out")] == ["a.png"]
 
 
 def test_a_share_is_told_by_hand_or_by_the_launcher(monkeypatch):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import resource
 import subprocess
 import sys
 
@@ -251,6 +252,20 @@ def test_tflite_says_what_the_explainer_says(tmp_path):
         check([found[name] for name in names], expected)
     with pytest.raises(ValueError, match="write .onnx"):
         KINDS["texts"]().export(tmp_path / "t.tflite")
+
+
+def test_an_export_is_whole_or_not_there(tmp_path):
+    """Breaks if a full disk, here a limit of a file's size, leaves half an export or loses one."""
+    (tmp_path / "m.stablehlo").write_bytes(b"the one before")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, before[1]))
+    try:
+        with pytest.raises(OSError, match=f"{tmp_path} cannot be written to .* make room there"):
+            of_vit().export(tmp_path / "m.stablehlo")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [file.name for file in tmp_path.iterdir()] == ["m.stablehlo"]
+    assert (tmp_path / "m.stablehlo").read_bytes() == b"the one before"
 
 
 def test_what_cannot_be_exported_is_refused(tmp_path):
