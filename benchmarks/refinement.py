@@ -86,7 +86,8 @@ def draw(found: dict, lines: dict[str, list[str]]) -> Figure:
         axes.set_xticks(_QUERIES, labels=_QUERIES)
         axes.minorticks_off()
         axes.grid(color="0.9")
-    figure.axes[0].legend(frameon=False)
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
     return figure
 
 
