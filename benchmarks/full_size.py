@@ -33,6 +33,7 @@ from fex_jax.training import step as training  # noqa: E402
 _STEPS = flags.DEFINE_integer("steps", 0, "Steps to run and time; 0: only compile.")
 _ROW = flags.DEFINE_string("row", None, "Write a row of this name to docs/results.")
 RESULTS = pathlib.Path(__file__).resolve().parent.parent / "docs" / "results"
+_IMAGENET = 1_281_167  # pictures of ImageNet to train on
 VIT_B16 = ViTConfig("vit", 224, 16, 1000, 768, 12, 12, 3072, layer_norm_eps=1e-12)
 
 
@@ -125,6 +126,7 @@ def main(_: list[str]) -> None:
             f"{rate * total / 1e12:.3g} TFLOP/s; median of {_STEPS.value} steps"
         )
         row = {"Seconds a step": median, "Images / s": rate, "TFLOP/s": rate * total / 1e12}
+        row["Hours, ImageNet once"] = _IMAGENET / rate / 3600
         if memory := jax.devices()[0].memory_stats():
             row["Memory at the peak, GiB"] = memory["peak_bytes_in_use"] / 2**30
             print(f"memory in use at the peak: {row['Memory at the peak, GiB']:.1f} GiB")
