@@ -120,11 +120,11 @@ def on_host(
     """
 
     def call(*arrays: jax.Array) -> jax.Array:
-        shape = jax.ShapeDtypeStruct((len(arrays[0]), *row.shape), row.dtype)
+        shape = jax.ShapeDtypeStruct((arrays[0].shape[0], *row.shape), row.dtype)
         return jax.pure_callback(function, shape, *arrays, vmap_method="sequential")
 
     mesh = jax.sharding.get_abstract_mesh()
-    if jax.process_count() == 1 or mesh.empty or len(arrays[0]) % mesh.size:
+    if jax.process_count() == 1 or mesh.empty or arrays[0].shape[0] % mesh.size:
         return call(*arrays)
     rows = PartitionSpec(mesh.axis_names)
     return jax.shard_map(call, in_specs=rows, out_specs=rows, check_vma=False)(*arrays)

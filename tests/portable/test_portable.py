@@ -18,7 +18,7 @@ from fex_jax.host import black_box, host
 from fex_jax.models import functional
 from fex_jax.models.policy import functional_policy, make_backbone
 from fex_jax.models.unet import UNetConfig
-from fex_jax.portable import resizing
+from fex_jax.portable import resizing, stablehlo
 from fex_jax.preprocessing import Preprocessing
 from fex_jax.removal import Removal
 from tests import tiny_text
@@ -258,6 +258,7 @@ def test_an_export_is_whole_or_not_there(tmp_path):
     """Breaks if a full disk, here a limit of a file's size, leaves half an export or loses one."""
     (tmp_path / "m.stablehlo").write_bytes(b"the one before")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    assert stablehlo.PLATFORMS  # imported before the limit, which would cut its .pyc off
     resource.setrlimit(resource.RLIMIT_FSIZE, (1024, before[1]))
     try:
         with pytest.raises(OSError, match=f"{tmp_path} cannot be written to .* make room there"):
