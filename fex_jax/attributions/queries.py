@@ -10,7 +10,7 @@ from fex_jax.predictors import Inputs, Model
 # (query [], input []) → its mask [N]: a query's and an input's number, in a vmap over many.
 Draw = Callable[[jax.Array, jax.Array], jax.Array]
 
-_CPU_BYTES = 2**28  # activations beyond the caches gain nothing
+_CPU_BYTES = 2**24  # about the caches: activations beyond them cost time
 _MOST_AT_ONCE = 1024  # more does not make an accelerator faster
 
 
@@ -65,7 +65,7 @@ def default_chunk(model: Model, inputs: Inputs) -> int:
     """How many inputs f may see at a time: the activations of that many fill a part of the device.
 
     Counts the two largest arrays that `predict` makes of one input. The part is a quarter of an
-    accelerator's memory, and 256 MiB on a CPU.
+    accelerator's memory, and 16 MiB, about its caches, of a CPU.
     """
     one = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype), inputs)
     equations = jax.make_jaxpr(model.predict)(one).jaxpr.eqns
