@@ -134,10 +134,8 @@ def fastshap(config: Any, f, source: tables.Source, queries: int, rate: float = 
     scaled = reads.steps.scaled(source.values)
     mean, spread = np.nanmean(scaled, 0), np.nanstd(scaled, 0) + 1e-6
     gaps = np.flatnonzero(np.isnan(scaled).any(0))
-    last, sizes = (
-        len(f.labels) - 1,
-        (scaled.shape[1] + len(gaps), HIDDEN, HIDDEN, len(reads.features)),
-    )
+    last = len(f.labels) - 1
+    sizes = scaled.shape[1] + len(gaps), HIDDEN, HIDDEN, len(reads.features)
 
     def network(params: list, inputs: Any, targets: jax.Array) -> jax.Array:
         x = (inputs.rows.values - mean) / spread
