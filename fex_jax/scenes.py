@@ -62,9 +62,14 @@ def fashion_mnist(directory: str | pathlib.Path | None = None) -> Objects:
     else:
         import tensorflow_datasets as tfds
 
-        parts = [
-            tfds.load("fashion_mnist", split=split, batch_size=-1) for split in ("train", "test")
-        ]
+        try:
+            parts = tfds.load("fashion_mnist", split=["train", "test"], batch_size=-1)
+        except Exception as error:
+            raise ValueError(
+                f"TFDS could not prepare 'fashion_mnist': {error}\nInstall Debian's package "
+                "dataset-fashion-mnist, or name the folder of its four files with "
+                "--config.data.path"
+            ) from error
         images = [np.asarray(part["image"])[..., 0] for part in parts]
         labels = [np.asarray(part["label"]) for part in parts]
     return Objects(
