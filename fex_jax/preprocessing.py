@@ -159,8 +159,13 @@ class Preprocessing:
         height, width = self.sides
         return height if height == width else (height, width)
 
-    def with_image_size(self, size: int) -> "Preprocessing":
-        """The same for square model inputs of side `size`; keeps the crop's proportions."""
+    def with_image_size(self, size: int | tuple[int, int]) -> "Preprocessing":
+        """The same for model inputs of another side, or of (height, width).
+
+        A square's crop keeps its proportions; for other inputs nothing is cropped.
+        """
+        if isinstance(size, tuple):
+            return dataclasses.replace(self, do_resize=True, size=size, do_center_crop=False)
         if not self.do_center_crop:
             return dataclasses.replace(self, size=(size, size))
         old = self.sides

@@ -162,7 +162,7 @@ def default(preset: str = "contrast") -> ml_collections.ConfigDict:
     config.removal.word = ""  # what may take the place of a removed one, as "[MASK]"
     config.removal.softness = -1.0  # of edges, in cells; below 0: probed, too
     config.removal.sigma = 0.0  # of blur, in pixels; 0 = an eleventh of the side
-    config.removal.grid = 0  # cells a side; 0 = 16, of small pictures fewer
+    config.removal.grid = 0  # cells on the longer side; 0 = 16, of small pictures fewer
 
     # "vit" or "bert": the predictor's architecture and weights. From nothing: "unet", or of a black
     # box of texts "small_bert", of tables "mlp".

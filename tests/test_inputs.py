@@ -65,8 +65,8 @@ def test_a_tensor_of_torch(explainer):
 @pytest.mark.parametrize(
     "images, message",
     [
-        ([PIXELS, PIXELS[..., 0]], r"image 1 has shape \(64, 64\); expected \[H, W, 3\]"),
-        (PIXELS[..., :1], r"image 0 has shape \(64, 64, 1\)"),
+        ([PIXELS, PIXELS[0, 0]], r"image 1 has shape \(3,\); expected \[H, W, 3\]"),
+        (PIXELS[..., :2], r"image 0 has shape \(64, 64, 2\)"),
         (np.zeros((64, 64, 4), np.uint8), r"image 0 has shape \(64, 64, 4\)"),
         (np.ma.masked_array(PIXELS, PIXELS > 9), "image 0 is an array with masked values"),
         (PIXELS.astype(object), "image 0 has dtype object"),

@@ -26,8 +26,8 @@ def decode(picture: Picture, where: str = "picture") -> np.ndarray:
     divided by 257 and grey floats (F) are multiplied by 255, where PIL's conversion would clip.
 
     Args:
-      picture: a path, a file's content or an open binary file, a PIL image, or an array [H, W, 3]
-        of uint8 or of floats in [0, 1].
+      picture: a path, a file's content or an open binary file, a PIL image, or an array [H, W, 3],
+        of a grey one [H, W] or [H, W, 1], of uint8 or of floats in [0, 1].
       where: what errors call it.
 
     Raises:
@@ -83,18 +83,19 @@ def as_list(pictures: Any) -> list[Picture]:
     """One entry a picture, of one picture or many; a batch array is split along its first axis.
 
     Raises:
-      ValueError: an array that is neither [H, W, 3] nor [B, H, W, 3], and nothing at all.
+      ValueError: an array of none of the forms [H, W], [H, W, C] and [B, H, W, C], and nothing
+        at all.
     """
     one = str | os.PathLike | bytes | bytearray | memoryview | Image.Image
     if isinstance(pictures, one) or hasattr(pictures, "read"):
         return [pictures]
     if hasattr(pictures, "__array__"):
         array = _as_array(pictures, "the batch")
-        if array.ndim not in (3, 4):
+        if array.ndim not in (2, 3, 4):
             raise ValueError(
                 f"an array of shape {array.shape} is no image: expected [H, W, 3] or [B, H, W, 3]"
             )
-        pictures = array[None] if array.ndim == 3 else array
+        pictures = array if array.ndim == 4 else array[None]
     elif not isinstance(pictures, Sequence):
         raise ValueError(
             f"{type(pictures).__name__} is no picture: expected paths, bytes, binary files, PIL "
@@ -154,8 +155,14 @@ def _from_array(picture: Any, where: str) -> np.ndarray:
     if np.ma.is_masked(picture):
         raise ValueError(f"{where} is an array with masked values; choose them with .filled(value)")
     array = _as_array(picture, where)
-    if array.ndim != 3 or array.shape[-1] != 3 or 0 in array.shape:
-        raise ValueError(f"{where} has shape {array.shape}; expected [H, W, 3], channels last")
+    grey = array.ndim == 2 or array.shape[2:] == (1,)
+    if not (grey or array.shape[2:] == (3,)) or 0 in array.shape:
+        raise ValueError(
+            f"{where} has shape {array.shape}; expected [H, W, 3], channels last, or of a grey one "
+            "[H, W] or [H, W, 1]"
+        )
+    if grey:
+        array = np.repeat(array.reshape(*array.shape[:2], 1), 3, -1)
     if array.dtype == np.uint8:
         return array
     if not jax.dtypes.issubdtype(array.dtype, np.floating):

@@ -142,7 +142,7 @@ class BlackBox:
         return self.f(make(np.arange(len(ids))))
 
     def bind(self, _: Params, batch: Any) -> tuple[Model, Inputs]:
-        """A batch, pictures [B, S, S, 3] in 0..255, a `TokenBatch` or rows, as `Model`'s inputs."""
+        """A batch, pictures [B, H, W, 3] in 0..255, a `TokenBatch` or rows, as `Model`'s inputs."""
         return self.reads.bind(batch, self.removal, self._predict, self.output)
 
     def show(self, inputs: Inputs) -> tuple[jax.Array, ...]:
@@ -183,7 +183,7 @@ def of(
     removal: Removal | Words | Background | None = None,
     reads: Reads | None = None,
 ) -> BlackBox:
-    """The box of a host predictor of square colour pictures, of texts, or of tables.
+    """The box of a host predictor of pictures, of texts, or of tables.
 
     Args:
       f: what is to be explained.

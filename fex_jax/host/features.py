@@ -115,7 +115,7 @@ class Superpixels:
         pictures = f.checked(things)
         found = self.of(pictures)
         segments = jnp.asarray(found)
-        removal = self.removal or Removal("blur", (1, 1), sigma=default_sigma(pictures.shape[1]))
+        removal = self.removal or Removal("blur", (1, 1), sigma=default_sigma(pictures.shape[1:3]))
         images, background = removal.prepare(pictures)
         size = int(found.max()) + 1
         sigma = self.softness * math.sqrt(math.prod(pictures.shape[1:3]) / size)

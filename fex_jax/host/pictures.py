@@ -1,4 +1,4 @@
-"""Black boxes of square colour pictures: what f sees of one, and what a network that explains."""
+"""Black boxes of pictures: what f sees of one, and what a network that explains."""
 
 import dataclasses
 from collections.abc import Callable
@@ -25,12 +25,13 @@ _FINEST = 16  # cells a side that a picture has by default
 _EDGES = (0.0, 1 / 3, 1 / 2, 1.0)  # in cells
 _SIDE = checks.integer(1, MAX_SIDE)
 _COLOUR = checks.number(-1e6, 1e6)
+_LUMA = np.float32([0.299, 0.587, 0.114])  # ITU-R BT.601, as Pillow's "L"
 
 
 class Masked(NamedTuple):
     """Pictures, and which of their cells f is to be asked about."""
 
-    images: jax.Array  # [B, S, S, 3] floats in 0..255
+    images: jax.Array  # [B, H, W, 3] floats in 0..255
     background: jax.Array  # what shows where cells are removed
     ids: jax.Array  # [B, 16] uint8: of the whole pictures, `bank.identify`
     masks: jax.Array  # [B, N] bool
@@ -40,7 +41,7 @@ class Masked(NamedTuple):
 class Config:
     """What the sizes of other networks follow from."""
 
-    image_size: int
+    image_size: int | tuple[int, int]
     num_classes: int
     grid: tuple[int, int]
     num_channels: ClassVar[int] = 3
@@ -52,16 +53,19 @@ class Pictures:
     """How pictures are read.
 
     Attributes:
-      size: side of f's pictures, in pixels.
+      input: (height, width, channels) of f's pictures; channels are 3, or 1 of grey ones.
       looks: how a network that explains sees the picture that f sees: its size and normalisation.
     """
 
-    size: int
+    input: tuple[int, int, int]
     looks: Preprocessing
     modality: ClassVar[str] = "images"
     banked: ClassVar[bool] = True  # what f says is kept
     # What is saved of it and of its removal.
-    fields: ClassVar[dict[str, checks.Check]] = {"size": _SIDE, "looks": checks.mapping()}
+    fields: ClassVar[dict[str, checks.Check]] = {
+        "size": checks.either(_SIDE, checks.several(_SIDE, 3)),
+        "looks": checks.mapping(),
+    }
     removal: ClassVar[type[Removal]] = Removal
     removal_fields: ClassVar[dict[str, checks.Check]] = {
         "kind": checks.one_of("fill", "mean", "blur"),
@@ -76,17 +80,18 @@ class Pictures:
         """f's picture in [-1, 1]; what most networks stand, a blurred picture under soft edges.
 
         Raises:
-          ValueError: f takes something else than square colour pictures.
+          ValueError: f takes something else than pictures in colour or grey.
         """
-        if len(f.input) != 3 or f.input[0] != f.input[1] or f.input[2] != 3:
+        if isinstance(f.input, str) or len(f.input) != 3 or f.input[2] not in (1, 3):
             raise ValueError(
-                f"{f.name} takes arrays {list(f.input)}; explained are predictors of square colour "
-                "pictures, input=(side, side, 3), and of texts, input='text'"
+                f"{f.name} takes arrays {list(f.input)}; explained are predictors of pictures, "
+                "input=(height, width, 3), or 1 of grey ones, and of texts, input='text'"
             )
-        side = int(f.input[0])
-        removal = removal or Removal("blur", default_grid(side), 0.5, sigma=default_sigma(side))
-        cell = max(1, round(side / removal.grid[0]))  # a U-Net's cells are whole pixels
-        return cls(side, Preprocessing(size=(cell * removal.grid[0],) * 2)), removal
+        sides = f.input[:2]
+        removal = removal or Removal("blur", _grid(sides), 0.5, sigma=default_sigma(sides))
+        rows, columns = removal.grid
+        cell = max(1, round(sides[0] / rows))  # a U-Net's cells are squares of whole pixels
+        return cls(f.input, Preprocessing(size=(cell * rows, cell * columns))), removal
 
     @classmethod
     def policy(cls, config: Any, f: HostPredictor, _: Any) -> tuple[Backbone, Params, "Pictures"]:
@@ -95,7 +100,7 @@ class Pictures:
         Raises:
           ValueError: a path to something else, or a policy without it that f has no network for.
         """
-        rows, columns = _grid(config, f)
+        rows, columns = _grid(f.input[:2], config.removal.grid)
         path = config.policy_backbone.path
         if path:
             found = pretrained.load(path, num_classes=2)  # the head is not used
@@ -107,9 +112,10 @@ class Pictures:
                     "tokens; give a ViT, a DeiT or a DINOv2"
                 )
             if found.config.grid != (rows, columns):
-                side = rows * found.config.patch_size
-                found = pretrained.load(path, image_size=side, num_classes=2)
-            reads = cls(f.input[0], found.preprocessing)
+                side = found.config.patch_size
+                size = rows * side if rows == columns else (rows * side, columns * side)
+                found = pretrained.load(path, image_size=size, num_classes=2)
+            reads = cls(f.input, found.preprocessing)
             return found.config, found.params["backbone"], reads
         if config.policy != "unet":
             raise ValueError(
@@ -117,8 +123,7 @@ class Pictures:
                 "unet, or name one with --config.policy_backbone.path"
             )
         reads, _ = cls.of(f, Removal(grid=(rows, columns)))
-        side, _ = reads.looks.sides
-        return UNetConfig(side, side // rows), None, reads
+        return UNetConfig(reads.looks.image_size, reads.looks.sides[0] // rows), None, reads
 
     @classmethod
     def candidates(cls, config: Any, f: HostPredictor) -> list[Removal]:
@@ -127,26 +132,26 @@ class Pictures:
         Raises:
           ValueError: another kind, or a number that cannot be.
         """
-        given, grid = config.removal, _grid(config, f)
+        given, sides = config.removal, f.input[:2]
         kinds = ("fill", "mean", "blur") if given.kind == "probe" else (given.kind,)
         edges = _EDGES if given.softness < 0 else (given.softness,)
-        sigma = given.sigma or default_sigma(f.input[0])
+        grid, sigma = _grid(sides, given.grid), given.sigma or default_sigma(sides)
         return [Removal(kind, grid, edge, sigma=sigma) for kind in kinds for edge in edges]
 
     @property
-    def input(self) -> tuple[int, int, int]:
-        """What f takes, as `host` says it."""
-        return (self.size, self.size, 3)
-
-    @property
     def preprocessing(self) -> Preprocessing:
-        """The shorter edge becomes f's side, then the centre is cut out."""
-        side = (self.size, self.size)
-        return Preprocessing("Bit", size=self.size, do_center_crop=True, crop_size=side)
+        """The shorter edge becomes a square's side, then the centre is cut out.
+
+        A picture for an f that takes no squares is resized to what it takes.
+        """
+        height, width = sides = self.input[:2]
+        if height != width:
+            return Preprocessing("Bit", size=sides)
+        return Preprocessing("Bit", size=height, do_center_crop=True, crop_size=sides)
 
     def config(self, num_classes: int, removal: Removal) -> Config:
         """Sizes."""
-        return Config(self.size, num_classes, removal.grid)
+        return Config(self.preprocessing.image_size, num_classes, removal.grid)
 
     def kept_by(self, removal: Removal) -> dict[str, Any]:
         """What a bank knows its answers by: pictures, and masks of a grid under a removal."""
@@ -164,7 +169,7 @@ class Pictures:
         predict: Callable[[Masked], jax.Array],
         output: Output,
     ) -> tuple[Model, Masked]:
-        """A batch of pictures [B, S, S, 3] in 0..255 as inputs of a `predictors.Model`.
+        """A batch of pictures [B, H, W, 3] in 0..255 as inputs of a `predictors.Model`.
 
         A mask takes the place of the one before: masks of masked inputs do not add up.
         """
@@ -186,8 +191,10 @@ class Pictures:
         return model, Masked(images, background, ids, whole)
 
     def show(self, inputs: Masked, removal: Removal) -> tuple[jax.Array, ...]:
-        """What `ask` needs of inputs: ids [B, 16], masks [B, N] and pixels [B, S, S, 3], uint8."""
+        """What `ask` needs of inputs: ids [B, 16], masks [B, N] and pixels [B, H, W, C], uint8."""
         masked = removal.mask(inputs[:2], inputs.masks).images
+        if self.input[2] == 1:
+            masked = (masked @ _LUMA)[..., None]
         return inputs.ids, inputs.masks, to_pixels(masked)
 
     def ask(
@@ -202,35 +209,38 @@ class Pictures:
         return f([row.tobytes() for row in ids], masks, lambda rows: pixels[rows])
 
     def look(self, images: jax.Array) -> jax.Array:
-        """f's pictures [B, S, S, 3] in 0..255 as the explaining network reads them."""
-        side = self.looks.image_size
-        if side != self.size:
-            images = jax.image.resize(images, (images.shape[0], side, side, 3), "bilinear")
+        """f's pictures [B, H, W, 3] in 0..255 as the explaining network reads them."""
+        sides = self.looks.sides
+        if sides != self.input[:2]:
+            images = jax.image.resize(images, (images.shape[0], *sides, 3), "bilinear")
         return self.looks.normalize(images)
 
     def save(self, _: Any) -> dict[str, Any]:
         """Its `fields`."""
-        return {"size": self.size, "looks": self.looks.to_dict()}
+        height, width, channels = self.input
+        square = height == width and channels == 3
+        size = height if square else list(self.input)
+        return {"size": size, "looks": self.looks.to_dict()}
 
     @classmethod
     def read(cls, values: dict[str, Any], _: Any) -> "Pictures":
         """What `save` returned."""
-        return cls(values["size"], Preprocessing.from_dict(values["looks"]))
+        size = values["size"]
+        sides = (size, size, 3) if isinstance(size, int) else size
+        return cls(sides, Preprocessing.from_dict(values["looks"]))
 
 
-def default_grid(side: int) -> tuple[int, int]:
-    """16 × 16 cells, or as many as have eight pixels a side."""
-    return (min(_FINEST, max(2, side // 8)),) * 2
+def default_sigma(sides: tuple[int, int]) -> float:
+    """Of a blurred picture that says next to nothing: 20 pixels of 224, of the shorter side."""
+    return min(sides) * 20 / 224
 
 
-def default_sigma(side: int) -> float:
-    """Of a blurred picture that says next to nothing: 20 pixels of 224."""
-    return side * 20 / 224
-
-
-def _grid(config: Any, f: HostPredictor) -> tuple[int, int]:
-    grid = config.removal.grid
-    return (grid, grid) if grid else default_grid(f.input[0])
+def _grid(sides: tuple[int, int], cells: int = 0) -> tuple[int, int]:
+    """So many cells on the longer side, and squares; 0: 16, or as many as have eight pixels."""
+    longest = max(sides)
+    cells = cells or min(_FINEST, max(2, longest // 8))
+    rows, columns = (max(1, round(cells * side / longest)) for side in sides)
+    return rows, columns
 
 
 def _identify(pixels: Any) -> np.ndarray:

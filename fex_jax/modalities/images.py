@@ -69,9 +69,9 @@ def explain(
     Args:
       explainer: of a predictor of images.
       images: one picture or many, as file paths, files or their content, PIL images, or arrays
-        [H, W, 3] or [B, H, W, 3] of uint8 or of floats in [0, 1], rounded to 8 bits. Pictures
-        are resized and cropped as the predictor's preprocessing says; arrays of exactly its input
-        size are taken as they are.
+        [H, W, 3] or [B, H, W, 3], grey ones with 1 in the place of 3, of uint8 or of floats in
+        [0, 1], rounded to 8 bits. Pictures are resized and cropped as the predictor's preprocessing
+        says; arrays of exactly its input size are taken as they are.
       targets: the class to explain, for all or for each image, as a number or a label; by
         default the predicted one.
       top_k: explain the k most probable classes of each image instead.

@@ -11,7 +11,9 @@ __all__ = ["Checkpoint", "TextCheckpoint", "load", "save"]
 
 
 def load(
-    path_or_id: str, image_size: int | None = None, num_classes: int | None = None
+    path_or_id: str,
+    image_size: int | tuple[int, int] | None = None,
+    num_classes: int | None = None,
 ) -> Checkpoint | TextCheckpoint:
     """Loads a local directory, or a Hugging Face hub id, in safetensors format.
 
@@ -19,8 +21,8 @@ def load(
 
     Args:
       path_or_id: where to look.
-      image_size: side in pixels of an image model's input, by default what the preprocessor
-        produces; position embeddings are interpolated to it.
+      image_size: side in pixels of an image model's input, or its (height, width), by default
+        what the preprocessor produces; position embeddings are interpolated to it.
       num_classes: puts a fresh head on a bare backbone, or on a classifier of another number of
         classes.
 

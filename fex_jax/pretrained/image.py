@@ -18,6 +18,7 @@ from fex_jax.pretrained import hub, rules
 
 _MAX_PATCHES = 2**16  # 256 × 256: attention is quadratic in them
 _SIDE = checks.integer(1, MAX_SIDE)
+_SIZE = checks.either(_SIDE, checks.several(_SIDE, 2))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Checkpoint:
 def load(
     directory: Path,
     hf_config: dict[str, Any],
-    image_size: int | None = None,
+    image_size: int | tuple[int, int] | None = None,
     num_classes: int | None = None,
 ) -> Checkpoint:
     """Loads a directory whose config.json holds `hf_config`; see `pretrained.load`."""
@@ -123,7 +124,9 @@ def _fresh_head(config: Any, family: ModuleType) -> dict[str, np.ndarray]:
     return rules.to_hf({"head": nnx.to_pure_dict(nnx.state(layer))}, family.rules(config), config)
 
 
-def _read_preprocessing(directory: Path, config: Any, image_size: int | None) -> Preprocessing:
+def _read_preprocessing(
+    directory: Path, config: Any, image_size: int | tuple[int, int] | None
+) -> Preprocessing:
     """What the directory says, for images of another side if `image_size` is given."""
     path = checks.file_inside(directory, "preprocessor_config.json")
     if not path.exists():
@@ -135,7 +138,7 @@ def _read_preprocessing(directory: Path, config: Any, image_size: int | None) ->
     values = checks.read_json(path)
     found = Preprocessing.from_dict(values, families.of(config.family).PROCESSORS[config.family])
     if image_size is not None:
-        checks.require({"image_size": image_size}, {"image_size": _SIDE}, "pretrained.load")
+        checks.require({"image_size": image_size}, {"image_size": _SIZE}, "pretrained.load")
         return found.with_image_size(image_size)
     deciding = "crop_size" if found.do_center_crop else "size"
     default = values.get(deciding) is None and found.image_size != config.image_size

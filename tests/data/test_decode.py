@@ -160,7 +160,8 @@ _WHOLE = {kind: _encoded(Image.fromarray(RGB).resize((64, 64)), kind) for kind i
         (Image.fromarray(GREY.astype(np.int32)), "8 and 16 bits cannot be told apart"),
         (Image.fromarray(GREY.astype(np.float32)), "floats from 0 to 191"),
         (Image.fromarray(np.full((2, 2), np.nan, np.float32)), "NaN"),
-        (np.zeros((2, 2)), r"shape \(2, 2\)"),
+        (np.zeros((2, 2, 2)), r"shape \(2, 2, 2\)"),
+        (np.zeros(2), r"shape \(2,\)"),
         (np.zeros((0, 2, 3)), "shape"),
         (np.zeros((2, 2, 3), bool), "dtype bool"),
         (np.zeros((2, 2, 3), np.uint16), "dtype uint16"),
@@ -176,6 +177,12 @@ def test_what_cannot_be_decoded_is_one_sentence_with_its_name(source, message):
     with pytest.raises(ValueError, match=message) as error:
         decode(source, "image 7 (x.png)")
     assert str(error.value).startswith("image 7 (x.png)") and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("array", [GREY, GREY[..., None], GREY / np.float32(255)])
+def test_a_grey_array_is_its_grey_picture(array):
+    """Breaks if an array without colours is read in another way than PIL's image of it."""
+    np.testing.assert_array_equal(decode(array), decode(Image.fromarray(GREY)))
 
 
 def test_transformers_reads_deep_grey_wrongly_still():

@@ -305,7 +305,7 @@ def test_another_f_is_refused(run, other, message):
 def test_what_cannot_be_explained_is_refused(tmp_path, predictor_directory):
     """Breaks if an objective of probabilities is trained on numbers of any kind."""
     for shape, message in (
-        ((32, 16, 3), "takes arrays .*explained are predictors of square"),
+        ((32, 32, 4), "takes arrays .*explained are predictors of pictures"),
         ((32,), r"ndarray of shape \[12, 32, 32, 3\] is no table"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -100,7 +100,8 @@ def run_black_box(workdir: str, port: int, index: int) -> None:
 def answers(folder: pathlib.Path) -> set[bytes]:
     """Pictures that a bank has answers about, each of one whole and four masked ones."""
     f = host.host(quarters, labels=list("abcd"), input=(32, 32, 3), output="logits")
-    where = {"removal": str(Removal("fill", (4, 4), 0.0, sigma=default_sigma(32))), "grid": (4, 4)}
+    removal = Removal("fill", (4, 4), 0.0, sigma=default_sigma((32, 32)))
+    where = {"removal": str(removal), "grid": (4, 4)}
     with host.Bank(folder / black_box.ANSWERS, f, **where) as bank:
         assert len(bank) >= 16 * 4  # two masks of a picture may be alike
         return {name for name, _, _ in bank.records()}
