@@ -2,24 +2,28 @@
 
 import contextlib
 import functools
+import inspect
 import os
 import pathlib
 import re
 import runpy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import fex_jax
-from fex_jax import scenes
+from fex_jax import explain, host
+from fex_jax.training import fit as fitting
 from tests import tiny_text
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FULL = bool(os.environ.get("FEX_FULL_SIZE"))
 # A block, and the comment before one that takes minutes.
 BLOCK = re.compile(r"(<!-- slow -->\n)?```(?:python|py)\n(.*?)```", re.S)
+VIT = "google/vit-base-patch16-224"
 # What is not run here, by a line of it, and why.
 NOT_RUN = {
     "import quantus": "runs in test_tutorials.py, where Quantus is installed",
@@ -67,7 +71,10 @@ def write_onnx() -> None:
     from onnx import TensorProto, helper, numpy_helper
 
     weights = np.random.default_rng(0).normal(0, 0.1, (3 * 32 * 32, 2)).astype(np.float32)
-    nodes = [helper.make_node("Flatten", ["x"], ["flat"]), helper.make_node("MatMul", ["flat", "w"], ["y"])]
+    nodes = [
+        helper.make_node("Flatten", ["x"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "w"], ["y"]),
+    ]
     graph = helper.make_graph(
         nodes, "linear",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["b", 3, 32, 32])],
@@ -90,12 +97,30 @@ def write_vit(folder: str) -> None:
     transformers.ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
 
 
+def quick(fit: Callable, f: Any, data: Any, **options: Any) -> explain.Explainer:
+    """`fit` for an epoch, without a probe, with a tiny ViT to look at the pictures of an ONNX file.
+
+    An f of `fex_jax.host` is asked about the pictures alone: to train takes ten seconds each time.
+    """
+    inspect.signature(fit).bind(f, data, **options)
+    if isinstance(f, host.HostPredictor):
+        asked = fex_jax.attribute("random", f, sorted(pathlib.Path(data).iterdir())[:4])
+        assert asked.probabilities.shape == (4, len(f.labels))
+        return explain.load("models/digits_fex")
+    options = {"epochs": 1, "batch_size": 4} | options
+    if isinstance(f, str) and f.endswith(".onnx"):
+        write_vit("reader")
+        fixed = {"removal.kind": "mean", "removal.softness": 0.0}
+        options |= {"backbone": "reader", "settings": fixed}
+    return fit(f, data, **options)
+
+
 @contextlib.contextmanager
 def readme(out) -> Iterator[dict]:
     """A classifier of either kind where its name on the hub leads here, pictures, and reviews."""
     draw_pictures()
     write_onnx()
-    write_vit("google/vit-base-patch16-224")
+    write_vit(VIT)
     bert = "distilbert-base-uncased-finetuned-sst-2-english"
     values = {"vocab_size": len(tiny_text.SPECIAL) + len(tiny_text.WORDS), "n_layers": 1,
               "dim": 16, "n_heads": 2, "hidden_dim": 32, "max_position_embeddings": 64}  # fmt: skip
@@ -104,8 +129,9 @@ def readme(out) -> Iterator[dict]:
     pathlib.Path("reviews.csv").write_text("\n".join(["text", *rows]))
     yield {"function": logistic}
     said = out()
-    assert re.findall(r"^\d$", said, re.M) == ["6", "8"] and "saved by a great cast" in said
-    for run in ("vit", "box", "function"):
+    assert re.findall(r"^\d$", said, re.M) == ["6", "8"]
+    assert "A dull plot, saved by a great cast." in re.sub(r"\x1b\[[\d;]*m|\*", "", said)
+    for run in ("vit", "box"):
         assert fex_jax.load(f"runs/{run}")("pictures/one.jpg").attributions.shape == (1, 4, 4)
 
 
@@ -123,9 +149,14 @@ def tables(out) -> Iterator[dict]:
     for library in ("matplotlib", "shap"):
         pytest.importorskip(library)
     rng = np.random.default_rng(0)
-    frame = pd.DataFrame({"a": rng.normal(size=60), "b": rng.normal(size=60), "c": rng.integers(0, 3, 60)})
+    frame = pd.DataFrame(
+        {"a": rng.normal(size=60), "b": rng.normal(size=60), "c": rng.integers(0, 3, 60)}
+    )
     target = frame["a"] > frame["c"] - 1
-    given = {"model": ensemble.GradientBoostingClassifier(n_estimators=5).fit(frame, target), "frame": frame}
+    given = {
+        "model": ensemble.GradientBoostingClassifier(n_estimators=5).fit(frame, target),
+        "frame": frame,
+    }
     yield given
     found = given["found"]
     assert found.attributions.index.equals(frame.index) and list(found.attributions) == list("abc")
@@ -179,8 +210,9 @@ def attributions(out) -> Iterator[dict]:
     images = checkpoint.preprocessing.normalize(pixels)
     maps = given["explain"](checkpoint.params, images, np.array([6]), jax.random.key(0))
     assert maps.shape == (1, 64) and np.isfinite(maps).all()
-    table = fex_jax.evaluate(["random", given["brightness"]], "models/digits_vit", pixels)
-    assert set(table.methods) == {"random", "brightness"}
+    own = fex_jax.attribute(given["brightness"], checkpoint, pixels).attributions
+    expected = images.reshape(8, 8, 8, 8, 3).sum((1, 3, 4))
+    np.testing.assert_allclose(own[0], expected, rtol=1e-4, atol=1e-5)
 
 
 @contextlib.contextmanager
@@ -234,15 +266,15 @@ PAGES = {
 def test_a_page_runs_as_printed(page, tmp_path, monkeypatch, capsys):
     """Breaks if what a reader copies does not run, in the order of the page.
 
-    `fit` is the real one; where a page gives no epochs, one of few pictures is trained.
+    `fit` is the real one, of one epoch where the page says nothing else; see `quick`.
     """
     for folder in ("docs", "models"):
         (tmp_path / folder).symlink_to(ROOT / folder)
     monkeypatch.chdir(tmp_path)  # pages write into the current folder
     monkeypatch.setenv("PYTHONPATH", str(ROOT))  # of the server
-    if not FULL or not page.startswith("docs/tutorials"):
-        quick = functools.partial(fex_jax.fit, epochs=1, batch_size=4)
-        monkeypatch.setattr(fex_jax, "fit", quick, raising=False)
+    if not page.startswith("docs/tutorials"):
+        monkeypatch.setattr(fitting, "compare", lambda *_: "")  # tests/training has it
+        monkeypatch.setattr(fex_jax, "fit", functools.partial(quick, fex_jax.fit), raising=False)
     with PAGES[page](lambda: capsys.readouterr().out) as given:
         for code in blocks(ROOT / page):
             for printed, small in SMALL.items():

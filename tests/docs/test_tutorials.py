@@ -1,4 +1,4 @@
-"""The Python of the tutorials and of the notebook, run as it is printed."""
+"""The notebook, run as it is printed, and the recipe for Quantus."""
 
 import inspect
 import json
@@ -11,55 +11,10 @@ import pytest
 
 import fex_jax
 from fex_jax import explain, metrics, settings
+from tests.docs.test_blocks import BLOCK
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FULL = bool(os.environ.get("FEX_FULL_SIZE"))
-# A block, and the comment before one that takes minutes.
-_BLOCK = re.compile(r"(<!-- slow -->\n)?```python\n(.*?)```", re.S)
-
-
-def blocks(page: pathlib.Path, slow: bool) -> list[str]:
-    """The Python blocks of a page, in their order, with those that take minutes or without."""
-    return [code for minutes, code in _BLOCK.findall(page.read_text()) if slow or not minutes]
-
-
-@pytest.mark.parametrize("name", ["picture", "text", "callable"])
-def test_a_tutorial_runs_as_printed(name, tmp_path, monkeypatch, capsys):
-    """Breaks if what a newcomer copies first does not run; training only with FEX_FULL_SIZE=1."""
-    for folder in ("docs", "models"):
-        (tmp_path / folder).symlink_to(ROOT / folder)
-    monkeypatch.chdir(tmp_path)  # pages write into the current folder
-    code = "\n".join(blocks(ROOT / "docs" / "tutorials" / f"{name}.md", slow=FULL))
-    exec(code, {"__name__": name})
-    expected = {"picture": "['6', '8']", "text": "This film is", "callable": "(3, "}[name]
-    assert expected in capsys.readouterr().out
-
-
-def test_serving_runs_as_printed(tmp_path, monkeypatch):
-    """Breaks if an exported file, the server or a shared folder is not used as the page says."""
-    for package in ("onnx", "onnxruntime", "starlette", "uvicorn"):
-        pytest.importorskip(package)
-    for folder in ("docs", "models"):
-        (tmp_path / folder).symlink_to(ROOT / folder)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # of the server
-    given: dict = {"__name__": "serving"}
-    try:
-        for code in blocks(ROOT / "docs" / "serving.md", slow=True):
-            exec(code, given)
-    finally:
-        if "server" in given:
-            with given["server"] as server:
-                server.kill()
-    assert np.shape(given["explanation"]["classes"][0]["attributions"]) == (8, 8)
-    assert given["attributions"].shape == (1, 8, 8) and (tmp_path / "shared").is_dir()
-
-
-def test_the_five_lines_run_as_printed(monkeypatch, capsys):
-    """Breaks if what README.md shows first does not run."""
-    monkeypatch.chdir(ROOT)
-    exec(blocks(ROOT / "README.md", slow=True)[0], {})
-    assert re.findall(r"^\d$", capsys.readouterr().out, re.M) == ["6", "8"]
 
 
 def test_quantus_judges_an_explainer_as_printed(monkeypatch):
@@ -68,7 +23,7 @@ def test_quantus_judges_an_explainer_as_printed(monkeypatch):
     pytest.importorskip("torch")
     monkeypatch.chdir(ROOT)
     page = (ROOT / "docs" / "attributions.md").read_text()
-    (code,) = [code for _, code in _BLOCK.findall(page) if "quantus" in code]
+    (code,) = [code for _, code in BLOCK.findall(page) if "quantus" in code]
     *setting, regions, sensitivity, complexity = code.strip().split("\n")
     given: dict = {}
     exec("\n".join(setting), given)
