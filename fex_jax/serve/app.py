@@ -16,7 +16,6 @@ Errors are {"error": …}: 400 for what cannot be used, 413 for too much, 503 wh
 
 import asyncio
 import errno
-import json
 import pathlib
 import re
 import socket
@@ -37,7 +36,7 @@ from starlette.routing import Route
 
 from fex_jax import checks, modalities
 from fex_jax.host import HostError
-from fex_jax.serve import kserve
+from fex_jax.serve import bodies, kserve
 from fex_jax.serve.batching import Batcher, Full
 from fex_jax.serve.found import Found, rounded
 from fex_jax.serve.metrics import Metrics
@@ -155,6 +154,7 @@ async def _explain(service: _Service, body: dict[str, Any]) -> dict[str, Any]:
     field = service.modality.FIELD
     _known(body, field, "targets", "top_k", "show", "shown")
     options = body.get("targets"), body.get("top_k"), body.get("shown", False)
+    checks.require({"show": body.get("show", False)}, {"show": checks.flag()}, "the request")
     given = await service.read(body.get(field), *options)
     found = await service.explain(*given)
     answers = [one.json(service.labels) for one in found]
@@ -288,18 +288,13 @@ def application(
 
 
 async def _answer(service: _Service, request: Request, handler: Handler) -> Response:
-    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
-        return _error(415, "expected Content-Type: application/json")
-    most, body = service.limits.megabytes * 2**20, bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > most:
-            return _error(413, f"the request has more than {service.limits.megabytes} MiB")
     try:
-        values = json.loads(bytes(body))
-        if not isinstance(values, dict):
-            raise ValueError("expected a JSON object")
-        return JSONResponse(await handler(service, values))
+        body = await bodies.read(request, service.limits.megabytes)
+        return JSONResponse(await handler(service, body))
+    except bodies.Refused as error:
+        return _error(error.status, str(error))
+    except UnicodeEncodeError:
+        return _error(400, "the request holds half of a surrogate pair; expected whole characters")
     except (ValueError, RecursionError) as error:
         return _error(400, str(error))
     except HostError as error:

@@ -26,6 +26,8 @@ def read(body: dict[str, Any], field: str) -> tuple[list[Any], list[Any] | None]
     for tensor in body.get("inputs") if isinstance(body.get("inputs"), list) else ():
         if not isinstance(tensor, dict) or not isinstance(tensor.get("name"), str):
             raise ValueError("inputs: expected tensors, each with name, shape, datatype and data")
+        if tensor["name"] in tensors:
+            raise ValueError(f"inputs: {tensor['name']} is there twice")
         tensors[tensor["name"]] = _tensor(tensor)
     names = [field, *(["pixels"] if field == "images" else [])]
     given = [tensors.pop(name) for name in names if name in tensors]
@@ -38,18 +40,24 @@ def read(body: dict[str, Any], field: str) -> tuple[list[Any], list[Any] | None]
 
 def _tensor(tensor: dict[str, Any]) -> list[Any]:
     name, shape, data = tensor["name"], tensor.get("shape"), tensor.get("data")
+    datatype = tensor.get("datatype")
     sizes = isinstance(shape, list) and all(type(size) is int and size >= 0 for size in shape)
     if not (sizes and shape and isinstance(data, list)):
         raise ValueError(f"{name}: expected a shape and data, both lists")
-    if tensor.get("datatype") not in _INTEGERS | {"BYTES"}:
-        raise ValueError(
-            f"{name}: datatype is {tensor.get('datatype')!r}; expected BYTES, or integers"
-        )
+    if datatype not in [*_INTEGERS, "BYTES"]:
+        raise ValueError(f"{name}: datatype is {datatype!r}; expected BYTES, or integers")
     try:
-        kind = object if tensor["datatype"] == "BYTES" else np.int64
-        return np.array(data, kind).reshape(shape).tolist()
-    except (ValueError, TypeError, OverflowError):
+        values = np.array(data, object if datatype == "BYTES" else None).reshape(shape)
+    except (ValueError, OverflowError):  # rows of several lengths, too
         raise ValueError(f"{name}: its data has no shape {shape}") from None
+    if datatype == "BYTES":
+        fits = all(isinstance(value, str) for value in values.flat)
+    else:
+        fits = values.dtype.kind in "iu" or not values.size
+    if not fits:
+        wanted = "strings" if datatype == "BYTES" else "whole numbers"
+        raise ValueError(f"{name}: datatype is {datatype}, but its data are not all {wanted}")
+    return values.tolist()
 
 
 def write(found: Sequence[Found], model: str, labels: tuple[str, ...]) -> dict[str, Any]:

@@ -170,6 +170,9 @@ def test_kserve(port, explainer):
         ("/explain", b" " * (2**20 + 1), {}, 413, "more than 1 MiB"),
         ("/explain", {}, {"Content_Type": "text/plain"}, 415, "expected Content-Type"),
         ("/model", None, {"Host": "elsewhere.example"}, 400, "Invalid host header"),
+        ("/explain", {"images": [PICTURES[0].tolist()], "show": "no"}, {}, 400, "show is 'no'"),
+        ("/explain", '{"images": ["é"]}'.encode("latin1"), {}, 400, "expected JSON in UTF-8: "),
+        ("/explain", b"", {}, 400, "expected JSON in UTF-8: "),
         ("/v2/models/other/infer", {}, {}, 404, ""),
         ("/v2/models/mine/infer", {"inputs": 3}, {}, 400, "expected images or pixels"),
     ],
@@ -180,6 +183,52 @@ def test_bad_requests_are_refused(port, path, body, headers, status, reason):
     found, answer = call(port, path, body, **headers)
     assert found == status
     assert reason in (answer["error"] if isinstance(answer, dict) else answer)
+
+
+@pytest.mark.parametrize(
+    "change, reason",
+    [
+        ({"datatype": ["UINT8"]}, "pixels: datatype is ['UINT8']; expected BYTES, or integers"),
+        ({"data": [0.5, 1, 2]}, "datatype is UINT8, but its data are not all whole numbers"),
+        ({"data": ["1", "2", "3"]}, "datatype is UINT8, but its data are not all whole numbers"),
+        ({"data": [float("nan"), 1, 2]}, "its data are not all whole numbers"),
+        ({"data": [[1], [2, 3]]}, "pixels: its data has no shape [1, 1, 1, 3]"),
+        ({"datatype": "BYTES"}, "datatype is BYTES, but its data are not all strings"),
+        ({"again": True}, "inputs: pixels is there twice"),
+    ],
+)
+def test_tensors_are_what_they_say(port, change, reason):
+    """Breaks if a number is cut off or read from a string without a word, or ends in a 500."""
+    tensor = {"name": "pixels", "shape": [1, 1, 1, 3], "datatype": "UINT8", "data": [0, 1, 2]}
+    inputs = [tensor | change] * (2 if "again" in change else 1)
+    status, answer = call(port, "/v2/models/mine/infer", {"inputs": inputs})
+    assert status == 400 and reason in answer["error"]
+
+
+def test_what_http_leaves_open(port, caplog):
+    """Breaks if a type of content has to be in small letters, half of a character is sent back
+    into an answer, or a client that hangs up leaves a traceback."""
+    body = {"images": [PICTURES[0].tolist()]}
+    assert call(port, "/explain", body, Content_Type="Application/JSON; charset=utf-8")[0] == 200
+    tensor = {"name": "pixels", "shape": [1, 64, 64, 3], "datatype": "UINT8"}
+    tensor["data"] = PICTURES[0].ravel().tolist()
+    half = {"id": "\ud800", "inputs": [tensor]}
+    status, answer = call(port, "/v2/models/mine/infer", half)
+    assert status == 400 and "half of a surrogate pair" in answer["error"]
+    line = http.client.HTTPConnection("127.0.0.1", port)
+    line.putrequest("POST", "/explain")
+    line.putheader("Content-Type", "application/json")
+    line.putheader("Content-Length", "50")
+    line.endheaders(b"{")
+    counted = 'fex_requests_total{path="/explain",status="400"}'
+    before = float((call(port, "/metrics")[1] + f"{counted} 0").split(counted)[1].split()[0])
+    line.close()
+    for _ in range(500):
+        after = float((call(port, "/metrics")[1] + f"{counted} 0").split(counted)[1].split()[0])
+        if after > before:
+            break
+        time.sleep(0.01)
+    assert after == before + 1 and not caplog.records
 
 
 def test_metrics_count(port):
