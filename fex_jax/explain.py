@@ -95,7 +95,7 @@ class Explainer:
         Raises:
           ValueError: names the first input or class that cannot be used, and why.
         """
-        return modalities.of(self.predictor).explain(self, *inputs, **options)
+        return modalities.explain(self, *inputs, **options)
 
     def __getstate__(self) -> dict[str, Any]:
         """The fields: compiled programs are of one process."""

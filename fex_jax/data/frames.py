@@ -7,6 +7,14 @@ from typing import Any
 
 import numpy as np
 
+# What makes a table of something that is none, by a method that it has.
+_HINTS = {
+    "collect": "; its collect() is one",  # a lazy frame of polars
+    "toarray": "; its toarray() is one",  # a sparse matrix
+    "to_frame": "; of a frame one row is frame[:1], one column frame[['name']]",  # a series
+    "setdefault": "; pandas.DataFrame of it is one",  # a dictionary
+}
+
 
 def as_frame(given: Any, names: Sequence[str | int] | None = None) -> Any:
     """A pandas DataFrame of one, of a table of polars or Arrow, an array [B, D], or a file.
@@ -31,9 +39,11 @@ def as_frame(given: Any, names: Sequence[str | int] | None = None) -> Any:
     array = np.ma.filled(given.astype(float), np.nan) if np.ma.isMaskedArray(given) else given
     array = np.asarray(array)
     if array.ndim != 2:
+        shape = list(getattr(given, "shape", array.shape))
+        hint = next((said for name, said in _HINTS.items() if hasattr(given, name)), "")
         raise ValueError(
-            f"{type(given).__name__} of shape {list(array.shape)} is no table: expected a data "
-            "frame, an array [rows, columns], or a .csv or .parquet file"
+            f"{type(given).__name__} of shape {shape} is no table: expected a data frame, an array "
+            f"[rows, columns], or a .csv or .parquet file{hint}"
         )
     if names is None:
         names = [f"x{i}" for i in range(array.shape[1])]

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fex_jax.data import frames
-from fex_jax.data.columns import Columns
+from fex_jax.data.columns import Columns, listed
 
 
 class Source(NamedTuple):
@@ -50,7 +50,7 @@ def open_table(
       groups: columns that are one feature, by its name; those of one-hot codes are found.
       background: a table of the same columns whose rows take the place of removed features.
       limit: rows to use; None: all.
-      names: columns to use, in this order, where the table has them; None: all.
+      names: columns to use, in this order; None: all.
 
     Raises:
       ValueError: what cannot be used, and why.
@@ -58,8 +58,8 @@ def open_table(
     if isinstance(given, Source):
         return given
     frame = frames.as_frame(given, names)
-    if names is not None and set(names) <= set(frame.columns):
-        frame = frame[list(names)]
+    if names is not None:
+        frame = frame[_fitted(list(frame.columns), names)]
     if not len(frame):
         raise ValueError("the table has no rows to learn from")
     columns = Columns.of(frame)
@@ -69,6 +69,22 @@ def open_table(
     if found is not None and not len(found):
         raise ValueError("the background has no rows")
     return Source(columns, values, features(columns, values, groups or {}), found)
+
+
+def _fitted(own: list[str | int], names: Sequence[str | int]) -> list[str | int]:
+    """The columns that f was fitted on, in its order, by the table's `own` names.
+
+    LightGBM keeps each name with "_" for its spaces, and reads a frame by the place of its columns.
+
+    Raises:
+      ValueError: the table lacks one.
+    """
+    kept = {str(name).replace(" ", "_"): name for name in own} | {name: name for name in own}
+    if absent := [name for name in names if name not in kept]:
+        raise ValueError(
+            f"the table lacks {listed(absent)}, which the predictor takes; it has {listed(own)}"
+        )
+    return [kept[name] for name in names]
 
 
 def features(

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
@@ -67,11 +68,11 @@ def baseline(
     @jax.jit
     def program(params: Any, batch: Any, targets: jax.Array, key: jax.Array) -> jax.Array:
         model, inputs = bind(params, batch)
-        return function(model, inputs, targets, key, **options)
+        return _numbers(name, function(model, inputs, targets, key, **options))
 
     def as_it_is(batch: Any, targets: Any, key: jax.Array) -> Any:
         model, inputs = bind(params, batch)
-        return function(model, inputs, targets, key, **options)
+        return _numbers(name, function(model, inputs, targets, key, **options))
 
     def prepare(batch: Any, targets: Any, key: jax.Array) -> tuple[Run, Run, float]:
         try:
@@ -234,13 +235,38 @@ def _write(scores: np.ndarray, rows: np.ndarray, found: np.ndarray, method: Meth
     scores[rows, : kept.shape[1]] = kept
 
 
+def _numbers(name: str, found: Any) -> Any:
+    """What a function of one's own gave, as an array: also of lists, or of torch."""
+    values = found
+    if not isinstance(found, jax.Array):
+        found = found.detach() if hasattr(found, "detach") else found
+        try:
+            values = np.asarray(found)
+        except (TypeError, ValueError):  # rows of several lengths; on a device of torch's
+            values = np.array(None)
+    if not any(jnp.issubdtype(values.dtype, kind) for kind in (bool, np.integer, np.floating)):
+        kind = "an array" if hasattr(found, "dtype") else type(found).__name__
+        of = f" of {found.dtype}" if hasattr(found, "dtype") else ""
+        raise ValueError(
+            f"{name} gave {kind}{of}; expected an array of real numbers, one for each input and "
+            "feature"
+        )
+    return values
+
+
 def _all_options(name: str, function: Callable, options: Mapping[str, Any]) -> dict[str, Any]:
     """The options with the function's own defaults of the others."""
-    parameters = list(inspect.signature(function).parameters.values())
+    try:
+        signature = inspect.signature(function)
+    except ValueError as error:  # of a class that is written in C
+        raise ValueError(
+            f"{name}: {error}; a method is a function (model, inputs, targets, key, **options)"
+        ) from None
+    parameters = list(signature.parameters.values())
     own = {p.name: p.default for p in parameters[4:] if p.default is not p.empty}
     free = any(p.kind is p.VAR_KEYWORD for p in parameters)
     try:
-        inspect.signature(function).bind(*(None,) * 4, **options)
+        signature.bind(*(None,) * 4, **options)
     except TypeError as error:
         takes = ", ".join(p.name for p in parameters[4:]) or "no options"
         raise ValueError(

@@ -31,6 +31,7 @@ and, if files hold its things and jobs explain them (`fex_jax.batch`),
 """
 
 import importlib
+import inspect
 from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any, Literal, NamedTuple
@@ -75,6 +76,22 @@ def padded(count: int, most: int) -> int:
     return most if count >= most else min(1 << (count - 1).bit_length(), most)
 
 
+def explain(explainer: Any, *things: Any, **options: Any) -> Any:
+    """What `explainer`'s modality explains of things; see `Explainer.__call__`.
+
+    Raises:
+      TypeError: an option that there is not.
+    """
+    modality = of(explainer.predictor)
+    known = list(inspect.signature(modality.explain).parameters)[1:]
+    if unknown := [name for name in options if name not in known]:
+        raise TypeError(
+            f"an explainer of {explainer.predictor.modality} takes {', '.join(known)}; got "
+            f"{', '.join(unknown)}"
+        )
+    return modality.explain(explainer, *things, **options)
+
+
 def check_options(options: dict[str, Any], own: dict[str, checks.Check], targets: Any) -> None:
     """Raises a ValueError at the first option of `explain` that does not fit."""
     checks.require(options, OPTIONS | own, "explain")
@@ -104,9 +121,17 @@ def warmup(
       top_k: classes of each.
       refine: queries about each map.
       batch_size: of the calls; None: their default.
+
+    Raises:
+      ValueError: sizes that are none, or an explainer of tables.
     """
     checks.require({"sizes": sizes}, {"sizes": checks.several(checks.integer(1, 2**16))}, "warmup")
     modality, predictor = of(explainer.predictor), explainer.predictor
+    if not hasattr(modality, "examples"):
+        raise ValueError(
+            f"warmup compiles for pictures and texts; an explainer of {predictor.modality} "
+            "compiles at its first call"
+        )
     alone = bool(predictor.inside or predictor.absence)
     if refine and not alone:
         return

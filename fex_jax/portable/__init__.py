@@ -45,16 +45,17 @@ def export(
       The path.
 
     Raises:
-      ValueError: another ending, a length that cannot be, or a network or a resizing that the
-        format cannot hold.
+      ValueError: another ending, a folder that cannot be written to, a length that cannot be, or a
+        network or a resizing that the format cannot hold.
       ImportError: names the package that writes the format.
-      OSError: the folder cannot be written to, or the disk is full.
+      OSError: the disk is full.
     """
     path = pathlib.Path(path).expanduser()
     if path.suffix not in FORMATS:
         raise ValueError(f"{path} ends in no format that is known; choose {', '.join(FORMATS)}")
     if not path.parent.is_dir():
         raise ValueError(f"{path} cannot be written: there is no folder {path.parent}")
+    checks.folder(path.parent, path.name)
     found = program.of(explainer, length, resize=resize)
     writer = importlib.import_module(f"{__name__}.{FORMATS[path.suffix]}")
     # Whole or not at all: what a full disk or a kill interrupts never has the name of an export.

@@ -228,8 +228,13 @@ def application(
       loopback: answer only where the address names this machine.
 
     Raises:
-      ValueError: a name that cannot stand in an address.
+      ValueError: a name that cannot stand in an address, or an explainer of tables.
     """
+    if explainer.predictor.modality == "tables":
+        raise ValueError(
+            "explainers of pictures and texts are served; one of tables explains a data frame in "
+            "Python, fex_jax.load(…)(frame)"
+        )
     if not re.fullmatch(r"[\w.-]+", name):
         raise ValueError(f"name is {name!r}; expected letters, digits, . _ and -")
     service = _Service(explainer, name, limits or Limits())

@@ -230,3 +230,34 @@ def test_data_sets_by_name(tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             table_sets.open_source(*options)
+
+
+def test_columns_are_those_that_f_was_fitted_on():
+    """Breaks if f, which may read columns by place as LightGBM does, gets them in the table's
+    order, or one that is missing is not said."""
+    frame = pd.DataFrame(np.arange(9.0).reshape(3, 3), columns=["c", "a b", "other"])
+    source = tables.open_table(frame, names=["a_b", "c"])  # as LightGBM keeps the names
+    assert source.columns.names == ["a b", "c"]
+    np.testing.assert_array_equal(np.sort(source.values, 0), [[1, 0], [4, 3], [7, 6]])
+    both = frame.rename(columns={"other": "a_b"})
+    assert tables.open_table(both, names=["a_b", "c"]).columns.names == ["a_b", "c"]
+    with pytest.raises(ValueError, match="lacks 'd', which the predictor takes; it has 'c', 'a b'"):
+        tables.open_table(frame, names=["d", "c"])
+
+
+def test_what_is_nearly_a_table():
+    """Breaks if it is not said what to do with a series, a sparse matrix or a lazy frame."""
+    sparse = pytest.importorskip("scipy.sparse")
+    for given, message in (
+        (
+            FRAME["number"],
+            r"Series of shape \[3\] is no table: .*; of a frame one row is frame\[:1",
+        ),
+        (sparse.eye(3), r"_matrix of shape \[3, 3\] is no table: .*; its toarray\(\) is one"),
+        ({"a": [1]}, r"dict of shape \[\] is no table: .*; pandas.DataFrame of it is one"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            frames.as_frame(given)
+    polars = pytest.importorskip("polars")
+    with pytest.raises(ValueError, match=r"LazyFrame .* is no table: .*; its collect\(\) is one"):
+        frames.as_frame(polars.DataFrame({"a": [1]}).lazy())

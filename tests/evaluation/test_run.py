@@ -189,16 +189,48 @@ def test_a_method_may_compute_with_numpy(task, predictor, bind, predict):
     np.testing.assert_allclose(scores.targets, expected, rtol=1e-4)
 
 
+def test_scores_may_be_of_another_library(task, predictor, bind, predict):
+    """Breaks if tensors of torch or lists of numbers end inside JAX, or a method that writes into
+    its inputs changes what others are scored on."""
+    torch = pytest.importorskip("torch")
+
+    def tensors(model, inputs, targets, key):
+        return torch.arange(16.0, requires_grad=True).expand(len(inputs), 16)
+
+    def lists(model, inputs, targets, key):
+        np.asarray(inputs)  # not traced
+        return [[float(i) for i in range(16)] for _ in inputs]
+
+    def writes(model, inputs, targets, key):
+        given = np.asarray(inputs)
+        if given.flags.writeable:
+            given[:] = 0
+        return np.tile(np.arange(16), (len(given), 1))
+
+    before = np.copy(task.inputs)
+    for function in (tensors, lists, writes):
+        method = evaluation.baseline(function.__name__, function, {}, bind, predictor.params)
+        scores = evaluation.attribute(method, predict, task, 3, seed=0)
+        np.testing.assert_array_equal(scores.targets, np.tile(np.arange(16), (7, 1)))
+    np.testing.assert_array_equal(task.inputs, before)
+
+
 def test_wrong_methods_are_named(task, predictor, bind, predict):
     """Breaks if a wrong signature, option, shape or value ends deep inside, or is scored."""
     rise = attributions.METHODS["rise"]
     with pytest.raises(ValueError, match="rise: .*querys.*this one takes num_queries"):
         evaluation.baseline("rise", rise, {"querys": 3}, bind, predictor.params)
+    with pytest.raises(ValueError, match="dict: no signature found .* a method is a function"):
+        evaluation.baseline("dict", dict, {}, bind, predictor.params)
     with pytest.raises(ValueError, match=r"a method is \(model, inputs, targets, key"):
         evaluation.baseline("mine", lambda model, inputs: 0, {}, bind, predictor.params)
     for value, message in (
         (jnp.zeros((3, 5)), r"mine gave scores of shape \(3, 5\); expected \(batch, 16\)"),
         (jnp.full((3, 16), jnp.nan), "mine gave NaN"),
+        (None, "mine gave NoneType; expected an array of real numbers"),
+        (np.full((3, 16), "a"), "mine gave an array of <U1; expected an array of real numbers"),
+        (jnp.ones((3, 16), complex), "mine gave an array of complex64; expected an array of real"),
+        ((jnp.zeros((3, 16)), 1), "mine gave tuple; expected an array of real numbers"),
     ):
         mine = evaluation.baseline("mine", lambda *_, v=value: v, {}, bind, predictor.params)
         with pytest.raises(ValueError, match=message):

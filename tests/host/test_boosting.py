@@ -91,3 +91,16 @@ def test_exact_values_are_those_of_tree_shap(library):
     tree = shap.TreeExplainer(model, background, feature_perturbation="interventional")
     found = shapley.exact(model_, inputs)[:, 0] * reads.scale[0]
     np.testing.assert_allclose(found, tree.shap_values(frame[:3]), atol=2e-3)
+
+
+def test_lightgbm_gets_its_columns_in_its_order():
+    """Breaks if names with spaces, which LightGBM keeps with "_", let it read other columns."""
+    frame = pd.DataFrame(RNG.normal(size=(300, 3)), columns=["one x", "two x", "three"])
+    model = lightgbm(regression=True).fit(frame, 3 * frame["one x"] + frame["two x"])
+    other = frame.assign(more=1.0)[["more", "three", "two x", "one x"]]
+    f = estimator(model)
+    source = tables.open_table(other, names=f.columns)
+    _, _, reads = black_box.Rows.policy(settings.default("shapley"), f, source)
+    background = reads.columns.decode(reads.background)
+    expected = model.predict(background[["one x", "two x", "three"]]).mean()
+    np.testing.assert_allclose(reads.base[0], expected, rtol=1e-4)

@@ -114,6 +114,20 @@ def test_it_has_a_card_and_no_job(fitted):
         Rows(explainer)
 
 
+def test_what_there_is_of_pictures_and_texts_only(fitted):
+    """Breaks if an option, the server or a warm-up of pictures ends inside for tables."""
+    explainer = fitted[0]
+    with pytest.raises(TypeError, match="an explainer of tables takes table, .*; got refine, top"):
+        explainer(table(3), refine=10, top_k=2)
+    with pytest.raises(ValueError, match="warmup .* explainer of tables compiles at its first"):
+        explainer.warmup([1])
+    pytest.importorskip("starlette")
+    from fex_jax.serve import application
+
+    with pytest.raises(ValueError, match="explainers of pictures and texts are served"):
+        application(explainer)
+
+
 def test_other_methods_of_rows(fitted):
     """Breaks if a method's values of rows are in other units, or of other features, than exact."""
     explainer, _, _ = fitted

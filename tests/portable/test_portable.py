@@ -273,6 +273,8 @@ def test_what_cannot_be_exported_is_refused(tmp_path):
     """Breaks if a wrong ending, folder or length ends in a traceback or an empty file."""
     with pytest.raises(ValueError, match="no format that is known; choose .onnx, .stablehlo"):
         of_vit().export(tmp_path / "m.pb")
+    with pytest.raises(ValueError, match="m.onnx: /proc is no folder to write to|there is no fold"):
+        of_vit().export("/proc/m.onnx")
     with pytest.raises(ValueError, match="there is no folder"):
         of_vit().export(tmp_path / "there" / "m.onnx")
     with pytest.raises(ValueError, match="length is 8; pictures have none"):
