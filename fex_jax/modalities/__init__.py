@@ -83,7 +83,7 @@ def explain(explainer: Any, *things: Any, **options: Any) -> Any:
       TypeError: an option that there is not.
     """
     modality = of(explainer.predictor)
-    known = list(inspect.signature(modality.explain).parameters)[1:]
+    known = list(inspect.signature(modality.explain).parameters)[1:] if options else []
     if unknown := [name for name in options if name not in known]:
         raise TypeError(
             f"an explainer of {explainer.predictor.modality} takes {', '.join(known)}; got "
