@@ -108,7 +108,7 @@ def timed(function: Callable, rows: pd.DataFrame, repeats: int = 3) -> tuple[Any
 
 
 def configured(name: str, seed: int, changes: dict) -> Any:
-    config = settings.default("shapley")
+    config = settings.of_tables()
     config.data.name, config.seed, config.epochs = name, seed, EPOCHS[name]
     config.update_from_flattened_dict(changes)
     return config

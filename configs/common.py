@@ -3,8 +3,9 @@
 from typing import Any
 
 from fex_jax.settings import default as get_config
+from fex_jax.settings import of_tables
 
-__all__ = ["get_config", "with_path"]
+__all__ = ["get_config", "of_tables", "with_path"]
 
 
 def with_path(config: Any) -> Any:

@@ -26,7 +26,7 @@ def classifier(*, path: str = "adult.data") -> HostPredictor:
 
 
 def get_config(preset: str = "shapley") -> ml_collections.ConfigDict:
-    config = common.get_config(preset)
+    config = common.of_tables(preset)
     config.data.name = "adult"
     config.data.path = "adult.data"
     config.predictor.path = "configs.tables_adult:classifier"

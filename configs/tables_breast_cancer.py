@@ -26,7 +26,7 @@ def classifier() -> HostPredictor:
 
 
 def get_config(preset: str = "shapley") -> ml_collections.ConfigDict:
-    config = common.get_config(preset)
+    config = common.of_tables(preset)
     config.data.name = "breast_cancer"
     config.predictor.path = "configs.tables_breast_cancer:classifier"
     config.epochs = 250.0

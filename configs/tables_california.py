@@ -25,7 +25,7 @@ def regression(*, path: str = "") -> HostPredictor:
 
 
 def get_config(preset: str = "shapley") -> ml_collections.ConfigDict:
-    config = common.get_config(preset)
+    config = common.of_tables(preset)
     config.data.name = "california"
     config.predictor.path = "configs.tables_california:regression"
     config.predictor.options = common.with_path(config)

@@ -46,7 +46,7 @@ def regression(*, path: str = "nhanes") -> host.HostPredictor:
 
 
 def get_config(preset: str = "shapley") -> ml_collections.ConfigDict:
-    config = common.get_config(preset)
+    config = common.of_tables(preset)
     config.data.name = "nhanes"
     config.data.path = "nhanes"
     config.predictor.path = "configs.tables_nhanes:regression"

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 PROBABILITIES = {"softmax": jax.nn.softmax, "sigmoid": jax.nn.sigmoid, "value": lambda z: z}
 LOG_PROBABILITIES = {"softmax": jax.nn.log_softmax, "sigmoid": jax.nn.log_sigmoid}
 
+_FEW = 64  # features: with more of them, each is worth less
 _ENOUGH = 512  # inputs of f at a time: about as many as keep an accelerator busy
 _CERTAIN = 0.01  # probabilities nearer to 0 or 1 count as this near: log-odds stay within ± 4.6
 
@@ -66,6 +67,15 @@ def standardized(values: jax.Array, clean: jax.Array, targets: jax.Array) -> jax
     spread = clean.std(0)
     unit = jnp.where(spread > 1e-6 * jnp.abs(clean).max(0), spread, 1.0)
     return values / unit[targets]
+
+
+def alpha(temperature: float, num_features: Any) -> Any:
+    """What a unit of a map's logits is worth to a score of so many features.
+
+    Beyond 64 features it falls with their number, as what one of them adds to the score does: else
+    the map of a finer grid is a flatter one (docs/derivations.md).
+    """
+    return temperature * _FEW / jnp.maximum(num_features, _FEW)
 
 
 def mirrored(logits: Any, budget: float) -> Any:

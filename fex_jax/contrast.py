@@ -6,9 +6,8 @@ Shapes as in `ppo`: B inputs, K classes, of which T are explained, N features, S
 import jax
 import jax.numpy as jnp
 
+from fex_jax.answers import alpha
 from fex_jax.ppo import Objective, Rollout, centre, leave_one_out
-
-_FEW = 64  # features: with more of them, each is worth less
 
 
 def contrast_score(answers: jax.Array) -> jax.Array:
@@ -48,14 +47,11 @@ def slope(logits: jax.Array, objective: Objective, valid: jax.Array | None = Non
     """α / G: what a unit of a map's logits [B, T, N] is worth to a group's score; a scalar.
 
     Of inputs with fewer features than N, those that are `valid` [B, 1, N], it is [B, 1, 1].
-
-    Beyond 64 features α falls with their number, as what one of them adds to the score does: else
-    the map of a finer grid is a flatter one (docs/derivations.md).
     """
     num_features: jax.Array | float = float(logits.shape[-1])
     if valid is not None:
         num_features = valid.sum(-1, keepdims=True, dtype=logits.dtype)
-    return objective.temperature / objective.num_groups * _FEW / jnp.maximum(num_features, _FEW)
+    return alpha(objective.temperature / objective.num_groups, num_features)
 
 
 def regression_loss(

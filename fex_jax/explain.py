@@ -75,6 +75,7 @@ class Explainer:
     params: Params = dataclasses.field(repr=False)
     method: str = "fex"  # or another of `objectives`
     budget: float | None = None  # mean logit of λ, where training drew it; None: the policy's own
+    temperature: float | None = None  # of FEX, α of `answers.alpha`; None: of other objectives
     contrastive: bool = False  # a map says why its class and not another; see `Policy.maps`
     map_head: MapHead = "token"  # what it reads of a patch; see `Policy`
     faithful: bool = False  # it predicts how faithful a map is: `fex_jax.faithfulness`
@@ -307,7 +308,7 @@ class Explainer:
     @property
     def estimates(self) -> bool:
         """Whether training has taught the network f(x)."""
-        return self.budget is not None and self.predictor.output != "value"
+        return self.budget is not None and predictors.output(self.predictor) != "value"
 
     @property
     def network(self) -> Callable[[Params], Policy]:
@@ -323,7 +324,7 @@ class Explainer:
     def _mirrors(self) -> bool:
         """Whether the map of one of two classes is the other's, mirrored; see `mirrored`."""
         excluding = self.predictor.output == "softmax" and len(self.predictor.labels) == 2
-        return self.budget is not None and excluding
+        return self.estimates and excluding
 
     @property
     def needs_answers(self) -> bool:

@@ -36,6 +36,7 @@ _BACKBONES = {"vit": ViTConfig, "unet": UNetConfig, "mlp": MLPConfig}
 SETTINGS = {
     "method": checks.one_of(*objectives.KINDS),
     "budget": checks.either(checks.number(-1e3, 0), checks.nothing()),  # as training writes it
+    "temperature": checks.either(checks.number(1e-9, 1e9), checks.nothing()),
     "contrastive": checks.flag(),
     "map_head": checks.one_of(*get_args(MapHead)),
     "faithful": checks.flag(),
@@ -44,7 +45,8 @@ SETTINGS = {
     "removal": checks.one_of("mask", "delete"),
 }
 _DEFAULTS: dict[str, Any] = {
-    "contrastive": False, "map_head": "token", "faithful": False, "removal": "mask",
+    "temperature": None, "contrastive": False, "map_head": "token", "faithful": False,
+    "removal": "mask",
 }  # fmt: skip
 _FIELDS = SETTINGS | {
     "format": checks.one_of(_FORMAT),
@@ -272,6 +274,7 @@ def save_description(
     *,
     method: str = "fex",
     budget: float | None = None,
+    temperature: float | None = None,
     contrastive: bool = False,
     map_head: MapHead = "token",
     faithful: bool = False,
@@ -291,6 +294,7 @@ def save_description(
         },
         "method": method,
         "budget": budget,
+        "temperature": temperature,
         "contrastive": contrastive,
         "map_head": map_head,
         "faithful": faithful,

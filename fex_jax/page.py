@@ -99,14 +99,14 @@ def table_gallery(
     most: int,
     shown: int,
 ) -> None:
-    """Writes pictures of a table's Shapley values as one HTML file that needs no other.
+    """Writes pictures of a table's attributions as one HTML file that needs no other.
 
     Args:
       path: the file to write.
       explanation: of at least one row.
       title, facts: as of `gallery`.
       most: rows of the picture of all, at most.
-      shown: rows that have a picture of their own, the first ones.
+      shown: rows that have a picture of their own, the first ones, where values add up.
     """
     if not len(explanation):
         raise ValueError("a gallery needs at least one row")
@@ -126,11 +126,13 @@ def table_gallery(
             "Which features matter most": png(table_plots.bar, explanation),
             f"{len(first)} rows, a dot each": png(table_plots.beeswarm, first),
         },
+        adds_up=explanation.base_values is not None,
         rows={
             f"Row {explanation.attributions.index[row]}": png(
                 table_plots.waterfall, explanation, row
             )
             for row in range(min(shown, len(explanation)))
+            if explanation.base_values is not None
         },
     )
     Path(path).write_text(html, encoding="utf-8")

@@ -68,9 +68,25 @@ class Model:
             return self.valid(inputs)
         return jnp.ones((jax.tree.leaves(inputs)[0].shape[0], self.num_features), bool)
 
+    def drawn(self, inputs: Inputs, key: jax.Array) -> Inputs:
+        """The inputs, each to be asked about with one background row alone, which is drawn.
+
+        What is linear in f's answers keeps its mean, and a query is one question and not M. Where
+        removed features come from no background, the inputs are as they were.
+        """
+        if self.background is None or self.against is None:
+            return inputs
+        size, rows = (len(jax.tree.leaves(x)[0]) for x in (inputs, self.background))
+        return self.against(inputs, jax.random.randint(key, (size, 1), 0, rows))
+
     def blank(self, inputs: Inputs) -> Inputs:
         """The inputs without any of their features, of which f says v(∅)."""
         return self.mask(inputs, jnp.zeros_like(self.features(inputs)))
+
+
+def output(predictor: Any) -> Output:
+    """What the `Model` of a predictor answers with: of tables values, whatever f says."""
+    return getattr(predictor, "explained", None) or predictor.output
 
 
 @functools.cache  # to find a network's structure takes as long as to trace a use of it

@@ -1,6 +1,6 @@
 """The settings of a training run: defaults, and the objectives that a preset's name chooses.
 
-A config of `configs/` is `default(preset)` with a few settings changed.
+A config of `configs/` is `default(preset)`, or `of_tables(preset)`, with a few settings changed.
 """
 
 from collections.abc import Mapping
@@ -204,12 +204,6 @@ def default(preset: str = "contrast") -> ml_collections.ConfigDict:
     config.checkpoint.keep = 2
     config.log_every = 10  # batches
 
-    if preset == "shapley":
-        config.policy = "mlp"
-        config.batch_size, config.epochs = 1024, 20.0
-        config.optimizer.learning_rate = 2e-3
-        config.checkpoint.every, config.log_every = 500, 50
-
     config.eval = ml_collections.ConfigDict()
     config.eval.num_images = 1000  # 0 = the whole split
     config.eval.batch_size = 128
@@ -225,6 +219,31 @@ def default(preset: str = "contrast") -> ml_collections.ConfigDict:
     config.attributions.empirical = {"num_queries": 1000}
     config.attributions.integrated_gradients = {"steps": 100}
     config.attributions.grad_shap = {"samples": 100}
+    return config
+
+
+def of_tables(preset: str = "shapley") -> ml_collections.ConfigDict:
+    """The settings every run of a table starts from.
+
+    FastSHAP is the Shapley regression without what that adds to it.
+
+    Raises:
+      ValueError: another preset, or one of the published objectives of FEX.
+    """
+    config = default("shapley" if preset == "fastshap" else preset)
+    if config.objective.get("surrogate") == "clipped":
+        raise ValueError(
+            f"the preset {preset} seeks masks with the largest f(m⊙x) / K_m, a probability over "
+            "the number of features kept; of a row without any column f still says the base rate, "
+            "so the best mask keeps one column or none: for tables choose contrast, shapley or "
+            "fastshap"
+        )
+    if preset == "fastshap":
+        config.objective.control, config.data.augment = False, False
+    config.policy = "mlp"
+    config.batch_size, config.epochs = 1024, 20.0
+    config.optimizer.learning_rate = 2e-3
+    config.checkpoint.every, config.log_every = 500, 50
     return config
 
 

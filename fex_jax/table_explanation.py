@@ -1,4 +1,4 @@
-"""Explanations of the rows of a table: a data frame of Shapley values, and how it is shown."""
+"""Explanations of the rows of a table: a data frame of attributions, and how it is shown."""
 
 import dataclasses
 from typing import TYPE_CHECKING, Any
@@ -13,11 +13,14 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TableExplanation:
-    """Shapley values of B rows and N features, which add up: base + Σ attributions = prediction.
+    """Attributions of B rows and N features.
+
+    Shapley values add up: base + Σ attributions = prediction.
 
     Attributes:
       attributions: data frame [B, N], of the table's index; a feature of several columns is one.
-      base_values: v(∅) [B], what f says in the mean of the background.
+      base_values: v(∅) [B], what f says in the mean of the background; None: attributions do not
+        add up.
       predictions: v(x) [B], what f says of the row.
       targets: [B] numbers of the explained classes.
       labels: names of the K classes.
@@ -26,7 +29,7 @@ class TableExplanation:
     """
 
     attributions: Any
-    base_values: np.ndarray
+    base_values: np.ndarray | None
     predictions: np.ndarray
     targets: np.ndarray
     labels: tuple[str, ...]
@@ -42,8 +45,10 @@ class TableExplanation:
         targets: np.ndarray,
         predictions: np.ndarray,
         labels: tuple[str, ...],
+        quantity: str,
+        adds_up: bool = True,
     ) -> "TableExplanation":
-        """Of rows, what a network says of them [B, N], the classes [B], and f's answers [B, K]."""
+        """Of rows, what a method says of them [B, N], the classes [B], and f's answers [B, K]."""
         import pandas as pd
 
         names, shown = [], {}
@@ -53,12 +58,12 @@ class TableExplanation:
             shown[names[-1]] = own[0].to_numpy() if len(own) == 1 else _joined(own)
         return cls(
             pd.DataFrame(attributions, index=frame.index, columns=names),
-            reads.base[targets],
+            reads.base[targets] if adds_up else None,
             np.take_along_axis(predictions, targets[:, None].astype(int), 1)[:, 0],
             targets,
             labels,
             pd.DataFrame(shown, index=frame.index, columns=names),
-            reads.quantity,
+            quantity,
         )
 
     def __len__(self) -> int:
@@ -67,7 +72,9 @@ class TableExplanation:
 
     def first(self, count: int) -> "TableExplanation":
         """The same of the first so many rows."""
-        arrays = {n: getattr(self, n)[:count] for n in ("base_values", "predictions", "targets")}
+        arrays = {n: getattr(self, n)[:count] for n in ("predictions", "targets")}
+        if self.base_values is not None:
+            arrays["base_values"] = self.base_values[:count]
         frames = {n: getattr(self, n).iloc[:count] for n in ("attributions", "data")}
         return dataclasses.replace(self, **arrays, **frames)
 
@@ -80,7 +87,12 @@ class TableExplanation:
         table_plots.beeswarm(path, self, most)
 
     def waterfall(self, path: Any, row: int, most: int = 9) -> None:
-        """Draws those of one row, by its place; see `fex_jax.table_plots`."""
+        """Draws those of one row, by its place; see `fex_jax.table_plots`.
+
+        Raises:
+          ValueError: they do not add up.
+        """
+        self.require_sum("a waterfall")
         table_plots.waterfall(path, self, row, most)
 
     def to_shap(self) -> Any:
@@ -88,7 +100,9 @@ class TableExplanation:
 
         Raises:
           ImportError: shap is not installed.
+          ValueError: they do not add up.
         """
+        self.require_sum("a shap.Explanation")
         errors.require("shap")
         import shap
 
@@ -98,6 +112,14 @@ class TableExplanation:
             data=self.data.to_numpy(),
             feature_names=[str(name) for name in self.attributions.columns],
         )
+
+    def require_sum(self, what: str) -> None:
+        """Refuses `what`, which shows a sum, of attributions that do not add up."""
+        if self.base_values is None:
+            raise ValueError(
+                f"{what} is of values that add up to the prediction, and these are "
+                f"{self.quantity}: fit with the preset shapley"
+            )
 
 
 def _joined(columns: list[Any]) -> np.ndarray:

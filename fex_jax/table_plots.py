@@ -1,4 +1,4 @@
-"""Pictures of Shapley values of tables: their mean sizes, all of them, and those of one row."""
+"""Pictures of attributions of tables: their mean sizes, all of them, and those of one row."""
 
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any

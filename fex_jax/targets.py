@@ -20,12 +20,14 @@ def choose_classes(key: jax.Array, probabilities: jax.Array, rule: str, count: i
     """Classes [B, T] to train on: f(x) [B, K] → the most probable ("argmax"), or drawn from f(x)
     ("sampled") or uniformly ("uniform"), one after the other, none twice.
 
-    T = `count`, at most K − 1: answers for all classes but one say what the last is worth, too.
+    T = `count`, at most K. Of probabilities at most K − 1: answers for all classes but one say what
+    the last is worth, too.
     """
+    most = probabilities.shape[-1] - (rule != "uniform")
     ranking = jnp.zeros_like(probabilities) if rule == "uniform" else jnp.log(probabilities)
     if rule != "argmax":  # the order of these is that of draws without replacement
         ranking += jax.random.gumbel(key, ranking.shape)
-    return jax.lax.top_k(ranking, max(1, min(count, ranking.shape[-1] - 1)))[1]
+    return jax.lax.top_k(ranking, max(1, min(count, most)))[1]
 
 
 def ranked(answers: jax.Array, classes: jax.Array) -> jax.Array:

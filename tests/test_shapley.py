@@ -22,7 +22,7 @@ def opened(call, values=X, output="value", **config):
     """A model of a function of arrays, its first three rows as inputs, and how they are read."""
     labels = ("value",) if output == "value" else ("no", "yes")
     f = host(call, labels=labels, input=(values.shape[1],), output=output, digest="f")
-    chosen = settings.default("shapley")
+    chosen = settings.of_tables()
     chosen.table.background = 20
     chosen.update_from_flattened_dict(config)
     _, _, reads = black_box.Rows.policy(chosen, f, tables.open_table(values))

@@ -1,17 +1,21 @@
-"""What an explainer of tables is worth: its Shapley values beside true ones, and its gallery."""
+"""What an explainer of tables is worth, and its gallery.
 
-import dataclasses
+Shapley values are compared with true ones. What does not add up is measured by what becomes of f's
+answer while columns are removed.
+"""
+
+import functools
 import json
 import pathlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from tqdm import tqdm
 
-from fex_jax import explain, feeding, page, shapley
+from fex_jax import explain, feeding, metrics, page, shapley
 from fex_jax.data import frames
 from fex_jax.evaluation import run, tasks
 from fex_jax.evaluation.methods import Given, choose
@@ -25,6 +29,7 @@ from fex_jax.targets import class_numbers
 _LEAST = 4  # rows, however long they take
 _ORDERS, _FEW = 500, 8  # pairs of them, where features are too many to ask about all coalitions
 _QUESTIONS = 2**23  # of a row and its features, about
+_REMOVED = 64  # rows whose columns are removed, at most
 _SHOWN = 6  # rows of the gallery
 _BEESWARM = 500  # rows of its beeswarm
 
@@ -42,6 +47,20 @@ class Truth(NamedTuple):
     error: float  # root of the mean squared error, in ranges of the true values
     quantity: str
 
+    @property
+    def brief(self) -> str:
+        """In a few words."""
+        return f"r = {self.correlation:.3f}, error {self.error:.1%}"
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What a reader must know."""
+        return {
+            "Correlation with true values": f"{self.correlation:.3f}",
+            "Error, of their range": f"{self.error:.1%}",
+            "True values": f"{'exact' if self.exact else 'sampled'}, {self.rows} rows",
+        }
+
     def __str__(self) -> str:
         """In words."""
         if not self.rows:
@@ -55,6 +74,37 @@ class Truth(NamedTuple):
             f"On {self.rows} held-out rows, beside {how}: r = {self.correlation:.3f}, error "
             f"{self.error:.1%} of their range.\nThey are {self.quantity}."
         )
+
+
+class Removal(NamedTuple):
+    """What f says in the mean of the explained class, in its unit, while columns are removed.
+
+    Areas under the curves of `metrics.areas`, from the whole row to the background.
+    """
+
+    rows: int
+    features: int
+    deletion: float  # the column with the largest value first; lower is better
+    insertion: float  # with the smallest first, read from its end; higher is better
+    quantity: str
+
+    @property
+    def brief(self) -> str:
+        """In a few words."""
+        return f"deletion {self.deletion:.3f}, insertion {self.insertion:.3f}"
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What a reader must know."""
+        return {
+            "Deletion, lower is better": f"{self.deletion:.3f}",
+            "Insertion, higher is better": f"{self.insertion:.3f}",
+            "Columns removed of": f"{self.rows} rows",
+        }
+
+    def __str__(self) -> str:
+        """In words."""
+        return f"On {self.rows} held-out rows: {self.brief}.\nThey are {self.quantity}."
 
 
 def measure(explainer: explain.Explainer, values: np.ndarray, seconds: float = 20.0) -> Truth:
@@ -125,9 +175,8 @@ def attribute(
             )
             found = run.attribute(method, None, task, size, seed).targets
     found = found * reads.scale[classes][:, None]
-    quantity = f"{method.name} of {reads.quantity.partition(' of ')[2]}"
-    explanation = TableExplanation.of(frame, reads, found, classes, said, box.labels)
-    return dataclasses.replace(explanation, quantity=quantity)
+    quantity = f"{method.name} of {reads.quantity}"
+    return TableExplanation.of(frame, reads, found, classes, said, box.labels, quantity)
 
 
 def truth(
@@ -170,6 +219,33 @@ def compare(given: np.ndarray, true: np.ndarray, noise: np.ndarray, quantity: st
     )
 
 
+def removing(box: BlackBox, values: np.ndarray, targets: np.ndarray) -> Callable[..., Removal]:
+    """removal(attributions [B, N] of the rows' classes [B], quantity) → what they are worth."""
+    reads = box.reads
+
+    @jax.jit
+    def areas(batch: Any, scores: jax.Array, classes: jax.Array) -> dict:
+        model, inputs = box.bind({}, batch)
+
+        def predict(asked: Any) -> jax.Array:
+            return model.predict(asked) * reads.scale + reads.base
+
+        given = inputs, scores, classes, classes, metrics.FEX, model.features(inputs), "value"
+        return metrics.areas(metrics.perturbation_curves(predict, model.mask, *given), metrics.FEX)
+
+    def removal(attributions: np.ndarray, quantity: str) -> Removal:
+        rows = reads.batch(values), attributions.astype(np.float32), targets
+        with jax.enable_x64(False), plain_errors():
+            found = tasks.in_batches(
+                lambda some: areas(*some), rows, len(values), "columns removed"
+            )
+        means = {name: float(found[name].mean()) for name in ("deletion", "insertion")}
+        count, size = attributions.shape
+        return Removal(count, size, quantity=quantity, **means)
+
+    return removal
+
+
 def evaluate(
     explainer: explain.Explainer,
     config: Any,
@@ -180,11 +256,12 @@ def evaluate(
     """Explains the evaluation split that a config of configs/ names; writes results and a gallery.
 
     Args:
-      given: methods that are compared with true values of the same rows.
+      given: methods that are measured on the same rows.
       seconds: that computing true values may take, about.
 
     Returns:
-      How near the values are to true ones, and where the gallery is.
+      How near Shapley values are to true ones, or what other attributions are worth where columns
+      are removed; and where the gallery is.
 
     Raises:
       ValueError: a method that there is not, or data that do not fit.
@@ -197,37 +274,38 @@ def evaluate(
     values = source.values[: config.eval.num_images or None]
     frame = box.reads.columns.decode(values)
     own = explainer(frame, progress=True)
-    true, noise = _true_values(explainer, values, own.targets, seconds)
-    count = len(true)
-    found = compare(own.attributions.to_numpy()[:count], true, noise, own.quantity)
+    if own.base_values is None:
+        count = min(len(values), _REMOVED)
+        worth: Any = removing(box, values[:count], own.targets[:count])
+        title = "FEX's contrasts"
+    else:
+        true, noise = _true_values(explainer, values, own.targets, seconds)
+        count, title = len(true), "Shapley values"
+        worth = functools.partial(compare, true=true, noise=noise)
+    found = worth(own.attributions.to_numpy()[:count], quantity=own.quantity)
     results = {explainer.name: found}
     for method in tqdm(rows if count else (), unit="method", leave=False):
         other = attribute(method, box, frame[:count], own.targets[:count], seed=config.seed)
         x = other.attributions.to_numpy()
-        results[method.name] = compare(x, true, noise, other.quantity)
-    path = write(directory, own, f"Shapley values, {config.data.name}", found)
+        results[method.name] = worth(x, quantity=other.quantity)
+    path = write(directory, own, f"{title}, {config.data.name}", found)
     content = {name: one._asdict() for name, one in results.items()}
     (directory / "results.json").write_text(json.dumps(content, indent=2) + "\n")
-    lines = [
-        f"  {name:20} r = {one.correlation:.3f}, error {one.error:.1%}"
-        for name, one in results.items()
-    ]
-    beside = ["Beside true values of these rows:", *lines] if len(lines) > 1 else []
+    lines = [f"  {name:20} {one.brief}" for name, one in results.items()]
+    beside = ["Beside other methods, of these rows:", *lines] if len(lines) > 1 else []
     return "\n".join([str(found), *beside, f"gallery: {path.resolve()}"])
 
 
 def write(
-    directory: pathlib.Path, explanation: TableExplanation, title: str, found: Truth
+    directory: pathlib.Path, explanation: TableExplanation, title: str, found: Truth | Removal
 ) -> pathlib.Path:
-    """gallery.html, a page that needs no other file: how near the values are, and pictures."""
+    """gallery.html, a page that needs no other file: what the values are worth, and pictures."""
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / "gallery.html"
     facts = {
         "Rows": f"{len(explanation):,}",
         "Features": str(found.features),
-        "Correlation with true values": f"{found.correlation:.3f}",
-        "Error, of their range": f"{found.error:.1%}",
-        "True values": f"{'exact' if found.exact else 'sampled'}, {found.rows} rows",
+        **found.facts,
     }
     page.table_gallery(path, explanation, title, facts, _BEESWARM, _SHOWN)
     return path

@@ -5,15 +5,16 @@ What differs between images, texts and tables is a module here, named by a predi
     THINGS: what they are called
     ONCE: whether a batch holds a thing at most once
     PRESET: the objective of `fex_jax.fit` where none is chosen
+    SETTINGS: a preset -> the settings that a run starts from
     OPTIONS: those of `open_data` that are its own
     open_source(predictor, config, split) -> the data that a config names
     open_data(predictor, given, limit, **options) -> source, settings, what was skipped
-    suit(config, predictor, source) -> sets policy, batch size and epochs in the config
+    suit(config, predictor, source) -> sets what depends on both in the config
     stream(predictor, source, config, **options) -> from a number on, batches without end
     in_order(predictor, source, config) -> batches of eight
     first(predictor, source, config, count) -> a batch of so many
 
-Tables have no batches in their order: `fex_jax.evaluation.tables` scores them.
+Of tables there is no `first`: their removal is not chosen.
 """
 
 import importlib

@@ -15,7 +15,7 @@ import tensorflow as tf
 from PIL import Image
 from tqdm import tqdm
 
-from fex_jax import data
+from fex_jax import data, settings
 from fex_jax.data.decode import MAX_PIXELS, SUFFIXES, decode
 from fex_jax.feeding.given import Column, from_table, shuffled, source_of, walk
 from fex_jax.feeding.lengths import suit_length
@@ -24,7 +24,7 @@ from fex_jax.models.vit import ViTConfig
 if TYPE_CHECKING:
     from fex_jax.export import Predictor
 
-PRESET = "contrast"
+PRESET, SETTINGS = "contrast", settings.default
 OPTIONS = ("column",)
 THINGS, ONCE = "images", True
 _COLUMNS = "image", "img", "picture", "pixels"  # names of a column where none is given

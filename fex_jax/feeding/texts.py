@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import ml_collections
 import numpy as np
 
-from fex_jax import text_data, text_streams, tokens
+from fex_jax import settings, text_data, text_streams, tokens
 from fex_jax.feeding.given import Named, choose, from_table, shuffled, source_of, walk
 from fex_jax.feeding.lengths import suit_length
 from fex_jax.windows import Pair
@@ -19,7 +19,7 @@ from fex_jax.windows import Pair
 if TYPE_CHECKING:
     from fex_jax.export import Predictor
 
-PRESET = "contrast"
+PRESET, SETTINGS = "contrast", settings.default
 OPTIONS = ("column",)
 THINGS, ONCE = "texts", True
 _FILES = ".csv, .tsv, .jsonl, .parquet or .txt (a text a line)"

@@ -72,6 +72,11 @@ class BlackBox:
         return self.reads.modality
 
     @property
+    def explained(self) -> Output | None:
+        """What its `Model` answers with, where that is something else than what f says."""
+        return self.reads.explained
+
+    @property
     def config(self) -> Any:
         """Sizes."""
         return self.reads.config(len(self.labels), self.removal)

@@ -60,6 +60,7 @@ class Pictures:
     input: tuple[int, int, int]
     looks: Preprocessing
     modality: ClassVar[str] = "images"
+    explained: ClassVar[None] = None  # what f says
     banked: ClassVar[bool] = True  # what f says is kept
     # What is saved of it and of its removal.
     fields: ClassVar[dict[str, checks.Check]] = {

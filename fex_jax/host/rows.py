@@ -88,6 +88,7 @@ class Rows:
     steps: mlp.Steps | None = None
     surrogate: Surrogate | None = None
     modality: ClassVar[str] = "tables"
+    explained: ClassVar[Output] = "value"  # what is explained, whatever f says
     banked: ClassVar[bool] = False  # f answers faster than a file finds what it said
     # What is saved of it and of its removal.
     fields: ClassVar[dict[str, checks.Check]] = {
@@ -176,13 +177,13 @@ class Rows:
 
     @property
     def quantity(self) -> str:
-        """What attributions are, in words."""
+        """What attributions are of, in words."""
         what = {
             "log-odds": "the log-odds of the class",
             "probability": "the probability of the class",
             "value": "the predicted value",
         }[self.unit]
-        return f"Shapley values of {what}; {self.removed}"
+        return f"{what}; {self.removed}"
 
     @property
     def owner(self) -> np.ndarray:

@@ -52,6 +52,7 @@ class Strings:
     tokenizer: tokens.Tokenizer
     max_length: int
     modality: ClassVar[str] = "texts"
+    explained: ClassVar[None] = None  # what f says
     banked: ClassVar[bool] = True  # what f says is kept
     input: ClassVar[str] = "text"  # what f takes, as `host` says it
     # What is saved of it and of its removal.

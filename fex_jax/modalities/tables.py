@@ -1,4 +1,4 @@
-"""Explaining tables: data frames in, a data frame of Shapley values of the same rows out."""
+"""Explaining tables: data frames in, a data frame of attributions of the same rows out."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -6,6 +6,7 @@ import numpy as np
 from tqdm import tqdm
 
 from fex_jax import checks
+from fex_jax.answers import alpha
 from fex_jax.data import frames
 from fex_jax.modalities import OPTIONS
 from fex_jax.table_explanation import TableExplanation
@@ -63,10 +64,37 @@ def explain(
         # Of two classes one's values are the other's with the opposite sign: one map serves both.
         mapped = np.ones_like(classes) if reads.pair else classes
         scores = explainer.attribute(batch, np.resize(mapped, size)[:, None], answers)
+        if explainer.logits:
+            scores = _effects(explainer, batch, scores)
         sign = np.where(classes == mapped, 1.0, -1.0) * reads.scale[mapped]
         found[rows] = np.asarray(scores)[: len(rows), 0] * sign[:, None]
         chosen[rows], predictions[rows] = classes, said
-    return TableExplanation.of(frame, reads, found, chosen, predictions, labels)
+    given = found, chosen, predictions, labels, quantity(explainer)
+    return TableExplanation.of(frame, reads, *given, adds_up=not explainer.logits)
+
+
+def quantity(explainer: "Explainer") -> str:
+    """What attributions are, in words."""
+    what = explainer.predictor.reads.quantity
+    if not explainer.logits:
+        return f"Shapley values of {what}"
+    return (
+        f"FEX's contrasts of {what}; each is what the presence of a column adds, less the mean "
+        "over the row's columns, and they do not add up to the prediction"
+    )
+
+
+def _effects(explainer: "Explainer", batch: Any, maps: Any) -> np.ndarray:
+    """FEX's maps in units of f's answers: α / 2 (z_i − mean z), [B, 1, N].
+
+    h(m⊙x) is in the mean so much higher where a mask keeps i; α / 2 is `contrast.slope`.
+    """
+    model, inputs = explainer.bind(explainer.predictor.params, batch)
+    valid = np.asarray(model.features(inputs))[:, None]
+    count = np.maximum(valid.sum(-1, keepdims=True), 1)
+    maps = np.where(valid, maps, 0)
+    worth = np.asarray(alpha(explainer.temperature / 2, count))
+    return np.where(valid, worth * (maps - maps.sum(-1, keepdims=True) / count), 0)
 
 
 def features(explainer: "Explainer") -> str:

@@ -23,6 +23,7 @@ from fex_jax import (
     logs,
     objectives,
     ppo,
+    predictors,
     pretrained,
     settings,
     sharding,
@@ -101,7 +102,7 @@ def train(
             _train(config, workdir, mesh, predictor, queried, source, kept, backbone, start)
         return
     kind = black_box.kind_of(predictor)
-    steps.make_objective(config, predictor.output, kind.modality, inside=False)
+    steps.make_objective(config, kind.explained or predictor.output, kind.modality, inside=False)
     box = black_box.of(predictor)
     source = source or feeding.of(box).open_source(box, config, config.data.train_split)
     kept, source = held_out.split(config, objective, source)
@@ -131,7 +132,7 @@ def _train(
 ) -> None:
     """`train`, of a policy with this backbone, whose first parameters are `start`; `kept` inputs
     are held out."""
-    objective = steps.make_objective(config, predictor.output)
+    objective = steps.make_objective(config, predictors.output(predictor))
     batch_size, total = config.batch_size, num_steps(config, source)
 
     # The policy, its optimiser and where their arrays live.
@@ -313,6 +314,7 @@ def save_description(
         backbone,
         method=config.method,
         budget=-objective.budget_range if draws_budget else None,
+        temperature=objective.temperature if draws_budget else None,
         # Of two classes one's map is the other's mirrored: a contrast would add but noise.
         contrastive=draws_budget
         and objective.learns_f

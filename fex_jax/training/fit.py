@@ -15,8 +15,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from fex_jax import attributions, checks, explain, feeding, host, metrics, pretrained
-from fex_jax import settings as presets
+from fex_jax import attributions, checks, explain, feeding, host, metrics, predictors, pretrained
 from fex_jax.evaluation import tables as of_tables
 from fex_jax.feeding.sources import Source
 from fex_jax.host import HostPredictor, black_box
@@ -61,8 +60,8 @@ def fit(
     """Trains an explainer of a classifier, compares it on held-out items, and returns it.
 
     No labels are needed. A few per cent of the items are held out; on them the positive and
-    negative AUC of the explainer are printed beside those of Random and Occlusion; of tables, how
-    near its Shapley values are to exact ones.
+    negative AUC of the explainer are printed beside those of Random and Occlusion; of Shapley
+    values of tables, how near they are to exact ones.
 
     Args:
       predictor: a Hugging Face directory or hub id, or what `fex_jax.pretrained.load` returns; or a
@@ -80,7 +79,7 @@ def fit(
       workdir: where checkpoints, logs and the export go; the same call continues there after an
         interruption. None: a temporary folder, which is removed at the end.
       preset: the objective: "contrast" (None), "authors" or "paper" of FEX, "fastshap", "l2x"
-        or "cortx"; of tables "shapley".
+        or "cortx"; of tables "shapley" (None), "contrast" or "fastshap".
       epochs, batch_size: None: chosen from the number of items and the device.
       limit: items to use; None: all, of an iterator 10,000 pictures or 100,000 texts.
       column: of a table of images or texts; by default "image" or "text", or the only one. Two of
@@ -190,7 +189,7 @@ def _finish(
         print(f"{f.name} is not asked more: fex_jax.evaluate says what the explainer is worth")
     else:
         with black_box.recorded([explainer], f, folder) as (asked,):
-            if config.method == "shapley":
+            if asked.predictor.explained and not asked.logits:  # the truth is known
                 print(of_tables.measure(asked, held_out.values, _SECONDS))
             else:
                 print(compare(asked, held_out, config))
@@ -210,7 +209,8 @@ def _configure(
     settings: Mapping[str, Any] | None,
 ) -> ml_collections.ConfigDict:
     """The preset's settings, with a batch and epochs that suit the data and the device."""
-    config, size, kind = presets.default(preset), source.size, feeding.of(predictor)
+    size, kind = source.size, feeding.of(predictor)
+    config = kind.SETTINGS(preset)
     if predictor.config.num_classes <= 2:
         config.objective.num_passes = 1  # an answer is one number, soon overfitted
     kind.suit(config, predictor, source)
@@ -245,7 +245,7 @@ def _names(config: ml_collections.ConfigDict, prefix: str = "") -> list[str]:
 def _describe(
     config: ml_collections.ConfigDict, predictor: Predictor, size: int, held_out: int, skipped: str
 ) -> None:
-    kept = yardstick.count(step.make_objective(config, predictor.output), size)
+    kept = yardstick.count(step.make_objective(config, predictors.output(predictor)), size)
     steps = max(1, int(config.epochs * (size - kept)) // config.batch_size)
     updates = steps * config.objective.num_updates * config.objective.num_passes
     print(
@@ -261,7 +261,7 @@ def compare(explainer: explain.Explainer, source: Source, config: ml_collections
 
     Of values, deletion and insertion. Slow classifiers are asked about fewer items.
     """
-    low, high = _AREAS["value" if explainer.predictor.output == "value" else "class"]
+    low, high = _AREAS["value" if predictors.output(explainer.predictor) == "value" else "class"]
     rivals = {"Random": attributions.random, "Occlusion": attributions.occlusion}
     params = explainer.predictor.params
 

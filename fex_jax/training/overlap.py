@@ -17,7 +17,7 @@ import ml_collections
 import numpy as np
 import optax
 
-from fex_jax import algorithm
+from fex_jax import algorithm, predictors
 from fex_jax.host.black_box import BlackBox
 from fex_jax.training import step as steps
 from fex_jax.training.loop import Step
@@ -55,13 +55,14 @@ def stepping(
     It is the step of `training.step.make_step` but for the parameters that masks are drawn with,
     `state.previous`. A HostError of f comes out of the step that needs the answers.
     """
-    objective = steps.make_objective(config, box.output)
+    objective = steps.make_objective(config, predictors.output(box))
     read, output = steps.make_policy(config, network)
     over = threading.Event()
 
     @jax.jit
-    def whole(batch: Any) -> tuple[Any, Any]:
-        inputs = box.bind({}, batch)[1]
+    def whole(batch: Any, key: jax.Array) -> tuple[Any, Any]:
+        model, inputs = box.bind({}, batch)
+        inputs = model.drawn(inputs, jax.random.fold_in(key, 0))
         return inputs, box.show(inputs)
 
     @jax.jit
@@ -84,8 +85,8 @@ def stepping(
                 raise concurrent.futures.CancelledError
             return box.answer(*map(np.asarray, shown))
 
-        inputs, shown = whole(batch)
         of_key = jax.random.fold_in(key, number)
+        inputs, shown = whole(batch, of_key)
         reading, drawn, asked = draw(params, batch, inputs, say(shown), of_key)
         answers = np.stack([say(masked(batch, inputs, masks)) for masks in asked])
         return Asked(inputs, reading, drawn, answers)

@@ -26,10 +26,9 @@ def make_objective(
     if config.method not in objectives.KINDS:
         known = ", ".join(objectives.KINDS)
         raise ValueError(f"method {config.method!r} is unknown; choose {known}")
-    if modality and (config.method == "shapley") != (modality == "tables"):
+    if config.method == "shapley" and modality not in (None, "tables"):
         raise ValueError(
-            f"method {config.method!r} does not explain {modality}: choose the preset shapley for "
-            "tables, and another for images and texts"
+            f"the preset shapley is of tables, and explains no {modality}: choose fastshap"
         )
     module = objectives.of(config.method)
     if output not in getattr(module, "OUTPUTS", (output,)):
@@ -110,7 +109,7 @@ def make_step(
     optimizer: optax.GradientTransformation,
 ) -> Callable:
     """step(state, predictor's parameters, batch, key) → (state, metrics), to be jitted."""
-    objective = make_objective(config, predictor.output)
+    objective = make_objective(config, predictors.output(predictor))
     bind, policy = make_bind(config, predictor), learning_policy(config, network)
     read, output = make_policy(config, network)
 
@@ -130,6 +129,7 @@ def make_step(
                 learned = module.networks(*given)
             learned |= {"optimizer": optimizer, "objective": objective}
             return module.train_step(state, model, inputs, key, **learned)
+        inputs = model.drawn(inputs, jax.random.fold_in(key, 0))
         return algorithm.train_step(
             state,
             (inputs, read(state.params, model, inputs)),

@@ -23,7 +23,7 @@ Y = (X["a"] + (X["kind"] == "y") + X["flag"] > 0.7).to_numpy()
 
 def bound(model, frame):
     """f of a fitted model, its first rows as inputs, and how they are read."""
-    config = settings.default("shapley")
+    config = settings.of_tables()
     config.table.background = 20
     f = estimator(model)
     _, _, reads = black_box.Rows.policy(config, f, tables.open_table(frame))
