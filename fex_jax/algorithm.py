@@ -102,7 +102,9 @@ def judge(
     targets, probabilities, budgets, drawn_for, values, valid, masks = drawn
     if objective.score == "contrast":
         if objective.output == "value":
-            h = standardized(answers, probabilities, targets)
+            h = answers
+            if objective.standardize:
+                h = standardized(answers, probabilities, targets)
         else:
             h = log_odds(answers) if objective.answers == "log_odds" else answers
         scores = contrast_score(h)
@@ -213,7 +215,8 @@ def loss(output: PolicyOutput, batch: Rollout, objective: Objective) -> tuple[ja
             log_probs, batch.log_probs, batch.advantages, objective.clip_epsilon
         )
     elif output.parts is None:
-        surrogate = regression_loss(output.logits, batch, objective, output.valid)
+        of_row = 0 if output.row is None else output.row
+        surrogate = regression_loss(output.logits - of_row, batch, objective, output.valid)
     else:
         surrogate = shared_regression_loss(*output.parts, batch, objective, output.valid)
     entropy = jnp.mean(bernoulli_entropy(logits))

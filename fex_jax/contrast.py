@@ -36,6 +36,10 @@ def regression_residuals(
     + a constant (docs/derivations.md). Its own linear part is taken off the score, so that what it
     does not explain is all the noise. Off policy it is a regression, which no ratio need correct.
     Logits z [B, T, N], scores [B, T, S] in G groups, masks [B, S, N], valid [B, 1, N].
+
+    Where removed features come from a background row b, z − ψ(b) takes the place of z: keeping a
+    feature also keeps b's own out, and what that is worth the map of b says. ψ(b) is it less the
+    mean over all b, so that z has the same minimum with it and without it.
     """
     # A feature that is not there is never kept, so what its logit is does not matter.
     linear = jnp.einsum("bsn,btn->bts", masks.astype(logits.dtype), centre(logits, valid))

@@ -42,6 +42,7 @@ class Objective:
     entropy: Literal["paper", "authors"] = "paper"
     kl: Literal["paper", "authors"] = "authors"
     output: Literal["softmax", "sigmoid", "value"] = "softmax"  # what f's answers are
+    standardize: bool = True  # values, by their spread over a batch
     num_masks: int = 10  # S, the paper's s: queries an input
     num_updates: int = 4  # gradient steps a pass, each on a different part of its inputs
     num_passes: int = 3  # over a batch and what f said of its masks
@@ -123,6 +124,8 @@ class PolicyOutput(NamedTuple):
     # z_0 [B, 1, N] and c [B, T, N], where the logits are a z_0 + b c; None: they are of one piece
     parts: tuple[jax.Array, jax.Array] | None = None
     faithfulness: jax.Array | None = None  # [B, 1, 2] of the first target: `fex_jax.faithfulness`
+    # ψ [B, T, N] of the background row that each input is asked with; see `contrast`
+    row: jax.Array | None = None
 
 
 class Rollout(NamedTuple):

@@ -39,9 +39,11 @@ class Model:
     output: Output = "softmax"
 
     # Where removed features are taken from a background of M rows: those, as inputs; and (inputs,
-    # their numbers [B, R]) → the same inputs, to be asked about with these R rows alone.
+    # their numbers [B, R]) → the same inputs, to be asked about with these R rows alone; and inputs
+    # → the numbers.
     background: Inputs | None = None
     against: Callable[[Inputs, jax.Array], Inputs] | None = None
+    rows: Callable[[Inputs], jax.Array] | None = None
 
     # For gradients with respect to the input, or to what stands for it.
     embed: Callable[[Inputs], jax.Array] | None = None  # inputs → x [B, ...]

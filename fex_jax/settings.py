@@ -238,6 +238,8 @@ def of_tables(preset: str = "shapley") -> ml_collections.ConfigDict:
             "so the best mask keeps one column or none: for tables choose contrast, shapley or "
             "fastshap"
         )
+    if preset == "contrast":
+        config.objective.standardize = False  # what is said of tables is, by its spread over rows
     if preset == "fastshap":
         config.objective.control, config.data.augment = False, False
     config.policy = "mlp"

@@ -178,11 +178,7 @@ class Rows:
     @property
     def quantity(self) -> str:
         """What attributions are of, in words."""
-        what = {
-            "log-odds": "the log-odds of the class",
-            "probability": "the probability of the class",
-            "value": "the predicted value",
-        }[self.unit]
+        what = "the predicted value" if self.unit == "value" else f"the {self.unit} of the class"
         return f"{what}; {self.removed}"
 
     @property
@@ -244,7 +240,8 @@ class Rows:
             known = masks.all(-1) | ~masks.any(-1)
             return jnp.where(known[:, None], predict(inputs), self.surrogate(read, masks))
 
-        rows = {"background": inputs_of(shown), "against": lambda x, drawn: x._replace(drawn=drawn)}
+        rows: dict = {"background": inputs_of(shown), "rows": lambda x: x.drawn}
+        rows["against"] = lambda x, drawn: x._replace(drawn=drawn)
         model = Model(
             predict=conditional if self.surrogate else predict,
             mask=lambda inputs, masks: inputs._replace(masks=masks.astype(bool)),

@@ -164,11 +164,27 @@ def make_policy(
             network = policy(params)
             if not frozen:
                 reading = network.read(model.view(given))
-            return ppo.PolicyOutput(*network.say(reading, classes, config.objective.kl))
+            found = ppo.PolicyOutput(*network.say(reading, classes, config.objective.kl))
+            return found._replace(row=_of_row(network, model, given, classes))
 
         return say
 
     return read, output
+
+
+def _of_row(
+    network: Policy, model: predictors.Model, inputs: Any, classes: jax.Array
+) -> jax.Array | None:
+    """The map of each input's background row less the mean map of all of them, [B, T, N].
+
+    None: there is no background. Nothing learns through it.
+    """
+    if model.background is None or model.rows is None:
+        return None
+    size = len(jax.tree.leaves(model.background)[0]), len(network.heads.map_out.bias[...])
+    every = jnp.broadcast_to(jnp.arange(size[1]), size)
+    maps = jax.lax.stop_gradient(network.maps(model.view(model.background), every))  # [M, K, N]
+    return (maps - maps.mean(0))[model.rows(inputs), classes]
 
 
 def make_bind(config: ml_collections.ConfigDict, predictor: Predictor) -> predictors.Bind:
