@@ -10,7 +10,8 @@ method are its seeds), `--methods=package.module:function` a method of your own,
 computed elsewhere, for the inputs that `--write_inputs` writes. The protocol is
 `--config.eval.protocol=fex`, chefer or authors. Without --config, it is the one of training; what
 the explainer was trained with (predictor, fill, removal, unit) is always its own. Of tables,
-values are compared with true Shapley values, and there are results.json and gallery.html.
+Shapley values are compared with true ones and contrasts by deletion and insertion; there are
+results.json and gallery.html.
 """
 
 import dataclasses

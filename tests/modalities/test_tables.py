@@ -294,7 +294,7 @@ def contrasts(tmp_path_factory):
     with contextlib.redirect_stdout(said):
         found = fex_jax.fit(
             f, linear(300)[0], workdir=folder, preset="contrast", background=30, batch_size=128,
-            epochs=120, settings=SETTINGS,
+            epochs=60, settings=SETTINGS,
         )  # fmt: skip
     return found, folder, said.getvalue(), f
 
