@@ -89,6 +89,8 @@ def _effects(explainer: "Explainer", batch: Any, maps: Any) -> np.ndarray:
 
     h(m⊙x) is in the mean so much higher where a mask keeps i; α / 2 is `contrast.slope`.
     """
+    if explainer.temperature is None:
+        raise ValueError("explainer.json has no temperature, the unit of maps: train it again")
     model, inputs = explainer.bind(explainer.predictor.params, batch)
     valid = np.asarray(model.features(inputs))[:, None]
     count = np.maximum(valid.sum(-1, keepdims=True), 1)
