@@ -98,3 +98,21 @@ def test_what_classes_share_learns_from_plausible_classes():
     found = contrast.shared_regression_loss(shared, own, batch, objective)
     found -= contrast.regression_loss(own, batch, objective)
     np.testing.assert_allclose(found, jnp.sqrt(mean) / contrast.slope(z, objective), rtol=1e-5)
+
+
+def test_what_has_no_mean_leaves_the_minimum():
+    """Breaks if maps of background rows, less their mean, move what the regression learns."""
+    keys = jax.random.split(jax.random.key(0), 4)
+    objective, z = ppo.Objective(num_masks=8), jax.random.normal(keys[0], (1, 1, 5))
+    masks = jnp.tile(jax.random.bernoulli(keys[1], 0.5, (1, 8, 5)), (3, 1, 1))
+    scores, rows = jax.random.normal(keys[2], (3, 1, 8)), jax.random.normal(keys[3], (3, 1, 5))
+
+    def slope(of_row):
+        def squares(z):
+            z = jnp.broadcast_to(z, (3, 1, 5)) - of_row
+            return jnp.mean(contrast.regression_residuals(z, scores, masks, objective) ** 2)
+
+        return jax.grad(squares)(z)
+
+    np.testing.assert_allclose(slope(rows - rows.mean(0)), slope(0 * rows), atol=1e-6)
+    assert np.abs(slope(rows) - slope(0 * rows)).max() > 1e-3

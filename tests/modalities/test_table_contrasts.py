@@ -13,6 +13,7 @@ import fex_jax
 from fex_jax import explain, settings
 from fex_jax.evaluation import tables as truth
 from fex_jax.host.predictor import host
+from fex_jax.training import step
 
 pd = pytest.importorskip("pandas")
 SETTINGS = {
@@ -111,3 +112,19 @@ def test_fastshap_is_the_regression_alone():
     assert plain.method == "shapley" and not plain.objective.control and not plain.data.augment
     plain.objective.control = plain.data.augment = True
     assert plain.to_dict() == own.to_dict()
+
+
+def test_the_map_of_a_drawn_row_is_taken_off(contrasts):
+    """Breaks if what a background row adds is another row's or class's, or moves the minimum."""
+    explainer, _, _, f = contrasts
+    batch = explainer.predictor.reads.batch(linear(2)[0].to_numpy())
+    model, inputs = explainer.asking(f).bind({}, batch)
+    classes, params = np.array([[1, 0], [0, 1]]), explainer.params
+    _, output = step.make_policy(settings.of_tables("contrast"), explainer.network)
+    rows = [
+        output(model)(params, (model.against(inputs, np.full((2, 1), row)), None), classes).row
+        for row in range(30)
+    ]
+    np.testing.assert_allclose(np.mean(rows, 0), 0, atol=1e-4)  # in the mean nothing
+    own = explainer.network(params).maps(model.view(model.background), np.array([[0, 1]] * 30))
+    np.testing.assert_allclose(rows[7] - rows[3], (own[7] - own[3])[classes], atol=1e-4)
