@@ -272,6 +272,8 @@ def evaluate(
     rows = choose(given, (), box.bind, box, options)
     source = feeding.of(box).open_source(box, config, config.data.eval_split)
     values = source.values[: config.eval.num_images or None]
+    if not len(values):
+        raise ValueError(f"the split {config.data.eval_split} of {config.data.name} has no rows")
     frame = box.reads.columns.decode(values)
     own = explainer(frame, progress=True)
     if own.base_values is None:

@@ -89,6 +89,9 @@ def test_contrasts_are_no_sum(contrasts, tmp_path):
     assert worth["fex"]["deletion"] < worth["random"]["deletion"] and worth["fex"]["rows"] == 1
     assert worth["fex"]["insertion"] > worth["random"]["insertion"] and "deletion" in said
     page = (tmp_path / "eval" / "gallery.html").read_text()
+    rows[:3].to_csv(tmp_path / "table.csv", index=False)
+    with pytest.raises(ValueError, match="the split test of table has no rows"):
+        truth.evaluate(explainer, config, tmp_path / "eval")
     assert page.count("data:image/png") == 2 and "do not add up" in page and "Row 0" not in page
 
 
