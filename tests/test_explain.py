@@ -269,10 +269,10 @@ def broken(**changes):
         (PIXELS[0] / 127.5 - 1, "image 3 has floats from -1"),
         (PIXELS[0].astype(np.int64), "image 3 has dtype int64"),
         (PIXELS[0].transpose(2, 0, 1), r"image 3 has shape \(3, 32, 32\)"),
-        (PIXELS[0, ..., 0], r"image 3 has shape \(32, 32\)"),
+        (PIXELS[0, ..., :2], r"image 3 has shape \(32, 32, 2\)"),
         ("no_such_file.jpg", "no_such_file.jpg.*no such file"),
     ],
-    ids=["nan", "unscaled", "normalised", "integers", "channels first", "grey", "missing"],
+    ids=["nan", "unscaled", "normalised", "integers", "channels first", "two channels", "missing"],
 )
 def test_a_bad_picture_is_named(explainer, image, message):
     """Breaks if a wrong picture gives a map, or an error that does not name it."""
@@ -285,7 +285,7 @@ def test_a_bad_picture_is_named(explainer, image, message):
     [
         ({"images": []}, "the batch is empty"),
         ({"images": np.zeros((0, 32, 32, 3), np.uint8)}, "the batch is empty"),
-        ({"images": PIXELS[..., 0, 0]}, r"shape \(5, 32\) is no image"),
+        ({"images": PIXELS[0, 0, 0]}, r"shape \(3,\) is no image"),
         ({"targets": 10}, "class 10 is out of range; expected 0 to 9"),
         ({"targets": [0, 1, 2, 3, -1]}, "class -1 is out of range"),
         ({"targets": "dog"}, "class 'dog' is unknown; classes: class 0"),
