@@ -8,6 +8,7 @@ import runpy
 import sys
 
 import pytest
+from absl import app  # noqa: F401  its flags must be there before they are saved
 from absl.testing import flagsaver
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
