@@ -1,56 +1,50 @@
-"""The price of an explanation: its time divided by that of a prediction.
+"""The price of an explanation: its time divided by that of a prediction, of three sizes of ViT.
 
-    python benchmarks/explanation_cost.py --workdir=runs/demo
+    python benchmarks/explanation_cost.py
 
-Both are compiled, warm and timed in turns in one process; medians over the repeats.
+An explanation is one pass of the explainer for one class, on the classifier's own backbone; both
+are compiled, warm and timed in turns in one process, medians of `--turns`. Weights are random: no
+time depends on them. Writes docs/results/price.json and makes the documents anew.
 """
 
+import json
 import pathlib
-import statistics
+import subprocess
 import sys
-import time
 
 import jax
-import jax.numpy as jnp
 from absl import app, flags
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
 
-from fex_jax import explain, predictors  # noqa: E402
+from benchmarks import performance  # noqa: E402
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "The folder that train.py wrote.")
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Images at a time.")
-_REPEATS = flags.DEFINE_integer("repeats", 30, "Timed calls of each.")
-
-
-def seconds(function, *arguments) -> float:
-    start = time.perf_counter()
-    jax.block_until_ready(function(*arguments))
-    return time.perf_counter() - start
+SIZES = {
+    "ViT-Ti/16": {"hidden_size": 192, "num_heads": 3, "mlp_dim": 768},
+    "ViT-S/16": {"hidden_size": 384, "num_heads": 6, "mlp_dim": 1536},
+    "ViT-B/16": {"hidden_size": 768, "num_heads": 12, "mlp_dim": 3072},
+}
+_BATCHES = 1, 16
 
 
 def main(_: list[str]) -> None:
-    explainer = explain.load(_WORKDIR.value)
-    config = explainer.predictor.config
-    predict = jax.jit(lambda params, x: predictors.image(config, params).predict(x))
-    explain_class = jax.jit(explainer.maps)
-    shape = (_BATCH_SIZE.value, config.image_size, config.image_size, config.num_channels)
-    images = jax.random.normal(jax.random.key(0), shape)
-    targets = jnp.zeros((_BATCH_SIZE.value, 1), jnp.int32)
-    times = {"prediction": [], "explanation": []}
-    for repeat in range(_REPEATS.value + 1):
-        prediction = seconds(predict, explainer.predictor.params, images)
-        explanation = seconds(explain_class, explainer.params, images, targets)
-        if repeat:  # the first compiles
-            times["prediction"].append(prediction)
-            times["explanation"].append(explanation)
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    for name, value in medians.items():
-        print(f"{name}: {1000 * value / _BATCH_SIZE.value:.3f} ms an image")
-    ratio = medians["explanation"] / medians["prediction"]
-    print(f"price, measured: {ratio:.2f} predictions (batch {_BATCH_SIZE.value})")
+    rows = []
+    for name, size in SIZES.items():
+        predictor = performance.network(**size)
+        for count in _BATCHES:
+            predict, explain, _ = performance.explaining(predictor, count)
+            calls = {"explanation": explain, "prediction": predict}
+            took = performance.timed(calls, flags.FLAGS.turns)
+            row = {"network": name, "pictures": count}
+            row |= {f"{what}, ms": 1e3 * seconds for what, seconds in took.items()}
+            rows.append(row | {"price": took["explanation"] / took["prediction"]})
+            print(rows[-1], flush=True)
+    facts = {"device": jax.devices()[0].device_kind, "jax": jax.__version__}
+    path = ROOT / "docs" / "results" / "price.json"
+    path.write_text(json.dumps(facts | {"rows": rows}, indent=2, ensure_ascii=False) + "\n")
+    subprocess.run([sys.executable, str(ROOT / "scripts" / "docs.py")], check=True, cwd=ROOT)
 
 
 if __name__ == "__main__":
-    flags.mark_flag_as_required("workdir")
     app.run(main)

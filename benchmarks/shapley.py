@@ -37,10 +37,10 @@ from sklearn.ensemble import GradientBoostingClassifier
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from configs import tables_nhanes  # noqa: E402
-from fex_jax import explain, metrics, settings, shapley  # noqa: E402
+from fex_jax import explain, settings, shapley  # noqa: E402
 from fex_jax.attributions.kernel_shap import normalize  # noqa: E402
 from fex_jax.data import table_sets, tables  # noqa: E402
-from fex_jax.evaluation.tables import compare  # noqa: E402
+from fex_jax.evaluation import tables as of_tables  # noqa: E402
 from fex_jax.host import HostPredictor, black_box  # noqa: E402
 from fex_jax.host.estimator import estimator  # noqa: E402
 from fex_jax.host.model import plain_errors  # noqa: E402
@@ -50,14 +50,16 @@ from fex_jax.updates import TrainState  # noqa: E402
 
 EPOCHS = {"breast_cancer": 250.0, "adult": 15.0, "nhanes": 60.0}
 ROWS, FEW = 300, 30
+# Presets, and what becomes of removed columns.
 OURS = {
-    "fex-jax": {},
-    "fex-jax, FastSHAP's loss": {"objective.control": False, "data.augment": False},
-    "fex-jax, surrogate": {"removal.kind": "surrogate"},
+    "fex-jax": ("shapley", "background"),
+    "fex-jax, FastSHAP's loss": ("fastshap", "background"),
+    "fex-jax, surrogate": ("shapley", "surrogate"),
+    "fex-jax, contrast": ("contrast", "background"),
 }
 FASTSHAP = {
-    "FastSHAP": {"removal.kind": "background"},
-    "FastSHAP, surrogate": {"removal.kind": "surrogate"},
+    "FastSHAP": ("shapley", "background"),
+    "FastSHAP, surrogate": ("shapley", "surrogate"),
 }
 ROWS_OF = (
     "shap TreeExplainer",
@@ -107,10 +109,13 @@ def timed(function: Callable, rows: pd.DataFrame, repeats: int = 3) -> tuple[Any
     return found, statistics.median(seconds) / len(rows)
 
 
-def configured(name: str, seed: int, changes: dict) -> Any:
-    config = settings.of_tables()
-    config.data.name, config.seed, config.epochs = name, seed, EPOCHS[name]
-    config.update_from_flattened_dict(changes)
+def configured(name: str, seed: int, preset: str, removal: str) -> Any:
+    """All ask as often: the fewer masks, the more epochs."""
+    config = settings.of_tables(preset)
+    masks = settings.of_tables().objective.num_masks
+    epochs = EPOCHS[name] * (1 + masks) / (1 + config.objective.num_masks)
+    config.data.name, config.seed, config.epochs = name, seed, epochs
+    config.removal.kind = removal
     return config
 
 
@@ -185,13 +190,13 @@ def own_values(box: Any, values: np.ndarray, given: np.ndarray) -> dict:
         else:
             true, noise = shapley.sampled(model, inputs, jax.random.key(0), 500)
     scale = box.reads.scale[-1]
-    worth = compare(given, true[:, -1] * scale, (noise[:, -1] * scale) ** 2, "")
+    worth = of_tables.compare(given, true[:, -1] * scale, (noise[:, -1] * scale) ** 2, "")
     return {"v(S)": "conditional", "correlation": worth.correlation, "error / range": worth.error}
 
 
 def row(given: np.ndarray, exact: np.ndarray, seconds: float) -> dict:
     """What the table says of values [B, N]."""
-    worth = compare(given, exact[: len(given)], np.zeros(given.shape), "")
+    worth = of_tables.compare(given, exact[: len(given)], np.zeros(given.shape), "")
     return {
         "v(S)": "marginal",
         "correlation": worth.correlation,
@@ -202,23 +207,15 @@ def row(given: np.ndarray, exact: np.ndarray, seconds: float) -> dict:
 
 def removing(box: Any, values: np.ndarray) -> Callable[[np.ndarray], dict]:
     """Deletion and insertion of columns, the features of rows by values of the last class."""
-    model, inputs = box.bind({}, box.reads.batch(values))
-    scale, base = box.reads.scale, box.reads.base
-
-    @jax.jit
-    def areas(scores: jax.Array, targets: jax.Array) -> dict:
-        def predict(masked: Any) -> jax.Array:
-            return model.predict(masked) * scale + base
-
-        asked = predict, model.mask, inputs, scores, targets, targets
-        return metrics.areas(metrics.perturbation_curves(*asked), metrics.FEX)
-
-    targets = (np.asarray(model.predict(inputs)) * scale + base).argmax(-1)
+    reads, last = box.reads, len(box.labels) - 1
+    model, inputs = box.bind({}, reads.batch(values))
+    targets = (np.asarray(model.predict(inputs)) * reads.scale + reads.base).argmax(-1)
+    measured = of_tables.removing(box, values, targets)
 
     def measure(given: np.ndarray) -> dict:
-        signs = np.where(targets == len(scale) - 1, 1.0, -1.0)[:, None]
-        found = areas(jnp.asarray(signs * given[: len(targets)], jnp.float32), targets)
-        return {name: float(found[name].mean()) for name in ("deletion", "insertion")}
+        signs = np.where(targets == last, 1.0, -1.0)[:, None]
+        found = measured(signs * given[: len(targets)], quantity="")
+        return {"deletion": found.deletion, "insertion": found.insertion}
 
     return measure
 
@@ -229,7 +226,7 @@ def joined(runs: list[dict]) -> dict:
         key: value if isinstance(value, str) else statistics.fmean(one[key] for one in runs)
         for key, value in runs[0].items()
     }
-    if len(runs) > 1:
+    if len(runs) > 1 and "correlation" in found:
         spread = statistics.stdev(one["correlation"] for one in runs)
         found["correlation, deviation over seeds"] = spread
     return found | {"seeds": len(runs)}
@@ -244,7 +241,7 @@ def run(
     values, size = source.columns.encode(rows), len(test.columns)
     tree = shap.TreeExplainer(data.model, background, feature_perturbation="interventional")
     exact, seconds = timed(tree.shap_values, rows)
-    config = configured(name, 0, {})
+    config = configured(name, 0, *OURS["fex-jax"])
     passes = int(config.epochs * source.size)
     asked = passes * (1 + config.objective.num_masks)
     _, _, reads = black_box.kind_of(f).policy(config, f, source)
@@ -277,13 +274,15 @@ def run(
     for choice in [one for one in OURS if one in wanted]:
         runs, surrogate = [], choice == "fex-jax, surrogate"
         for seed in range(seeds):
-            config, began = configured(name, seed, OURS[choice]), time.process_time()
+            config, began = configured(name, seed, *OURS[choice]), time.process_time()
             explainer = fit(config, f, source)
             fitted = {"fit, CPU s": time.process_time() - began}
             explainer(test)  # compiles
             given, seconds = timed(explainer, test)
             given = given.attributions.to_numpy()[:ROWS]
             one = row(given, exact, seconds) | remove(given) | fitted
+            if choice == "fex-jax, contrast":  # no Shapley values
+                del one["correlation"], one["error / range"]
             own = own_values(explainer.predictor, values[:FEW], given[:FEW]) if surrogate else {}
             runs.append(one | own)
         queries = source.size + passes if surrogate else asked
@@ -297,7 +296,7 @@ def run(
     for choice in [one for one in FASTSHAP if one in wanted]:
         runs, surrogate = [], choice == "FastSHAP, surrogate"
         for seed in range(seeds):
-            config, began = configured(name, seed, FASTSHAP[choice]), time.process_time()
+            config, began = configured(name, seed, *FASTSHAP[choice]), time.process_time()
             function, box = fastshap(config, f, source, asked)
             fitted = {"fit, CPU s": time.process_time() - began}
             many = source.columns.encode(test)
