@@ -109,6 +109,7 @@ def main(arguments: list[str]) -> None:
             spread += f"; of trained methods, ± the standard deviation over {_SEEDS.value} seeds"
         results |= {"command": command, "note": f"{spread}.", "seeds": list(range(_SEEDS.value))}
         results["facts"]["Date"] = date
+        results["facts"]["Predictor"] = results["facts"]["Predictor"].removeprefix(f"{workdir}/")
         for part in ("data", "predictor", "policy_backbone"):
             results["config"][part]["path"] = ""
         results["config"]["predictor"]["labels"] = ""
