@@ -203,6 +203,11 @@ def read_tensors(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 def _opened(path: pathlib.Path) -> Any:
     try:
+        with open(path, "rb"):  # safetensors says of what it may not open that it is not there
+            pass
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+    try:
         return safe_open(path, framework="np")
     except (OSError, SafetensorError) as error:
         raise _unreadable(path, error) from error

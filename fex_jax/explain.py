@@ -122,7 +122,7 @@ class Explainer:
     @property
     def grid(self) -> tuple[int, int]:
         """Rows and columns of an attribution map of an image."""
-        return self.backbone.grid
+        return modalities.of_images(self, "grid").backbone.grid
 
     @property
     def logits(self) -> bool:
@@ -236,7 +236,7 @@ class Explainer:
 
     def picture(self, picture: Picture) -> np.ndarray:
         """What the predictor sees of a picture, uint8 [H, W, 3]: what maps should be laid over."""
-        return modalities.of(self.predictor).read(self, picture)
+        return modalities.named("images").read(modalities.of_images(self, "picture"), picture)
 
     def maps(self, params: Params, batch: Any, classes: jax.Array) -> jax.Array:
         """The network alone, jittable: a batch and classes [B, k] → scores [B, k, N].

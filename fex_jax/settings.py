@@ -228,7 +228,8 @@ def of_tables(preset: str = "shapley") -> ml_collections.ConfigDict:
     FastSHAP is the Shapley regression without what that adds to it.
 
     Raises:
-      ValueError: another preset, or one of the published objectives of FEX.
+      ValueError: another preset, one of the published objectives of FEX, or one that needs a
+        classifier's network.
     """
     config = default("shapley" if preset == "fastshap" else preset)
     if config.objective.get("surrogate") == "clipped":
@@ -237,6 +238,11 @@ def of_tables(preset: str = "shapley") -> ml_collections.ConfigDict:
             "the number of features kept; of a row without any column f still says the base rate, "
             "so the best mask keeps one column or none: for tables choose contrast, shapley or "
             "fastshap"
+        )
+    if preset in ("l2x", "cortx"):
+        raise ValueError(
+            f"the preset {preset} needs a classifier's network, and of tables there is none: "
+            "choose contrast, shapley or fastshap"
         )
     if preset == "contrast":
         config.objective.standardize = False  # what is said of tables is, by its spread over rows

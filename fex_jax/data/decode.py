@@ -159,7 +159,7 @@ def _from_array(picture: Any, where: str) -> np.ndarray:
     if not (grey or array.shape[2:] == (3,)) or 0 in array.shape:
         raise ValueError(
             f"{where} has shape {array.shape}; expected [H, W, 3], channels last, or of a grey one "
-            "[H, W] or [H, W, 1]"
+            "[H, W] or [H, W, 1], of a batch of them [B, H, W, 1]"
         )
     if grey:
         array = np.repeat(array.reshape(*array.shape[:2], 1), 3, -1)

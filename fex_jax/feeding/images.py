@@ -101,7 +101,8 @@ def _images(given: Any, skipped: collections.Counter) -> Any:
     if hasattr(given, "ndim"):
         if given.ndim != 4:
             raise ValueError(
-                f"the images are an array of shape {tuple(given.shape)}; expected [B, H, W, 3]"
+                f"the images are an array of shape {tuple(given.shape)}; expected [B, H, W, 3], "
+                "or of grey ones [B, H, W, 1]"
             )
         return np.asanyarray(given)  # of masked arrays, `decode` says what to do
     if not isinstance(given, Iterable):

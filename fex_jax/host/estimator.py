@@ -22,12 +22,23 @@ def estimator(
       options: of `host`.
 
     Raises:
-      ValueError: a classifier without `predict_proba`, what is neither a classifier nor a
-        regressor, or what cannot be known without `input`.
+      ValueError: a class, a bare Booster, a classifier without `predict_proba`, what is neither a
+        classifier nor a regressor, or what cannot be known without `input`.
     """
     errors.require("joblib")
     import joblib
 
+    if isinstance(model, type):
+        raise ValueError(
+            f"{model.__name__} is a class: give an estimator of it that is fitted, "
+            f"{model.__name__}().fit(x, y)"
+        )
+    if type(model).__name__ == "Booster":  # of xgboost or lightgbm
+        raise ValueError(
+            f"a bare Booster of {type(model).__module__.split('.')[0]} does not say what it takes "
+            "and what its numbers are: give its estimator, such as XGBClassifier or "
+            "LGBMClassifier, or a function of it to fex_jax.host"
+        )
     if hasattr(model, "fit_predict"):  # as of clusters, outliers and densities
         raise ValueError(
             f"{type(model).__name__} is neither a classifier nor a regressor, and what it predicts "

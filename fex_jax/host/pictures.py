@@ -91,7 +91,8 @@ class Pictures:
         sides = f.input[:2]
         removal = removal or Removal("blur", _grid(sides), 0.5, sigma=default_sigma(sides))
         rows, columns = removal.grid
-        cell = max(1, round(sides[0] / rows))  # a U-Net's cells are squares of whole pixels
+        # A U-Net's cells are squares of whole pixels; along a side of one cell it loses none.
+        cell = max(round(sides[0] / rows), round(sides[1] / columns), 1)
         return cls(f.input, Preprocessing(size=(cell * rows, cell * columns))), removal
 
     @classmethod
@@ -239,7 +240,7 @@ def default_sigma(sides: tuple[int, int]) -> float:
 def _grid(sides: tuple[int, int], cells: int = 0) -> tuple[int, int]:
     """So many cells on the longer side, and squares; 0: 16, or as many as have eight pixels."""
     longest = max(sides)
-    cells = cells or min(_FINEST, max(2, longest // 8))
+    cells = cells or min(_FINEST, max(2, longest // 8), longest)
     rows, columns = (max(1, round(cells * side / longest)) for side in sides)
     return rows, columns
 

@@ -140,7 +140,10 @@ class HostPredictor:
                     f"{self.name} takes a pandas DataFrame; got {type(inputs).__name__}"
                 )
             return inputs
-        values = np.asarray(inputs)
+        try:
+            values = np.asarray(inputs)
+        except ValueError:  # as of pictures of several sizes
+            values = np.empty(len(inputs), object)
         images = len(self.input) == 3
         right = values.dtype == np.uint8 if images else values.dtype.kind in "fiub"
         if values.shape[1:] != self.input or not values.ndim or not right:

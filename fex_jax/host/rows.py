@@ -77,16 +77,16 @@ class Rows:
         for none, with the mean of what f says of all rows.
     """
 
-    columns: Columns = Columns()
+    columns: Columns = dataclasses.field(default=Columns(), repr=False)
     features: tuple[tuple[str, tuple[int, ...]], ...] = ()
     unit: Unit | None = None
     pair: bool = False
     array: bool = False
-    background: np.ndarray | None = None
-    answers: np.ndarray | None = None
-    scale: np.ndarray | None = None
-    steps: mlp.Steps | None = None
-    surrogate: Surrogate | None = None
+    background: np.ndarray | None = dataclasses.field(default=None, repr=False)
+    answers: np.ndarray | None = dataclasses.field(default=None, repr=False)
+    scale: np.ndarray | None = dataclasses.field(default=None, repr=False)
+    steps: mlp.Steps | None = dataclasses.field(default=None, repr=False)
+    surrogate: Surrogate | None = dataclasses.field(default=None, repr=False)
     modality: ClassVar[str] = "tables"
     explained: ClassVar[Output] = "value"  # what is explained, whatever f says
     banked: ClassVar[bool] = False  # f answers faster than a file finds what it said
@@ -126,6 +126,8 @@ class Rows:
             raise ValueError(f"policy is {config.policy!r}; tables are explained by an mlp")
         if (kind := config.removal.kind) not in ("probe", "background", "surrogate"):
             raise ValueError(f"removal.kind is {kind!r}; of tables choose background or surrogate")
+        if config.method == "fex" and len(source.groups) == 1:  # less the mean over it, 0
+            raise ValueError("the contrast of a table's only feature is 0: choose the preset shapley")
         wanted = None if f.input == "table" else f.input[0]
         if wanted not in (None, len(source.columns)):
             raise ValueError(

@@ -144,6 +144,13 @@ def warmup(
             explainer.explain(batch, classes, refine=refine, answers=answers)
 
 
+def of_images(explainer: Any, what: str) -> Any:
+    """The explainer, or a ValueError at `what` only explainers of images have."""
+    if (modality := explainer.predictor.modality) != "images":
+        raise ValueError(f"{what} is of explainers of images, and this one explains {modality}")
+    return explainer
+
+
 def of(predictor: Any) -> ModuleType:
     """The module of what a predictor takes."""
     return named(predictor.modality)

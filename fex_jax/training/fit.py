@@ -301,6 +301,8 @@ def compare(explainer: explain.Explainer, source: Source, config: ml_collections
         found.append(jax.device_get(areas(params, batch, classes, own, key)))
         count += len(classes)
         compiled = compiled or time.monotonic()
+    if not found:
+        return "The explainer is compared with nothing: so few items leave none to hold out"
     joined = jax.tree.map(lambda *parts: np.concatenate(parts), *found)
     words = [name.removesuffix("_auc") for name in (low, high)]
     kind = " AUC" if low.endswith("_auc") else ""

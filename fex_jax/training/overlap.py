@@ -34,10 +34,14 @@ class Asked(NamedTuple):
 
 
 def suits(config: ml_collections.ConfigDict, predictor: Any) -> bool:
-    """Whether a run overlaps: f is on the host, and what is learned does not ask who drew masks."""
+    """Whether a run overlaps: f is on the host, and what is learned does not ask who drew masks.
+
+    Of tables that have a surrogate it answers in the place of f, on the device.
+    """
     regression = getattr(config.objective, "surrogate", "") == "regression"
     alone = jax.process_count() == 1
-    return config.predictor.overlap and not predictor.inside and regression and alone
+    asks = not (predictor.inside or getattr(predictor.removal, "conditional", False))
+    return config.predictor.overlap and asks and regression and alone
 
 
 @contextlib.contextmanager

@@ -32,6 +32,7 @@ def of(*shape: int) -> host.HostPredictor:
         ((32, 64, 1), (4, 8)),
         ((96, 40, 3), (12, 5)),
         ((8, 64, 1), (1, 8)),
+        ((1, 1, 3), (1, 1)),
     ],
 )
 def test_cells_are_squares(shape, grid):
@@ -93,3 +94,18 @@ def test_other_arrays_are_refused():
     """Breaks if four channels are cut to three without a word."""
     with pytest.raises(ValueError, match=r"takes arrays \[16, 16, 4\]; explained are predictors"):
         black_box.of(of(16, 16, 4))
+
+
+@pytest.mark.parametrize(
+    "shape, seen",
+    [((1, 100, 1), (8, 96)), ((300, 17, 3), (304, 19)), ((17, 300, 3), (19, 304))],
+)
+def test_a_strip_is_seen_whole(shape, seen):
+    """Breaks if the U-Net of a picture of one row of cells sees a pixel of each cell."""
+    assert black_box.of(of(*shape)).reads.looks.sides == seen
+
+
+def test_pictures_of_several_sizes_are_no_batch():
+    """Breaks if NumPy's error about ragged arrays is what a user reads."""
+    with pytest.raises(host.HostError, match=r"takes uint8 images \[B, 8, 64, 1\]; got object"):
+        of(8, 64, 1)([np.zeros((8, 64, 1), np.uint8), np.zeros((8, 63, 1), np.uint8)])

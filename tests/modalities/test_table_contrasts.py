@@ -131,3 +131,39 @@ def test_the_map_of_a_drawn_row_is_taken_off(contrasts):
     np.testing.assert_allclose(np.mean(rows, 0), 0, atol=1e-4)  # in the mean nothing
     own = explainer.network(params).maps(model.view(model.background), np.array([[0, 1]] * 30))
     np.testing.assert_allclose(rows[7] - rows[3], (own[7] - own[3])[classes], atol=1e-4)
+
+
+def test_a_surrogate_is_asked_while_masks_are(contrasts):
+    """Breaks if a contrast of a surrogate learns from f's background instead, which says v(∅).
+
+    Columns are independent, so the conditional parts are those of the sum.
+    """
+    f, (rows, weights) = contrasts[3], linear(400)
+    explainer = fex_jax.fit(
+        f, rows, preset="contrast", background="surrogate", batch_size=128, epochs=40,
+        settings=SETTINGS | {"predictor.overlap": True},
+    )  # fmt: skip
+    parts = (weights * (rows - rows.mean())).to_numpy()[:, :5]
+    given = explainer(rows).attributions.to_numpy()[:, :5]
+    assert np.corrcoef(given.ravel(), (parts - parts.mean(1, keepdims=True)).ravel())[0, 1] > 0.8
+    assert len(repr(explainer)) < 2000  # no arrays
+
+
+def test_what_has_no_contrast_is_refused(contrasts):
+    """Breaks if maps that are always 0 are trained, or a preset of networks ends in a KeyError."""
+    f, rows = contrasts[3], linear(40)[0]
+    with pytest.raises(ValueError, match="the contrast of a table's only feature is 0: choose"):
+        fex_jax.fit(f, rows, preset="contrast", groups={"all": list("abcdef")}, batch_size=16)
+    for preset in ("l2x", "cortx"):
+        with pytest.raises(ValueError, match=f"the preset {preset} needs a classifier's network"):
+            fex_jax.fit(f, rows, preset=preset)
+
+
+def test_three_rows_are_compared_with_nothing(contrasts, capsys):
+    """Breaks if a fit ends in an error because nothing is held out, after it has trained."""
+    found = fex_jax.fit(
+        contrasts[3], linear(3)[0], preset="contrast", batch_size=4, epochs=2,
+        settings={"objective.num_updates": 2},
+    )  # fmt: skip
+    assert found(linear(3)[0]).attributions.shape == (3, 6)
+    assert "compared with nothing: so few items leave none" in capsys.readouterr().out

@@ -199,8 +199,8 @@ function strengths(map) {
 }
 
 function canvasOf(map, removed) {
-  const [rows, columns] = model.grid, across = 448, values = strengths(map);
-  const down = Math.round(across * thing.image.height / thing.image.width);
+  const [rows, columns] = model.grid, values = strengths(map), {width: w, height: h} = thing.image;
+  const [across, down] = [w, h].map((side) => Math.ceil(448 * side / Math.max(w, h)));
   const canvas = Object.assign(document.createElement("canvas"), {width: across, height: down});
   const context = canvas.getContext("2d");
   context.drawImage(thing.image, 0, 0, across, down);
