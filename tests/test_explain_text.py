@@ -36,6 +36,14 @@ def test_words_are_the_texts_own(explainer):
         assert explanation.num_windows == 1
 
 
+def test_texts_have_no_pictures(explainer):
+    """Breaks if what explainers of pictures have ends in an error about a module's attributes."""
+    with pytest.raises(ValueError, match="picture is of explainers of images, and this one exp"):
+        explainer.picture("docs/scene.png")
+    with pytest.raises(ValueError, match="grid is of explainers of images"):
+        _ = explainer.grid
+
+
 def test_batches_do_not_matter(explainer):
     """Breaks if padding or a neighbour changes a text's scores."""
     together = explainer(TEXTS)

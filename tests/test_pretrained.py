@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from fex_jax import pretrained
+from fex_jax import checks, pretrained
 from fex_jax.families import vit
 from fex_jax.models import functional, shapes
 from fex_jax.models.vit import ViTClassifier, ViTConfig
@@ -360,3 +360,17 @@ def test_bicubic_by_hand():
     for matrix in (doubled, halved, vit._bicubic(37, 8)):
         np.testing.assert_allclose(matrix.sum(axis=1), 1)
     np.testing.assert_allclose(vit._bicubic(5, 5), np.eye(5), atol=1e-12)
+
+
+def test_a_file_that_may_not_be_read_is_not_said_to_be_missing(tmp_path):
+    """Breaks if the reason is safetensors' own: that there is no such file, whatever failed."""
+    save_file({"x": np.zeros(1, np.float32)}, tmp_path / "x.safetensors")
+    (tmp_path / "x.safetensors").chmod(0)
+    user = os.geteuid()
+    try:
+        if not user:  # root may read all
+            os.seteuid(65534)
+        with pytest.raises(ValueError, match="x.safetensors cannot be read: Permission denied"):
+            checks.tensor_shapes(tmp_path / "x.safetensors")
+    finally:
+        os.seteuid(user)

@@ -233,8 +233,11 @@ class Pictures:
 
 
 def default_sigma(sides: tuple[int, int]) -> float:
-    """Of a blurred picture that says next to nothing: 20 pixels of 224, of the shorter side."""
-    return min(sides) * 20 / 224
+    """Of a blurred picture that says next to nothing: 20 pixels of 224, of the longer side.
+
+    So it grows with the cells; of a strip the shorter side's would leave the picture as it is.
+    """
+    return max(sides) * 20 / 224
 
 
 def _grid(sides: tuple[int, int], cells: int = 0) -> tuple[int, int]:

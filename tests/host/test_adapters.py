@@ -80,6 +80,8 @@ def test_scikit_learn_regression_and_several_labels():
             estimator(grouping.fit(TABLE))
     with pytest.raises(ValueError, match="GaussianNB does not say what it takes"):
         estimator(GaussianNB())
+    with pytest.raises(ValueError, match=r"GaussianNB is a class: give .* GaussianNB\(\).fit\("):
+        estimator(GaussianNB)
 
 
 @pytest.mark.parametrize("library", ["xgboost", "lightgbm"])

@@ -81,6 +81,15 @@ def test_a_regression_is_no_classifier(library):
 
 
 @pytest.mark.parametrize("library", [xgboost, lightgbm])
+def test_a_bare_booster_is_not_told_to_be_fitted(library):
+    """Breaks if what is fitted already is told to be fitted first."""
+    model = library().fit(X, Y)
+    booster = model.get_booster() if hasattr(model, "get_booster") else model.booster_
+    with pytest.raises(ValueError, match=r"a bare Booster of (xgboost|lightgbm) does not say"):
+        estimator(booster)
+
+
+@pytest.mark.parametrize("library", [xgboost, lightgbm])
 def test_exact_values_are_those_of_tree_shap(library):
     """Breaks if an answer, its unit or the background differ from what shap takes them for."""
     shap = pytest.importorskip("shap")

@@ -109,3 +109,16 @@ def test_pictures_of_several_sizes_are_no_batch():
     """Breaks if NumPy's error about ragged arrays is what a user reads."""
     with pytest.raises(host.HostError, match=r"takes uint8 images \[B, 8, 64, 1\]; got object"):
         of(8, 64, 1)([np.zeros((8, 64, 1), np.uint8), np.zeros((8, 63, 1), np.uint8)])
+
+
+@pytest.mark.parametrize("shape", [(1, 96, 1), (8, 96, 3), (96, 8, 3)])
+def test_a_strip_that_is_removed_is_gone(shape):
+    """Breaks if a strip is blurred by its short side: methods would ask about the whole picture."""
+    longest = np.argmax(shape[:2])
+    stripes = np.zeros((1, *shape[:2], 3), np.float32)
+    np.moveaxis(stripes, 1 + longest, 1)[0, np.arange(96) // 8 % 2 == 1] = 255
+    box = black_box.of(of(*shape))
+    assert box.removal.sigma == pytest.approx(96 * 20 / 224)
+    model, inputs = box.bind({}, stripes)
+    shown = np.asarray(box.show(model.blank(inputs))[2]).astype(float)
+    assert shown.std() < 0.2 * stripes.std()  # mirrored, the stripes at the ends are twice as wide

@@ -152,7 +152,7 @@ def test_a_surrogate_is_asked_while_masks_are(contrasts):
 def test_what_has_no_contrast_is_refused(contrasts):
     """Breaks if maps that are always 0 are trained, or a preset of networks ends in a KeyError."""
     f, rows = contrasts[3], linear(40)[0]
-    with pytest.raises(ValueError, match="the contrast of a table's only feature is 0: choose"):
+    with pytest.raises(ValueError, match="a table's only feature has the contrast 0: choose"):
         fex_jax.fit(f, rows, preset="contrast", groups={"all": list("abcdef")}, batch_size=16)
     for preset in ("l2x", "cortx"):
         with pytest.raises(ValueError, match=f"the preset {preset} needs a classifier's network"):
