@@ -127,9 +127,7 @@ class Rows:
         if (kind := config.removal.kind) not in ("probe", "background", "surrogate"):
             raise ValueError(f"removal.kind is {kind!r}; of tables choose background or surrogate")
         if config.method == "fex" and len(source.groups) == 1:  # less the mean over it, 0
-            raise ValueError(
-                "a table's only feature has the contrast 0: choose the preset shapley"
-            )
+            raise ValueError("a table's only feature has the contrast 0: choose the preset shapley")
         wanted = None if f.input == "table" else f.input[0]
         if wanted not in (None, len(source.columns)):
             raise ValueError(
