@@ -9,7 +9,7 @@ from PIL import Image
 from fex_jax import escape
 
 SHOWN = 8  # pictures of a result
-_SIDE = 224  # pixels
+_SIDE = 224  # pixels, the longer
 
 
 def pictures(result: Any) -> str:
@@ -59,7 +59,8 @@ def _named(result: Any, index: int, target: int) -> str:
 def _figure(result: Any, index: int, target: int, attribution: np.ndarray) -> str:
     caption = escape.html(_named(result, index, target))
     rows, columns = (attribution if result.pictures is None else result.pictures[index]).shape[:2]
-    size = f"width:{_SIDE}px;height:{_SIDE * rows / columns:.0f}px"
+    scale = _SIDE / max(rows, columns)
+    size = f"width:{scale * columns:.0f}px;height:{scale * rows:.0f}px"
     layers = [] if result.pictures is None else [result.pictures[index]]
     images = "".join(
         f'<img alt="" src="{_data_uri(pixels)}" style="position:absolute;left:0;{size}">'

@@ -38,6 +38,13 @@ def test_pictures_lie_under_the_maps_of_their_classes():
     assert len(layers(bare._replace(attributions=maps[:, 0])._repr_html_())) == 8
 
 
+def test_a_tall_picture_fits():
+    """Breaks if a strip fills pages of a notebook, or is stretched: 64 x 8 become 224 x 28."""
+    pictures, maps = np.zeros((1, 64, 8, 3), np.uint8), np.ones((1, 8, 1))
+    one = Explanation(maps, maps, np.zeros(1, int), np.ones((1, 1)), ("a",), pictures)
+    assert one._repr_html_().count("width:28px;height:224px") == 3
+
+
 def test_texts_are_shown_one_below_the_other():
     """Breaks if a list of explanations is shown by its repr."""
     spans = np.array([[0, 4]])
