@@ -196,7 +196,7 @@ class Pictures:
         """What `ask` needs of inputs: ids [B, 16], masks [B, N] and pixels [B, H, W, C], uint8."""
         masked = removal.mask(inputs[:2], inputs.masks).images
         if self.input[2] == 1:
-            masked = (masked @ _LUMA)[..., None]
+            masked = (masked * _LUMA).sum(-1, keepdims=True)
         return inputs.ids, inputs.masks, to_pixels(masked)
 
     def ask(
