@@ -203,7 +203,7 @@ def test_shap_and_pictures(fitted, tmp_path):
     "predictor, options, message",
     [
         (F, {"preset": "paper"}, "the preset paper seeks masks .* for tables choose contrast"),
-        (F, {"preset": "cortx"}, "the preset cortx needs a classifier.s network, and of tables there is none"),
+        (F, {"preset": "cortx"}, "the preset cortx needs a classifier.s network, and of tables"),
         (F, {"unit": "log-odds"}, "table.unit is 'log-odds'; of probabilities choose"),
         (F, {"queries": 100}, "queries of tables are not counted"),
         (F, {"background": 0}, "table.background is 0; expected an integer from 1"),
