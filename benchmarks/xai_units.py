@@ -54,6 +54,11 @@ class Unit(NamedTuple):
     baseline: np.ndarray  # [D] what a removed column is
     output: Literal["value", "softmax"] = "value"
 
+    def answers(self, rows: Any) -> jax.Array:
+        """Values, or probabilities of classes."""
+        found = self.function(rows)
+        return jax.nn.softmax(found) if self.output == "softmax" else found
+
 
 def weighted(rng: np.random.Generator) -> Unit:
     """y = Σ w_i x_i."""
@@ -129,9 +134,8 @@ UNITS = {
 
 def by_methods(unit: Unit, targets: np.ndarray, seed: int) -> dict[str, np.ndarray]:
     """Attributions [B, D] of the classes, by every method."""
-    answer = jax.nn.softmax if unit.output == "softmax" else lambda values: values
     model = predictors.Model(
-        predict=lambda x: answer(unit.function(x)),
+        predict=unit.answers,
         mask=lambda x, masks: jnp.where(masks.astype(bool), x, unit.baseline.astype(x.dtype)),
         grid=(unit.rows.shape[1],),
         output=unit.output,
@@ -152,8 +156,7 @@ def by_methods(unit: Unit, targets: np.ndarray, seed: int) -> dict[str, np.ndarr
 
 def by_explainers(unit: Unit, targets: np.ndarray, seed: int) -> dict[str, np.ndarray]:
     """The same by explainers that learned from other rows."""
-    answer = jax.nn.softmax if unit.output == "softmax" else lambda values: values
-    ask = jax.jit(lambda x: answer(unit.function(x)))
+    ask = jax.jit(unit.answers)
     f = fex_jax.host(
         lambda x: np.asarray(ask(x.astype(np.float32))),
         labels=[f"class {i}" for i in range(unit.function(unit.rows[:1]).shape[1])],

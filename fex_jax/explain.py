@@ -122,7 +122,8 @@ class Explainer:
     @property
     def grid(self) -> tuple[int, int]:
         """Rows and columns of an attribution map of an image."""
-        return modalities.of_images(self, "grid").backbone.grid
+        modalities.require_images(self.predictor, "grid")
+        return self.backbone.grid
 
     @property
     def logits(self) -> bool:
@@ -236,7 +237,8 @@ class Explainer:
 
     def picture(self, picture: Picture) -> np.ndarray:
         """What the predictor sees of a picture, uint8 [H, W, 3]: what maps should be laid over."""
-        return modalities.named("images").read(modalities.of_images(self, "picture"), picture)
+        modalities.require_images(self.predictor, "picture")
+        return modalities.of(self.predictor).read(self, picture)
 
     def maps(self, params: Params, batch: Any, classes: jax.Array) -> jax.Array:
         """The network alone, jittable: a batch and classes [B, k] → scores [B, k, N].
@@ -245,11 +247,10 @@ class Explainer:
         """
         model, inputs = self.bind(self.predictor.params, batch)
         valid = model.features(inputs)[:, None]
+        network, shown = self.network(params), model.view(inputs)
         if KINDS[self.method].one_map:
-            return odds_of_draw(self.network(params).maps(model.view(inputs), 0 * classes), valid)
-        scores = self.network(params).maps(
-            model.view(inputs), classes, contrastive=self.contrastive
-        )
+            return odds_of_draw(network.maps(shown, 0 * classes), valid)
+        scores = network.maps(shown, classes, contrastive=self.contrastive)
         if self.budget is not None:
             scores = scores - scores.mean(-1, keepdims=True, where=valid) + self.budget
         return jnp.where(valid, scores, 0)
@@ -274,9 +275,8 @@ class Explainer:
                 refine_scores, model, inputs, key=jax.random.key(0), num_queries=refine,
                 logits=self.logits, budget_range=-self.budget if self.budget else BUDGET_RANGE,
             )  # fmt: skip
-            scores = jnp.stack(
-                [ask(learned[:, i], scores[:, i]) for i in range(learned.shape[1])], 1
-            )
+            each = range(learned.shape[1])
+            scores = jnp.stack([ask(learned[:, i], scores[:, i]) for i in each], 1)
         if self._mirrors:
             same = (learned == classes)[..., None]  # [B, k, 1]
             scores = jnp.where(same, scores, jnp.where(valid, mirrored(scores, self.budget), 0))

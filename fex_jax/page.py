@@ -116,7 +116,7 @@ def table_gallery(
         draw(buffer, *options)
         return escape.url(buffer.getvalue())
 
-    first = explanation.first(most)
+    first, adds_up = explanation.first(most), explanation.base_values is not None
     html = _template("table_gallery.html").render(
         title=title,
         facts=facts,
@@ -126,13 +126,12 @@ def table_gallery(
             "Which features matter most": png(table_plots.bar, explanation),
             f"{len(first)} rows, a dot each": png(table_plots.beeswarm, first),
         },
-        adds_up=explanation.base_values is not None,
+        adds_up=adds_up,
         rows={
             f"Row {explanation.attributions.index[row]}": png(
                 table_plots.waterfall, explanation, row
             )
-            for row in range(min(shown, len(explanation)))
-            if explanation.base_values is not None
+            for row in range(min(shown, len(explanation)) if adds_up else 0)
         },
     )
     Path(path).write_text(html, encoding="utf-8")

@@ -29,6 +29,7 @@ from fex_jax.targets import class_numbers
 _LEAST = 4  # rows, however long they take
 _ORDERS, _FEW = 500, 8  # pairs of them, where features are too many to ask about all coalitions
 _QUESTIONS = 2**23  # of a row and its features, about
+_ROUNDING = 1e-3  # of what f says, in its standard deviations
 _REMOVED = 64  # rows whose columns are removed, at most
 _SHOWN = 6  # rows of the gallery
 _BEESWARM = 500  # rows of its beeswarm
@@ -71,8 +72,8 @@ class Truth(NamedTuple):
         sampled = "ones sampled in random orders of the features"
         how = "exact ones" if self.exact else sampled
         return (
-            f"On {self.rows} held-out rows, beside {how}: r = {self.correlation:.3f}, error "
-            f"{self.error:.1%} of their range.\nThey are {self.quantity}."
+            f"On {self.rows} held-out rows, beside {how}: {self.brief} of their range.\n"
+            f"They are {self.quantity}."
         )
 
 
@@ -149,7 +150,7 @@ def attribute(
 ) -> TableExplanation:
     """The values that a method of `run.baseline` gives the rows of a table, in the box's unit.
 
-    Where the method's do not add up, nor do these.
+    Where the method's do not add up to what f says, there are no base values.
 
     Raises:
       ValueError: names the first column, row or class that cannot be used, and why.
@@ -175,8 +176,10 @@ def attribute(
             )
             found = run.attribute(method, None, task, size, seed).targets
     found = found * reads.scale[classes][:, None]
-    quantity = f"{method.name} of {reads.quantity}"
-    return TableExplanation.of(frame, reads, found, classes, said, box.labels, quantity)
+    change = (said - reads.base)[np.arange(len(classes)), classes]
+    gaps = np.abs(found.sum(1) - change) / reads.scale[classes]
+    given = found, classes, said, box.labels, f"{method.name} of {reads.quantity}"
+    return TableExplanation.of(frame, reads, *given, adds_up=bool((gaps < _ROUNDING).all()))
 
 
 def truth(

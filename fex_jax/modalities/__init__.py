@@ -144,11 +144,12 @@ def warmup(
             explainer.explain(batch, classes, refine=refine, answers=answers)
 
 
-def of_images(explainer: Any, what: str) -> Any:
-    """The explainer, or a ValueError at `what` only explainers of images have."""
-    if (modality := explainer.predictor.modality) != "images":
-        raise ValueError(f"{what} is of explainers of images, and this one explains {modality}")
-    return explainer
+def require_images(predictor: Any, what: str) -> None:
+    """Raises a ValueError at `what` only explainers of images have."""
+    if predictor.modality != "images":
+        raise ValueError(
+            f"{what} is of explainers of images, and this one explains {predictor.modality}"
+        )
 
 
 def of(predictor: Any) -> ModuleType:

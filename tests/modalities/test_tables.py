@@ -129,19 +129,26 @@ def test_what_there_is_of_pictures_and_texts_only(fitted):
 
 
 def test_other_methods_of_rows(fitted):
-    """Breaks if a method's values of rows are in other units, or of other features, than exact."""
+    """Breaks if a method's values of rows are in other units, or of other features, than exact.
+
+    Or if those that do not add up are drawn as a sum.
+    """
     explainer, _, _ = fitted
     rows, reads = table(3), explainer.predictor.reads
     exact, _ = truth.truth(explainer, reads.columns.encode(rows))
     found = fex_jax.attribute("kernel_shap", explainer, rows, num_queries=200)  # all coalitions
     np.testing.assert_allclose(found.attributions, exact[:, 0], atol=0.02)
     assert found.quantity.startswith("kernel_shap of the predicted value; removed features have")
+    total = found.base_values + found.attributions.sum(axis=1)
+    np.testing.assert_allclose(total, found.predictions, rtol=1e-4)
     alone = price(rows) - [
         np.mean([price(rows[i : i + 1].assign(size=size)) for size in reads.background[:, 0]])
         for i in range(3)
     ]  # in the place of `size`, the first column
-    found = fex_jax.attribute("occlusion", explainer, rows).attributions
-    np.testing.assert_allclose(found["size"], alone, rtol=1e-3, atol=0.02)
+    found = fex_jax.attribute("occlusion", explainer, rows)
+    np.testing.assert_allclose(found.attributions["size"], alone, rtol=1e-3, atol=0.02)
+    with pytest.raises(ValueError, match="a waterfall is of values that add up .* occlusion of"):
+        found.waterfall("waterfall.png", 0)
     assert len(fex_jax.attribute("random", explainer, rows[:0])) == 0
     with pytest.raises(ValueError, match="takes tables: give an explainer of fex_jax.fit"):
         fex_jax.attribute("lime", F, rows)
