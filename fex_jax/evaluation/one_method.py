@@ -60,7 +60,8 @@ def attribute(
         predicted one.
       batch_size, seed, fill, removal, unit, too_long: see `evaluate`.
       features: what is removed of arrays of any kind, or of pictures, in place of cells: for
-        functions and host predictors, which get the things as they are.
+        functions and host predictors, which get the things as they are. Of an explainer's maps
+        of pictures, superpixels: each pixel gets the mean attribution of its own.
       options: of the method.
 
     Returns:
@@ -74,11 +75,21 @@ def attribute(
         raise ValueError(f"attribute takes one method, and not {method!r}; evaluate compares many")
     if callable(predictor) and not isinstance(predictor, explain.Explainer | host.HostPredictor):
         predictor = _of_function(predictor, things, features)
-    if features is not None:
+    if features is not None and not isinstance(predictor, explain.Explainer):
         return _of_own(method, predictor, things, targets, seed, features, options)
     predictor, explainers, _ = open_predictor(predictor, [method])
     module = tasks.of(predictor)
     batch_size = modalities.of(predictor).BATCH_SIZE if batch_size is None else batch_size
+    if features is not None:
+        if not explainers or not isinstance(features, host.Superpixels):
+            raise ValueError(
+                "about an explainer, features are host.Superpixels of its own maps: give other "
+                "methods the function that it explains; got "
+                f"{type(features).__name__} for {named(method)[0]}"
+            )
+        return _of_superpixels(
+            explainers[0], things, targets, features, {"batch_size": batch_size} | options
+        )
     if explainers:
         return explainers[0](things, targets, batch_size=batch_size, **options)
     if predictor.absence:
@@ -104,6 +115,21 @@ def attribute(
             task = task._replace(targets=classes)
         scores = run.attribute(row, None, task, batch_size, seed).targets
     return module.explanations(task, scores, predictor)
+
+
+def _of_superpixels(
+    explainer: explain.Explainer,
+    pictures: Any,
+    targets: Any,
+    superpixels: host.Superpixels,
+    options: dict[str, Any],
+) -> Explanation:
+    """An explainer's maps, in each pixel their mean over its superpixel of what f sees."""
+    seen = np.stack([explainer.picture(one) for one in decode.as_list(pictures)])
+    found = explainer(seen, targets, **options | {"resolution": "pixel"})
+    cut = superpixels.of(seen)
+    maps = [host.features.means(of, one) for of, one in zip(found.attributions, cut, strict=True)]
+    return found._replace(attributions=np.stack(maps))
 
 
 def _of_own(

@@ -1,6 +1,7 @@
-"""Features of one's own for methods that query: superpixels of pictures, parts of any arrays.
+"""Features of one's own: superpixels of pictures, parts of any arrays for methods that query.
 
 fex_jax.attribute("lime", f, pictures, features=fex_jax.host.Superpixels(64))
+fex_jax.attribute("fex", explainer, pictures, features=fex_jax.host.Superpixels(64))
 fex_jax.attribute("kernel_shap", f, series, features=fex_jax.host.OwnMask(mask, 12))
 """
 
@@ -160,6 +161,13 @@ class Superpixels:
                 f"{list(pictures.shape[:3])}, one for each pixel"
             )
         return given.astype(np.int32)
+
+
+def means(maps: np.ndarray, segments: np.ndarray) -> np.ndarray:
+    """Maps [..., H, W], in each pixel their mean over the pixels of its segment, int [H, W]."""
+    numbers, at = np.unique(segments, return_inverse=True)
+    each = [maps[..., segments == number].mean(-1) for number in numbers]
+    return np.stack(each, -1)[..., at.reshape(segments.shape)]
 
 
 def _model(

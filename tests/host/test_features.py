@@ -47,6 +47,24 @@ def test_superpixels_follow_the_picture():
     assert scores[:8, :8].mean() > 4 * np.abs(scores[16:]).mean()
 
 
+def test_an_explainer_of_superpixels_by_hand():
+    """Breaks if a map's mean over a superpixel is of other pixels, another class or another map."""
+    explainer = fex_jax.load("models/digits_fex")
+    pictures = np.random.default_rng(3).integers(0, 255, (2, 64, 64, 3), np.uint8)
+    stripes = np.stack([np.arange(64).repeat(64).reshape(64, 64) // 8 * 3 + 1] * 2)
+    stripes[1] = stripes[0].T
+    given = {"top_k": 2, "features": host.Superpixels(segments=stripes)}
+    found = fex_jax.attribute("fex", explainer, pictures, **given)
+    plain = explainer(pictures, top_k=2, resolution="pixel").attributions
+    rows = plain[0].reshape(2, 8, 8, 64).mean((2, 3))  # [k, stripes]
+    np.testing.assert_allclose(found.attributions[0][:, ::8, 5], rows, rtol=1e-5)
+    columns = plain[1].reshape(2, 64, 8, 8).mean((1, 3))
+    np.testing.assert_allclose(found.attributions[1][:, 5, 7::8], columns, rtol=1e-5)
+    assert np.ptp(found.attributions[0], -1).max() == 0
+    with pytest.raises(ValueError, match="of its own maps: .* for lime"):
+        fex_jax.attribute("lime", explainer, pictures, features=given["features"])
+
+
 def test_parts_of_any_array_by_hand():
     """Breaks if a mask function gets other things or masks than it is told.
 
