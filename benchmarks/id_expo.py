@@ -31,7 +31,14 @@ _STRENGTH = flags.DEFINE_float("strength", 0.1, "λ₁.")
 _IMAGES = flags.DEFINE_integer("num_images", 800, "Test scenes.")
 _WORKDIR = flags.DEFINE_string("workdir", "runs/id_expo", "Folder of the runs.")
 _OUTPUT = ROOT / "docs" / "results" / "idexpo_digits.json"
-_NAMES = {"gradcam_norm1": "Grad-CAM", "gradcam_attention": "Grad-CAM, attention", "fex": "FEX"}
+_NAMES = {
+    "gradcam_norm1": "Grad-CAM",
+    "gradcam_attention": "Grad-CAM, attention",
+    "lime": "LIME",
+    "kernel_shap": "KernelSHAP",
+    "fex": "FEX",
+}
+_QUERIES = {"lime": {"num_queries": 200}, "kernel_shap": {"num_queries": 200}}  # where scored
 
 
 def tune(explainer: str, strength: float, seed: int) -> pathlib.Path:
@@ -55,7 +62,7 @@ def score(predictor: pretrained.Checkpoint, method) -> dict[str, np.ndarray]:
     task = task._replace(pairs=np.zeros(0, int))
     if not isinstance(method, evaluation.Method):
         method = evaluation.baseline(
-            method, attributions.METHODS[method], {}, bind, predictor.params
+            method, attributions.METHODS[method], _QUERIES.get(method, {}), bind, predictor.params
         )
     scores = evaluation.attribute(method, None, task, 128, seed=0)
     perturb = measure.make_perturbation(predictor, bind, metrics.FEX)

@@ -3,9 +3,10 @@
     python train.py --config=configs/idexpo_digits.py --workdir=runs/idexpo
     python train.py --config=configs/idexpo_digits.py:fex --workdir=runs/joint
 
-What follows the colon is the explanation: gradcam_norm1, the default, gradcam_attention, or fex,
-whose network learns beside the classifier. A folder of one's own pictures, in class folders of the
-classifier's labels: --config.data.name=folder --config.data.path=... --config.predictor.path=...
+What follows the colon is the explanation: gradcam_norm1, the default, gradcam_attention, lime or
+kernel_shap of a few queries, or fex, whose network learns beside the classifier. A folder of one's
+own pictures, in class folders of the classifier's labels: --config.data.name=folder
+--config.data.path=... --config.predictor.path=...
 """
 
 import ml_collections

@@ -177,11 +177,13 @@ def default(preset: str = "contrast") -> ml_collections.ConfigDict:
     config.objective = ml_collections.ConfigDict(PRESETS[preset])
 
     config.id_expo = ml_collections.ConfigDict()  # of method id_expo, which fine-tunes f
-    config.id_expo.explainer = "gradcam_norm1"  # gradcam_attention, _norm1, _features; or fex
+    config.id_expo.explainer = "gradcam_norm1"  # gradcam_attention, _norm1, _features, lime,
+    # kernel_shap, or fex
     config.id_expo.strength = 0.1  # λ₁ of insertion and deletion
     config.id_expo.norm = 0.0  # λ₂ of ‖e‖²
     config.id_expo.temperature = 0.1  # τ, in standard deviations of an explanation
     config.id_expo.points = 2  # shares of the features that are kept, drawn for each input
+    config.id_expo.num_queries = 64  # of lime and kernel_shap, about each input and step
     config.id_expo.learning_rate = 1e-4  # of f
 
     config.optimizer = ml_collections.ConfigDict()
@@ -281,6 +283,7 @@ _CHECKS = {
     "id_expo.norm": checks.number(0, 1e6),
     "id_expo.temperature": checks.number(1e-6, 1e6),
     "id_expo.points": _COUNT,
+    "id_expo.num_queries": checks.integer(2, 2**20),
     "id_expo.learning_rate": checks.number(0, 1e38),
     "optimizer.learning_rate": checks.number(0, 1e38),
     "optimizer.backbone_scale": checks.number(0, 1e3),

@@ -35,7 +35,7 @@ _MEANING = {
     "optimizer.backbone_scale": "factor on it for the backbone; 0: frozen",
     "objective.num_masks": "masked inputs that f is asked about, an input and epoch",
     "objective.num_passes": "times a batch is learned from",
-    "id_expo.explainer": "of configs/idexpo_digits.py: gradcam_norm1, gradcam_attention or fex",
+    "id_expo.explainer": "of configs/idexpo_digits.py: gradcam_norm1, lime, kernel_shap, fex, ...",
     "id_expo.strength": "how much its faithfulness counts beside the task",
     "text.unit": "a feature of a text: word or token",
     "text.max_length": "tokens that are read; 0: as many as the classifier can",

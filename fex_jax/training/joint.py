@@ -1,4 +1,4 @@
-"""Fine-tuning a classifier so that it can be explained: ID-ExpO, of Grad-CAM or of FEX's map.
+"""Fine-tuning a classifier so that it can be explained: ID-ExpO, of any map that f learns through.
 
 With FEX the two learn in turn, from the same batch: the classifier's steps see the explainer's map
 as it is, and the explainer's the classifier. What is written is the classifier, as a Hugging Face
@@ -23,6 +23,7 @@ from fex_jax import (
     export,
     feeding,
     id_expo,
+    linear,
     ppo,
     predictors,
     pretrained,
@@ -32,7 +33,7 @@ from fex_jax.models.policy import functional_policy, make_backbone
 from fex_jax.training import classifier, explainer, identity
 from fex_jax.training import step as steps
 
-EXPLAINERS = "gradcam_norm1", "gradcam_attention", "gradcam_features", "fex"
+EXPLAINERS = "gradcam_norm1", "gradcam_attention", "gradcam_features", "lime", "kernel_shap", "fex"
 _TRIED = 1000  # held-out inputs of the accuracies
 
 
@@ -148,9 +149,13 @@ def make_loss(
         log_f = log_predict(images)
         classes = jax.lax.stop_gradient(log_f.argmax(-1))
         for_shares, for_fex = jax.random.split(key)
-        if policy is None:
+        for_map = jax.random.fold_in(for_fex, 0)
+        if settings.explainer in ("lime", "kernel_shap"):
+            method = getattr(linear, settings.explainer)
+            scores = method(model, images, classes, for_map, settings.num_queries)
+        elif policy is None:
             method = attributions.METHODS[settings.explainer]
-            scores = method(model, images, classes, for_shares)
+            scores = method(model, images, classes, for_map)
         else:
             fixed = jax.lax.stop_gradient(params["g"])
             scores = policy(fixed).maps(images, classes[:, None], contrastive=True)[:, 0]

@@ -59,9 +59,10 @@ def far(one, other):
     return max(jax.tree.leaves(moved))
 
 
-def test_a_gradient_based_explanation_is_learned_through():
+@pytest.mark.parametrize("explainer", ["gradcam_norm1", "lime", "kernel_shap"])
+def test_an_explanation_is_learned_through(explainer):
     """Breaks if the regulariser does not reach f."""
-    assert far(gradients("gradcam_norm1", 0.0)["f"], gradients("gradcam_norm1", 1.0)["f"]) > 1e-3
+    assert far(gradients(explainer, 0.0)["f"], gradients(explainer, 1.0)["f"]) > 1e-3
 
 
 def test_classifier_and_explainer_learn_apart():
