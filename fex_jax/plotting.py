@@ -2,13 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
 from fex_jax import errors, escape
 from fex_jax.metrics import is_flat
+
+if TYPE_CHECKING:
+    from fex_jax.probing import Probe
 
 # Okabe and Ito's palette for colour-blind readers; a grey replaces its yellow, too pale on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#7F7F7F")
@@ -122,6 +125,17 @@ def curves(
     for axes in figure.axes:
         axes.set(xlim=(0, 1), ylim=(0, 1))
         axes.xaxis.set_major_formatter("{x:.0%}")
+    figure.savefig(path, format="png", dpi=160)
+
+
+def survival(path: str | Path, probe: "Probe", title: str = "") -> None:
+    """Draws how f's answer goes as features are removed at random, as a PNG; see `Probe`."""
+    shares = np.array([1.0, *probe.shares, 0.0])
+    removed, answers = 1 - shares, np.array([probe.clean, *probe.answers, probe.blank])
+    lines = {"": {"f's mean answer": (removed, answers)}}
+    figure = _line_panels(lines, title, "Features removed at random", "Answer of the class")
+    figure.axes[0].xaxis.set_major_formatter("{x:.0%}")
+    figure.axes[0].set(xlim=(0, 1))
     figure.savefig(path, format="png", dpi=160)
 
 

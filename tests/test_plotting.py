@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fex_jax.plotting import comparison, curves, dots, overlay
+from fex_jax.plotting import comparison, curves, dots, overlay, survival
+from fex_jax.probing import Probe
 from tests.conftest import peak
 
 FRACTIONS = dict.fromkeys(("positive", "negative"), np.linspace(0, 1, 11))
@@ -117,6 +118,22 @@ def test_curves_draw_every_method(tmp_path):
         picture = np.asarray(Image.open(path).convert("RGB")).astype(int)
         drawn.append((np.ptp(picture, axis=-1) > 60).sum())  # coloured pixels
     assert 0 < drawn[0] < drawn[1] < drawn[2]
+
+
+def test_survival_has_a_point_for_each_share(tmp_path):
+    """Breaks if the whole input or nothing is left out, or shares of what is kept are drawn."""
+    path = tmp_path / "removal.png"
+    survival(path, Probe(0.9, 0.1, (0.75, 0.25), (0.9, 0.2)), "blur")
+    picture = np.asarray(Image.open(path).convert("RGB")).astype(int)
+    blue = (picture[..., 2] - picture[..., 0]) > 120
+    blue[:, int(0.7 * blue.shape[1]) :] = False  # the legend
+    heights = [np.flatnonzero(column).mean() for column in blue.T if column.any()]
+    assert heights[0] == pytest.approx(
+        heights[len(heights) // 8], abs=3
+    )  # as much of three quarters
+    assert heights[-1] - heights[0] > 100  # down to nothing
+    steepest = np.argmax(np.diff(heights[5:-5])) / len(heights)
+    assert 0.2 < steepest < 0.8
 
 
 def test_dots_draw_every_run_in_a_row_of_its_own(tmp_path):

@@ -30,7 +30,10 @@ def write(path: pathlib.Path, table: "Table", name: str) -> None:
 
 
 def draw(directory: pathlib.Path, table: "Table", name: str) -> None:
-    """curves.png, but for values, and probabilities.png; and what the modality has to draw."""
+    """curves.png, but for values, and probabilities.png; and what the modality has to draw.
+
+    Of a black box that was probed, removal.png.
+    """
     fractions = _fractions(table.protocol)
     drawn = [
         ("curves", "correct", "Unchanged predictions"),
@@ -48,6 +51,8 @@ def draw(directory: pathlib.Path, table: "Table", name: str) -> None:
         }
         plotting.curves(directory / f"{file}.png", means, fractions, name, ylabel)
     tasks.of(table.predictor).draw(directory, table, name)
+    if probe := getattr(table.predictor, "probe", None):
+        plotting.survival(directory / "removal.png", probe, str(table.predictor.removal))
 
 
 def write_inputs(path: pathlib.Path, predictor: tasks.Predictor, task: tasks.Task) -> None:

@@ -236,14 +236,41 @@ def read(directory: pathlib.Path) -> BlackBox:
     found = checks.read_json(file).keys()
     kind = next((kind for kind in (Rows, Strings) if kind.fields.keys() <= found), Pictures)
     values = _read(file, _FIELDS | kind.fields)
-    removal = _read(checks.file_inside(directory, "removal.json"), kind.removal_fields)
-    own = {name: values[name] for name in _FIELDS}
-    return BlackBox(**own, removal=kind.removal(**removal), reads=kind.read(values, directory))
+    file = checks.file_inside(directory, "removal.json")
+    removal = kind.removal(**_read(file, kind.removal_fields))
+    own = {name: values[name] for name in _FIELDS} | {"probe": _probe(file)}
+    return BlackBox(**own, removal=removal, reads=kind.read(values, directory))
+
+
+def _probe(file: pathlib.Path) -> Probe | None:
+    """What a saved probe said; None: there was none."""
+    found = checks.read_json(file).get("probe")
+    if found is None:
+        return None
+    checks.require({"probe": found}, {"probe": checks.mapping()}, file)
+    one, share = checks.number(-1e30, 1e30), checks.number(0, 1)
+    wanted = {
+        "clean": one,
+        "blank": one,
+        "shares": checks.several(share, at_least=1),
+        "answers": checks.several(one, at_least=1),
+    }
+    probe = Probe(**_fields(found, wanted, file))
+    if len(probe.shares) != len(probe.answers):
+        raise ValueError(
+            f"{file}: probe has {len(probe.shares)} shares, {len(probe.answers)} answers"
+        )
+    return probe
 
 
 def _read(path: pathlib.Path, wanted: dict[str, checks.Check]) -> dict[str, Any]:
     """The fields of a JSON file, lists as tuples."""
-    values = checks.read_json(path)
+    return _fields(checks.read_json(path), wanted, path)
+
+
+def _fields(
+    values: dict[str, Any], wanted: dict[str, checks.Check], path: pathlib.Path
+) -> dict[str, Any]:
     for name in wanted:
         if name not in values:
             raise ValueError(f"{path}: {name} is missing")

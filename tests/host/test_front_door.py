@@ -286,6 +286,7 @@ def test_without_f_it_explains_and_refuses_queries(run):
     removal = json.loads((run.workdir / "export/predictor/removal.json").read_text())
     assert (removal["kind"], removal["grid"]) == ("fill", [4, 4])
     assert removal["probe"]["shares"] == [0.9, 0.7, 0.5, 0.3, 0.1]
+    assert at_hand.predictor.probe.answers == tuple(removal["probe"]["answers"])
 
 
 @pytest.mark.parametrize(
@@ -433,6 +434,7 @@ def test_both_commands_on_a_folder_without_classes(
     # x and each of 16 cells; nothing and all beside the coalitions
     assert asked == expected | {"occlusion": 1 + 16, "kernel_shap": 2 + 4}
     assert (workdir / "eval" / "gallery.html").is_file()
+    assert Image.open(workdir / "eval" / "removal.png").size[0] > 500
 
     for wrong, message in (
         ({"methods": ["attlrp"]}, "attlrp looks inside the classifier, and .* only be queried"),
