@@ -434,7 +434,8 @@ def test_both_commands_on_a_folder_without_classes(
     # x and each of 16 cells; nothing and all beside the coalitions
     assert asked == expected | {"occlusion": 1 + 16, "kernel_shap": 2 + 4}
     assert (workdir / "eval" / "gallery.html").is_file()
-    assert Image.open(workdir / "eval" / "removal.png").size[0] > 500
+    with Image.open(workdir / "eval" / "removal.png") as drawn:
+        assert drawn.size[0] > 500
 
     for wrong, message in (
         ({"methods": ["attlrp"]}, "attlrp looks inside the classifier, and .* only be queried"),
