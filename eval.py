@@ -68,13 +68,13 @@ def main(_: list[str]) -> None:
     config, scores = read_config(given.config, workdir), named_paths(given.scores)
     require("matplotlib", "jinja2")  # what is drawn at the end, after everything is measured
     from fex_jax import evaluation, export, feeding  # takes seconds
-    from fex_jax.evaluation import fingerprint, tables
+    from fex_jax.evaluation import fingerprint, tasks
 
     paths = [workdir, *given.trained]
     with evaluation.opened(paths, config, given.predictor, given.queries) as explainers:
         predictor = explainers[0].predictor
-        if predictor.modality == "tables":
-            print(tables.evaluate(explainers[0], config, output, given.methods))
+        if not hasattr(tasks.of(predictor), "open_task"):
+            print(tasks.of(predictor).evaluate(explainers[0], config, output, given.methods))
             return
         table = evaluation.evaluate(
             [*explainers, *given.methods],

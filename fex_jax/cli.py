@@ -135,19 +135,12 @@ def _explain(given: argparse.Namespace) -> int:
         raise ValueError(
             "there is nothing to explain: give files or texts, or --input and --output"
         )
-    from fex_jax.escape import answer
+    from fex_jax import modalities
 
     explainer = _load(given)
     for target in _targets(given, explainer) or [None]:
         found = explainer(given.things, target)
-        if explainer.predictor.modality == "texts":
-            print(*found, sep="\n")
-            continue
-        for thing, chosen, answers, maps in zip(
-            given.things, found.targets, found.probabilities, found.attributions, strict=True
-        ):
-            print(f"{thing}: {found.labels[chosen]} ({answer(answers[chosen])})")
-            print("\n".join(" ".join(f"{value:3.0%}".rjust(4) for value in row) for row in maps))
+        print(*modalities.of(explainer.predictor).lines(given.things, found), sep="\n")
     return 0
 
 

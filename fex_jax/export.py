@@ -233,12 +233,12 @@ def _check_fits(backbone: Backbone, predictor: Predictor, export: pathlib.Path) 
         return
     if isinstance(backbone, type(own)):  # a policy of the predictor's own architecture
         names = [field.name for field in dataclasses.fields(own)]
-    elif isinstance(backbone, UNetConfig) and predictor.modality == "images":
+    elif isinstance(backbone, UNetConfig) and hasattr(own, "image_size"):
         names = ["image_size", "patch_size", "num_channels"]
     else:
         raise ValueError(
             f"{export}: its policy is a {type(backbone).__name__} and its predictor a "
-            f"{type(own).__name__}: one reads texts, the other images"
+            f"{type(own).__name__}: they do not belong together"
         )
     for name in names:
         ours, theirs = getattr(backbone, name), getattr(own, name)

@@ -11,6 +11,7 @@ and, where it must,
 
     OUTPUTS, LEARNS  the answers that it can learn from, and in words what it learns from
     INSIDE           True: it needs f's network
+    MODALITY         the only one that it explains
     networks(explainer, model, policy, rebind) -> what its `train_step` takes in the place of the
         explainer alone. `policy` is parameters -> `models.policy.Policy`, `rebind` parameters of a
         network as f's -> `Model` of this batch

@@ -4,7 +4,7 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image
@@ -35,6 +35,29 @@ class GalleryItem:
     classes: tuple[ClassMap, ...]
     positive: np.ndarray  # [S] probability of the first class, most important removed first
     negative: np.ndarray  # [S] the same, least important removed first
+    template: ClassVar[str] = "gallery.html"
+
+    def card(self) -> dict[str, Any]:
+        """What the template shows of it, beside its curves."""
+        if not self.classes:
+            raise ValueError("an item needs at least one class")
+        image = plotting.rgb(self.image)
+        # Whole factors and nearest neighbours keep the pixels of a small image square and sharp.
+        factor = -(-DISPLAY // min(image.shape[:2]))
+        large = image.repeat(factor, axis=0).repeat(factor, axis=1)
+        return {
+            "label": self.label,
+            "image": _data_uri(image, lossless=factor > 1),
+            "pixelated": factor > 1,
+            "classes": [
+                {
+                    "label": shown.label,
+                    "answer": shown.probability,
+                    "image": _data_uri(plotting.overlay(large, shown.attribution)),
+                }
+                for shown in self.classes
+            ],
+        }
 
 
 @dataclass(frozen=True)
@@ -46,6 +69,19 @@ class TextItem:
     positive: np.ndarray  # as in `GalleryItem`
     negative: np.ndarray
     strongest: Mapping[str, str]  # method -> its highest words; empty for none
+    template: ClassVar[str] = "text_gallery.html"
+
+    def card(self) -> dict[str, Any]:
+        """As of `GalleryItem`."""
+        if not self.explanations:
+            raise ValueError("an item needs at least one class")
+        first = self.explanations[0]
+        return {
+            "label": self.label,
+            "explanations": [explanation.to_html() for explanation in self.explanations],
+            "explained": first.labels[first.target],
+            "strongest": self.strongest,
+        }
 
 
 def gallery(
@@ -76,9 +112,7 @@ def gallery(
     """
     if not items:
         raise ValueError("a gallery needs at least one item")
-    is_text = isinstance(items[0], TextItem)
-    card = _text_card if is_text else _card
-    html = _template("text_gallery.html" if is_text else "gallery.html").render(
+    html = _template(items[0].template).render(
         title=title,
         facts=facts,
         metrics=list(dict.fromkeys(metric for row in results.values() for metric in row)),
@@ -86,7 +120,7 @@ def gallery(
         legend=_legend(),
         plot=PLOT,
         quantity=quantity,
-        items=[card(item) | _svg_curves(item, fractions, quantity) for item in items],
+        items=[item.card() | _svg_curves(item, fractions, quantity) for item in items],
     )
     Path(path).write_text(html, encoding="utf-8")
 
@@ -151,42 +185,6 @@ def _template(name: str) -> Any:
         lstrip_blocks=True,
     )
     return environment.get_template(name)
-
-
-def _card(item: GalleryItem) -> dict:
-    """What the template shows of one image, beside its curves."""
-    if not item.classes:
-        raise ValueError("an item needs at least one class")
-    image = plotting.rgb(item.image)
-    # Whole factors and nearest neighbours keep the pixels of a small image square and sharp.
-    factor = -(-DISPLAY // min(image.shape[:2]))
-    large = image.repeat(factor, axis=0).repeat(factor, axis=1)
-    return {
-        "label": item.label,
-        "image": _data_uri(image, lossless=factor > 1),
-        "pixelated": factor > 1,
-        "classes": [
-            {
-                "label": shown.label,
-                "answer": shown.probability,
-                "image": _data_uri(plotting.overlay(large, shown.attribution)),
-            }
-            for shown in item.classes
-        ],
-    }
-
-
-def _text_card(item: TextItem) -> dict:
-    """The same of one text."""
-    if not item.explanations:
-        raise ValueError("an item needs at least one class")
-    first = item.explanations[0]
-    return {
-        "label": item.label,
-        "explanations": [explanation.to_html() for explanation in item.explanations],
-        "explained": first.labels[first.target],
-        "strongest": item.strongest,
-    }
 
 
 def _svg_curves(

@@ -180,9 +180,9 @@ def from_checkpoint(
     """bind(params, batch) → a checkpoint's classifier as a `Model`, and what it takes for a batch.
 
     Args:
-      predictor: a `pretrained.Checkpoint`, whose batches are pixels [B, H, W, C], uint8 or in
-        [0, 255], or a `pretrained.TextCheckpoint`, whose batches are a `TokenBatch`; or what has a
-        `bind` of its own, a `host.black_box.BlackBox`, to which the rest does not apply.
+      predictor: a `pretrained.Checkpoint` or `pretrained.TextCheckpoint`, whose `model` says what
+        batches are; or what has a `bind` of its own, a `host.black_box.BlackBox`, to which the
+        rest does not apply.
       fill: what a removed patch becomes, after normalisation.
       removal: of words: "mask" replaces them by [MASK], "delete" hides them from attention.
       dtype: of the matrix products.
@@ -194,15 +194,4 @@ def from_checkpoint(
         raise ValueError(f"text.removal is {removal!r}; choose mask or delete")
     if hasattr(predictor, "bind"):
         return predictor.bind
-
-    def images(params: Params, pixels: jax.Array) -> tuple[Model, jax.Array]:
-        model = image(predictor.config, params, fill, dtype, predictor.output)
-        return model, predictor.preprocessing.normalize(pixels)
-
-    def texts(params: Params, batch: TokenBatch) -> tuple[Model, TokenBatch]:
-        mask_id = predictor.tokenizer.mask_id if removal == "mask" else None
-        length, output = batch.ids.shape[-1], predictor.output
-        return bert(predictor.config, params, length, mask_id, dtype, output), batch
-
-    binds: dict[str, Bind] = {"images": images, "texts": texts}
-    return binds[predictor.modality]
+    return lambda params, batch: predictor.model(params, batch, fill, removal, dtype)

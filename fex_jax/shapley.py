@@ -24,6 +24,7 @@ from fex_jax.attributions.kernel_shap import normalize, sample_coalitions
 from fex_jax.predictors import Inputs, Model
 from fex_jax.updates import Metrics, TrainState, update
 
+MODALITY = "tables"  # whose removed features come from a background
 MOST_EXACT = 12  # features of which all coalitions are asked about
 Explainer = Callable[[dict, Inputs, jax.Array], jax.Array]  # params, inputs, targets → [B, T, N]
 

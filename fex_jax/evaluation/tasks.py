@@ -91,7 +91,7 @@ def of(predictor: Predictor) -> ModuleType:
         draw(directory, table, name): pictures of its own
         gallery_items(explainer, task, results, count) -> the first ones, for `page.gallery`
 
-    and where not, as of tables, `attribute`.
+    and where not, as of tables, `attribute`, `evaluate` and `measure`.
     """
     return importlib.import_module(f"fex_jax.evaluation.{predictor.modality}")
 

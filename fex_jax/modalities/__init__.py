@@ -8,6 +8,7 @@ A modality is a module here, named by a predictor's `modality`; it has
     explain(explainer, things, targets, **options) -> explanations
     examples(explainer, size) -> a batch of each shape that explaining `size` things can need
     features(explainer) -> in words, what a map tells of
+    lines(things, explanations) -> what a terminal shows of them; not of tables
 
 and, if `explain` makes batches of several shapes of them,
 

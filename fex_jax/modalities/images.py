@@ -11,7 +11,7 @@ from PIL import Image
 from scipy.special import expit
 from tqdm import tqdm
 
-from fex_jax import checks, modalities, notebook
+from fex_jax import checks, escape, modalities, notebook
 from fex_jax.data import decode
 from fex_jax.data.ahead import ahead
 from fex_jax.targets import PREDICTED, Target, class_numbers
@@ -128,6 +128,14 @@ def explain(
     if resolution == "pixel":
         attributions = _upsampled(attributions, explainer.predictor.preprocessing.sides)
     return Explanation(attributions, logits, chosen, answers, labels, pictures, faithfulness)
+
+
+def lines(pictures: "Sequence[str]", found: Explanation) -> "Iterator[str]":
+    """Of pictures' files each one's class, and its map in per cent."""
+    rows = zip(pictures, found.targets, found.probabilities, found.attributions, strict=True)
+    for picture, chosen, answers, cells in rows:
+        yield f"{picture}: {found.labels[chosen]} ({escape.answer(answers[chosen])})"
+        yield from (" ".join(f"{value:3.0%}".rjust(4) for value in row) for row in cells)
 
 
 def examples(explainer: "Explainer", size: int) -> list[np.ndarray]:

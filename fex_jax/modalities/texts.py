@@ -213,6 +213,11 @@ def arrays(explainer: "Explainer", length: int | None) -> modalities.Arrays:
     )
 
 
+def lines(texts: "Sequence[str]", found: TextExplanations) -> "Iterator[str]":
+    """Each text, its strongest words marked."""
+    return map(str, found)
+
+
 def examples(explainer: "Explainer", size: int) -> list[TokenBatch]:
     """A batch of each shape that explaining `size` texts can need: of each length to 1024."""
     predictor = explainer.predictor

@@ -103,8 +103,8 @@ def of(explainer: Any, length: int | None = None, *, resize: bool = False) -> Pr
     found = Program(function, inputs, description | given.description)
     if not resize:
         return found
-    if predictor.modality != "images":
-        raise ValueError("resize is True; texts have no size: leave it out")
+    if not hasattr(predictor, "preprocessing"):
+        raise ValueError(f"resize is True; {predictor.modality} have no size: leave it out")
     resizing.check(predictor.preprocessing)
     pixels = "uint8 [B, height, width, 3], RGB, of any size: the file resizes and crops"
     return found._replace(

@@ -277,12 +277,19 @@ def head_config(labels: tuple[str, ...], output: Output) -> dict[str, Any]:
     return {"id2label": names, "label2id": numbers, "problem_type": problem}
 
 
-def write(directory: str | Path, config: dict[str, Any], tensors: dict[str, np.ndarray]) -> Path:
+def write(directory: str | Path, checkpoint: Any, tensors: dict[str, np.ndarray]) -> Path:
     """Writes config.json and model.safetensors to a directory, which is made if not there."""
-    directory = Path(directory)
+    directory, config = Path(directory), checkpoint.config
+    values = {
+        "architectures": [architectures(config.family)[0]],
+        "model_type": config.family,
+        "dtype": "float32",
+        **families.of(config.family).write_config(config),
+        **head_config(checkpoint.labels, checkpoint.output),
+    }
     directory.mkdir(parents=True, exist_ok=True)
     save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
-    write_json(directory / "config.json", config)
+    write_json(directory / "config.json", values)
     return directory
 
 

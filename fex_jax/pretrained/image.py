@@ -2,15 +2,13 @@
 
 import dataclasses
 from pathlib import Path
-from types import ModuleType
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
-from fex_jax import checks, families
+from fex_jax import checks, families, predictors
 from fex_jax.host.answers import Output
 from fex_jax.models import Params, shapes
 from fex_jax.preprocessing import MAX_SIDE, Preprocessing
@@ -48,6 +46,13 @@ class Checkpoint:
         """Everything that its answers depend on."""
         return self.params, repr(self.config), self.labels, repr(self.preprocessing)
 
+    def model(
+        self, params: Params, pixels: jax.Array, fill: float, _: str, dtype: jnp.dtype
+    ) -> tuple[predictors.Model, jax.Array]:
+        """See `predictors.from_checkpoint`; pixels [B, H, W, C] are uint8 or in [0, 255]."""
+        found = predictors.image(self.config, params, fill, dtype, self.output)
+        return found, self.preprocessing.normalize(pixels)
+
     def save(self, directory: str | Path) -> None:
         """Writes a directory that transformers opens; it is made if not there."""
         save(directory, self)
@@ -76,7 +81,7 @@ def load(
         )
     family.check(tensors, stored, directory)
     if fresh_head:
-        tensors |= _fresh_head(stored, family)
+        tensors |= rules.fresh_head(stored, family)
 
     template = shapes(lambda rngs: stored.classifier(rngs=rngs))
     ignored = family.ignored(stored)
@@ -95,19 +100,11 @@ def load(
 def save(directory: str | Path, checkpoint: Checkpoint) -> None:
     """Writes config.json, model.safetensors and preprocessor_config.json, made if not there."""
     config = checkpoint.config
-    family = families.of(config.family)
-    tensors = rules.to_hf(checkpoint.params, family.rules(config), config)
+    tensors = rules.to_hf(checkpoint.params, families.of(config.family).rules(config), config)
     # Batch normalisations of torch count, too.
     for name in [name for name in tensors if name.endswith("running_mean")]:
         tensors[name.replace("running_mean", "num_batches_tracked")] = np.zeros((), np.int64)
-    values = {
-        "architectures": [hub.architectures(config.family)[0]],
-        "model_type": config.family,
-        "dtype": "float32",
-        **family.write_config(config),
-        **hub.head_config(checkpoint.labels, checkpoint.output),
-    }
-    directory = hub.write(directory, values, tensors)
+    directory = hub.write(directory, checkpoint, tensors)
     hub.write_json(directory / "preprocessor_config.json", checkpoint.preprocessing.to_dict())
 
 
@@ -116,12 +113,6 @@ def _normalize_keys(tensors: dict[str, np.ndarray], family: str) -> dict[str, np
     if any(key.startswith(f"{family}.") for key in tensors):
         return tensors
     return {k if k.startswith("classifier.") else f"{family}.{k}": v for k, v in tensors.items()}
-
-
-def _fresh_head(config: Any, family: ModuleType) -> dict[str, np.ndarray]:
-    """Hugging Face tensors of a newly initialised head, the same at every call."""
-    layer = family.head(config, nnx.Rngs(0))
-    return rules.to_hf({"head": nnx.to_pure_dict(nnx.state(layer))}, family.rules(config), config)
 
 
 def _read_preprocessing(

@@ -3,10 +3,11 @@
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
-from flax import traverse_util
+from flax import nnx, traverse_util
 
 from fex_jax import escape
 from fex_jax.checks import not_finite_floats
@@ -60,6 +61,12 @@ def to_hf(params: Params, rules: Sequence[Rule], config: Any) -> dict[str, np.nd
         value = rule.to_hf(np.asarray(value, np.float32), config)
         tensors[hf_name] = np.ascontiguousarray(value)
     return tensors
+
+
+def fresh_head(config: Any, family: ModuleType) -> dict[str, np.ndarray]:
+    """Hugging Face tensors of a newly initialised head, the same at every call."""
+    head = nnx.to_pure_dict(nnx.state(family.head(config, nnx.Rngs(0))))
+    return to_hf({"head": head}, family.rules(config), config)
 
 
 def from_hf(

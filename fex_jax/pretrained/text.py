@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
-from fex_jax import families, tokens
+from fex_jax import families, predictors, tokens
 from fex_jax.host.answers import Output
 from fex_jax.models import Params, shapes
+from fex_jax.models.bert import TokenBatch
 from fex_jax.pretrained import hub, rules
 
 
@@ -50,6 +50,14 @@ class TextCheckpoint:
         reads = self.tokenizer.backend.to_str()
         return self.params, repr(self.config), self.labels, reads
 
+    def model(
+        self, params: Params, batch: TokenBatch, _: float, removal: str, dtype: jnp.dtype
+    ) -> tuple[predictors.Model, TokenBatch]:
+        """See `predictors.from_checkpoint`."""
+        mask_id = self.tokenizer.mask_id if removal == "mask" else None
+        length = batch.ids.shape[-1]
+        return predictors.bert(self.config, params, length, mask_id, dtype, self.output), batch
+
     def save(self, directory: str | Path) -> None:
         """Writes a directory that transformers opens; it is made if not there."""
         save(directory, self)
@@ -73,7 +81,7 @@ def load(
     if fresh_head:
         for name in (f"{last}.weight", f"{last}.bias"):
             tensors.pop(name, None)
-        tensors = _fresh_head(config, family) | tensors  # BERT's pooler is kept where there is one
+        tensors = rules.fresh_head(config, family) | tensors  # whose pooler, BERT's, is kept
 
     template = shapes(lambda rngs: config.classifier(rngs=rngs))
     ignored = family.ignored(config)
@@ -90,17 +98,8 @@ def load(
 def save(directory: str | Path, checkpoint: TextCheckpoint) -> None:
     """Writes config.json, model.safetensors and the tokenizer's files."""
     config = checkpoint.config
-    family = families.of(config.family)
-    values = {
-        "architectures": [hub.architectures(config.family)[0]],
-        "model_type": config.family,
-        "dtype": "float32",
-        **family.write_config(config),
-        **hub.head_config(checkpoint.labels, checkpoint.output),
-    }
-    tensors = rules.to_hf(checkpoint.params, family.rules(config), config)
-    directory = hub.write(directory, values, tensors)
-    checkpoint.tokenizer.save(directory)
+    tensors = rules.to_hf(checkpoint.params, families.of(config.family).rules(config), config)
+    checkpoint.tokenizer.save(hub.write(directory, checkpoint, tensors))
 
 
 def _normalize_keys(
@@ -116,9 +115,3 @@ def _normalize_keys(
     return {
         k if re.fullmatch(family.OUTSIDE, k) else f"{prefix}.{k}": v for k, v in tensors.items()
     }
-
-
-def _fresh_head(config: Any, family: ModuleType) -> dict[str, np.ndarray]:
-    """Hugging Face tensors of a newly initialised head, the same at every call."""
-    head = nnx.to_pure_dict(nnx.state(family.head(config, nnx.Rngs(0))))
-    return rules.to_hf({"head": head}, family.rules(config), config)

@@ -22,7 +22,7 @@ import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from importlib import import_module
+from importlib import import_module, util
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -188,7 +188,7 @@ async def _removal(service: _Service, body: dict[str, Any]) -> dict[str, Any]:
 
 
 async def _infer(service: _Service, body: dict[str, Any]) -> dict[str, Any]:
-    things, targets = kserve.read(body, service.modality.FIELD)
+    things, targets = kserve.read(body, service.modality.TENSORS)
     found = await service.explain(*await service.read(things, targets))
     answer = kserve.write(found, service.name, service.labels)
     return answer | ({"id": body["id"]} if isinstance(body.get("id"), str) else {})
@@ -202,15 +202,15 @@ def _known(body: dict[str, Any], *names: str) -> None:
 
 def _described(service: _Service) -> dict[str, Any]:
     explainer, predictor = service.explainer, service.explainer.predictor
-    images = predictor.modality == "images"
+    looks = getattr(predictor, "preprocessing", None)  # of pictures
     return {
         "name": service.name,
         "modality": predictor.modality,
         "labels": list(service.labels),
         "output": predictor.output,
         "method": explainer.method,
-        "grid": list(explainer.grid) if images else None,
-        "side": predictor.preprocessing.image_size if images else None,
+        "grid": looks and list(explainer.grid),
+        "side": looks and looks.image_size,
         "asks": not predictor.absence,
         "limits": service.limits._asdict(),
     }
@@ -230,10 +230,12 @@ def application(
     Raises:
       ValueError: a name that cannot stand in an address, or an explainer of tables.
     """
-    if explainer.predictor.modality == "tables":
+    modality = explainer.predictor.modality
+    if not util.find_spec(f"fex_jax.serve.{modality}"):
+        thing = modalities.named(modality).THING
         raise ValueError(
-            "explainers of pictures and texts are served; one of tables explains a data frame in "
-            "Python, fex_jax.load(…)(frame)"
+            f"explainers of pictures and texts are served; one of {modality} is called in Python: "
+            f"fex_jax.load(…)({thing})"
         )
     if not re.fullmatch(r"[\w.-]+", name):
         raise ValueError(f"name is {name!r}; expected letters, digits, . _ and -")

@@ -14,7 +14,7 @@ from fex_jax.data import decode
 from fex_jax.modalities import images
 from fex_jax.serve.found import Found
 
-FIELD = "images"
+FIELD, TENSORS = "images", ("images", "pixels")
 _MAX_PIXELS = 2**25  # of a picture; four bytes each while it is read
 
 

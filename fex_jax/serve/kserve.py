@@ -16,8 +16,8 @@ from fex_jax.serve.found import Found
 _INTEGERS = {"UINT8", "INT8", "INT16", "INT32", "INT64", "UINT16", "UINT32", "UINT64"}
 
 
-def read(body: dict[str, Any], field: str) -> tuple[list[Any], list[Any] | None]:
-    """The things and their targets.
+def read(body: dict[str, Any], names: Sequence[str]) -> tuple[list[Any], list[Any] | None]:
+    """The things, a tensor of one of the names, and their targets.
 
     Raises:
       ValueError: a tensor that is missing, unknown, or not what it says.
@@ -29,7 +29,6 @@ def read(body: dict[str, Any], field: str) -> tuple[list[Any], list[Any] | None]
         if tensor["name"] in tensors:
             raise ValueError(f"inputs: {tensor['name']} is there twice")
         tensors[tensor["name"]] = _tensor(tensor)
-    names = [field, *(["pixels"] if field == "images" else [])]
     given = [tensors.pop(name) for name in names if name in tensors]
     classes = tensors.pop("classes", None)
     if len(given) != 1 or tensors:

@@ -12,7 +12,7 @@ from fex_jax.modalities import texts
 from fex_jax.models.bert import TokenBatch
 from fex_jax.serve.found import Found
 
-FIELD = "texts"
+FIELD, TENSORS = "texts", ("texts",)
 _MAX_CHARACTERS = 20_000
 
 

@@ -16,7 +16,7 @@ import ml_collections
 import numpy as np
 
 from fex_jax import attributions, checks, explain, feeding, host, metrics, predictors, pretrained
-from fex_jax.evaluation import tables as of_tables
+from fex_jax.evaluation import tasks
 from fex_jax.feeding.sources import Source
 from fex_jax.host import HostPredictor, black_box
 from fex_jax.host.estimator import estimator
@@ -190,7 +190,7 @@ def _finish(
     else:
         with black_box.recorded([explainer], f, folder) as (asked,):
             if asked.predictor.explained and not asked.logits:  # the truth is known
-                print(of_tables.measure(asked, held_out.values, _SECONDS))
+                print(tasks.of(asked.predictor).measure(asked, held_out.values, _SECONDS))
             else:
                 print(compare(asked, held_out, config))
 

@@ -26,11 +26,11 @@ def make_objective(
     if config.method not in objectives.KINDS:
         known = ", ".join(objectives.KINDS)
         raise ValueError(f"method {config.method!r} is unknown; choose {known}")
-    if config.method == "shapley" and modality not in (None, "tables"):
-        raise ValueError(
-            f"the preset shapley is of tables, and explains no {modality}: choose fastshap"
-        )
     module = objectives.of(config.method)
+    if modality not in (None, of := getattr(module, "MODALITY", modality)):
+        raise ValueError(
+            f"the preset {config.method} is of {of}, and explains no {modality}: choose fastshap"
+        )
     if output not in getattr(module, "OUTPUTS", (output,)):
         raise ValueError(
             f"the predictor answers with output={output!r}, and {module.LEARNS}: use the preset "
