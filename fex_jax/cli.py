@@ -61,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--max-things", type=_positive, default=64, help="of a request")
     serve.add_argument("--max-batch", type=_positive, default=8, help="explained at a time")
     serve.add_argument("--max-waiting", type=_positive, default=256, help="others are refused")
+    serve.add_argument("--max-seconds", type=_positive, default=30, help="that a request may take")
 
     export = command("export", _export, "one file that runs elsewhere")
     export.add_argument("file", help="ends in .onnx, .stablehlo or .tflite")
@@ -118,7 +119,8 @@ def _serve(given: argparse.Namespace) -> int:
     from fex_jax.serve import Limits, run
 
     name = given.name or pathlib.Path(given.explainer).resolve().name
-    limits = Limits(given.max_megabytes, given.max_things, given.max_batch, given.max_waiting)
+    names = "max_megabytes", "max_things", "max_batch", "max_waiting", "max_seconds"
+    limits = Limits(*(getattr(given, name) for name in names))
     run(_load(given), name, given.host, given.port, limits)
     return 0
 

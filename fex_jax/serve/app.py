@@ -11,7 +11,8 @@
     POST /v2/models/NAME/explain       and /infer: see `kserve`
     GET  /health, /metrics
 
-Errors are {"error": …}: 400 for what cannot be used, 413 for too much, 503 where too many wait.
+Errors are {"error": …}: 400 for what cannot be used, 408 for what does not come, 413 for too much,
+503 where too many wait.
 """
 
 import asyncio
@@ -63,6 +64,7 @@ class Limits(NamedTuple):
     things: int = 64  # pictures or texts of a request
     batch: int = 8  # that are explained at a time
     waiting: int = 256
+    seconds: float = 30.0  # that a request's body may take to come
 
 
 class _Service:
@@ -296,10 +298,11 @@ def application(
 
 async def _answer(service: _Service, request: Request, handler: Handler) -> Response:
     try:
-        body = await bodies.read(request, service.limits.megabytes)
+        body = await bodies.read(request, service.limits.megabytes, service.limits.seconds)
         return JSONResponse(await handler(service, body))
     except bodies.Refused as error:
-        return _error(error.status, str(error))
+        late = error.status == 408  # the rest is not waited for
+        return _error(error.status, str(error), {"Connection": "close"} if late else None)
     except UnicodeEncodeError:
         return _error(400, "the request holds half of a surrogate pair; expected whole characters")
     except (ValueError, RecursionError) as error:
@@ -326,7 +329,7 @@ def run(
     Raises:
       OSError: the address is taken, or is none.
     """
-    import uvicorn
+    from fex_jax.serve.connections import server
 
     app = application(explainer, name, limits, loopback=host in LOOPBACK)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -344,5 +347,4 @@ def run(
     print(
         f"http://{shown}:{listener.getsockname()[1]}  explains {name}; Ctrl+C ends it", flush=True
     )
-    config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)
-    uvicorn.Server(config).run(sockets=[listener])
+    server(app).run(sockets=[listener])

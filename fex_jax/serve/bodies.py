@@ -1,5 +1,6 @@
 """The JSON object that a request brings."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -14,21 +15,25 @@ class Refused(Exception):
         self.status = status
 
 
-async def read(request: Request, megabytes: int) -> dict[str, Any]:
+async def read(request: Request, megabytes: int, seconds: float) -> dict[str, Any]:
     """The object.
 
     Raises:
-      Refused: another type of content, too much of it, one that breaks off, or no JSON object.
+      Refused: another type of content, too much of it, one that breaks off or takes longer than
+        `seconds`, or no JSON object.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise Refused(415, "expected Content-Type: application/json")
     most, body = megabytes * 2**20, bytearray()
     try:
-        async for part in request.stream():
-            body += part
-            if len(body) > most:
-                raise Refused(413, f"the request has more than {megabytes} MiB")
+        async with asyncio.timeout(seconds):
+            async for part in request.stream():
+                body += part
+                if len(body) > most:
+                    raise Refused(413, f"the request has more than {megabytes} MiB")
+    except TimeoutError:
+        raise Refused(408, f"the request did not come in {seconds:g} seconds") from None
     except ClientDisconnect:  # nobody reads this
         raise Refused(400, "the request broke off") from None
     try:
