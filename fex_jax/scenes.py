@@ -179,34 +179,39 @@ class Layout:
 
 
 def draw(objects: Objects, layout: Layout, seed: int, index: int) -> Scene:
-    """Scene number `index` of the endless sequence that `seed` names."""
+    """Scene number `index` of the endless sequence that `seed` names.
+
+    It is drawn channels first, [3, S, S]: NumPy's inner loops are then rows, not three numbers.
+    """
     rng = np.random.default_rng((seed, index))
     size = layout.image_size
     if objects.backgrounds:
         canvas = _crop(objects.backgrounds, size, rng)
     else:
-        grain = rng.standard_normal((size, size, 1), np.float32) * np.float32(layout.noise)
-        canvas = grain + rng.uniform(0.05, 0.3, 3).astype(np.float32)
+        grain = rng.standard_normal((size, size), np.float32) * np.float32(layout.noise)
+        canvas = grain + _colour(rng, 0.05, 0.3)
     segmentation = np.zeros((size, size), np.uint8)
-    taken = np.zeros((size, size), bool)
+    free = np.ones((size, size), np.float32)  # 0 where an object's square is
 
     chosen = _choose(objects.labels, rng, pair=rng.random() < layout.pair_fraction)
     sides = [int(rng.integers(*layout.large)), int(rng.integers(*layout.small))][: len(chosen)]
     for source, side, corner in zip(chosen, sides, _corners(size, sides, rng), strict=True):
         region = _square(corner, side)
         picture = _resize(objects.images[source], side)
-        _paint(canvas[region], picture, rng)
-        opacity = picture if picture.ndim == 2 else picture[..., 3]
+        _paint(canvas[:, *region], picture, rng)
+        opacity = picture if picture.ndim == 2 else picture[3]
         segmentation[region][opacity > 0.3] = 1 + objects.labels[source]
-        taken[region] = True
+        free[region] = 0
 
     for _ in range(round(rng.integers(*layout.fragments) * (size / 64) ** 2)):
         fragment = _fragment(objects.images[rng.integers(len(objects.images))], layout, rng)
-        region = _square(rng.integers(0, size - len(fragment) + 1, 2), len(fragment))
-        fragment[taken[region]] = 0  # a fragment never covers an object: its mask stays exact
-        _paint(canvas[region], fragment, rng)
+        side = fragment.shape[-1]
+        region = _square(_corner(size - side, rng), side)
+        # A fragment never covers an object: its mask stays exact.
+        _paint(canvas[:, *region], fragment * free[region], rng)
 
-    image = np.rint(np.minimum(np.maximum(canvas, 0), 1) * 255).astype(np.uint8)
+    image = np.empty((size, size, 3), np.uint8)
+    image.transpose(2, 0, 1)[...] = np.rint(np.minimum(np.maximum(canvas, 0), 1) * 255)
     return Scene(image, int(objects.labels[chosen[0]]), segmentation)
 
 
@@ -220,21 +225,23 @@ def _choose(labels: np.ndarray, rng: np.random.Generator, pair: bool) -> list[in
 
 
 def _crop(backgrounds: tuple[np.ndarray, ...], size: int, rng: np.random.Generator) -> np.ndarray:
-    """A random square of a random photograph, at its own scale or half of it, mirrored or not."""
+    """A random square [3, S, S] of a random photograph, at its scale or half, mirrored or not."""
     photograph = backgrounds[rng.integers(len(backgrounds))]
     step = int(rng.integers(1, 3))
     photograph = photograph[::step, ::step]
     top, left = (rng.integers(0, length - size + 1) for length in photograph.shape[:2])
     square = photograph[top : top + size, left : left + size]
-    return np.array(square[:, :: 1 - 2 * int(rng.integers(2))])
+    return square[:, :: 1 - 2 * int(rng.integers(2))].transpose(2, 0, 1).copy()
 
 
-def _resize(picture: np.ndarray, side: int) -> np.ndarray:
-    """A picture [h, w] or [h, w, 4] at another size [side, side, …], all values in [0, 1]."""
+def _resize(
+    picture: np.ndarray, side: int, part: tuple[slice, ...] = (slice(None), slice(None))
+) -> np.ndarray:
+    """A picture [h, w] or [h, w, 4] at another size, or a part of it: [side, side], [4, …]."""
     if picture.ndim == 3:
-        return np.stack([_resize(picture[..., channel], side) for channel in range(4)], -1)
+        return np.stack([_resize(picture[..., channel], side, part) for channel in range(4)])
     rows, columns = (_interpolation(length, side) for length in picture.shape)
-    return np.minimum(np.maximum(rows @ picture @ columns.T, 0), 1)
+    return np.minimum(np.maximum((rows @ picture @ columns.T)[part], 0), 1)
 
 
 @functools.cache
@@ -244,33 +251,42 @@ def _interpolation(length: int, side: int) -> np.ndarray:
     return np.asarray(identity.resize((length, side), Image.Resampling.BICUBIC))
 
 
-def _corners(size: int, sides: list[int], rng: np.random.Generator) -> list[np.ndarray]:
+def _corner(most: int, rng: np.random.Generator) -> tuple[int, int]:
+    """Two random numbers from 0 to `most`; one after the other is faster than an array of two."""
+    return int(rng.integers(most + 1)), int(rng.integers(most + 1))
+
+
+def _corners(size: int, sides: list[int], rng: np.random.Generator) -> list[tuple[int, int]]:
     """Random top left corners of squares that do not overlap: drawn until they fit."""
     while True:
-        corners = [rng.integers(0, size - side + 1, 2) for side in sides]
+        corners = [_corner(size - side, rng) for side in sides]
         if len(sides) == 1:
             return corners
         (a, b), (first, second) = corners, sides
-        if (a + first <= b).any() or (b + second <= a).any():
+        if any(p + first <= q or q + second <= p for p, q in zip(a, b, strict=True)):
             return corners
 
 
-def _square(corner: np.ndarray, side: int) -> tuple[slice, slice]:
-    return slice(corner[0], corner[0] + side), slice(corner[1], corner[1] + side)
+def _square(corner: tuple[int, int], side: int) -> tuple[slice, slice]:
+    top, left = corner
+    return slice(top, top + side), slice(left, left + side)
 
 
 def _fragment(picture: np.ndarray, layout: Layout, rng: np.random.Generator) -> np.ndarray:
     """A piece of an object, about a third of its side: too little to tell its class."""
-    side = rng.integers(layout.small[0], layout.large[1])
+    side = int(rng.integers(layout.small[0], layout.large[1]))
     part = round(0.36 * side)
-    top, left = rng.integers(0, side - part + 1, 2)
-    return _resize(picture, side)[top : top + part, left : left + part].copy()
+    return _resize(picture, side, _square(_corner(side - part, rng), part))
+
+
+def _colour(rng: np.random.Generator, low: float, high: float) -> np.ndarray:
+    """[3, 1, 1]"""
+    return rng.uniform(low, high, (3, 1, 1)).astype(np.float32)
 
 
 def _paint(region: np.ndarray, picture: np.ndarray, rng: np.random.Generator) -> None:
     """Blends a picture into `region`, in place; opacity alone gets a bright random colour."""
     if picture.ndim == 3:
-        region += picture[..., :3] - picture[..., 3:] * region
-        return
-    colour = rng.uniform(0.45, 1.0, 3).astype(np.float32)
-    region += picture[..., None] * (colour - region)
+        region += picture[:3] - picture[3] * region
+    else:
+        region += picture * (_colour(rng, 0.45, 1.0) - region)

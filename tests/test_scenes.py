@@ -25,6 +25,25 @@ def test_a_scene_is_a_function_of_seed_and_index():
     assert not np.array_equal(first.image, scenes.draw(DIGITS, LAYOUT, 1, 7).image)
 
 
+@pytest.mark.parametrize(
+    "index, label, mask, ink",
+    [
+        (0, 2, 2673, [146921, 261121, 231812]),
+        (1, 1, 696, [255343, 344251, 229748]),
+        (2, 6, 4113, [302401, 353943, 276610]),
+        (1000, 2, 1080, [340084, 139818, 290800]),
+    ],
+)
+def test_scenes_stay_what_they_were(index, label, mask, ink):
+    """Breaks if a faster way of drawing changes the pictures of which the published numbers are.
+
+    Another processor's matrix product may round a few of 4,096 pixels otherwise, by one.
+    """
+    scene = scenes.draw(DIGITS, LAYOUT, 0, index)
+    assert (scene.label, scene.segmentation.sum()) == (label, mask)
+    np.testing.assert_allclose(scene.image.sum((0, 1)), ink, atol=20)
+
+
 def test_splits_share_no_handwriting():
     """Breaks if a digit of the test split could have been seen in training."""
     parts = [scenes.split_objects(DIGITS, split).images for split in scenes.SPLITS]
