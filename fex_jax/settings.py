@@ -126,6 +126,9 @@ def default(preset: str = "contrast") -> ml_collections.ConfigDict:
     config.data.eval_split = "test"
     config.data.limit = 0  # training examples; 0 = all
     config.data.augment = True  # random resized crop and flip
+    # A folder where scenes are kept, at most so many GiB. All cores draw ahead into it, so it pays
+    # where a GPU waits for scenes, or where runs share them. "": each is drawn as it is read.
+    config.data.cache, config.data.cache_gib = "", 16
 
     config.predictor = ml_collections.ConfigDict()
     # Hugging Face directory or hub id; or a black box: model.onnx, model.tflite, http://… or
@@ -265,6 +268,8 @@ _CHECKS = {
     "dtype": checks.one_of("float32", "bfloat16"),
     "log_every": _COUNT,
     "data.limit": _SIZE,
+    "data.cache": checks.text(),
+    "data.cache_gib": _COUNT,
     "predictor.image_size": checks.integer(0, 4096),
     "predictor.fill": checks.number(-1e3, 1e3),
     "predictor.overlap": checks.flag(),

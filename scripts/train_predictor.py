@@ -84,7 +84,9 @@ def train_classifier() -> None:
     output = _OUTPUT.value or config.predictor.path
 
     def source(split: str) -> data.Source:
-        return data.open_source(config.data.name, split, config.data.path, _IMAGE_SIZE.value)
+        given = config.data
+        size, kept = _IMAGE_SIZE.value, (given.cache, given.cache_gib)
+        return data.open_source(given.name, split, given.path, size, *kept)
 
     train = source(config.data.train_split)
     checkpoint = initial_checkpoint(train, _IMAGE_SIZE.value)

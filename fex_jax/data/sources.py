@@ -9,12 +9,15 @@ import tensorflow as tf
 from fex_jax import errors, scenes
 from fex_jax.data import folders
 from fex_jax.data.decode import SUFFIXES, decode
+from fex_jax.data.drawn import Drawn
 from fex_jax.data.streams import Source
 
 _SHUFFLE_BUFFER = 8192  # encoded images of a TFDS set held in memory while shuffling
 
 
-def open_source(name: str, split: str, path: str | None, image_size: Any) -> Source:
+def open_source(
+    name: str, split: str, path: str | None, image_size: Any, cache: str = "", cache_gib: int = 16
+) -> Source:
     """The data set that a config names.
 
     Args:
@@ -24,6 +27,7 @@ def open_source(name: str, split: str, path: str | None, image_size: Any) -> Sou
       path: the folder of class folders, of Fashion-MNIST's IDX files, of cut-outs and backgrounds,
         or TFDS's data_dir; the file gtsegs_ijcv.mat for imagenet_segmentation.
       image_size: side of drawn scenes in pixels.
+      cache, cache_gib: where scenes are kept, and how much of them: `drawn.Drawn`; "": nowhere.
 
     Raises:
       ValueError: scenes for a predictor of pictures that are not square.
@@ -32,11 +36,13 @@ def open_source(name: str, split: str, path: str | None, image_size: Any) -> Sou
         raise ValueError(
             f"{name} are square, the predictor's inputs {image_size} px: choose others"
         )
+    kept = {"cache": cache, "cache_gib": cache_gib}
     match name:
         case "digit_scenes":
-            return scene_source(scenes.digits(), scenes.Layout(image_size), split)
+            return scene_source(scenes.digits(), scenes.Layout(image_size), split, **kept)
         case "fashion_scenes":
-            return scene_source(scenes.fashion_mnist(path), scenes.Layout(image_size), split)
+            layout = scenes.Layout(image_size)
+            return scene_source(scenes.fashion_mnist(path), layout, split, **kept)
         case "cutout_scenes":
             layout = scenes.Layout(
                 image_size,
@@ -44,7 +50,7 @@ def open_source(name: str, split: str, path: str | None, image_size: Any) -> Sou
                 small=(round(0.3 * image_size), round(0.4 * image_size)),
                 fragments=(1, 4),
             )
-            return scene_source(scenes.cutouts(path or "", image_size), layout, split)
+            return scene_source(scenes.cutouts(path or "", image_size), layout, split, **kept)
         case "folder":
             return folder_source(path or "", split)
         case "imagenet_segmentation":
@@ -54,29 +60,43 @@ def open_source(name: str, split: str, path: str | None, image_size: Any) -> Sou
 
 
 def scene_source(
-    objects: scenes.Objects, layout: scenes.Layout, split: str, size: int = 1_000_000
+    objects: scenes.Objects,
+    layout: scenes.Layout,
+    split: str,
+    size: int = 1_000_000,
+    *,
+    cache: str = "",
+    cache_gib: int = 16,
 ) -> Source:
-    """`size` scenes of one split; the splits share neither objects nor seeds."""
+    """`size` scenes of one split; the splits share neither objects nor seeds.
+
+    With a folder `cache`, other processes draw them ahead, into files that stay: `drawn.Drawn`.
+    """
     chosen = scenes.split_objects(objects, split)
     seed = list(scenes.SPLITS).index(split)
     side = layout.image_size
+    drawn = Drawn(chosen, layout, seed, cache, cache_gib) if cache else None
 
-    def draw(index: np.ndarray) -> tuple[np.ndarray, np.int32, np.ndarray]:
-        scene = scenes.draw(chosen, layout, seed, int(index))
-        return scene.image, np.int32(scene.label), scene.segmentation
+    def draw(indices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        if drawn:
+            return drawn.read(indices)
+        several = [scenes.draw(chosen, layout, seed, int(index)) for index in indices]
+        images, labels, segmentations = zip(*several, strict=True)
+        return np.stack(images), np.array(labels, np.int32), np.stack(segmentations)
 
-    def decode(record: dict) -> dict:
-        image, label, segmentation = tf.numpy_function(
-            draw, [record["index"]], (tf.uint8, tf.int32, tf.uint8)
+    def decode(records: dict) -> dict:
+        images, labels, segmentations = tf.numpy_function(
+            draw, [records["index"]], (tf.uint8, tf.int32, tf.uint8)
         )
         return {
-            "image": tf.ensure_shape(image, (side, side, 3)),
-            "label": tf.ensure_shape(label, ()),
-            "segmentation": tf.ensure_shape(segmentation, (side, side)),
+            "image": tf.ensure_shape(images, (None, side, side, 3)),
+            "label": tf.ensure_shape(labels, (None,)),
+            "segmentation": tf.ensure_shape(segmentations, (None, side, side)),
         }
 
     records = tf.data.Dataset.range(size).map(lambda index: {"index": index})
-    return Source(records, decode, size, 1, objects.names)  # scenes are in random order already
+    # Scenes are in random order already. A call into Python costs as much as half a scene.
+    return Source(records, decode, size, 1, objects.names, batched=True)
 
 
 def folder_source(directory: str, split: str, held_out: float = 0.2, seed: int = 0) -> Source:

@@ -34,6 +34,7 @@ class Source(NamedTuple):
     size: int
     shuffle_buffer: int  # records held in memory while shuffling
     labels: tuple[str, ...]
+    batched: bool = False  # `decode` turns records [B] into examples [B]
 
     def split(self, count: int) -> tuple["Source", "Source"]:
         """The first `count` items, and the others."""
@@ -81,8 +82,7 @@ def train_stream(
     if count > 1:
         dataset = dataset.filter(lambda position, _: position % batch_size // part == index)
 
-    def example(position: tf.Tensor, record: dict) -> dict:
-        decoded = source.decode(record)
+    def example(position: tf.Tensor, decoded: dict) -> dict:
         if not augment:
             return _resize(decoded, preprocessing)
         noise = tf.stack([tf.cast(seed, tf.int64), position])
@@ -90,7 +90,7 @@ def train_stream(
         decoded.pop("where", None)
         return decoded
 
-    dataset = dataset.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    dataset = _examples(source, dataset, example, part)
     return _numpy(dataset.batch(part, drop_remainder=True).prefetch(2))
 
 
@@ -104,11 +104,28 @@ def eval_stream(
     """The first `limit` records once, resized as the predictor wants; the last batch is short."""
     dataset = source.records.take(limit) if limit else source.records
 
-    def example(record: dict) -> dict:
-        return _resize(source.decode(record), preprocessing)
+    def example(_: tf.Tensor, decoded: dict) -> dict:
+        return _resize(decoded, preprocessing)
 
-    dataset = dataset.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    dataset = _examples(source, dataset.enumerate(), example, batch_size)
     return _numpy(dataset.batch(batch_size).prefetch(2))
+
+
+def _examples(
+    source: Source,
+    dataset: tf.data.Dataset,
+    example: Callable[[tf.Tensor, dict], dict],
+    together: int,
+) -> tf.data.Dataset:
+    """example(position, decoded record) of each position and record, in their order.
+
+    A source that decodes many records at once gets `together` of them.
+    """
+    calls = {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
+    if not source.batched:
+        return dataset.map(lambda i, record: example(i, source.decode(record)), **calls)
+    decoded = dataset.batch(together).map(lambda i, records: (i, source.decode(records)))
+    return decoded.unbatch().map(example, **calls)
 
 
 def _resize(decoded: dict, preprocessing: Preprocessing) -> dict:

@@ -38,7 +38,9 @@ def open_source(
     predictor: "Predictor", config: ml_collections.ConfigDict, split: str
 ) -> data.Source:
     """A split of the data that a config names."""
-    return data.open_source(config.data.name, split, config.data.path, predictor.config.image_size)
+    given = config.data
+    size, kept = predictor.config.image_size, (given.get("cache", ""), given.get("cache_gib", 16))
+    return data.open_source(given.name, split, given.path, size, *kept)
 
 
 def open_data(
