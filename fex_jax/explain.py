@@ -185,7 +185,8 @@ class Explainer:
         count = classes.shape[1]
         if not refine:  # maps cost little, programs of their own much
             width = modalities.padded(count, len(self.predictor.labels))
-            classes = np.pad(classes, ((0, 0), (0, width - count)), mode="edge")
+            if width > count:
+                classes = np.pad(classes, ((0, 0), (0, width - count)), mode="edge")
         if with_prediction and answers is None and self.predictor.inside:
             given = *self.weights, _as_floats(batch), classes
             found = programs.run(self, programs.EXPLANATION, *given, refine=refine)

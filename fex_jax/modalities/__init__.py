@@ -31,6 +31,7 @@ and, if files hold its things and jobs explain them (`fex_jax.batch`),
     overlay(thing, map) -> a picture of both, where a thing is one
 """
 
+import functools
 import importlib
 import inspect
 from collections.abc import Callable, Sequence
@@ -158,6 +159,7 @@ def of(predictor: Any) -> ModuleType:
     return named(predictor.modality)
 
 
+@functools.cache
 def named(modality: str) -> ModuleType:
     """The module of a modality."""
     return importlib.import_module(f"{__name__}.{modality}")

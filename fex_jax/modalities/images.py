@@ -105,7 +105,8 @@ def explain(
     parts = []
     size = modalities.padded(len(listed), batch_size)
     decoded = prepared(explainer.predictor, listed, size)
-    for start in tqdm(range(0, len(listed), size), unit="batch", disable=not progress):
+    starts = range(0, len(listed), size)
+    for start in tqdm(starts, unit="batch") if progress else starts:
         stop = min(start + size, len(listed))
         batch = np.stack(list(itertools.islice(decoded, stop - start)))
         if not start:
@@ -252,4 +253,6 @@ def _interpolation(length: int, side: int) -> np.ndarray:
 
 def _pad(array: np.ndarray, size: int) -> np.ndarray:
     """Repeats the last entry, so that batches have few shapes."""
+    if len(array) == size:
+        return array
     return np.concatenate([array, np.repeat(array[-1:], size - len(array), 0)])
