@@ -5,10 +5,13 @@ Streams shuffle, split between processes and skip records, and only then decode:
 middle of an epoch costs no decoding and every run sees the same examples in the same order.
 """
 
+import atexit
+import contextlib
 import dataclasses
 import os
 import re
-from collections.abc import Callable, Iterator
+import weakref
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +26,7 @@ Batch = dict[str, np.ndarray]  # "image" [B, H, W, 3] uint8, "label" [B], maybe 
 
 # What a set of pictures is known by.
 _RECORDS, _PICTURES = 10_000, 16
+_OPEN: weakref.WeakSet[Generator] = weakref.WeakSet()  # streams
 
 
 class Source(NamedTuple):
@@ -169,6 +173,21 @@ def _random_crop(image: tf.Tensor, preprocessing: Preprocessing, noise: tf.Tenso
 
 def _numpy(dataset: tf.data.Dataset) -> Iterator[Batch]:
     """Batches as numpy arrays; what is wrong with an example is a ValueError."""
+    stream = _batches(dataset)
+    _OPEN.add(stream)
+    return stream
+
+
+@atexit.register
+def _close() -> None:
+    """Ends open streams while their threads can still call Python: later they would wait for it for
+    ever, and the end of the process for them."""
+    for stream in list(_OPEN):
+        with contextlib.suppress(ValueError):  # another thread is reading it
+            stream.close()
+
+
+def _batches(dataset: tf.data.Dataset) -> Generator[Batch]:
     try:
         yield from dataset.as_numpy_iterator()
     except tf.errors.OpError as error:

@@ -2,6 +2,8 @@
 
 import pathlib
 import signal
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -136,3 +138,17 @@ def test_settings_name_the_folder(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match="--config.data.cache"):
         feeding.of(predictor).open_source(predictor, config, "test")
+
+
+def test_a_process_ends_with_a_stream_open(tmp_path):
+    """Breaks if the end of a script waits for a stream that waits for Python, or leaves drawers."""
+    code = (
+        "from fex_jax import data, scenes; from fex_jax.preprocessing import Preprocessing; "
+        "source = data.scene_source(scenes.digits(), scenes.Layout(), 'train', cache=cache); "
+        "stream = data.train_stream(source, Preprocessing(), 64, seed=0, augment=False); "
+        "print(len(next(stream)['label']))"
+    )
+    for cache in ("", str(tmp_path)):
+        call = [sys.executable, "-c", f"cache = {cache!r}; {code}"]
+        out = subprocess.run(call, capture_output=True, text=True, check=True, timeout=120)
+        assert out.stdout.strip() == "64" and "Traceback" not in out.stderr
