@@ -1,11 +1,13 @@
 """The explainer network g and its critic v on top of any backbone that yields tokens."""
 
 import functools
+import operator
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, cast, get_args
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from fex_jax import masking
@@ -58,11 +60,16 @@ class Heads(nnx.Module):
             self.faith_level = nnx.Param(jnp.array(0.5, jnp.float32))
 
 
+# [B, N, D] of each feature, or [B, 1, D] of all: concatenated they would be one array, but copying
+# them takes time, and what is the same everywhere is read once.
+Parts = tuple[jax.Array, ...]
+
+
 class Reading(NamedTuple):
     """What a backbone says of a batch; of a frozen one it is the same in every pass."""
 
     pooled: jax.Array  # [B, D] the first token
-    features: jax.Array  # [B, N, D or 5 D] what the map head reads of each
+    features: Parts  # what the map head reads of each, side by side
     valid: jax.Array | None  # bool [B, N], features that an input has; None: all
 
 
@@ -197,46 +204,43 @@ class Policy(nnx.Module):
         return self.heads.faith_out(jax.nn.relu(self.heads.faith_mid(hidden)))
 
     def _contrast(
-        self, maps: jax.Array, hidden: jax.Array, targets: jax.Array, valid: jax.Array | None
+        self, maps: jax.Array, hidden: Parts, targets: jax.Array, valid: jax.Array | None
     ) -> jax.Array:
         p = jax.nn.softmax(self._mean(hidden, valid))  # [B, K]
         own = jnp.take_along_axis(p, targets, -1)[..., None]
         column, bias = p @ self.heads.map_out.kernel[...].T, p @ self.heads.map_out.bias[...]
-        expected = jnp.einsum("bnd,bd->bn", hidden, column) + bias[:, None]  # Σ_k p_k z_k
+        expected = _products("bnd,bd->bn", hidden, column) + bias[:, None]  # Σ_k p_k z_k
         return maps - (expected[:, None] - own * maps)
 
-    def _shared(self, hidden: jax.Array) -> jax.Array:
+    def _shared(self, hidden: Parts) -> jax.Array:
         """z_0, [B, N, D] → [B, 1, N]."""
-        return self.heads.map_all(hidden)[:, None, :, 0]
+        return _linear(self.heads.map_all, hidden)[:, None, :, 0]
 
     def _mixed(self, shared: jax.Array, own: jax.Array) -> jax.Array:
         """a z_0 + b c."""
         of_all, of_class = jax.lax.stop_gradient(self.heads.mix[...])
         return of_all * shared + of_class * own
 
-    def _hidden(self, reading: Reading) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+    def _hidden(self, reading: Reading) -> tuple[Parts, jax.Array, jax.Array | None]:
         """What the map head's last layer reads [B, N, D], the pooled token [B, D], valid."""
         pooled, features, valid = reading
-        hidden = jax.nn.relu(self.heads.map_in(features))
+        hidden = jax.nn.relu(_linear(self.heads.map_in, features))
         hidden = jax.nn.relu(self.heads.map_mid(hidden))
-        if self.reads_more:
-            hidden = jnp.concatenate([hidden, features], -1)  # [B, N, 6 D]
-        return hidden, pooled, valid
+        return (hidden, *(features if self.reads_more else ())), pooled, valid
 
-    def _read(
-        self, inputs: jax.Array | TokenBatch
-    ) -> tuple[jax.Array, jax.Array, jax.Array | None]:
-        """Tokens [B, T, D], what the map head reads of each feature [B, N, D or 5 D], valid."""
+    def _read(self, inputs: jax.Array | TokenBatch) -> tuple[jax.Array, Parts, jax.Array | None]:
+        """Tokens [B, T, D], what the map head reads of each feature, D or 5 D numbers, valid."""
         if self.reads_more:
             return *self._read_more(inputs), None
         tokens = self.backbone(inputs).astype(jnp.float32)
         if isinstance(inputs, TokenBatch):
-            return tokens, *_mean_of_features(tokens, inputs.features)
-        return tokens, tokens[:, self.config.num_prefix_tokens :], None
+            means, valid = _mean_of_features(tokens, inputs.features)
+            return tokens, (means,), valid
+        return tokens, (tokens[:, self.config.num_prefix_tokens :],), None
 
-    def _read_more(self, images: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Tokens [B, T, D], and of each patch [B, N, 5 D]: its token, which class it is about (CLS
-        and the mean patch token), and where, its token at 1/2 and 3/4 of the depth, normalised.
+    def _read_more(self, images: jax.Array) -> tuple[jax.Array, Parts]:
+        """Tokens [B, T, D], and of each patch its token, which class it is about (CLS and the mean
+        patch token, [B, 1, 2 D]), and where, its token at 1/2 and 3/4 of the depth, normalised.
         """
         inner = []  # what each block reads
 
@@ -253,29 +257,46 @@ class Policy(nnx.Module):
             for block in (depth // 2, depth * 3 // 4)
         ]
         everywhere = jnp.concatenate([tokens[:, :1], patches.mean(1, keepdims=True)], -1)
-        everywhere = jnp.broadcast_to(everywhere, (*patches.shape[:2], everywhere.shape[-1]))
-        return tokens, jnp.concatenate([patches, everywhere, *earlier], -1)
+        return tokens, (patches, everywhere, *earlier)
 
-    def _maps(self, hidden: jax.Array, targets: jax.Array) -> jax.Array:
+    def _maps(self, hidden: Parts, targets: jax.Array) -> jax.Array:
         """[B, N, D] and [B, T] → z of the target classes only, [B, T, N]."""
         kernel, bias = self.heads.map_out.kernel[...].T[targets], self.heads.map_out.bias[targets]
-        return jnp.einsum("bnd,btd->btn", hidden, kernel) + bias[..., None]
+        return _products("bnd,btd->btn", hidden, kernel) + bias[..., None]
 
-    def _mean(self, hidden: jax.Array, valid: jax.Array | None) -> jax.Array:
+    def _mean(self, hidden: Parts, valid: jax.Array | None) -> jax.Array:
         """mean_i z_ik for all classes, [B, N, D] → [B, K]."""
         where = None if valid is None else valid[..., None]
-        return self.heads.map_out(hidden.mean(1, where=where))
+        return _linear(self.heads.map_out, tuple(part.mean(1, where=where) for part in hidden))
 
-    def _mean_log_sigmoid(self, hidden: jax.Array, valid: jax.Array | None) -> jax.Array:
+    def _mean_log_sigmoid(self, hidden: Parts, valid: jax.Array | None) -> jax.Array:
         """mean_i log σ(z_ik) for all classes, [B, N, D] → [B, K], a few classes at a time."""
 
         @jax.checkpoint
         def mean_of_class(column: tuple[jax.Array, jax.Array]) -> jax.Array:
             kernel, bias = column
-            return jax.nn.log_sigmoid(hidden @ kernel + bias).mean(1, where=valid)
+            logits = _products("bnd,d->bn", hidden, kernel) + bias
+            return jax.nn.log_sigmoid(logits).mean(1, where=valid)
 
         columns = (self.heads.map_out.kernel[...].T, self.heads.map_out.bias[...])
         return jax.lax.map(mean_of_class, columns, batch_size=_CLASSES_AT_ONCE).T
+
+
+def _products(sums: str, parts: Parts, weights: jax.Array) -> jax.Array:
+    """einsum(sums, concatenate(parts, -1), weights), which sums over the last axis of both."""
+    ends = np.cumsum([part.shape[-1] for part in parts])[:-1]
+    each = zip(parts, jnp.split(weights, ends, -1), strict=True)
+    return functools.reduce(operator.add, (jnp.einsum(sums, *pair) for pair in each))
+
+
+def _linear(layer: Linear, parts: Parts) -> jax.Array:
+    """layer(concatenate(parts, -1))."""
+    ends = np.cumsum([part.shape[-1] for part in parts])[:-1]
+    found = layer.bias[...]
+    for part, kernel in zip(parts, jnp.split(layer.kernel[...], ends), strict=True):
+        product = part.reshape(-1, part.shape[-1]) @ kernel  # on one matrix: see `Linear`
+        found = found + product.reshape(*part.shape[:-1], -1)
+    return found
 
 
 def _mean_of_features(tokens: jax.Array, features: jax.Array) -> tuple[jax.Array, jax.Array]:

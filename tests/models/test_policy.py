@@ -62,10 +62,8 @@ def test_what_a_wide_map_head_reads(backbone, remat):
     policy, seen = bind(params), []
     plain = functional_policy(config, 7, map_head="wide")[1](params).backbone
     tokens = plain(IMAGES, lambda name, x: (seen.append(x), x)[1] if name == "hidden" else x)
-    policy.heads.map_in = policy.heads.map_mid = lambda x: x[..., :16]
-    read = policy._hidden(policy.read(IMAGES))[0][
-        ..., 16:
-    ]  # [3, 16, 5 · 16], beside the hidden layer
+    parts = policy.read(IMAGES).features
+    read = jnp.concatenate([jnp.broadcast_to(part, (3, 16, part.shape[-1])) for part in parts], -1)
     mean = tokens[:, first:].mean(1)
     for image, patch in [(0, 0), (1, 5), (2, 15)]:
         earlier = [seen[block][image, first + patch] for block in (2, 3)]
@@ -75,6 +73,29 @@ def test_what_a_wide_map_head_reads(backbone, remat):
     targets = jnp.zeros((3, 1), int)
     gradient = jax.jit(jax.grad(lambda params: bind(params).maps(IMAGES, targets).std()))(params)
     assert float(jnp.abs(gradient["backbone"]["blocks"]["0"]["attention"]["query"]["kernel"]).max())
+
+
+def test_parts_are_read_as_one_array():
+    """Breaks if a part meets another's weights: against products of what lies side by side."""
+    init, bind = functional_policy(dataclasses.replace(VIT, num_layers=4), 7, map_head="wide")
+    params = random_params(init)
+    policy, head = bind(params), params["heads"]
+    parts = policy.read(IMAGES).features
+    read = np.concatenate([np.broadcast_to(x, (3, 16, x.shape[-1])) for x in parts], -1)
+    hidden = read
+    for layer in ("map_in", "map_mid"):
+        hidden = np.maximum(hidden @ head[layer]["kernel"] + head[layer]["bias"], 0)
+    z = np.concatenate([hidden, read], -1) @ head["map_out"]["kernel"] + head["map_out"]["bias"]
+    targets = np.array([[1, 4], [0, 2], [6, 3]])
+    logits, means, *_ = policy(IMAGES, targets)
+    expected = np.take_along_axis(z, targets[:, None], -1).transpose(0, 2, 1)
+    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(means, z.mean(1), rtol=1e-4, atol=1e-4)
+    p = np.asarray(jax.nn.softmax(means))
+    others = np.einsum("bnk,bk->bn", z, p)[:, None]
+    own = np.take_along_axis(p, targets, -1)[..., None]
+    contrast = policy.maps(IMAGES, targets, contrastive=True)
+    np.testing.assert_allclose(contrast, expected - (others - own * expected), atol=1e-3)
 
 
 def test_a_shared_head_mixes_what_all_classes_have_with_what_each_has():
