@@ -142,6 +142,8 @@ def default(preset: str = "contrast") -> ml_collections.ConfigDict:
     # A black box answers about a batch while the explainer learns from the one before; its masks
     # are then drawn by the explainer as it was before that.
     config.predictor.overlap = True
+    # A black box's earlier run, whose answers are learned from again; then f is asked nothing.
+    config.predictor.bank = ""
     config.predictor.price = 0.0  # of a query to a black box, in any currency, for what is said
 
     config.text = ml_collections.ConfigDict()  # for text predictors
@@ -273,6 +275,7 @@ _CHECKS = {
     "predictor.image_size": checks.integer(0, 4096),
     "predictor.fill": checks.number(-1e3, 1e3),
     "predictor.overlap": checks.flag(),
+    "predictor.bank": checks.text(),
     "predictor.price": checks.number(0, 1e6),
     "text.unit": checks.one_of("word", "token"),
     "text.max_length": _SIZE,

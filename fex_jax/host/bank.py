@@ -96,6 +96,7 @@ class Bank:
             ]
         )
         self._places: dict[bytes, int] = {}  # id and packed mask → offset of the record
+        self._asked: dict[bytes, list[bytes]] | None = None  # id → packed masks, for `masks`
         self._lock = threading.RLock()
         header = {
             "format": _FORMAT,
@@ -165,6 +166,11 @@ class Bank:
             keys = self._keys(ids, masks)
             first = {keys[row]: row for row in np.flatnonzero(~known)[::-1]}  # each once
             rows = np.array(sorted(first.values()), int)
+            if self.queries == 0 and len(rows):
+                raise HostError(
+                    f"{self.path} has no answer to {len(rows):,} of {len(ids):,} questions, and "
+                    "none may be asked: what learns from it needs the same data, seed and removal"
+                )
             if self.left is not None and len(rows) > self.left:
                 raise HostError(
                     f"the budget of {self.queries:,} queries is spent but for {self.left:,}, and "
@@ -186,6 +192,32 @@ class Bank:
                     f"{error}; all {len(self):,} answers are saved in {self.path}"
                 ) from error
             return self.find(ids, masks)[0]
+
+    def masks(self, ids: Sequence[bytes], count: int) -> np.ndarray:
+        """The first masks that inputs were asked about, but that of all: bool [count, B, N].
+
+        Where an input has fewer, because two that were drawn were the same, some come twice.
+
+        Raises:
+          HostError: it knows nothing of an input.
+        """
+        with self._lock:
+            if self._asked is None:
+                self._asked = {}
+                whole = np.packbits(np.ones(self.size, bool), bitorder="little").tobytes()
+                for key in self._places:  # in the order they came
+                    if key[ID:] != whole:
+                        self._asked.setdefault(key[:ID], []).append(key[ID:])
+            missing = sum(one not in self._asked for one in ids)
+            if missing:
+                raise HostError(
+                    f"{self.path} knows nothing of {missing} of {len(ids)} inputs: what learns "
+                    "from it needs the same data and seed, and no more epochs"
+                )
+            chosen = [(self._asked[one] * count)[:count] for one in ids]
+        packed = np.frombuffer(b"".join(b"".join(masks) for masks in chosen), np.uint8)
+        packed = packed.reshape(len(ids), count, -1).swapaxes(0, 1)
+        return np.unpackbits(packed, axis=-1, count=self.size, bitorder="little").astype(bool)
 
     def records(self) -> Iterator[tuple[bytes, np.ndarray, np.ndarray]]:
         """(input id, mask bool [N], answer [K]) of every answer, in the order they came."""

@@ -24,7 +24,7 @@ from fex_jax.host.predictor import HostPredictor, same
 from fex_jax.host.rows import Rows
 from fex_jax.probing import Probe
 from fex_jax.removal import Removal, Words
-from fex_jax.training import held_out, run
+from fex_jax.training import held_out, overlap, run
 
 PROBED = 32  # inputs that the probe asks about
 _AGAIN = 8  # of them are asked about twice
@@ -81,10 +81,17 @@ def settled(
       queries: those that may be asked in all; None: any number.
 
     Raises:
-      ValueError: more queries are needed than may be asked.
-      HostError: f failed; what it answered is kept.
+      ValueError: more queries are needed than may be asked, or `predictor.bank` cannot be learned
+        from again.
+      HostError: f failed; what it answered is kept. Or it may not be asked what `predictor.bank`
+        does not know.
     """
+    again = config.predictor.bank
     if not reads.banked:
+        if again:
+            raise ValueError(
+                f"predictor.bank is {again!r}; answers about {reads.modality} are not kept"
+            )
         if queries is not None:
             raise ValueError(f"queries of {reads.modality} are not counted; leave them out")
         with plain_errors():
@@ -95,31 +102,37 @@ def settled(
     # Each process asks about its own inputs, has its share of the queries, and keeps the answers.
     count, index = jax.process_count(), jax.process_index()
     training, queries = -(-training // count), None if queries is None else queries // count
-    folder = workdir / f"process_{index}" if index else workdir
+    folder = pathlib.Path(again) if again else workdir
+    folder = folder / f"process_{index}" if index else folder
     apart = f", in each of {count} processes" if count > 1 else ""
     box, found = black_box.of(f, reads=reads), candidates(config, f)
     needed = queries_of_probe(found, min(source.size, PROBED)) + training
-    if queries is not None and needed > queries:
+    if again:
+        _require_bank(config, box, folder)
+        queries = 0
+    elif queries is not None and needed > queries:
         raise ValueError(
             f"training takes up to {needed:,} queries, {needed - training:,} of them to choose a "
             f"removal, and {queries:,} may be asked{apart}: allow more, or lower epochs, "
             "data.limit or objective.num_masks"
         )
     price = config.predictor.price
-    if price:
+    if price and not again:
         cost = f"{needed:,} queries at {price:g} each, {needed * price:,.2f} in all"
         run.say(f"{f.name}: up to {cost}{apart}")
     with _bank(folder / "probe.bank", f, queries, removal="as it is", grid=(1,)) as bank:
         asked = dataclasses.replace(box, f=_remembering(f, bank))
         chosen, about = choose(asked, found, feeding.of(box).first(box, source, config, PROBED))
-        left = None if queries is None else queries - len(bank)
+        left = None if queries is None else max(queries - len(bank), 0)
     less = "Less what it says of nothing, " if f.output == "value" else ""
     run.say(f"{f.name}: {chosen}. {less}{about.sentence}")
     where = reads.kept_by(chosen)
     with _bank(folder / black_box.ANSWERS, f, left, price=price, **where) as bank:
         budget = "" if left is None else f"; {bank.left:,} of {queries:,} are left"
         run.say(
-            f"{f.name}: training takes up to {training:,} queries, of which {len(bank):,} are "
+            f"{f.name}: learns again from {len(bank):,} answers in {bank.path}, and asks nothing"
+            if again
+            else f"{f.name}: training takes up to {training:,} queries, of which {len(bank):,} are "
             f"answered in {bank.path}{budget}{apart}"
         )
         with plain_errors():
@@ -151,6 +164,24 @@ def countdown(bank: Bank) -> str:
     spent = f" for {len(bank) * bank.price:,.2f}" if bank.price else ""
     left = "" if bank.left is None else f", {bank.left:,} queries left"
     return f"{len(bank):,} answers{spent}{left}"
+
+
+def _require_bank(config: ml_collections.ConfigDict, box: BlackBox, folder: pathlib.Path) -> None:
+    """Raises a ValueError where a run cannot learn from the answers of another alone."""
+    if box.reads.removal is not Removal:
+        raise ValueError(
+            "predictor.bank is of pictures: answers about words are kept without masks"
+        )
+    if not overlap.suits(config, box):
+        raise ValueError(
+            "predictor.bank is for the preset contrast, one process and predictor.overlap=True: "
+            "other objectives ask who drew the masks"
+        )
+    if not (folder / black_box.ANSWERS).is_file():
+        raise ValueError(
+            f"predictor.bank is {config.predictor.bank!r}, where no {black_box.ANSWERS} is: name "
+            "the folder of a run"
+        )
 
 
 def _bank(path: pathlib.Path, f: HostPredictor, queries: int | None, **where: Any) -> Bank:

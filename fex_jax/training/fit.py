@@ -185,7 +185,7 @@ def _finish(
     """Prints what the explainer is worth, if no budget forbids it."""
     if f is None:
         print(compare(explainer, held_out, config))
-    elif queries is not None:
+    elif queries is not None or config.predictor.bank:
         print(f"{f.name} is not asked more: fex_jax.evaluate says what the explainer is worth")
     else:
         with black_box.recorded([explainer], f, folder) as (asked,):

@@ -242,6 +242,35 @@ def test_a_crash_loses_no_answer_and_repeats_none(run, predictor_directory, tmp_
     assert whole.asked == before
 
 
+def test_a_run_learns_again_from_the_answers_of_another(run, predictor_directory, tmp_path):
+    """Breaks if learning again asks f, sees other masks, or does not know what is missing.
+
+    With the settings of the run whose answers they are, every loss is as it was.
+    """
+    box = Box()
+    f = box.predictor()
+
+    def again(folder: str, **changes):
+        given = {"predictor.bank": str(run.workdir)} | changes
+        train(small(predictor_directory, **given), tmp_path / folder, f, source_of(PICTURES, f))
+        return curve(tmp_path / folder)
+
+    np.testing.assert_allclose(again("same"), curve(run.workdir), rtol=1e-6)
+    faster = again("faster", **{"optimizer.learning_rate": 0.02, "objective.num_passes": 2})
+    assert faster[-1] != pytest.approx(curve(run.workdir)[-1], rel=1e-3)
+    assert box.asked == 0
+    with pytest.raises(HostError, match="knows nothing of|has no answer to"):
+        config = small(predictor_directory, **{"predictor.bank": str(run.workdir)})
+        train(config, tmp_path / "other", f, source_of(PICTURES[:, ::-1].copy(), f))
+    for changes, message in (
+        ({"predictor.bank": str(tmp_path)}, "where no answers.bank is"),
+        ({"predictor.overlap": False}, "is for the preset contrast"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            again("wrong", **changes)
+    assert box.asked == 0
+
+
 def test_too_small_a_budget_is_said_before_anything_is_asked(predictor_directory, tmp_path):
     """Breaks if a run begins that cannot be paid for."""
     box = Box()
