@@ -17,9 +17,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fex_jax import masking
-
-Predict = Callable[[jax.Array], jax.Array]  # normalised images [B, H, W, C] → log f [B, K]
+Predict = Callable[[jax.Array], jax.Array]  # inputs [B, ...] → log f [B, K]
+Keep = Callable[[jax.Array, jax.Array], jax.Array]  # (inputs, m [B, N] in [0, 1]) → m ⊙ inputs
 
 
 class Terms(NamedTuple):
@@ -47,37 +46,65 @@ def soft_masks(scores: jax.Array, shares: jax.Array, temperature: float) -> jax.
 
 def regularizer(
     log_predict: Predict,
-    images: jax.Array,
+    keep: Keep,
+    inputs: jax.Array,
     classes: jax.Array,
     scores: jax.Array,
     shares: jax.Array,
-    *,
-    grid: tuple[int, int],
     temperature: float,
-    fill: float = 0.0,
 ) -> Terms:
     """L_ins, L_del and ‖e‖² / N, means over inputs.
 
     Args:
-      log_predict: images → log f, whose parameters learn.
-      images: normalised [B, H, W, C].
+      log_predict: inputs → log f, whose parameters learn.
+      keep: inputs with a share of each feature, the rest of which is a baseline's.
+      inputs: x [B, ...].
       classes: y [B].
       scores: e [B, N], through which gradients flow.
       shares: s, [points, B] of each input.
-      grid: rows and columns of the features.
       temperature: τ, in standard deviations of e.
-      fill: what a removed patch becomes.
     """
 
-    def log_of_class(images: jax.Array) -> jax.Array:
-        return jnp.take_along_axis(log_predict(images), classes[:, None], -1)[:, 0]
+    def log_of_class(inputs: jax.Array) -> jax.Array:
+        return jnp.take_along_axis(log_predict(inputs), classes[:, None], -1)[:, 0]
 
     def at(share: jax.Array) -> tuple[jax.Array, jax.Array]:
         masks = soft_masks(scores, share, temperature)
-        shown = masks.reshape(-1, *grid)
-        kept, rest = (masking.soften(images, m, fill) for m in (shown, 1 - shown))
-        return log_of_class(kept), log_of_class(rest)
+        return log_of_class(keep(inputs, masks)), log_of_class(keep(inputs, 1 - masks))
 
     inserted, deleted = jax.lax.map(at, shares)  # [points, B]
-    clean = log_of_class(images)
+    clean = log_of_class(inputs)
     return Terms(-inserted.mean(), (deleted - clean).mean(), jnp.mean(scores**2))
+
+
+def loss(
+    log_predict: Predict,
+    keep: Keep,
+    inputs: jax.Array,
+    targets: jax.Array,
+    explain: Callable[[jax.Array], jax.Array],
+    key: jax.Array,
+    *,
+    strength: float,
+    norm: float,
+    temperature: float,
+    points: int,
+) -> jax.Array:
+    """L of the predicted classes, whose task loss is the cross-entropy; a scalar.
+
+    Args:
+      log_predict, keep, inputs, temperature: see `regularizer`.
+      targets: probabilities of the classes, [B, K].
+      explain: predicted classes [B] → e [B, N].
+      key: of the shares.
+      strength: λ₁.
+      norm: λ₂.
+      points: shares of each input, one of each equal part of (0, 1): an unbiased mean over all.
+    """
+    log_f = log_predict(inputs)
+    classes = jax.lax.stop_gradient(log_f.argmax(-1))
+    drawn = jax.random.uniform(key, (points, len(inputs)))
+    shares = (jnp.arange(points)[:, None] + drawn) / points
+    terms = regularizer(log_predict, keep, inputs, classes, explain(classes), shares, temperature)
+    task = -(targets * log_f).sum(-1).mean()
+    return task + strength * (terms.insertion + terms.deletion) + norm * terms.norm

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fex_jax import id_expo
+from fex_jax import id_expo, masking
 
 SCORES = np.array([[3.0, 1.0, 0.0, -4.0], [0.0, 2.0, 1.0, 5.0]], np.float32)
 
@@ -25,6 +25,11 @@ def test_soft_masks_by_hand():
     assert np.isfinite(id_expo.soft_masks(np.zeros((1, 4)), jnp.array([0.5]), 0.1)).all()
 
 
+def keep(fill):
+    """Of images of 2 × 2 pixels, each a feature."""
+    return lambda images, m: masking.soften(images, m.reshape(-1, 2, 2), fill)
+
+
 def log_predict(images):
     """log f of two classes whose logit is the sum of the pixels."""
     logit = images.sum((1, 2, 3))
@@ -35,9 +40,7 @@ def test_the_regulariser_by_hand():
     """Breaks if insertion and deletion change places or signs, or deletion is not a ratio."""
     images = np.arange(8, dtype=np.float32).reshape(2, 2, 2, 1) / 8  # a pixel is a feature
     classes, shares = np.array([0, 1]), np.array([[0.5, 0.25], [0.75, 0.5]])
-    found = id_expo.regularizer(
-        log_predict, images, classes, SCORES, shares, grid=(2, 2), temperature=0.3, fill=0.1
-    )
+    found = id_expo.regularizer(log_predict, keep(0.1), images, classes, SCORES, shares, 0.3)
 
     def log_of_class(x):
         logit = x.sum(-1)
@@ -58,13 +61,11 @@ def test_gradients_flow_through_the_explanation():
     for the class, a higher score is better."""
     images = np.full((1, 2, 2, 1), 0.1, np.float32)
     images[0, 0, 0, 0] = 2.0  # speaks for class 0
+    classes, shares = np.array([0]), np.array([[0.25], [0.5]])
     scores = np.array([[0.3, 0.5, 0.2, 0.1]], np.float32)
 
     def total(scores):
-        terms = id_expo.regularizer(
-            log_predict, images, np.array([0]), scores, np.array([[0.25], [0.5]]), grid=(2, 2),
-            temperature=0.5,
-        )  # fmt: skip
+        terms = id_expo.regularizer(log_predict, keep(0.0), images, classes, scores, shares, 0.5)
         return terms.insertion + terms.deletion
 
     gradient = jax.grad(total)(scores)[0]

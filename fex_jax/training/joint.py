@@ -8,7 +8,7 @@ directory, and of FEX an export beside it.
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -24,6 +24,7 @@ from fex_jax import (
     feeding,
     id_expo,
     linear,
+    masking,
     ppo,
     predictors,
     pretrained,
@@ -33,12 +34,13 @@ from fex_jax.models.policy import functional_policy, make_backbone
 from fex_jax.training import classifier, explainer, identity
 from fex_jax.training import step as steps
 
-EXPLAINERS = "gradcam_norm1", "gradcam_attention", "gradcam_features", "lime", "kernel_shap", "fex"
+LINEAR = "lime", "kernel_shap"  # of fex_jax/linear.py
+EXPLAINERS = "gradcam_norm1", "gradcam_attention", "gradcam_features", *LINEAR, "fex"
 _TRIED = 1000  # held-out inputs of the accuracies
 
 
 def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
-    """From the last checkpoint or the start to the end.
+    """From the last checkpoint or the start to the end, of a classifier of images.
 
     Writes `<workdir>/predictor`, which `fex_jax.pretrained.load` opens, and of FEX
     `<workdir>/export`.
@@ -47,11 +49,7 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
       ValueError: settings that do not go together, or a folder of another run.
       OSError, FloatingPointError: as `explainer.train`.
     """
-    settings = config.id_expo
-    if settings.explainer not in EXPLAINERS:
-        raise ValueError(
-            f"id_expo.explainer is {settings.explainer!r}; choose {', '.join(EXPLAINERS)}"
-        )
+    require(config.id_expo.explainer, EXPLAINERS)
     checkpoint = pretrained.load(config.predictor.path, config.predictor.image_size or None)
     if checkpoint.modality != "images" or checkpoint.output != "softmax":
         raise ValueError(
@@ -61,7 +59,7 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     source = feeding.of(checkpoint).open_source(checkpoint, config, config.data.train_split)
     if source.labels != checkpoint.labels:
         raise ValueError(f"{config.data.name} has other classes than {config.predictor.path}")
-    with_fex = settings.explainer == "fex"
+    with_fex = config.id_expo.explainer == "fex"
     backbone = make_backbone("vit", checkpoint.config) if with_fex else None
     params: Params = {"f": checkpoint.params}
     policy = None
@@ -71,17 +69,6 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
         params["g"] = init(jax.random.key(config.seed))
         params["g"]["backbone"] = jax.tree.map(jnp.copy, checkpoint.params["backbone"])
     loss = make_loss(config, checkpoint, policy, objective if with_fex else None)
-    total = explainer.num_steps(config, source)
-
-    def schedule(rate: float) -> optax.Schedule:
-        return optax.warmup_cosine_decay_schedule(0.0, rate, max(1, total // 20), total)
-
-    rates = {"f": settings.learning_rate, "g": config.optimizer.learning_rate}
-    each = {name: optax.adam(schedule(rates[name])) for name in params}
-    optimizer = optax.chain(
-        optax.clip_by_global_norm(config.optimizer.clip_norm),
-        optax.multi_transform(each, {name: name for name in params}),
-    )
 
     def batches(start: int) -> Iterator[tuple]:
         stream = data.train_stream(
@@ -102,21 +89,68 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
             )
             export.save_weights(workdir / "export", params["g"])
 
+    fit(
+        config, workdir, params, loss, batches, explainer.num_steps(config, source),
+        data=identity.of_data(source, checkpoint),
+        accuracy=make_accuracy(config, checkpoint),
+        save=save,
+    )  # fmt: skip
+
+
+def require(chosen: str, known: Sequence[str]) -> None:
+    """Refuses an explanation that is not known."""
+    if chosen not in known:
+        raise ValueError(f"id_expo.explainer is {chosen!r}; choose {', '.join(known)}")
+
+
+def fit(
+    config: ml_collections.ConfigDict,
+    workdir: pathlib.Path,
+    params: Params,
+    loss: Callable[[Params, Any, jax.Array, jax.Array], jax.Array],
+    batches: Callable[[int], Iterator[tuple]],
+    num_steps: int,
+    *,
+    data: dict,
+    accuracy: Callable[[Params, float], float],
+    save: Callable[[Params], None],
+) -> None:
+    """`classifier.fit` by Adam, of f under "f" and, beside it, of FEX under "g".
+
+    Args:
+      data: what tells the data from others.
+    """
+
+    def adam(rate: float) -> optax.GradientTransformation:
+        warmup = max(1, num_steps // 20)
+        return optax.adam(optax.warmup_cosine_decay_schedule(0.0, rate, warmup, num_steps))
+
+    rates = {"f": config.id_expo.learning_rate, "g": config.optimizer.learning_rate}
+    each = {name: adam(rates[name]) for name in params}
+    optimizer = optax.chain(
+        optax.clip_by_global_norm(config.optimizer.clip_norm),
+        optax.multi_transform(each, {name: name for name in params}),
+    )
     classifier.fit(
         workdir,
         params,
         optimizer,
         loss,
         batches,
-        total,
+        num_steps,
         seed=config.seed,
-        settings={"config": config.to_dict(), "data": identity.of_data(source, checkpoint)},
+        settings={"config": config.to_dict(), "data": data},
         batch_size=config.batch_size,
         checkpoint_every=config.checkpoint.every,
         report_every=config.checkpoint.every,
-        accuracy=make_accuracy(config, checkpoint),
+        accuracy=accuracy,
         save=save,
     )
+
+
+def weights(settings: ml_collections.ConfigDict) -> dict[str, Any]:
+    """What `id_expo.loss` takes of the settings."""
+    return {name: settings[name] for name in ("strength", "norm", "temperature", "points")}
 
 
 def _of_fex(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
@@ -139,6 +173,9 @@ def make_loss(
     settings, grid = config.id_expo, checkpoint.config.grid
     bind = predictors.from_checkpoint(checkpoint, config.predictor.fill)
 
+    def keep(images: jax.Array, masks: jax.Array) -> jax.Array:
+        return masking.soften(images, masks.reshape(-1, *grid), config.predictor.fill)
+
     def loss(params: Params, batch: tuple, key: jax.Array, _: jax.Array) -> jax.Array:
         pixels, targets = batch
         model, images = bind(params["f"], pixels)
@@ -146,30 +183,21 @@ def make_loss(
         def log_predict(images: jax.Array) -> jax.Array:
             return jax.nn.log_softmax(model.logits(images, images))
 
-        log_f = log_predict(images)
-        classes = jax.lax.stop_gradient(log_f.argmax(-1))
         for_shares, for_fex = jax.random.split(key)
         for_map = jax.random.fold_in(for_fex, 0)
-        if settings.explainer in ("lime", "kernel_shap"):
-            method = getattr(linear, settings.explainer)
-            scores = method(model, images, classes, for_map, settings.num_queries)
-        elif policy is None:
-            method = attributions.METHODS[settings.explainer]
-            scores = method(model, images, classes, for_map)
-        else:
+
+        def explain(classes: jax.Array) -> jax.Array:
+            if settings.explainer in LINEAR:
+                method = getattr(linear, settings.explainer)
+                return method(model, images, classes, for_map, settings.num_queries)
+            if policy is None:
+                return attributions.METHODS[settings.explainer](model, images, classes, for_map)
             fixed = jax.lax.stop_gradient(params["g"])
-            scores = policy(fixed).maps(images, classes[:, None], contrastive=True)[:, 0]
-        # One share from each equal part of (0, 1): an unbiased mean over all shares.
-        points = settings.points
-        drawn = jax.random.uniform(for_shares, (points, len(images)))
-        shares = (jnp.arange(points)[:, None] + drawn) / points
-        terms = id_expo.regularizer(
-            log_predict, images, classes, scores, shares, grid=grid,
-            temperature=settings.temperature, fill=config.predictor.fill,
-        )  # fmt: skip
-        total = -(targets * log_f).sum(-1).mean()
-        total += settings.strength * (terms.insertion + terms.deletion)
-        total += settings.norm * terms.norm
+            return policy(fixed).maps(images, classes[:, None], contrastive=True)[:, 0]
+
+        total = id_expo.loss(
+            log_predict, keep, images, targets, explain, for_shares, **weights(settings)
+        )
         if policy is not None:
             total += _fex_loss(params, pixels, for_fex)
         return total
