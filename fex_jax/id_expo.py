@@ -36,8 +36,9 @@ def soft_masks(scores: jax.Array, shares: jax.Array, temperature: float) -> jax.
     less than N; as all of e moves it moves along.
     """
     size = scores.shape[-1]
-    spread = scores.std(-1, keepdims=True)
-    e = (scores - scores.mean(-1, keepdims=True)) / jnp.maximum(spread, 1e-6)
+    # Below the root: the gradient of a root is infinite at a map without any spread.
+    spread = jnp.sqrt(jnp.maximum(scores.var(-1, keepdims=True), 1e-12))
+    e = (scores - scores.mean(-1, keepdims=True)) / spread
     ordered = -jnp.sort(-e, -1)
     k = jnp.clip(jnp.round(shares * size).astype(int), 1, size - 1)[:, None]
     between = (jnp.take_along_axis(ordered, k - 1, -1) + jnp.take_along_axis(ordered, k, -1)) / 2

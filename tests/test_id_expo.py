@@ -25,6 +25,13 @@ def test_soft_masks_by_hand():
     assert np.isfinite(id_expo.soft_masks(np.zeros((1, 4)), jnp.array([0.5]), 0.1)).all()
 
 
+def test_a_flat_map_has_a_finite_gradient():
+    """Breaks if an f that is certain whatever is removed, whose map is 0, makes NaN of training."""
+    flat, share = jnp.zeros((1, 4)), jnp.array([0.5])
+    gradient = jax.grad(lambda e: id_expo.soft_masks(e, share, 0.1)[0, 0])(flat)
+    assert np.isfinite(gradient).all()
+
+
 def keep(fill):
     """Of images of 2 × 2 pixels, each a feature."""
     return lambda images, m: masking.soften(images, m.reshape(-1, 2, 2), fill)
