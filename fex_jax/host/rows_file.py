@@ -6,15 +6,12 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from fex_jax import checks
-from fex_jax.models.mlp import Steps
+from fex_jax.models.mlp import STEP_TYPES, Steps
 from fex_jax.surrogate import Surrogate
 
 _FILE, _LEARNED = "rows.safetensors", "surrogate."
 _OWN = {"background": np.float64, "answers": np.float64, "scale": np.float64}
-_STEPS = {
-    "least": np.float64, "width": np.float64, "place": np.int32, "low": np.float32,
-    "high": np.float32, "missing": np.int32,
-}  # fmt: skip
+_STEPS = dict(zip(Steps._fields, STEP_TYPES, strict=True))
 
 
 def save(
@@ -44,22 +41,20 @@ def read(
         raise ValueError(f"{path} holds other arrays than {', '.join(_OWN | _STEPS)}")
     steps = Steps(*(arrays.pop(name) for name in Steps._fields))
     background, scale = arrays["background"], arrays["scale"]
-    count, rows, columns = len(owner), len(background), steps.columns
+    count, rows = len(owner), len(background)
     fit = (
         background.shape == (rows, count)
         and arrays["answers"].shape == (rows, classes)
         and scale.shape == (classes,)
         and bool((scale > 0).all())
-        and steps.least.shape == steps.width.shape == (count,)
-        and steps.place.shape == steps.low.shape == steps.high.shape == (steps.place.size,)
+        and steps.fits(count)
         and rows > 0
-        and bool(((columns >= 0) & (columns < count)).all())
     )
     surrogate = None
     if fit and learned:
         sizes = steps.size, int(owner.max()) + 1, classes
         found = {name.removeprefix(_LEARNED): array for name, array in learned.items()}
-        surrogate = Surrogate(found, owner[columns], *sizes[1:])
+        surrogate = Surrogate(found, owner[steps.columns], *sizes[1:])
         fit = {name: array.shape for name, array in found.items()} == Surrogate.shapes(*sizes)
     if not fit:
         raise ValueError(f"{path} is of another table than the columns beside it")

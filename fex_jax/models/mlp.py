@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -124,9 +124,24 @@ class Steps(NamedTuple):
         with np.errstate(over="ignore"):
             return (values / self.width - self.least / self.width).astype(np.float32)
 
-    def __call__(self, scaled: jax.Array) -> jax.Array:
-        """What `scaled` returns, [B, D] → [B, E] in −½ to ½."""
-        x = (scaled[:, self.place] - self.low) / (self.high - self.low)
-        steps = jnp.nan_to_num(jnp.clip(x, 0, 1), nan=0.0)
-        missing = jnp.isnan(scaled[:, self.missing]).astype(steps.dtype)
-        return jnp.concatenate([steps, missing], -1) - 0.5
+    def __call__(self, scaled: Any) -> Any:
+        """What `scaled` returns, [B, D] → [B, E] in −½ to ½, of NumPy if that is."""
+        of = np if isinstance(scaled, np.ndarray) else jnp
+        with np.errstate(over="ignore"):
+            x = (scaled[:, self.place] - self.low) / (self.high - self.low)
+        steps = of.nan_to_num(of.clip(x, 0, 1), nan=0.0)
+        missing = of.isnan(scaled[:, self.missing]).astype(steps.dtype)
+        return of.concatenate([steps, missing], -1) - 0.5
+
+    def fits(self, num_columns: int) -> bool:
+        """Whether its arrays belong together, and to a table of D columns."""
+        columns = self.columns
+        return (
+            tuple(array.dtype for array in self) == STEP_TYPES
+            and self.least.shape == self.width.shape == (num_columns,)
+            and self.place.shape == self.low.shape == self.high.shape == (self.place.size,)
+            and bool(((columns >= 0) & (columns < num_columns)).all())
+        )
+
+
+STEP_TYPES = np.float64, np.float64, np.int32, np.float32, np.float32, np.int32
