@@ -154,6 +154,7 @@ def default(preset: str = "contrast") -> ml_collections.ConfigDict:
 
     config.table = ml_collections.ConfigDict()
     config.table.drop = ""  # columns of a file that f does not take, with commas between
+    config.table.label = ""  # column of a file that holds the class, which id_expo learns
     config.table.groups = (
         "{}"  # columns that are one feature, JSON: {"address": ["street", "town"]}
     )
@@ -283,6 +284,7 @@ _CHECKS = {
     "text.removal": checks.one_of("mask", "delete"),
     "table.drop": checks.text(),
     "table.groups": checks.text(),
+    "table.label": checks.text(),
     "table.background": _COUNT,
     "table.unit": checks.one_of("", "log-odds", "probability", "value"),
     "map_head": checks.one_of("token", "wide", "shared"),

@@ -34,18 +34,24 @@ def train_stream(
     owner = np.zeros(len(source.columns), int)
     for number, (_, members) in enumerate(source.groups):
         owner[list(members)] = number
-    for step in itertools.count(start):
-        places = np.arange(step * batch_size, (step + 1) * batch_size)
-        rows = np.empty(batch_size, int)
-        for epoch in np.unique(places // len(values)):
-            own = places // len(values) == epoch
-            order = np.random.default_rng((seed, 0, epoch)).permutation(len(values))
-            rows[own] = order[places[own] % len(values)]
+    for step, rows in enumerate(shuffled(len(values), batch_size, seed, start), start):
         rng = np.random.default_rng((seed, 1, step))
         others = values[rng.integers(len(values), size=batch_size)]
         swapped = rng.random((batch_size, len(source.groups))) < mix
         batch = np.where(swapped[:, owner], others, values[rows])
         yield batch[index * part : (index + 1) * part]
+
+
+def shuffled(size: int, batch_size: int, seed: int, start: int = 0) -> Iterator[np.ndarray]:
+    """Numbers of rows, [batch_size] without end, in a new order every epoch, from `start` on."""
+    for step in itertools.count(start):
+        places = np.arange(step * batch_size, (step + 1) * batch_size)
+        rows = np.empty(batch_size, int)
+        for epoch in np.unique(places // size):
+            own = places // size == epoch
+            order = np.random.default_rng((seed, 0, epoch)).permutation(size)
+            rows[own] = order[places[own] % size]
+        yield rows
 
 
 def open_source(
@@ -85,6 +91,38 @@ def open_source(
     if split == "train":
         return source
     return source._replace(values=source.columns.encode(part(frame, split)))
+
+
+def open_classes(
+    name: str, split: str, path: str, column: str = ""
+) -> tuple[tuple[str, ...], np.ndarray]:
+    """The classes of the rows of `open_source`: their names in order, and numbers of them [B].
+
+    Args:
+      column: of a table's file, that which holds the class; "": the data set says it.
+
+    Raises:
+      ValueError: as `open_source`; no classes, only one, or a row without any.
+    """
+    import pandas as pd
+
+    frame, found = load(name, path)
+    if column and column not in frame.columns:
+        raise ValueError(f"table.label is {column!r}; {path or name} has no such column")
+    found = frame[column] if column else found
+    if found is None:
+        raise ValueError(f"{path}: table.label must name the column that holds the class")
+    numbers, names = pd.factorize(found, sort=True)
+    if (numbers < 0).any():
+        raise ValueError(f"row {int((numbers < 0).argmax())} of {path or name} has no class")
+    if len(names) < 2 or found.dtype.kind == "f":
+        raise ValueError(
+            f"{path or name} has {'one class' if len(names) < 2 else 'numbers'} to predict; "
+            "expected two classes or more, strings, whole numbers or booleans"
+        )
+    own = part(numbers, split)
+    own = own[tables.order(len(own))] if split == "train" else own
+    return tuple(map(str, names)), own
 
 
 def load(name: str, path: str = "") -> tuple[Any, Any]:

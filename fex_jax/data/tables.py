@@ -63,12 +63,16 @@ def open_table(
     if not len(frame):
         raise ValueError("the table has no rows to learn from")
     columns = Columns.of(frame)
-    order = np.random.default_rng(0).permutation(len(frame))[:limit]
-    values = columns.encode(frame)[order]
+    values = columns.encode(frame)[order(len(frame))[:limit]]
     found = None if background is None else columns.encode(frames.as_frame(background, names))
     if found is not None and not len(found):
         raise ValueError("the background has no rows")
     return Source(columns, values, features(columns, values, groups or {}), found)
+
+
+def order(size: int) -> np.ndarray:
+    """Numbers of a table's rows in the order of `open_table`, [size]."""
+    return np.random.default_rng(0).permutation(size)
 
 
 def _fitted(own: list[str | int], names: Sequence[str | int]) -> list[str | int]:
