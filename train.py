@@ -41,9 +41,10 @@ def main(_: list[str]) -> None:
     try:
         sharding.connect(**given.config.distributed)
         if given.config.method == "id_expo":
-            from fex_jax.training import joint
+            from fex_jax.training import joint, joint_tables
 
-            joint.train(given.config, pathlib.Path(given.workdir))
+            kind = joint_tables if given.config.policy == "mlp" else joint
+            kind.train(given.config, pathlib.Path(given.workdir))
             return
         predictor = open_predictor(given.config)
         from fex_jax.training.explainer import train
