@@ -39,6 +39,7 @@ _FORMAT = 1
 _FIELDS = {
     "format": checks.one_of(_FORMAT),
     "columns": checks.several(checks.mapping(), at_least=1),
+    "features": checks.several(checks.text(), at_least=2),
     "labels": checks.several(checks.text(), at_least=2),
 }
 _PART = 4096  # rows that are read at a time
@@ -49,6 +50,7 @@ class TableClassifier:
     """Everything of f but its parameters, which training changes."""
 
     columns: Columns
+    features: tuple[str, ...]
     labels: tuple[str, ...]
     steps: Steps
     owner: np.ndarray  # int32 [E] the feature that each number is read of
@@ -79,7 +81,8 @@ class TableClassifier:
             read = steps(steps.scaled(source.values[start : start + _PART]))
             total += read.sum(0, dtype=np.float64)
         baseline = (total / source.size).astype(np.float32)
-        return cls(source.columns, labels, steps, owner, baseline)
+        names = tuple(name for name, _ in source.groups)
+        return cls(source.columns, names, labels, steps, owner, baseline)
 
     def init(self, key: jax.Array) -> Params:
         """Parameters: kernels of variance 2 / inputs (He et al., 2015), the last all but zero."""
@@ -108,7 +111,7 @@ class TableClassifier:
         return Model(
             predict=lambda inputs: jax.nn.softmax(logits(params, inputs)),
             mask=lambda inputs, masks: self.keep(inputs, masks.astype(inputs.dtype)),
-            grid=(int(self.owner.max()) + 1,),
+            grid=(len(self.features),),
             embed=lambda inputs: inputs,
             logits=lambda inputs, _: logits(params, inputs),
         )
@@ -116,7 +119,12 @@ class TableClassifier:
     def save(self, directory: pathlib.Path, params: Params) -> None:
         """Writes f, whole or not at all each of its two files."""
         directory.mkdir(parents=True, exist_ok=True)
-        description = {"format": _FORMAT, "columns": self.columns.to_list(), "labels": self.labels}
+        description = {
+            "format": _FORMAT,
+            "columns": self.columns.to_list(),
+            "features": self.features,
+            "labels": self.labels,
+        }
         config, weights = directory / "config.json", directory / "model.safetensors"
         _part(config).write_text(json.dumps(description, indent=2) + "\n")
         arrays = {f"steps.{name}": array for name, array in self.steps._asdict().items()}
@@ -165,11 +173,12 @@ def read(path: str | os.PathLike[str]) -> tuple[TableClassifier, Params]:
         steps.fits(len(columns))
         and owner.shape == baseline.shape == (steps.size,)
         and (owner.dtype, baseline.dtype) == (np.int32, np.float32)
-        and set(owner) <= set(range(len(columns)))
+        and set(owner) <= set(range(len(values["features"])))
     )
     if not fits:
         raise other
-    found = TableClassifier(columns, tuple(values["labels"]), steps, owner, baseline)
+    features, labels = tuple(values["features"]), tuple(values["labels"])
+    found = TableClassifier(columns, features, labels, steps, owner, baseline)
     expected = {k: v.shape for k, v in _flat(jax.eval_shape(found.init, jax.random.key(0))).items()}
     if problems := differences(arrays, expected):
         raise ValueError(f"{weights}: {'; '.join(problems)}")

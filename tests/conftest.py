@@ -87,8 +87,8 @@ PURE = {
     "attributions", "metrics", "test_algorithm.py", "test_answers.py", "test_contrast.py",
     "test_draws.py", "test_faithfulness.py", "test_fastshap.py", "test_id_expo.py",
     "test_linear.py", "test_masking.py", "test_ppo.py", "test_probing.py", "test_refine.py",
-    "test_removal.py", "test_shapley.py", "test_surrogate.py", "test_targets.py",
-    "test_updates.py",
+    "test_removal.py", "test_shapley.py", "test_surrogate.py", "test_table_classifier.py",
+    "test_targets.py", "test_updates.py",
 }  # fmt: skip
 
 

@@ -18,8 +18,8 @@ FRAME = pd.DataFrame(
     {
         "age": RNG.normal(50, 20, 40),
         "town": pd.Categorical(RNG.choice(["a", "b", "c"], 40)),
-        "pulse": np.where(np.arange(40) % 5, RNG.normal(size=40), np.nan),
         "constant": 1.0,
+        "pulse": np.where(np.arange(40) % 5, RNG.normal(size=40), np.nan),
     }
 )
 
@@ -62,9 +62,9 @@ def test_the_layers_by_hand():
 def test_a_share_of_a_feature_is_kept():
     """Breaks if a feature misses one of its columns, or its rest is not the mean of the rows."""
     f, params, rows = classifier()
-    masks = np.tile(np.float32([0.25, 1, 0]), (40, 1))  # who, pulse, constant
+    masks = np.tile(np.float32([0.25, 0, 1]), (40, 1))  # who, constant, pulse
     found, mean = np.asarray(f.keep(rows, masks)), rows.mean(0)
-    of_pulse = f.steps.columns == 2
+    of_pulse = f.steps.columns == 3
     np.testing.assert_allclose(found[:, of_pulse], rows[:, of_pulse], rtol=1e-6)
     expected = 0.25 * rows + 0.75 * mean
     np.testing.assert_allclose(found[:, ~of_pulse], expected[:, ~of_pulse], atol=1e-6)
@@ -94,8 +94,9 @@ def test_files_that_do_not_fit_are_named(tmp_path):
     save_file(arrays, weights)
     for changed, message in (
         ({"format": 2}, "format is 2; expected"),
-        ({"model_type": "vit"}, "is of no classifier of tables: expected format, columns, labels"),
+        ({"model_type": "vit"}, "is of no classifier of tables: expected format, columns, f"),
         ({"columns": described["columns"][1:]}, "is of another table than config.json"),
+        ({"features": ["who", "other"]}, "is of another table than config.json"),
         ({"labels": ["no", "yes"]}, r"2 misshapen: 2.bias is \[3\], expected \[2\]; 2.k"),
     ):
         config.write_text(json.dumps(described | changed))
