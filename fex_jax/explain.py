@@ -183,10 +183,9 @@ class Explainer:
             given = {"with_prediction": with_prediction, "answers": answers}
             return faithfulness.refine_low(self, batch, self.explain(batch, classes, **given))
         count = classes.shape[1]
-        if not refine:  # maps cost little, programs of their own much
-            width = modalities.padded(count, len(self.predictor.labels))
-            if width > count:
-                classes = np.pad(classes, ((0, 0), (0, width - count)), mode="edge")
+        width = count if refine else modalities.padded(count, len(self.predictor.labels))
+        if width > count:  # maps cost little, programs of their own much
+            classes = np.pad(classes, ((0, 0), (0, width - count)), mode="edge")
         if with_prediction and answers is None and self.predictor.inside:
             given = *self.weights, _as_floats(batch), classes
             found = programs.run(self, programs.EXPLANATION, *given, refine=refine)
