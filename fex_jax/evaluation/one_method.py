@@ -13,6 +13,7 @@ from fex_jax.evaluation import inputs, run, tasks
 from fex_jax.evaluation.methods import Given, choose, named, open_predictor
 from fex_jax.evaluation.methods import features as settled
 from fex_jax.host.model import plain_errors
+from fex_jax.modalities import images
 from fex_jax.modalities.images import Explanation
 from fex_jax.table_explanation import TableExplanation
 from fex_jax.targets import Target, class_numbers
@@ -73,19 +74,30 @@ def attribute(
     """
     if not (callable(method) or isinstance(method, str)) or method == "all":
         raise ValueError(f"attribute takes one method, and not {method!r}; evaluate compares many")
+    if not isinstance(features, host.OwnMask | host.Superpixels | None):
+        raise ValueError(
+            f"features is {features!r}; expected fex_jax.host.Superpixels or fex_jax.host.OwnMask"
+        )
     if callable(predictor) and not isinstance(predictor, explain.Explainer | host.HostPredictor):
         predictor = _of_function(predictor, things, features)
-    if features is not None and not isinstance(predictor, explain.Explainer):
+    is_function = isinstance(predictor, host.HostPredictor)
+    if features is not None and is_function and not isinstance(method, explain.Explainer):
         return _of_own(method, predictor, things, targets, seed, features, options)
     predictor, explainers, _ = open_predictor(predictor, [method])
     module = tasks.of(predictor)
     batch_size = modalities.of(predictor).BATCH_SIZE if batch_size is None else batch_size
+    given = {
+        "batch_size": batch_size, "seed": seed, "fill": fill, "removal": removal, "unit": unit,
+        "too_long": too_long,
+    }  # fmt: skip
+    checks.require(given, _OPTIONS, "attribute")
+    fill, removal, unit = settled(explainers, fill=fill, removal=removal, unit=unit)
     if features is not None:
         if not explainers or not isinstance(features, host.Superpixels):
             raise ValueError(
-                "about an explainer, features are host.Superpixels of its own maps: give other "
-                "methods the function that it explains; got "
-                f"{type(features).__name__} for {named(method)[0]}"
+                "features of one's own are for functions and what fex_jax.host makes; about an "
+                "explainer, for host.Superpixels of its own maps: give other methods the function "
+                f"that it explains; got {type(features).__name__} for {method}"
             )
         return _of_superpixels(
             explainers[0], things, targets, features, {"batch_size": batch_size} | options
@@ -94,12 +106,6 @@ def attribute(
         return explainers[0](things, targets, batch_size=batch_size, **options)
     if predictor.absence:
         raise ValueError(predictor.absence)
-    given = {
-        "batch_size": batch_size, "seed": seed, "fill": fill, "removal": removal, "unit": unit,
-        "too_long": too_long,
-    }  # fmt: skip
-    checks.require(given, _OPTIONS, "attribute")
-    fill, removal, unit = settled((), fill=fill, removal=removal, unit=unit)
     bind = predictors.from_checkpoint(predictor, fill, removal)
     (row,) = choose([method], (), bind, predictor, {named(method)[0]: options})
     if not hasattr(module, "open_task"):
@@ -125,8 +131,16 @@ def _of_superpixels(
     options: dict[str, Any],
 ) -> Explanation:
     """An explainer's maps, in each pixel their mean over its superpixel of what f sees."""
-    seen = np.stack([explainer.picture(one) for one in decode.as_list(pictures)])
-    found = explainer(seen, targets, **options | {"resolution": "pixel"})
+    modalities.require_images(explainer.predictor, "host.Superpixels")
+    if options.setdefault("resolution", "pixel") != "pixel":
+        raise ValueError(
+            f"resolution is {options['resolution']!r}; maps of superpixels have a value for each "
+            "pixel: leave it out"
+        )
+    listed, ahead = decode.as_list(pictures), options["batch_size"]
+    read = images.prepared(explainer.predictor, listed, ahead)
+    seen = np.rint(np.stack(list(read))).astype(np.uint8)
+    found = explainer(seen, targets, **options)
     cut = superpixels.of(seen)
     maps = [host.features.means(of, one) for of, one in zip(found.attributions, cut, strict=True)]
     return found._replace(attributions=np.stack(maps))
@@ -171,7 +185,13 @@ def _of_function(function: Any, things: Any, features: Any) -> host.HostPredicto
     if features is None:
         first = decode.decode(decode.as_list(things)[0], "image 0")
     else:
-        first = np.asarray(things)[0]
+        arrays = np.asarray(things)
+        if arrays.dtype.kind not in "fiub" or not len(arrays):
+            raise ValueError(
+                "features of a function are of numbers [B, ...], which it gets as they are: read "
+                f"files first; got {type(things).__name__} of {arrays.dtype}"
+            )
+        first = arrays[0]
     answers = np.asarray(function(first[None]))
     if answers.ndim != 2 or len(answers) != 1:
         raise ValueError(

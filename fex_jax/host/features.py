@@ -153,7 +153,10 @@ class Superpixels:
                 for one in pictures
             ]
             return np.stack(cut).astype(np.int32)
-        given = np.asarray(self.segments)
+        try:
+            given = np.asarray(self.segments)
+        except ValueError:  # rows of several lengths
+            given = np.empty(0, object)
         whole = given.dtype.kind in "iu" and given.shape == pictures.shape[:3]
         if not whole or given.min() < 0 or given.max() >= given[0].size:
             raise ValueError(

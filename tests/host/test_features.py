@@ -65,6 +65,35 @@ def test_an_explainer_of_superpixels_by_hand():
         fex_jax.attribute("lime", explainer, pictures, features=given["features"])
 
 
+def test_an_explainer_by_its_folder_and_as_the_method():
+    """Breaks if superpixels need the explainer in the predictor's place, opened."""
+    stripes = np.arange(64).repeat(64).reshape(1, 64, 64) // 8
+    given = {"things": ["docs/scene.png"], "features": host.Superpixels(segments=stripes)}
+    explainer = fex_jax.load("models/digits_fex")
+    wanted = fex_jax.attribute("fex", explainer, **given).attributions
+    for method, predictor in (("fex", "models/digits_fex"), (explainer, "models/digits_vit")):
+        found = fex_jax.attribute(method, predictor, **given).attributions
+        np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"things": ["docs/scene.png", "none.png"]}, r"image 1 \(none.png\): there is no such file"),
+        ({"features": host.OwnMask(lambda things, _: things, 3)}, "Superpixels .* got OwnMask for"),
+        ({"features": 64}, "features is 64; expected fex_jax.host.Superpixels or"),
+        ({"resolution": "patch"}, "resolution is 'patch'; maps of superpixels have a value"),
+        ({"fill": 3.0}, "fill is 3.0, but the explainer was trained with"),
+        ({"features": host.Superpixels(segments=[[[1, 2], [3]]])}, "segments are object"),
+    ],
+)
+def test_what_an_explainer_refuses(changes, message):
+    """Breaks if another picture is named, or what does not apply is left out silently."""
+    given = {"things": ["docs/scene.png"], "features": host.Superpixels(8)}
+    with pytest.raises(ValueError, match=message):
+        fex_jax.attribute("fex", "models/digits_fex", **given | changes)
+
+
 def test_parts_of_any_array_by_hand():
     """Breaks if a mask function gets other things or masks than it is told.
 
@@ -96,6 +125,8 @@ def test_parts_of_any_array_by_hand():
         ({"features": host.OwnMask(lambda things, _: things[0], 3)}, "wanted the same form"),
         ({"num_query": 3}, "occlusion: .*num_query"),
         ({"targets": [0]}, "1 targets for 2 things"),
+        ({"features": 64}, "features is 64; expected fex_jax.host.Superpixels or"),
+        ({"things": ["docs/scene.png"]}, "gets as they are: read files first; got list of <U14"),
     ],
 )
 def test_what_is_refused(changes, message):
