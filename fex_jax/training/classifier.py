@@ -78,8 +78,8 @@ def fit(
     Args:
       loss: (params, batch, key of the step, share of the steps that are done) → scalar.
       batches: batches from that number on.
-      settings: what a run must share with the one it continues, but for its learning_rate; for
-        JSON.
+      settings: what a run must share with the one it continues, but for its learning_rate and
+        where scenes are kept; for JSON.
       accuracy: (params, share of the features that is removed) → held-out accuracy.
       save: writes the classifier, as `accuracy` is reported: every `report_every` steps and at
         the end.
@@ -92,7 +92,7 @@ def fit(
         described = directory / "settings.json"
         settings = settings | {"backbone": identity.digest(params)}
         if described.is_file():
-            run.check_same(described, settings, may_change="learning_rate")
+            run.check_same(described, settings, ("config.data.cache",), "learning_rate")
         run.write_json(described, settings)
         manager = checkpoint.open_manager(directory, keep=2)
         state = TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))

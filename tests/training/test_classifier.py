@@ -57,6 +57,14 @@ def test_a_stopped_run_continues_as_if_it_had_not(tmp_path):
     np.testing.assert_array_equal(rest, whole)
 
 
+def test_where_scenes_are_kept_may_change(tmp_path):
+    """Breaks if a stopped run is refused because its scenes lie elsewhere now."""
+    here, there = ({"config": {"data": {"cache": name}}} for name in ("here", ""))
+    with pytest.raises(SystemExit):
+        run(tmp_path, optax.adam(0.1), stop_at=2, settings=here)
+    assert run(tmp_path, optax.adam(0.1), settings=there)
+
+
 def test_a_run_of_other_settings_is_not_continued(tmp_path):
     """Breaks if a classifier could be trained partly with one setting, partly with another."""
     with pytest.raises(SystemExit):

@@ -34,7 +34,9 @@ def test_a_finished_run_is_neither_another_ones_nor_overwritten(predictor, tmp_p
     train(small(), tmp_path, predictor, source)
     weights = tmp_path / "export" / "explainer.safetensors"
     before = weights.read_bytes()
-    train(small(), tmp_path, predictor, source)  # changes nothing
+    kept = small(**{"data.cache": str(tmp_path), "data.cache_gib": 3})  # where scenes lie
+    for same in (small(), kept, small()):  # changes nothing
+        train(same, tmp_path, predictor, source)
     assert weights.read_bytes() == before and steps_logged(tmp_path) == [1, 2]
 
     def refuse(message: str, *arguments) -> None:
