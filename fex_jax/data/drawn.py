@@ -65,6 +65,7 @@ class Sequence(NamedTuple):
         path = self.path(number)
         partial = path.with_suffix(".partial")
         with checks.room(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)  # someone may have cleared the cache
             opened = os.open(partial, os.O_RDWR | os.O_CREAT, 0o666)
             with open(opened, "r+b") as file:
                 with contextlib.suppress(OSError):
@@ -113,15 +114,9 @@ class Drawn:
     def __init__(
         self, objects: scenes.Objects, layout: scenes.Layout, seed: int, cache: str, gib: int
     ) -> None:
-        self._cache, self._most = pathlib.Path(cache).expanduser().resolve(), gib * 2**30
-        folder = self._cache / f"scenes-{_digest(objects, layout, seed)}"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ValueError(
-                f"{cache} cannot keep scenes ({error.strerror}): name another folder with "
-                "--config.data.cache"
-            ) from error
+        folder = pathlib.Path(cache) / f"scenes-{_digest(objects, layout, seed)}"
+        folder = checks.folder(folder, "--config.data.cache").resolve()
+        self._cache, self._most = folder.parent, gib * 2**30
         self._sequence = Sequence(objects, layout, seed, folder)
         self._blocks: collections.OrderedDict[int, np.ndarray] = collections.OrderedDict()
         self._lock = threading.Lock()
@@ -254,8 +249,9 @@ def _trim(cache: pathlib.Path, most: int) -> None:
     for _, size, path in files:
         if left <= most:
             return
-        path.unlink(missing_ok=True)
-        left -= size
+        with contextlib.suppress(PermissionError):  # another user's, in a folder that is shared
+            path.unlink(missing_ok=True)
+            left -= size
 
 
 def _draw() -> None:
@@ -263,7 +259,10 @@ def _draw() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # its caller is interrupted, and ends it
     sequence = pickle.load(sys.stdin.buffer)  # from the process that started this one
     for line in sys.stdin.buffer:
-        sequence.write(int(line))
+        try:
+            sequence.write(int(line))
+        except OSError:  # its reader tries it next, and says what is wrong
+            return
         with contextlib.suppress(BrokenPipeError):  # the caller was killed; no more lines come
             os.write(1, line)
 

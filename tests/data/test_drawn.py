@@ -1,6 +1,7 @@
 """Scenes drawn ahead by other processes: the same pictures, whole files, read the next time."""
 
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -105,6 +106,31 @@ def test_a_damaged_file_is_drawn_again(tmp_path):
         path.write_bytes(content)
         reader = drawn.Drawn(DIGITS, LAYOUT, 1, str(tmp_path), 16)
         same(reader, [15], DIGITS, LAYOUT, 1)
+
+
+def test_a_cleared_cache_is_filled_again(tmp_path):
+    """Breaks if a run ends because somebody cleared its cache meanwhile."""
+    reader = drawn.Drawn(DIGITS, LAYOUT, 1, str(tmp_path / "cache"), 16)
+    same(reader, [0], DIGITS, LAYOUT, 1)
+    shutil.rmtree(tmp_path / "cache", ignore_errors=True)
+    same(reader, [1, 40, 90], DIGITS, LAYOUT, 1)
+    assert files(tmp_path / "cache")
+
+
+def test_a_file_that_cannot_be_written_is_said_once(tmp_path, capfd):
+    """Breaks if the processes that draw print tracebacks beside the error of their reader."""
+    reader = drawn.Drawn(DIGITS, LAYOUT, 1, str(tmp_path), 16)
+    (reader._sequence.folder / "000000.partial").mkdir()
+    with pytest.raises(IsADirectoryError, match="000000.partial"):
+        reader.read(np.array([0]))
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("cache", ["~nobody-of-that-name/cache", "a\0b", "/proc/cache"])
+def test_no_folder_is_a_sentence(cache):
+    """Breaks if a cache that cannot be made ends deep inside, or at its first block."""
+    with pytest.raises(ValueError, match="--config.data.cache: .* is no folder to write to"):
+        drawn.Drawn(DIGITS, LAYOUT, 1, cache, 16)
 
 
 def test_the_folder_is_bounded(tmp_path):
