@@ -61,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--max-things", type=_positive, default=64, help="of a request")
     serve.add_argument("--max-batch", type=_positive, default=8, help="explained at a time")
     serve.add_argument("--max-waiting", type=_positive, default=256, help="others are refused")
-    serve.add_argument("--max-seconds", type=_positive, default=30, help="that a request may take")
+    serve.add_argument("--max-seconds", type=_positive, default=30, help="a request has to come")
 
     export = command("export", _export, "one file that runs elsewhere")
     export.add_argument("file", help="ends in .onnx, .stablehlo or .tflite")

@@ -133,7 +133,7 @@ def survival(path: str | Path, probe: "Probe", title: str = "") -> None:
     shares = np.array([1.0, *probe.shares, 0.0])
     removed, answers = 1 - shares, np.array([probe.clean, *probe.answers, probe.blank])
     lines = {"": {"f's mean answer": (removed, answers)}}
-    figure = _line_panels(lines, title, "Features removed at random", "Answer of the class")
+    figure = _line_panels(lines, title, "Features removed at random", "Answer")
     figure.axes[0].xaxis.set_major_formatter("{x:.0%}")
     figure.axes[0].set(xlim=(0, 1))
     figure.savefig(path, format="png", dpi=160)
