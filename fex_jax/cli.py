@@ -140,9 +140,14 @@ def _explain(given: argparse.Namespace) -> int:
     from fex_jax import modalities
 
     explainer = _load(given)
+    modality = modalities.of(explainer.predictor)
+    if not hasattr(modality, "lines"):
+        raise ValueError(
+            f"explain shows pictures and texts; an explainer of {explainer.predictor.modality} is "
+            f"called in Python: fex_jax.load(…)({modality.THING})"
+        )
     for target in _targets(given, explainer) or [None]:
-        found = explainer(given.things, target)
-        print(*modalities.of(explainer.predictor).lines(given.things, found), sep="\n")
+        print(*modality.lines(given.things, explainer(given.things, target)), sep="\n")
     return 0
 
 

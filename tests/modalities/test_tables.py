@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fex_jax
-from fex_jax import explain, feeding, settings, sharing
+from fex_jax import cli, explain, feeding, settings, sharing
 from fex_jax.data import tables
 from fex_jax.evaluation import tables as truth
 from fex_jax.host import HostError, black_box
@@ -258,6 +258,14 @@ def test_a_fixed_baseline_and_two_classes():
     np.testing.assert_allclose(found.predictions, model.decision_function(x[:4]), atol=1e-4)
     added = found.base_values + found.attributions.sum(axis=1)
     np.testing.assert_allclose(added, found.predictions)
+
+
+def test_a_command_line_shows_no_table(fitted, tmp_path, capsys):
+    """Breaks if `fex-jax explain` of a file of rows says that the file is no table."""
+    table(20).to_csv(tmp_path / "rows.csv")
+    assert cli.main(["explain", str(fitted[1]), str(tmp_path / "rows.csv")]) == 1
+    said = capsys.readouterr().err
+    assert "an explainer of tables is called in Python: fex_jax.load(…)(table)" in said
 
 
 def test_a_model_gets_its_own_columns_in_its_own_order():
