@@ -79,7 +79,7 @@ def test_an_explainer_by_its_folder_and_as_the_method():
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"things": ["docs/scene.png", "none.png"]}, r"image 1 \(none.png\): there is no such file"),
+        ({"things": ["docs/scene.png", "none.png"]}, r"image 1 \(none.png\): there is no"),
         ({"features": host.OwnMask(lambda things, _: things, 3)}, "Superpixels .* got OwnMask for"),
         ({"features": 64}, "features is 64; expected fex_jax.host.Superpixels or"),
         ({"resolution": "patch"}, "resolution is 'patch'; maps of superpixels have a value"),
