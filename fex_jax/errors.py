@@ -12,6 +12,7 @@ _BROUGHT_BY = {
     "ai_edge_litert": "fex-jax[tflite]",
     "distrax": "fex-jax[train]",
     "h5py": "fex-jax[train]",
+    "h11": "fex-jax[serve]",
     "importlib_resources": "fex-jax[train]",
     "jinja2": "fex-jax[plots]",
     "joblib": "fex-jax[estimator]",
