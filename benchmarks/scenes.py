@@ -4,8 +4,8 @@
 
 Digit scenes of 64 pixels, as training streams them. Every way takes its turn in each round; a row
 has the medians of the rounds. A stream's clock starts after its first scenes, when TensorFlow's
-threads and the processes have started. CPU milliseconds are of this process and of those that it
-started. `--write` keeps the table in docs/results/scenes.json.
+threads and the processes have started. CPU milliseconds are of this process alone, not of
+those that it started. `--write` keeps the table in docs/results/scenes.json.
 """
 
 import gc

@@ -148,7 +148,7 @@ def _of_superpixels(
 
 def _of_own(
     method: Given,
-    f: Any,
+    f: host.HostPredictor,
     things: Any,
     targets: Any,
     seed: int,
@@ -156,11 +156,6 @@ def _of_own(
     options: dict[str, Any],
 ) -> Explanation:
     """`attribute` where features are one's own."""
-    if not isinstance(f, host.HostPredictor):
-        raise ValueError(
-            f"features of one's own are for functions and what fex_jax.host makes; got "
-            f"{type(f).__name__}"
-        )
     name, function = named(method)
     if name in attributions.LOOKS_INSIDE:
         raise ValueError(f"{name} looks inside the classifier, and {f.name} can only be queried")

@@ -10,6 +10,7 @@ checksum or too few bytes, and is dropped when the bank opens again.
 
 import fcntl
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -214,7 +215,7 @@ class Bank:
                     f"{self.path} knows nothing of {missing} of {len(ids)} inputs: what learns "
                     "from it needs the same data and seed, and no more epochs"
                 )
-            chosen = [(self._asked[one] * count)[:count] for one in ids]
+            chosen = [itertools.islice(itertools.cycle(self._asked[one]), count) for one in ids]
         packed = np.frombuffer(b"".join(b"".join(masks) for masks in chosen), np.uint8)
         packed = packed.reshape(len(ids), count, -1).swapaxes(0, 1)
         return np.unpackbits(packed, axis=-1, count=self.size, bitorder="little").astype(bool)

@@ -2,7 +2,7 @@
 
 import functools
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple, cast, get_args
 
 import jax
@@ -284,19 +284,23 @@ class Policy(nnx.Module):
 
 def _products(sums: str, parts: Parts, weights: jax.Array) -> jax.Array:
     """einsum(sums, concatenate(parts, -1), weights), which sums over the last axis of both."""
-    ends = np.cumsum([part.shape[-1] for part in parts])[:-1]
-    each = zip(parts, jnp.split(weights, ends, -1), strict=True)
-    return functools.reduce(operator.add, (jnp.einsum(sums, *pair) for pair in each))
+    each = (jnp.einsum(sums, *pair) for pair in _with_weights(parts, weights))
+    return functools.reduce(operator.add, each)
 
 
 def _linear(layer: Linear, parts: Parts) -> jax.Array:
     """layer(concatenate(parts, -1))."""
-    ends = np.cumsum([part.shape[-1] for part in parts])[:-1]
     found = layer.bias[...]
-    for part, kernel in zip(parts, jnp.split(layer.kernel[...], ends), strict=True):
-        product = part.reshape(-1, part.shape[-1]) @ kernel  # on one matrix: see `Linear`
+    for part, weights in _with_weights(parts, layer.kernel[...].T):
+        product = part.reshape(-1, part.shape[-1]) @ weights.T  # on one matrix: see `Linear`
         found = found + product.reshape(*part.shape[:-1], -1)
     return found
+
+
+def _with_weights(parts: Parts, weights: jax.Array) -> Iterator[tuple[jax.Array, jax.Array]]:
+    """Each part with its share of weights [..., ΣD]."""
+    ends = np.cumsum([part.shape[-1] for part in parts])[:-1]
+    return zip(parts, jnp.split(weights, ends, -1), strict=True)
 
 
 def _mean_of_features(tokens: jax.Array, features: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -92,7 +92,7 @@ def stepping(
         of_key = jax.random.fold_in(key, number)
         inputs, shown = whole(batch, of_key)
         reading, drawn, asked = draw(params, batch, inputs, say(shown), of_key)
-        if config.predictor.bank:  # masks of an earlier run: its questions, from which the masks
+        if config.predictor.bank:  # the questions of an earlier run, and the masks behind them
             asked = box.f.masks([i.tobytes() for i in np.asarray(inputs.ids)], len(asked))
             kept = drawn._replace(masks=jnp.asarray(asked, drawn.masks.dtype))
             drawn = kept._replace(masks=algorithm.questions(kept, objective))
