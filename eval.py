@@ -9,9 +9,8 @@ the same command continues after an interruption. `--trained` adds other explain
 method are its seeds), `--methods=package.module:function` a method of your own, `--scores` scores
 computed elsewhere, for the inputs that `--write_inputs` writes. The protocol is
 `--config.eval.protocol=fex`, chefer or authors. Without --config, it is the one of training; what
-the explainer was trained with (predictor, fill, removal, unit) is always its own. Of tables,
-Shapley values are compared with true ones and contrasts by deletion and insertion; there are
-results.json and gallery.html.
+the explainer was trained with (predictor, fill, removal, unit) is always its own. Of tables Shapley
+values are compared with true ones, contrasts by deletion and insertion, without plots.
 """
 
 import dataclasses
@@ -67,9 +66,10 @@ def main(_: list[str]) -> None:
     output = workdir / "eval"
     config, scores = read_config(given.config, workdir), named_paths(given.scores)
     require("matplotlib", "jinja2")  # what is drawn at the end, after everything is measured
-    from fex_jax import evaluation, export, feeding  # takes seconds
+    from fex_jax import compiled, evaluation, export, feeding  # takes seconds
     from fex_jax.evaluation import fingerprint, tasks
 
+    compiled.keep()
     paths = [workdir, *given.trained]
     with evaluation.opened(paths, config, given.predictor, given.queries) as explainers:
         predictor = explainers[0].predictor

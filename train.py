@@ -35,9 +35,10 @@ def main(_: list[str]) -> None:
     settings.check(given.config)
     import jax
 
-    from fex_jax import sharding
+    from fex_jax import compiled, sharding
     from fex_jax.training.opening import open_predictor
 
+    compiled.keep()
     try:
         sharding.connect(**given.config.distributed)
         if given.config.method == "id_expo":

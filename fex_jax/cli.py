@@ -110,8 +110,9 @@ def _port(text: str) -> int:
 
 
 def _load(given: argparse.Namespace):
-    from fex_jax import explain
+    from fex_jax import compiled, explain
 
+    compiled.keep()
     return explain.load(given.explainer, given.predictor, revision=given.revision)
 
 

@@ -13,8 +13,8 @@ from fex_jax import errors
 
 # With jax's, flax's and Orbax's own.
 ALWAYS = {
-    "PIL", "flax", "huggingface_hub", "jax", "numpy", "orbax", "safetensors", "scipy", "tokenizers",
-    "tqdm",
+    "PIL", "filelock", "flax", "huggingface_hub", "jax", "numpy", "orbax", "safetensors", "scipy",
+    "tokenizers", "tqdm",
 }  # fmt: skip
 PEERS = {"captum", "datasets", "lime", "quantus", "shapiq"}  # are only compared with, or given
 
