@@ -227,8 +227,10 @@ def _encode(series: Any, column: Column) -> np.ndarray:
     new = (codes < 0) & ~gone
     if new.any():
         row = int(new.argmax())
+        value = series.iloc[row]
+        value = value.item() if isinstance(value, np.generic) else value
         raise ValueError(
-            f"column {column.name!r} has {series.iloc[row]!r} in row {row}, which was not there in "
+            f"column {column.name!r} has {value!r} in row {row}, which was not there in "
             f"the table that the explainer learned from: {listed(list(column.categories))}"
         )
     return np.where(gone, np.nan, codes)

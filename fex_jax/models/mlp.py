@@ -83,18 +83,20 @@ class Steps(NamedTuple):
     place: np.ndarray  # int32 [F] a step's column
     low: np.ndarray  # float32 [F] where it begins, in widths from the least
     high: np.ndarray  # float32 [F]
-    missing: np.ndarray  # int32 [E − F] columns of which is read whether they have a value
+    missing: np.ndarray  # int32 [E − F] columns of which is read whether they have a value; some do
 
     @classmethod
     def of(cls, values: np.ndarray, categories: Sequence[bool], missing: Sequence[bool]) -> "Steps":
         """Those of columns with these values [B, D], NaN where there is none."""
-        known = np.where(np.isnan(values), np.nanmin(values, initial=np.inf, axis=0), values)
+        none = np.isnan(values)
+        known = np.where(none, np.nanmin(values, initial=np.inf, axis=0), values)
         known = np.where(np.isinf(known), 0.0, known)  # of columns without any value
         least, most = known.min(0), known.max(0)
         width = most / 2 - least / 2
-        none = np.zeros(0, np.float32)
+        gaps = np.flatnonzero(np.asarray(missing) & ~none.all(0)).astype(np.int32)
+        empty = np.zeros(0, np.float32)
         ends = least, np.where(width > 0, width, 1.0)
-        found = cls(*ends, none, none, none, np.flatnonzero(missing).astype(np.int32))
+        found = cls(*ends, empty, empty, empty, gaps)
         scaled, steps = found.scaled(values), []
         most_steps = max(1, min(_STEPS, _READ // values.shape[1]))
         for i, is_category in enumerate(categories):
