@@ -4,7 +4,7 @@
     python eval.py --config=configs/tables_breast_cancer.py --workdir=runs/cancer
 
 The objective follows the colon: `--config=configs/tables_breast_cancer.py:contrast` is FEX's own,
-`:fastshap` FastSHAP's.
+`:fastshap` FastSHAP's, `:paper` and `:authors` are FEX as published.
 
 A minute of two cores; r = .98 to true values on other rows. The table (Wolberg et al., 1995) is
 part of scikit-learn: nothing is downloaded.

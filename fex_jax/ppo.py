@@ -74,8 +74,8 @@ class Objective:
             )
         if self.output == "value" and self.surrogate == "clipped":
             raise ValueError(
-                "the predictor answers with output='value', and surrogate=clipped learns from "
-                "probabilities: use the preset contrast"
+                "the predictor answers with output='value', any number, and the presets paper and "
+                "authors (surrogate=clipped) learn from probabilities: use the preset contrast"
             )
         if self.output == "sigmoid" and self.kl == "paper" and self.kl_coef:
             raise ValueError("kl=paper is of a softmax; for f of sigmoids use kl=authors")

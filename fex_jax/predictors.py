@@ -87,7 +87,7 @@ class Model:
 
 
 def output(predictor: Any) -> Output:
-    """What the `Model` of a predictor answers with: of tables values, whatever f says."""
+    """What the `Model` of a predictor answers with: of tables values, or as f does."""
     return getattr(predictor, "explained", None) or predictor.output
 
 

@@ -236,21 +236,13 @@ def of_tables(preset: str = "shapley") -> ml_collections.ConfigDict:
     FastSHAP is the Shapley regression without what that adds to it.
 
     Raises:
-      ValueError: another preset, one of the published objectives of FEX, or one that needs a
-        classifier's network.
+      ValueError: another preset, or one that needs a classifier's network.
     """
     config = default("shapley" if preset == "fastshap" else preset)
-    if config.objective.get("surrogate") == "clipped":
-        raise ValueError(
-            f"the preset {preset} seeks masks with the largest f(m⊙x) / K_m, a probability over "
-            "the number of features kept; of a row without any column f still says the base rate, "
-            "so the best mask keeps one column or none: for tables choose contrast, shapley or "
-            "fastshap"
-        )
     if preset in ("l2x", "cortx"):
         raise ValueError(
             f"the preset {preset} needs a classifier's network, and of tables there is none: "
-            "choose contrast, shapley or fastshap"
+            "choose contrast, shapley, fastshap, paper or authors"
         )
     if preset == "contrast":
         config.objective.standardize = False  # what is said of tables is, by its spread over rows

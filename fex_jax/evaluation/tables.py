@@ -165,7 +165,7 @@ def attribute(
     with plain_errors():
         if len(values):
             said = tasks.in_batches(predict, reads.batch(values), size, "predictions")
-        said = said * reads.scale + reads.base
+        said = reads.said(said)
         classes = modality.default_classes(reads, said)
         if targets is not None:
             classes = class_numbers(targets, len(values), box.labels, "rows")
@@ -231,7 +231,7 @@ def removing(box: BlackBox, values: np.ndarray, targets: np.ndarray) -> Callable
         model, inputs = box.bind({}, batch)
 
         def predict(asked: Any) -> jax.Array:
-            return model.predict(asked) * reads.scale + reads.base
+            return reads.said(model.predict(asked))
 
         given = inputs, scores, classes, classes, metrics.FEX, model.features(inputs), "value"
         return metrics.areas(metrics.perturbation_curves(predict, model.mask, *given), metrics.FEX)
@@ -282,7 +282,7 @@ def evaluate(
     if own.base_values is None:
         count = min(len(values), _REMOVED)
         worth: Any = removing(box, values[:count], own.targets[:count])
-        title = "FEX's contrasts"
+        title = "FEX's λ" if box.reads.plain else "FEX's contrasts"
     else:
         true, noise = _true_values(explainer, values, own.targets, seconds)
         count, title = len(true), "Shapley values"

@@ -1,7 +1,8 @@
 """Black boxes of tables: f reads rows whose removed features come from rows of a background.
 
 What f says is explained in a unit of choice, and inside in standard deviations of what it says of
-rows: networks and losses then meet numbers of one size, whatever f predicts.
+rows: networks and losses then meet numbers of one size, whatever f predicts. Published objectives
+of FEX meet f's probabilities.
 
 Shapes: B rows, D columns, N ≤ D features, M background rows, R of them that are drawn, K answers.
 """
@@ -10,7 +11,7 @@ import dataclasses
 import functools
 import pathlib
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal, NamedTuple, cast, get_args
+from typing import Any, ClassVar, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -20,19 +21,19 @@ from tqdm import tqdm
 from fex_jax import checks
 from fex_jax.data.columns import Columns
 from fex_jax.data.tables import Source
-from fex_jax.host import rows_file
+from fex_jax.host import rows_file, units
 from fex_jax.host.answers import Output
 from fex_jax.host.predictor import HostPredictor
+from fex_jax.host.units import Unit
 from fex_jax.models import mlp
 from fex_jax.models.mlp import MLPConfig
 from fex_jax.predictors import Model
 from fex_jax.removal import Background
 from fex_jax.surrogate import Surrogate
 
-Unit = Literal["log-odds", "probability", "value"]
 _BACKGROUND = 100  # rows
-_CERTAIN = 1e-6  # log-odds take probabilities to be so far from 0 and 1
 _ROWS, _BYTES = 2**17, 2**26  # that f is asked about at a time
+_SAVED = "unit", "pair", "plain", "array"  # as they are
 
 
 class Batch(NamedTuple):
@@ -68,6 +69,7 @@ class Rows:
       features: their names, and numbers of their columns.
       unit: of what is explained; None: it is not chosen yet.
       pair: whether f answers with the probabilities of two classes that exclude each other.
+      plain: whether `Model` answers with f's probabilities; else standardised, in the unit.
       array: whether f takes arrays [B, D] of numbers; else data frames.
       background: rows that take the place of removed features, [M, D].
       answers: what f says of them, in the unit, [M, K].
@@ -81,6 +83,7 @@ class Rows:
     features: tuple[tuple[str, tuple[int, ...]], ...] = ()
     unit: Unit | None = None
     pair: bool = False
+    plain: bool = False
     array: bool = False
     background: np.ndarray | None = dataclasses.field(default=None, repr=False)
     answers: np.ndarray | None = dataclasses.field(default=None, repr=False)
@@ -88,7 +91,6 @@ class Rows:
     steps: mlp.Steps | None = dataclasses.field(default=None, repr=False)
     surrogate: Surrogate | None = dataclasses.field(default=None, repr=False)
     modality: ClassVar[str] = "tables"
-    explained: ClassVar[Output] = "value"  # what is explained, whatever f says
     banked: ClassVar[bool] = False  # f answers faster than a file finds what it said
     # What is saved of it and of its removal.
     fields: ClassVar[dict[str, checks.Check]] = {
@@ -97,6 +99,7 @@ class Rows:
             checks.integer(0, 2**24))), 2)),
         "unit": checks.one_of(*get_args(Unit)),
         "pair": checks.flag(),
+        "plain": checks.flag(),
         "array": checks.flag(),
     }  # fmt: skip
     removal: ClassVar[type[Background]] = Background
@@ -126,7 +129,8 @@ class Rows:
             raise ValueError(f"policy is {config.policy!r}; tables are explained by an mlp")
         if (kind := config.removal.kind) not in ("probe", "background", "surrogate"):
             raise ValueError(f"removal.kind is {kind!r}; of tables choose background or surrogate")
-        if config.method == "fex" and len(source.groups) == 1:  # less the mean over it, 0
+        plain = config.objective.get("surrogate") == "clipped"  # learns from probabilities
+        if config.method == "fex" and not plain and len(source.groups) == 1:  # less its own mean
             raise ValueError("a table's only feature has the contrast 0: choose the preset shapley")
         wanted = None if f.input == "table" else f.input[0]
         if wanted not in (None, len(source.columns)):
@@ -140,13 +144,14 @@ class Rows:
         reads = cls(
             source.columns,
             source.groups,
-            _unit(config.table.unit, f.output),
+            units.choose(config.table.unit, f.output, plain),
             f.output == "softmax" and len(f.labels) == 2,
+            plain,
             wanted is not None,
             background,
         )
         # Of a background of one row there is none.
-        spread = reads.ask_all(f, source.values[:_BACKGROUND]).std(0)
+        spread = 0 if plain else reads.ask_all(f, source.values[:_BACKGROUND]).std(0)
         steps = mlp.Steps.of(
             source.values,
             [column.categories is not None for column in source.columns],
@@ -157,7 +162,7 @@ class Rows:
         reads = dataclasses.replace(
             reads,
             answers=reads.ask_all(f, background),
-            scale=np.where(spread > 0, spread, 1.0),
+            scale=np.where(spread > 0, spread, np.ones(len(f.labels))),
             steps=steps,
         )
         return MLPConfig.of(steps.size, len(reads.features)), None, reads
@@ -171,6 +176,19 @@ class Rows:
     def base(self) -> np.ndarray:
         """v(∅) [K], in the unit."""
         return self.answers.mean(0)
+
+    @property
+    def explained(self) -> Output | None:
+        """What `Model` answers with; None: what f does."""
+        return None if self.plain else "value"
+
+    def said(self, answers: Any) -> Any:
+        """Answers of `Model` [..., K] in the unit."""
+        return answers * self.scale + (0 if self.plain else self.base)
+
+    def standard(self, said: np.ndarray) -> np.ndarray:
+        """What is said in the unit [..., K] as `Model` answers: the inverse of `said`."""
+        return ((said - (0 if self.plain else self.base)) / self.scale).astype(np.float32)
 
     @property
     def removed(self) -> Background:
@@ -216,7 +234,7 @@ class Rows:
         predict: Callable[[Masked], jax.Array],
         output: Output,
     ) -> tuple[Model, Masked]:
-        """Rows as inputs of a `predictors.Model`, whose answers are standardised.
+        """Rows as inputs of a `predictors.Model`, whose answers are standardised, or `plain`.
 
         A feature that has the value of all background rows, or of all that a surrogate has seen, is
         no feature: its Shapley value is 0.
@@ -240,7 +258,9 @@ class Rows:
         def conditional(inputs: Masked) -> jax.Array:
             masks, read = inputs.masks, self.steps(inputs.rows.values)
             known = masks.all(-1) | ~masks.any(-1)
-            return jnp.where(known[:, None], predict(inputs), self.surrogate(read, masks))
+            rest = self.surrogate(read, masks)
+            rest = jnp.clip(rest, 0, 1) if self.plain else rest
+            return jnp.where(known[:, None], predict(inputs), rest)
 
         rows: dict = {"background": inputs_of(shown), "rows": lambda x: x.drawn}
         rows["against"] = lambda x, drawn: x._replace(drawn=drawn)
@@ -248,7 +268,7 @@ class Rows:
             predict=conditional if self.surrogate else predict,
             mask=lambda inputs, masks: inputs._replace(masks=masks.astype(bool)),
             grid=(len(self.features),),
-            output="value",
+            output=self.explained or output,
             valid=valid,
             view=lambda inputs: self.steps(inputs.rows.values),
             **({} if self.surrogate else rows),
@@ -267,7 +287,7 @@ class Rows:
         masks: np.ndarray,
         drawn: np.ndarray,
     ) -> np.ndarray:
-        """v(S), the mean of f over background rows in the unit, less v(∅), over `scale`: [B, K].
+        """v(S), the mean of f over background rows, as `standard` has it: [B, K].
 
         Of whole rows f is asked once, of those without any feature it has been asked already; a
         surrogate says the rest.
@@ -288,7 +308,7 @@ class Rows:
             mixed = np.where(kept[rows, None], values[rows, None], self.background[drawn[rows]])
             answers = self.ask_whole(f, mixed.reshape(-1, values.shape[1]))
             found[rows] = answers.reshape(len(rows), count, -1).mean(1)
-        return ((found - self.base) / self.scale).astype(np.float32)
+        return self.standard(found)
 
     def ask_all(self, f: HostPredictor, values: np.ndarray) -> np.ndarray:
         """`ask_whole` of any number of rows, a part at a time."""
@@ -301,11 +321,7 @@ class Rows:
         """What f says of rows [B, D], in the unit: float64 [B, K]."""
         decoded = values if self.array else self.columns.decode(values)
         answers = f((), None, lambda _: decoded).astype(np.float64)  # no bank asks for ids
-        if self.unit != "log-odds":
-            return answers
-        # Of two classes the other's own answer has digits that 1 − f loses.
-        others = answers[:, ::-1] if self.pair else 1 - answers
-        return np.log(np.maximum(answers, _CERTAIN)) - np.log(np.maximum(others, _CERTAIN))
+        return units.convert(answers, self.unit, self.pair)
 
     def save(self, directory: pathlib.Path) -> dict[str, Any]:
         """Writes its arrays, and returns the `fields`."""
@@ -314,10 +330,7 @@ class Rows:
         return {
             "columns": self.columns.to_list(),
             "features": [[name, list(members)] for name, members in self.features],
-            "unit": self.unit,
-            "pair": self.pair,
-            "array": self.array,
-        }
+        } | {name: getattr(self, name) for name in _SAVED}
 
     @classmethod
     def read(cls, values: dict[str, Any], directory: pathlib.Path) -> "Rows":
@@ -332,18 +345,6 @@ class Rows:
         named = all(isinstance(name, str) for name, _ in features)
         if not named or members != list(range(len(columns))):
             raise ValueError(f"{directory}: the features are of another table than the columns")
-        own = values["unit"], values["pair"], values["array"]
-        found = cls(columns, features, *own)
+        found = cls(columns, features, *(values[name] for name in _SAVED))
         arrays, steps, learned = rows_file.read(directory, found.owner, len(values["labels"]))
         return dataclasses.replace(found, **arrays, steps=steps, surrogate=learned)
-
-
-def _unit(given: str, output: Output) -> Unit:
-    """The unit that a config asks for; "": log-odds of probabilities."""
-    usual: Unit = "value" if output == "value" else "log-odds"
-    if given and (given not in get_args(Unit) or (given == "value") != (output == "value")):
-        raise ValueError(
-            f"table.unit is {given!r}; of probabilities choose log-odds or probability, of other "
-            "predictions value"
-        )
-    return cast(Unit, given or usual)

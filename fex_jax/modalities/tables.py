@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.special import expit
 from tqdm import tqdm
 
 from fex_jax import checks
@@ -37,7 +38,7 @@ def explain(
       table: see `fex_jax.data.frames.as_frame`. Columns are found by name, in any order; others
         than the explainer knows are not read. Columns of arrays are found by their place.
       targets: the class to explain, for all or for each row, as a number or a label; by default of
-        two classes the second, of more the predicted one.
+        two classes the second, of more the predicted one. λ is of the predicted one.
       batch_size: rows at a time; every batch is padded to it, so that XLA compiles once.
       progress: show a bar.
 
@@ -59,13 +60,13 @@ def explain(
         rows = np.arange(start, min(start + size, len(values)))
         batch = reads.batch(values[np.resize(rows, size)])
         answers = np.asarray(explainer.answers(batch))
-        said = answers[: len(rows)] * reads.scale + reads.base
+        said = reads.said(answers[: len(rows)])
         classes = default_classes(reads, said) if given is None else given[rows]
         # Of two classes one's values are the other's with the opposite sign: one map serves both.
-        mapped = np.ones_like(classes) if reads.pair else classes
+        mapped = np.ones_like(classes) if reads.pair and not reads.plain else classes
         scores = explainer.attribute(batch, np.resize(mapped, size)[:, None], answers)
         if explainer.logits:
-            scores = _effects(explainer, batch, scores)
+            scores = (_kept if reads.plain else _effects)(explainer, batch, scores)
         sign = np.where(classes == mapped, 1.0, -1.0) * reads.scale[mapped]
         found[rows] = np.asarray(scores)[: len(rows), 0] * sign[:, None]
         chosen[rows], predictions[rows] = classes, said
@@ -78,10 +79,20 @@ def quantity(explainer: "Explainer") -> str:
     what = explainer.predictor.reads.quantity
     if not explainer.logits:
         return f"Shapley values of {what}"
+    if explainer.predictor.reads.plain:
+        return (
+            f"FEX's λ of {what}; each is the probability that a mask keeps the column, where masks "
+            "seek much of it in few columns, and they do not add up to the prediction"
+        )
     return (
         f"FEX's contrasts of {what}; each is what the presence of a column adds, less the mean "
         "over the row's columns, and they do not add up to the prediction"
     )
+
+
+def _kept(explainer: "Explainer", batch: Any, maps: Any) -> np.ndarray:
+    """λ of maps' logits, [B, 1, N], 0 of what is no feature of a row."""
+    return np.where(_valid(explainer, batch), expit(np.asarray(maps, np.float64)), 0)
 
 
 def _effects(explainer: "Explainer", batch: Any, maps: Any) -> np.ndarray:
@@ -91,12 +102,17 @@ def _effects(explainer: "Explainer", batch: Any, maps: Any) -> np.ndarray:
     """
     if explainer.temperature is None:
         raise ValueError("explainer.json has no temperature, the unit of maps: train it again")
-    model, inputs = explainer.bind(explainer.predictor.params, batch)
-    valid = np.asarray(model.features(inputs))[:, None]
+    valid = _valid(explainer, batch)
     count = np.maximum(valid.sum(-1, keepdims=True), 1)
     maps = np.where(valid, maps, 0)
     worth = np.asarray(alpha(explainer.temperature / 2, count))
     return np.where(valid, worth * (maps - maps.sum(-1, keepdims=True) / count), 0)
+
+
+def _valid(explainer: "Explainer", batch: Any) -> np.ndarray:
+    """Features that are not those of all background rows, bool [B, 1, N]."""
+    model, inputs = explainer.bind(explainer.predictor.params, batch)
+    return np.asarray(model.features(inputs))[:, None]
 
 
 def features(explainer: "Explainer") -> str:
@@ -105,5 +121,6 @@ def features(explainer: "Explainer") -> str:
 
 
 def default_classes(reads: Any, said: np.ndarray) -> np.ndarray:
-    """Of two classes the second, of more the predicted one: [B] of answers [B, K]."""
-    return np.ones(len(said), np.int32) if reads.pair else said.argmax(-1).astype(np.int32)
+    """Of two classes the second, of more, and of λ, the predicted one: [B] of answers [B, K]."""
+    second = reads.pair and not reads.plain
+    return np.ones(len(said), np.int32) if second else said.argmax(-1).astype(np.int32)

@@ -147,16 +147,15 @@ def _conditional(
     if any((workdir / "checkpoints").glob("[0-9]*")) and black_box.is_saved(kept):
         return black_box.read(kept).reads
     answers = reads.ask_all(f, source.values)
-    base = answers.mean(0)
-    standard = ((answers - base) / reads.scale).astype(np.float32)
-    scaled = reads.steps.scaled(source.values)
+    first = source.values[:1]  # in the place of a background
+    reads = dataclasses.replace(reads, background=first, answers=answers.mean(0, keepdims=True))
+    scaled, standard = reads.steps.scaled(source.values), reads.standard(answers)
     learned, explained = surrogate.train(reads.steps, scaled, standard, reads.owner, seed)
     run.say(
         f"{f.name}: a surrogate learned from {source.size:,} rows; of held-out rows with features "
         f"hidden it explains {explained:.0%} of the variance of f"
     )
-    first = source.values[:1]  # in the place of a background
-    return dataclasses.replace(reads, background=first, answers=base[None], surrogate=learned)
+    return dataclasses.replace(reads, surrogate=learned)
 
 
 def countdown(bank: Bank) -> str:

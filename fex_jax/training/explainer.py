@@ -102,7 +102,7 @@ def train(
             _train(config, workdir, mesh, predictor, queried, source, kept, backbone, start)
         return
     kind = black_box.kind_of(predictor)
-    steps.make_objective(config, kind.explained or predictor.output, kind.modality, inside=False)
+    steps.make_objective(config, predictor.output, kind.modality, inside=False)
     box = black_box.of(predictor)
     source = source or feeding.of(box).open_source(box, config, config.data.train_split)
     kept, source = held_out.split(config, objective, source)

@@ -79,7 +79,8 @@ def fit(
       workdir: where checkpoints, logs and the export go; the same call continues there after an
         interruption. None: a temporary folder, which is removed at the end.
       preset: the objective: "contrast" (None), "authors" or "paper" of FEX, "fastshap", "l2x"
-        or "cortx"; of tables "shapley" (None), "contrast" or "fastshap".
+        or "cortx"; of tables "shapley" (None), "fastshap", "contrast", and of classifiers "paper"
+        or "authors".
       epochs, batch_size: None: chosen from the number of items and the device.
       limit: items to use; None: all, of an iterator 10,000 pictures or 100,000 texts.
       column: of a table of images or texts; by default "image" or "text", or the only one. Two of
@@ -245,7 +246,7 @@ def _names(config: ml_collections.ConfigDict, prefix: str = "") -> list[str]:
 def _describe(
     config: ml_collections.ConfigDict, predictor: Predictor, size: int, held_out: int, skipped: str
 ) -> None:
-    kept = yardstick.count(step.make_objective(config, predictors.output(predictor)), size)
+    kept = yardstick.count(step.make_objective(config, predictor.output), size)
     steps = max(1, int(config.epochs * (size - kept)) // config.batch_size)
     updates = steps * config.objective.num_updates * config.objective.num_passes
     print(

@@ -98,6 +98,8 @@ def test_any_order_any_number_of_rows(fitted):
     assert len(none) == 0 and list(none.attributions.columns) == list(whole.columns)
     with pytest.raises(ValueError, match="'kind' has 'd' in row 0, which was not there"):
         explainer(rows.assign(kind="d"))
+    with pytest.raises(ValueError, match="'flag' has 2 in row 0, which was not there"):
+        explainer(rows.assign(flag=2))
     with pytest.raises(ValueError, match="lacks the column 'age'"):
         explainer(rows.drop(columns="age"))
 
@@ -209,7 +211,7 @@ def test_shap_and_pictures(fitted, tmp_path):
 @pytest.mark.parametrize(
     "predictor, options, message",
     [
-        (F, {"preset": "paper"}, "the preset paper seeks masks .* for tables choose contrast"),
+        (F, {"preset": "paper"}, "answers with output='value', any number, and the presets paper"),
         (F, {"preset": "cortx"}, "the preset cortx needs a classifier.s network, and of tables"),
         (F, {"unit": "log-odds"}, "table.unit is 'log-odds'; of probabilities choose"),
         (F, {"queries": 100}, "queries of tables are not counted"),
@@ -229,11 +231,11 @@ def test_what_cannot_be_fitted(predictor, options, message):
         fex_jax.fit(f, table(120), **options)
 
 
-@pytest.mark.parametrize("copies", [1, 20])
-def test_rows_that_are_all_the_same(copies):
+@pytest.mark.parametrize("copies, age", [(1, 0.0), (20, 0.0), (20, np.nan)])
+def test_rows_that_are_all_the_same(copies, age):
     """Breaks if a table of which nothing can be learned ends in a division by zero."""
     with pytest.raises(ValueError, match="all rows of the table are the same"):
-        fex_jax.fit(F, pd.concat([table(1).assign(age=0.0)] * copies))
+        fex_jax.fit(F, pd.concat([table(1).assign(age=age)] * copies))
 
 
 def test_a_fixed_baseline_and_two_classes():
