@@ -24,13 +24,14 @@ from absl import app, flags
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results"
+_CAPTUM = ROOT / "benchmarks" / "beside_captum.py"
 sys.path.insert(0, str(ROOT))
 
 _BATCH = flags.DEFINE_integer("batch_size", 4, "Pictures at a time.")
 _TURNS = flags.DEFINE_integer("turns", 5, "Times that each side is measured.")
-_STEPS = flags.DEFINE_integer("steps", 10, "Of Integrated Gradients; LIME asks ten times as often.")
-_PART = flags.DEFINE_enum("part", "all", ["all", "jax", "torch"], "all: both, in turns.")
-_TAKES = "f, a prediction", "Integrated Gradients", "Occlusion", "LIME"
+_STEPS = flags.DEFINE_integer(
+    "steps", 10, "Of methods of gradients; those that query ask ten times as often."
+)
 SHAPE = {
     "image_size": 224, "patch_size": 16, "hidden_size": 192, "num_layers": 12, "num_heads": 3,
     "mlp_dim": 768,
@@ -46,73 +47,6 @@ def timed(calls: dict[str, Callable[[], Any]], turns: int) -> dict[str, float]:
             call()
             seconds[name].append(time.perf_counter() - began)
     return {name: statistics.median(of[1:]) for name, of in seconds.items()}
-
-
-# ---------------------------------------------------------------- torch
-
-
-def in_torch() -> dict[str, float]:
-    """Seconds of f and of captum's methods, as a user of captum would call them."""
-    import captum.attr
-    import torch
-    from transformers import ViTConfig, ViTForImageClassification
-
-    config = ViTConfig(
-        hidden_size=SHAPE["hidden_size"],
-        num_hidden_layers=SHAPE["num_layers"],
-        num_attention_heads=SHAPE["num_heads"],
-        intermediate_size=SHAPE["mlp_dim"],
-        num_labels=1000,
-    )
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    network = ViTForImageClassification(config).eval().to(device)
-    images = torch.rand(_BATCH.value, 3, 224, 224, device=device)
-    targets = torch.zeros(len(images), dtype=torch.long, device=device)
-    cells = torch.arange(196, device=device).reshape(1, 14, 14)
-    cells = cells.repeat_interleave(16, 1).repeat_interleave(16, 2)[None]  # [1, 1, 224, 224]
-
-    def f(x: torch.Tensor) -> torch.Tensor:
-        return network(x).logits.softmax(-1)
-
-    def wait(run: Callable[[], Any]) -> Callable[[], None]:
-        def call() -> None:
-            run()
-            if device == "cuda":
-                torch.cuda.synchronize()
-
-        return call
-
-    gradients = captum.attr.IntegratedGradients(f)
-    occlusion, lime = captum.attr.FeatureAblation(f), captum.attr.Lime(f)
-    steps, queries = _STEPS.value, 10 * _STEPS.value
-    at_once = min(16, queries)
-    calls = {
-        "f, a prediction": torch.no_grad()(lambda: f(images)),
-        "Integrated Gradients": lambda: gradients.attribute(
-            images, target=targets, n_steps=steps, internal_batch_size=len(images)
-        ),
-        "Occlusion": torch.no_grad()(
-            lambda: occlusion.attribute(images, target=targets, feature_mask=cells)
-        ),
-        # Its surrogate is of one picture.
-        "LIME": torch.no_grad()(
-            lambda: [
-                lime.attribute(
-                    image[None],
-                    target=0,
-                    feature_mask=cells,
-                    n_samples=queries,
-                    perturbations_per_eval=at_once,
-                )
-                for image in images
-            ]
-        ),
-    }
-    calls = {name: wait(call) for name, call in calls.items()}
-    return timed({_TAKES[0]: calls[_TAKES[0]]}, 10) | timed({n: calls[n] for n in _TAKES[1:]}, 1)
-
-
-# ---------------------------------------------------------------- JAX
 
 
 def network(**changes: int) -> Any:
@@ -228,46 +162,15 @@ def step_of(
     return run, passes, compiled
 
 
-def methods(predictor: Any) -> dict[str, float]:
-    """Seconds of f and of our methods on the same pictures and queries as captum's."""
-    import jax
-    import numpy as np
-
-    from fex_jax import attributions, predictors
-
-    size, side = _BATCH.value, predictor.config.image_size
-    pixels = np.random.default_rng(0).integers(0, 256, (size, side, side, 3), np.uint8)
-    model, inputs = predictors.from_checkpoint(predictor)(predictor.params, pixels)
-    targets, key = np.zeros(size, np.int32), jax.random.key(0)
-    predict = jax.jit(model.predict)
-    given = model, inputs, targets, key
-    calls = {
-        "f, a prediction": lambda: predict(inputs),
-        "Integrated Gradients": lambda: attributions.integrated_gradients(
-            *given, steps=_STEPS.value
-        ),
-        "Occlusion": lambda: attributions.occlusion(*given),
-        "LIME": lambda: attributions.lime(*given, num_queries=10 * _STEPS.value),
-    }
-    calls = {n: lambda c=c: jax.block_until_ready(c()) for n, c in calls.items()}
-    return timed({_TAKES[0]: calls[_TAKES[0]]}, 10) | timed({n: calls[n] for n in _TAKES[1:]}, 1)
-
-
 def main(_: list[str]) -> None:
-    if _PART.value == "torch":
-        print(json.dumps(in_torch()))
-        return
-    if _PART.value == "jax":
-        print(json.dumps(methods(network())))
-        return
     beside: dict[str, list] = {"jax": [], "torch": []}
     for turn in range(max(1, _TURNS.value // 2)):
-        for part, found in beside.items():
+        for side, found in beside.items():
             flags_ = [f"--{f}={flags.FLAGS[f].value}" for f in ("batch_size", "steps")]
-            command = [sys.executable, __file__, f"--part={part}", *flags_]
+            command = [sys.executable, str(_CAPTUM), f"--side={side}", *flags_]
             said = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
             found.append(json.loads(said.stdout.splitlines()[-1]))
-            print(part, turn + 1, found[-1], flush=True)
+            print(side, turn + 1, found[-1], flush=True)
 
     import jax
 
@@ -290,11 +193,11 @@ def main(_: list[str]) -> None:
         total = sum(took[name] * times for name, (_, times) in passes.items())
         note(f"a step of the {name} objective", took["step"], "the sum of its passes", total)
         memory.append(_memory(f"a step of the {name} objective, batch {size}", compiled))
-    for name in _TAKES:
+    for name in beside["torch"][0]:
         ours, theirs = (
-            statistics.median(found[name] for found in beside[part]) for part in ("jax", "torch")
+            statistics.median(found[name] for found in beside[side]) for side in ("jax", "torch")
         )
-        note(name, ours, "torch" if name == _TAKES[0] else "captum", theirs)
+        note(name, ours, "torch" if name.startswith("f,") else "captum", theirs)
     _, _, (explain, predict) = explaining(predictor, size)
     memory += [_memory(f"an explanation of {size}", explain), _memory("a prediction", predict)]
 
