@@ -173,7 +173,7 @@ def _job(given: argparse.Namespace) -> int:
     options = {name: getattr(given, name) for name in names}
     explainer = _load(given)
     options["targets"] = _targets(given, explainer)
-    done = explain_files(explainer, given.input, given.output, **options, progress=True)
+    done = explain_files(explainer, given.input, given.output, **options)
     said = f"{given.output}: {done.items:,} items, {done.before:,} of them from before"
     if done.errors:
         said += f"; {done.errors:,} could not be explained, the first is {done.first}"

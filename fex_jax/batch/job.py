@@ -59,7 +59,7 @@ def explain_files(
     shard: str = "0/1",
     overlays: str | os.PathLike | None = None,
     part_seconds: float = 30.0,
-    progress: bool = False,
+    progress: bool = True,
 ) -> Summary:
     """Explains pictures or texts to Parquet files, each exactly once; the same call goes on.
 
@@ -77,7 +77,7 @@ def explain_files(
       shard: "i/n" of n processes that share the work; "auto": what Slurm, MPI or torchrun say of
         this process, or JAX where it is one of several.
       part_seconds: how often rows are written: what a kill loses at most.
-      progress: show a bar.
+      progress: show a bar, if it takes more than three seconds.
 
     Raises:
       ValueError: what cannot be used; another job's output, or one that is at work.
@@ -138,7 +138,7 @@ def _work(
 ) -> Summary:
     done = set(parts.ids(writer.folder, writer.prefix))
     before, new, errors, first = len(done), 0, 0, ""
-    bar = tqdm(unit="item", disable=not progress)
+    bar = tqdm(unit="item", delay=3, disable=not progress)
 
     def undone() -> Iterator[Item]:
         skipped = 0

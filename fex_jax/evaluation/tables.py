@@ -278,7 +278,7 @@ def evaluate(
     if not len(values):
         raise ValueError(f"the split {config.data.eval_split} of {config.data.name} has no rows")
     frame = box.reads.columns.decode(values)
-    own = explainer(frame, progress=True)
+    own = explainer(frame)
     if own.base_values is None:
         count = min(len(values), _REMOVED)
         worth: Any = removing(box, values[:count], own.targets[:count])

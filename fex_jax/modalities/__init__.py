@@ -34,11 +34,12 @@ and, if files hold its things and jobs explain them (`fex_jax.batch`),
 import functools
 import importlib
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import ModuleType
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from tqdm import tqdm
 
 from fex_jax import checks
 from fex_jax.targets import PREDICTED
@@ -92,6 +93,12 @@ def explain(explainer: Any, *things: Any, **options: Any) -> Any:
             f"{', '.join(unknown)}"
         )
     return modality.explain(explainer, *things, **options)
+
+
+def bar(batches: Sequence[Any], progress: bool, what: str = "explanations") -> Iterable[Any]:
+    """The batches, with a bar of those that are left once they take more than three seconds."""
+    silent = not progress or len(batches) < 2
+    return tqdm(batches, what, unit="batch", delay=3, disable=silent)
 
 
 def check_options(options: dict[str, Any], own: dict[str, checks.Check], targets: Any) -> None:

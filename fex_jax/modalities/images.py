@@ -9,7 +9,6 @@ import jax
 import numpy as np
 from PIL import Image
 from scipy.special import expit
-from tqdm import tqdm
 
 from fex_jax import checks, escape, modalities, notebook
 from fex_jax.data import decode
@@ -62,7 +61,7 @@ def explain(
     refine: int | Literal["auto"] = 0,
     with_prediction: bool = True,
     batch_size: int = BATCH_SIZE,
-    progress: bool = False,
+    progress: bool = True,
 ) -> Explanation:
     """Explains any number of images.
 
@@ -82,7 +81,7 @@ def explain(
         of 60 % of its held-out inputs. See `fex_jax.refine` and `fex_jax.faithfulness`.
       with_prediction: False, beside `targets`: leave f(x) out where the maps do not need it.
       batch_size: images at a time; fewer are padded to a power of two, see `modalities.padded`.
-      progress: show a bar.
+      progress: show a bar, if it takes more than three seconds.
 
     Raises:
       ValueError: names the first picture or class that cannot be used, and why.
@@ -106,7 +105,7 @@ def explain(
     size = modalities.padded(len(listed), batch_size)
     decoded = prepared(explainer.predictor, listed, size)
     starts = range(0, len(listed), size)
-    for start in tqdm(starts, unit="batch") if progress else starts:
+    for start in modalities.bar(starts, progress):
         stop = min(start + size, len(listed))
         batch = np.stack(list(itertools.islice(decoded, stop - start)))
         if not start:

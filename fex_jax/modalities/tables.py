@@ -4,12 +4,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.special import expit
-from tqdm import tqdm
 
 from fex_jax import checks
 from fex_jax.answers import alpha
 from fex_jax.data import frames
-from fex_jax.modalities import OPTIONS
+from fex_jax.modalities import OPTIONS, bar
 from fex_jax.table_explanation import TableExplanation
 from fex_jax.targets import Target, class_numbers
 
@@ -29,7 +28,7 @@ def explain(
     targets: "Target | Sequence[Target] | np.ndarray | None" = None,
     *,
     batch_size: int = BATCH_SIZE,
-    progress: bool = False,
+    progress: bool = True,
 ) -> TableExplanation:
     """Explains the rows of a table; f is asked about each row once.
 
@@ -40,7 +39,7 @@ def explain(
       targets: the class to explain, for all or for each row, as a number or a label; by default of
         two classes the second, of more the predicted one. λ is of the predicted one.
       batch_size: rows at a time; every batch is padded to it, so that XLA compiles once.
-      progress: show a bar.
+      progress: show a bar, if it takes more than three seconds.
 
     Raises:
       ValueError: names the first column, row or class that cannot be used, and why.
@@ -56,7 +55,7 @@ def explain(
     found = np.zeros((len(values), len(reads.features)))
     predictions = np.zeros((len(values), len(labels)))
     starts = range(0, len(values), size)
-    for start in tqdm(starts, "rows", unit="batch", disable=not progress):
+    for start in bar(starts, progress):
         rows = np.arange(start, min(start + size, len(values)))
         batch = reads.batch(values[np.resize(rows, size)])
         answers = np.asarray(explainer.answers(batch))

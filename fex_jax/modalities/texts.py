@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Literal
 import jax
 import numpy as np
 from scipy.special import expit
-from tqdm import tqdm
 
 from fex_jax import checks, modalities, tokens
 from fex_jax.models.bert import TokenBatch
@@ -42,7 +41,7 @@ def explain(
     refine: int | Literal["auto"] = 0,
     with_prediction: bool = True,
     batch_size: int = BATCH_SIZE,
-    progress: bool = False,
+    progress: bool = True,
 ) -> TextExplanations:
     """Explains any number of texts of any length.
 
@@ -59,7 +58,7 @@ def explain(
       with_prediction: False, beside `targets`: leave f(x) out where the scores do not need it.
       batch_size: windows of one of a few lengths at a time; fewer are padded to a power of two,
         see `modalities.padded`.
-      progress: show a bar.
+      progress: show a bar, if it takes more than three seconds.
 
     Raises:
       ValueError: names the first text or class that cannot be used, and why.
@@ -88,10 +87,10 @@ def explain(
         asked = class_numbers(targets, len(listed), predictor.labels, "texts")[text_of][:, None]
     answered = targets is None and len(windows) > len(listed)
     if answered:  # windows say together which class their text is explained for
-        for rows, kept, length in tqdm(groups, "predictions", unit="batch", disable=not progress):
+        for rows, kept, length in modalities.bar(groups, progress, "predictions"):
             answers[rows[:kept]] = np.asarray(explainer.answers(collate(rows, length)))[:kept]
         asked = _means(answers, ends).argmax(-1).astype(np.int32)[text_of][:, None]
-    for rows, kept, length in tqdm(groups, "explanations", unit="batch", disable=not progress):
+    for rows, kept, length in modalities.bar(groups, progress):
         batch, mine = collate(rows, length), rows[:kept]
         found, chosen, said, faithful = explainer.explain(
             batch,
@@ -154,7 +153,8 @@ def ranked(
     batch_size: int,
 ) -> list[list[modalities.Map]]:
     """Scores of texts and `classes` [k]: numbers, or all `PREDICTED` for the most probable k."""
-    ask = functools.partial(explainer, texts, refine=refine, batch_size=batch_size)
+    options = {"refine": refine, "batch_size": batch_size, "progress": False}
+    ask = functools.partial(explainer, texts, **options)
     if classes[0] != PREDICTED:
         columns = [ask(int(y)) for y in classes]
     else:

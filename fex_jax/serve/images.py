@@ -70,7 +70,7 @@ def explain(
     """Maps of the targets, or of the `top_k` most probable classes of each."""
     pixels, shape = np.stack(things), (len(things), top_k)
     chosen: dict[str, Any] = {"top_k": top_k} if targets is None else {"targets": targets}
-    result = explainer(pixels, **chosen)
+    result = explainer(pixels, **chosen, progress=False)
     maps, logits = (
         x.reshape(*shape, *explainer.grid) for x in (result.attributions, result.logits)
     )

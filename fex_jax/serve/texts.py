@@ -37,7 +37,7 @@ def explain(
     explainer: Any, things: Sequence[Any], targets: list[Any] | None, top_k: int
 ) -> list[Found]:
     """Scores for the targets, or for the `top_k` most probable classes of each."""
-    ask = functools.partial(explainer, list(things))
+    ask = functools.partial(explainer, list(things), progress=False)
     columns = texts.most_probable(ask, top_k) if targets is None else [ask(targets)]
     rows = []
     for found in zip(*columns, strict=True):

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 import pathlib
 import sys
 import warnings
@@ -27,6 +28,7 @@ from fex_jax.removal import Removal, Words
 from fex_jax.training import held_out, overlap, run
 
 PROBED = 32  # inputs that the probe asks about
+COMPARED = 8  # inputs that a comparison within a budget asks about
 _AGAIN = 8  # of them are asked about twice
 _SHARES = (0.9, 0.7, 0.5, 0.3, 0.1)
 
@@ -49,12 +51,32 @@ def queries_of_input(config: ml_collections.ConfigDict) -> int:
     return config.objective.num_masks + (2 if config.method == "fastshap" else 1)
 
 
+def queries_of_comparison(removal: Removal | Words, longest: int) -> int:
+    """What `fit.compare` asks about `COMPARED` pictures, or texts of so many tokens, at most.
+
+    Of each the whole one and the blank, two curves of three methods in tenths, and Occlusion.
+    """
+    features = math.prod(removal.grid) if isinstance(removal, Removal) else longest
+    return COMPARED * (2 + 3 * 2 * 9 + features)
+
+
+def left_of(queries: int, f: HostPredictor, workdir: pathlib.Path) -> int:
+    """Of the queries of a run those that the probe has left for its other bank."""
+    with _probe_bank(workdir, f, queries) as bank:
+        return max(queries - len(bank), 0)
+
+
 def affordable(
     config: ml_collections.ConfigDict, f: HostPredictor, size: int, queries: int
 ) -> float:
-    """As many of the config's epochs over `size` inputs as so many queries suffice for."""
-    kept = held_out.count(config.objective, size)
-    asked = queries_of_probe(candidates(config, f), min(size, PROBED)) + held_out.queries(kept)
+    """As many of the config's epochs over `size` inputs as so many queries suffice for.
+
+    The comparison at the end has its own, if it takes no more than a tenth.
+    """
+    kept, found = held_out.count(config.objective, size), candidates(config, f)
+    asked = queries_of_probe(found, min(size, PROBED)) + held_out.queries(kept)
+    compared = queries_of_comparison(found[0], config.text.max_length)
+    asked += compared if compared <= queries / 10 else 0
     batches = (queries - asked) // (config.batch_size * queries_of_input(config))
     return min(config.epochs, max(batches, 1) * config.batch_size / (size - kept))
 
@@ -120,7 +142,7 @@ def settled(
     if price and not again:
         cost = f"{needed:,} queries at {price:g} each, {needed * price:,.2f} in all"
         run.say(f"{f.name}: up to {cost}{apart}")
-    with _bank(folder / "probe.bank", f, queries, removal="as it is", grid=(1,)) as bank:
+    with _probe_bank(folder, f, queries) as bank:
         asked = dataclasses.replace(box, f=_remembering(f, bank))
         chosen, about = choose(asked, found, feeding.of(box).first(box, source, config, PROBED))
         left = None if queries is None else max(queries - len(bank), 0)
@@ -186,6 +208,10 @@ def _require_bank(config: ml_collections.ConfigDict, box: BlackBox, folder: path
 def _bank(path: pathlib.Path, f: HostPredictor, queries: int | None, **where: Any) -> Bank:
     # A crash of the process loses nothing; waiting for the disk would cost more than most queries.
     return Bank(path, f, queries=queries, sync=False, **where)
+
+
+def _probe_bank(workdir: pathlib.Path, f: HostPredictor, queries: int | None) -> Bank:
+    return _bank(workdir / "probe.bank", f, queries, removal="as it is", grid=(1,))
 
 
 def _remembering(f: HostPredictor, bank: Bank) -> HostPredictor:

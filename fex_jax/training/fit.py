@@ -27,6 +27,7 @@ from fex_jax.training.explainer import Predictor, train
 # What a comparison at the end measures: lower is better, higher is better.
 _AREAS = {"class": ("positive_auc", "negative_auc"), "value": ("deletion", "insertion")}
 _SECONDS = 20  # that the comparison at the end may take, about
+_SILENT = "{} is not asked more: fex_jax.evaluate says what the explainer is worth"
 _OPTIONS = {
     "epochs": checks.either(checks.number(1e-6, 1e6), checks.nothing()),
     "batch_size": checks.either(checks.integer(1, 2**24), checks.nothing()),
@@ -186,14 +187,21 @@ def _finish(
     """Prints what the explainer is worth, if no budget forbids it."""
     if f is None:
         print(compare(explainer, held_out, config))
-    elif queries is not None or config.predictor.bank:
-        print(f"{f.name} is not asked more: fex_jax.evaluate says what the explainer is worth")
+    elif config.predictor.bank:  # nothing is to be asked
+        print(_SILENT.format(f.name))
     else:
-        with black_box.recorded([explainer], f, folder) as (asked,):
+        may = None if queries is None else asking.left_of(queries, f, folder)
+        with black_box.recorded([explainer], f, folder, may) as (asked,):
             if asked.predictor.explained and not asked.logits:  # the truth is known
                 print(tasks.of(asked.predictor).measure(asked, held_out.values, _SECONDS))
-            else:
+            elif may is None:
                 print(compare(asked, held_out, config))
+            elif asked.predictor.f.left >= asking.queries_of_comparison(
+                asked.predictor.removal, config.text.max_length
+            ):
+                print(compare(asked, held_out, config, asking.COMPARED))
+            else:
+                print(_SILENT.format(f.name))
 
 
 def _held_out(size: int) -> int:
@@ -257,10 +265,16 @@ def _describe(
     )
 
 
-def compare(explainer: explain.Explainer, source: Source, config: ml_collections.ConfigDict) -> str:
+def compare(
+    explainer: explain.Explainer,
+    source: Source,
+    config: ml_collections.ConfigDict,
+    most: int | None = None,
+) -> str:
     """Positive and negative AUC on a source's items, of the explainer, Random and Occlusion.
 
-    Of values, deletion and insertion. Slow classifiers are asked about fewer items.
+    Of values, deletion and insertion. Slow classifiers are asked about fewer items; of all about
+    `most`, or None.
     """
     low, high = _AREAS["value" if predictors.output(explainer.predictor) == "value" else "class"]
     rivals = {"Random": attributions.random, "Occlusion": attributions.occlusion}
@@ -294,7 +308,8 @@ def compare(explainer: explain.Explainer, source: Source, config: ml_collections
     for number, batch in enumerate(
         feeding.of(explainer.predictor).in_order(explainer.predictor, source, config)
     ):
-        if count >= 8 and time.monotonic() - compiled > _SECONDS:
+        late = count >= 8 and time.monotonic() - compiled > _SECONDS
+        if late or (most is not None and count >= most):
             break
         classes = np.asarray(explainer.answers(batch)).argmax(-1)
         own = explainer.attribute(batch, classes[:, None])[:, 0]

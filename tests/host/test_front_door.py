@@ -294,6 +294,20 @@ def test_fit_trains_as_many_epochs_as_can_be_paid(tmp_path, capsys, predictor_di
     assert explainer(PICTURES[:2]).attributions.shape == (2, 4, 4)
 
 
+def test_a_budget_has_room_for_the_comparison(tmp_path, capsys, predictor_directory):
+    """Breaks if fit does not say what the explainer is worth though that could be asked, or if
+    asking for it exceeds the budget."""
+    box, needed = Box(), 8 * (2 + 54 + 16)
+    options = {"removal.softness": 0.0, "removal.kind": "mean", "objective.num_masks": 4}
+    fex_jax.fit(
+        box.predictor(digest=None), PICTURES, queries=10 * needed, backbone=predictor_directory,
+        batch_size=4, settings=options,
+    )  # fmt: skip
+    said = capsys.readouterr().out
+    assert "On 3 held-out items" in said and "Random in positive AUC" in said
+    assert box.asked <= 10 * needed
+
+
 # ---------------------------------------------------------------- the explainer, with and without f
 
 
