@@ -40,6 +40,7 @@ _FIELDS = {
     "labels": checks.several(checks.text(), at_least=1),
     "output": checks.one_of(*get_args(Output)),
 }
+_DEFAULTS = {"plain": False}  # of exports that do not say
 
 
 @dataclasses.dataclass(frozen=True)
@@ -233,7 +234,7 @@ def read(directory: pathlib.Path) -> BlackBox:
       ValueError: names what is missing or wrong.
     """
     file = checks.file_inside(directory, _FILE)
-    found = checks.read_json(file).keys()
+    found = (_DEFAULTS | checks.read_json(file)).keys()
     kind = next((kind for kind in (Rows, Strings) if kind.fields.keys() <= found), Pictures)
     values = _read(file, _FIELDS | kind.fields)
     file = checks.file_inside(directory, "removal.json")
@@ -265,7 +266,7 @@ def _probe(file: pathlib.Path) -> Probe | None:
 
 def _read(path: pathlib.Path, wanted: dict[str, checks.Check]) -> dict[str, Any]:
     """The fields of a JSON file, lists as tuples."""
-    return _fields(checks.read_json(path), wanted, path)
+    return _fields(_DEFAULTS | checks.read_json(path), wanted, path)
 
 
 def _fields(

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import io
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -65,6 +66,19 @@ def test_contrasts_of_a_sum_are_its_parts(contrasts):
     np.testing.assert_allclose(found.predictions, odds, atol=1e-3)
     assert found.quantity.startswith("FEX's contrasts of the log-odds of the class; removed")
     assert "The explainer beats Random in deletion and beats it in insertion" in said
+
+
+def test_an_export_that_says_less_opens(contrasts, tmp_path):
+    """Breaks if explainers of tables that were written without a field must be trained again."""
+    explainer, folder, _, f = contrasts
+    older = shutil.copytree(folder / "export", tmp_path / "older")
+    file = older / "predictor" / "black_box.json"
+    fields = json.loads(file.read_text())
+    assert fields.pop("plain") is False
+    file.write_text(json.dumps(fields))
+    rows = linear(3)[0]
+    given = fex_jax.load(older, f)(rows).attributions
+    np.testing.assert_array_equal(given, explainer(rows).attributions)
 
 
 def test_contrasts_are_no_sum(contrasts, tmp_path):
