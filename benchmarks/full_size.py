@@ -73,15 +73,21 @@ def main(_: list[str]) -> None:
     policy = training.learning_policy(config, network)
 
     def loss(params, x, y):  # as costly as the training loss, whose own terms are negligible
-        logits, class_logits, values, *_ = policy(params)(x, y, config.objective.kl)
+        say = policy(params).say if isinstance(x, tuple) else policy(params)
+        logits, class_logits, values, *_ = say(x, y, config.objective.kl)
         return logits.sum() + class_logits.sum() + values.sum()
 
     # Loops are counted once by XLA, so the step is put together from its parts.
     f_pass = count_flops(lambda w, x: predictors.image(VIT_B16, w).predict(x), weights, image)
-    g_pass = count_flops(loss, state.params, image, target)
-    g_gradient = count_flops(jax.grad(loss), state.params, image, target)
-    queries = 1 + config.objective.num_masks
-    total = queries * f_pass + g_pass + config.objective.num_passes * g_gradient
+    queries, passes = 1 + config.objective.num_masks, config.objective.num_passes
+    read, given, least = 0.0, image, queries + 1 + 3 * passes  # a gradient is a pass and two back
+    if training.backbone_scale(config) == 0:  # it reads once for all passes, and f(x) with it
+        read = count_flops(lambda p, x: policy(p).read(x), state.params, image) - f_pass
+        given = jax.eval_shape(lambda p, x: policy(p).read(x), state.params, image)
+        least = queries
+    g_pass = count_flops(loss, state.params, given, target)
+    g_gradient = count_flops(jax.grad(loss), state.params, given, target)
+    total = queries * f_pass + read + g_pass + passes * g_gradient
     start = time.monotonic()
     lowered = jax.jit(step, donate_argnums=0).lower(state, weights, images, key)
     compiled = lowered.compile()
@@ -94,7 +100,8 @@ def main(_: list[str]) -> None:
         f"g: one pass of {g_pass / 1e9:.1f} and each of "
         f"{config.objective.num_passes} gradients of {g_gradient / 1e9:.1f} GFLOP"
     )
-    print(f"training: {total / 1e9:.0f} GFLOP an image, {total / f_pass:.1f} passes of f")
+    print(f"training: {total / 1e9:.0f} GFLOP an image")
+    print(f"in passes of f: {total / f_pass:.1f}, {least} at least")
     print(f"parameters, optimiser state and batch: {resident / 2**30:.2f} GiB")
     print(f"temporary memory at the peak: {memory.temp_size_in_bytes / 2**30:.2f} GiB")
     print(f"compiled for {jax.devices()[0].platform} in {time.monotonic() - start:.0f} s")
@@ -104,6 +111,7 @@ def main(_: list[str]) -> None:
             "Gradients of g": config.objective.num_passes,
             "GFLOP an image": total / 1e9,
             "In passes of f": total / f_pass,
+            "At least": least,
             "Parameters, optimiser and batch, GiB": resident / 2**30,
             "Temporary memory, GiB": memory.temp_size_in_bytes / 2**30,
         }

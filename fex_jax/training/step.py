@@ -12,6 +12,8 @@ from fex_jax import algorithm, objectives, ppo, predictors, updates
 from fex_jax.export import Predictor
 from fex_jax.models.policy import Policy
 
+_NEW = "unet", "small_bert", "mlp"  # backbones that start from nothing
+
 
 def make_objective(
     config: ml_collections.ConfigDict,
@@ -112,6 +114,9 @@ def make_step(
     objective = make_objective(config, predictors.output(predictor))
     bind, policy = make_bind(config, predictor), learning_policy(config, network)
     read, output = make_policy(config, network)
+    given = config.policy_backbone.path or config.predictor.surrogate  # is not what f reads with
+    own = predictor.inside and config.policy not in _NEW and not given
+    shares = own and backbone_scale(config) == 0
 
     def step(state: updates.TrainState, predictor_params: dict, batch: Any, key: jax.Array):
         model, inputs = bind(predictor_params, batch)
@@ -130,9 +135,12 @@ def make_step(
             learned |= {"optimizer": optimizer, "objective": objective}
             return module.train_step(state, model, inputs, key, **learned)
         inputs = model.drawn(inputs, jax.random.fold_in(key, 0))
+        params = state.params
+        if shares:  # XLA computes once what f(x) and the policy read
+            params = params | {"backbone": predictor_params["backbone"]}
         return algorithm.train_step(
             state,
-            (inputs, read(state.params, model, inputs)),
+            (inputs, read(params, model, inputs)),
             key,
             predict=lambda pair: model.predict(pair[0]),
             mask=lambda pair, masks: (model.mask(pair[0], masks), None),
@@ -205,5 +213,5 @@ def learning_policy(
 
 def backbone_scale(config: ml_collections.ConfigDict) -> float:
     """Learning-rate factor of the backbone; 1 for one that starts from nothing."""
-    is_new = config.policy in ("unet", "small_bert", "mlp") and not config.policy_backbone.path
+    is_new = config.policy in _NEW and not config.policy_backbone.path
     return 1.0 if is_new else config.optimizer.backbone_scale
