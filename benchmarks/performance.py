@@ -193,6 +193,12 @@ def main(_: list[str]) -> None:
         total = sum(took[name] * times for name, (_, times) in passes.items())
         note(f"a step of the {name} objective", took["step"], "the sum of its passes", total)
         memory.append(_memory(f"a step of the {name} objective, batch {size}", compiled))
+    sides = {
+        "heads": step_of("contrast", predictor, size, optimizer__backbone_scale=0.0)[0],
+        "all": step_of("contrast", predictor, size)[0],
+    }
+    took = timed(sides, _TURNS.value)
+    note("a step of the default objective, heads alone", took["heads"], "all learns", took["all"])
     for name in beside["torch"][0]:
         ours, theirs = (
             statistics.median(found[name] for found in beside[side]) for side in ("jax", "torch")
