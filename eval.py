@@ -101,9 +101,9 @@ def main(_: list[str]) -> None:
             )
         table = dataclasses.replace(table, facts=table.facts | own)
         table.write(output, data, config=config.to_dict())
-    print(table)
-    print(f"table: {(output / 'results.md').resolve()}")
-    print(f"gallery: {(output / 'gallery.html').resolve()}")
+    print(table, f"table: {(output / 'results.md').resolve()}", sep="\n")
+    if (output / "gallery.html").is_file():
+        print(f"gallery: {(output / 'gallery.html').resolve()}")
 
 
 if __name__ == "__main__":

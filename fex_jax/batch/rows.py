@@ -51,7 +51,7 @@ class Rows:
         if not hasattr(self._modality, "ranked"):
             raise ValueError(
                 f"jobs explain what files hold, and this explainer is of "
-                f"{predictor.modality}: call it with a {self._modality.THING}"
+                f"{predictor.modality}: call it in Python, fex_jax.load(…)({self._modality.THING})"
             )
         options = {"refine": self.refine, "batch_size": self._size, "with_prediction": True}
         options["top_k"] = 1 if self.top_k is None else self.top_k

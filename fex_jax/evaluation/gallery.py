@@ -50,7 +50,8 @@ def draw(directory: pathlib.Path, table: "Table", name: str) -> None:
             for method, runs in table.results.items()
         }
         plotting.curves(directory / f"{file}.png", means, fractions, name, ylabel)
-    tasks.of(table.predictor).draw(directory, table, name)
+    if draw_own := getattr(tasks.of(table.predictor), "draw", None):
+        draw_own(directory, table, name)
     if probe := getattr(table.predictor, "probe", None):
         plotting.survival(directory / "removal.png", probe, str(table.predictor.removal))
 
@@ -58,7 +59,9 @@ def draw(directory: pathlib.Path, table: "Table", name: str) -> None:
 def write_inputs(path: pathlib.Path, predictor: tasks.Predictor, task: tasks.Task) -> None:
     """What a method from elsewhere needs: inputs, their features, and classes."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(path, targets=task.targets, **tasks.of(predictor).arrays(task))
+    module = tasks.of(predictor)
+    inputs = module.written(task) if hasattr(module, "written") else {"inputs": task.inputs}
+    np.savez(path, targets=task.targets, **inputs)
 
 
 def _fractions(protocol: metrics.Protocol) -> dict[str, tuple[float, ...]]:

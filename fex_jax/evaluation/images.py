@@ -78,12 +78,12 @@ def perturbed(
     return *metrics.image_features(protocol, scores, model.grid, size, black), {}
 
 
-def features(task: tasks.Task, predictor: tasks.Predictor, unit: str) -> str:
+def scored(task: tasks.Task, predictor: tasks.Predictor, unit: str) -> str:
     """What scores are of."""
     return "{}×{} {}".format(*task.grid, "patches" if predictor.inside else "cells")
 
 
-def arrays(task: tasks.Task) -> dict[str, np.ndarray]:
+def written(task: tasks.Task) -> dict[str, np.ndarray]:
     """The inputs, for methods from elsewhere."""
     return {"images": task.inputs}
 

@@ -36,8 +36,10 @@ def make_perturbation(
     def perturb(params: Any, batch: Any, scores, targets, reference):
         model, inputs = bind(params, batch)
         valid = model.valid and model.valid(inputs)
-        given = predictor, protocol, model, inputs, scores, targets
-        mask, scores, found = module.perturbed(*given)
+        mask, found = model.mask, {}
+        if hasattr(module, "perturbed"):
+            given = predictor, protocol, model, inputs, scores, targets
+            mask, scores, found = module.perturbed(*given)
         curves = metrics.perturbation_curves(
             model.predict, mask, inputs, scores, targets, reference, protocol, valid, model.output
         )

@@ -73,7 +73,8 @@ class Table:
     def write(self, directory: str | pathlib.Path, name: str = "", **more: Any) -> None:
         """Writes results.json and .md, curves.png, probabilities.png and gallery.html.
 
-        Of images also maps.png, of texts with labels top_words.png. The gallery needs an explainer.
+        Of images also maps.png, of texts with labels top_words.png. The gallery needs an
+        explainer, and things that can be shown.
 
         Args:
           directory: is made if it is not there.
@@ -86,7 +87,7 @@ class Table:
             (directory / "results.json").write_text(json.dumps(results, indent=2) + "\n")
             (directory / "results.md").write_text(report.markdown(results, self.facts))
             gallery.draw(directory, self, name)
-            if self.explainers:
+            if self.explainers and hasattr(of(self.predictor), "gallery_items"):
                 gallery.write(directory / "gallery.html", self, name)
 
 
@@ -99,7 +100,7 @@ def describe(
         "Data": f"{task.size} {predictor.modality}",
         "Predictor": f"{name}, {len(predictor.labels)} classes, {digest}",
         "Protocol": protocol.name,
-        "Features": of(predictor).features(task, predictor, unit),
+        "Features": of(predictor).scored(task, predictor, unit),
     }
     if not predictor.inside:
         facts["Removal"] = str(predictor.removal)

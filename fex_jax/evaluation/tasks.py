@@ -4,7 +4,6 @@ Shapes: n inputs, N features, P pairs of classes, T tokens.
 """
 
 import functools
-import importlib
 import logging
 from collections.abc import Callable
 from types import ModuleType
@@ -15,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from fex_jax import metrics, tokens
+from fex_jax import metrics, modalities, tokens
 from fex_jax.answers import ask, log_odds
 from fex_jax.export import Predictor
 from fex_jax.predictors import Bind
@@ -77,23 +76,32 @@ class Task(NamedTuple):
 
 
 def of(predictor: Predictor) -> ModuleType:
-    """The module of what a predictor takes, here beside this one.
+    """The module of what a predictor takes, here beside this one, or of `modalities`.
 
     Where inputs are scored by what becomes of f's answer, it has
 
         open_task(predictor, bind, predict, data, labels, reading) -> Task
         explanations(task, scores, predictor) -> scores [n, N] as `Explainer` would return them
+        PIXELS: whether a protocol may remove pixels
+        scored(task, predictor, unit) -> in words, what scores are of
+
+    and, if features are removed otherwise than `Model.mask` does, or more is measured,
+
         perturbed(predictor, protocol, model, inputs, scores, targets) -> mask and scores of the
             protocol's features, and statistics of this modality alone
-        PIXELS: whether a protocol may remove pixels
-        features(task, predictor, unit) -> in words, what scores are of
-        arrays(task) -> its inputs, for methods from elsewhere
-        draw(directory, table, name): pictures of its own
-        gallery_items(explainer, task, results, count) -> the first ones, for `page.gallery`
+
+    and, if its inputs are no array,
+
+        written(task) -> those of a file, for methods from elsewhere
+
+    and, if it has pictures to show,
+
+        draw(directory, table, name): some of its own
+        gallery_items(explainer, task, results, count) -> the first things, for `page.gallery`
 
     and where not, as of tables, `attribute`, `evaluate` and `measure`.
     """
-    return importlib.import_module(f"fex_jax.evaluation.{predictor.modality}")
+    return modalities.named(predictor.modality, __package__)
 
 
 def answers(

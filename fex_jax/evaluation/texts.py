@@ -92,12 +92,12 @@ def perturbed(
     return model.mask, scores, found
 
 
-def features(task: tasks.Task, predictor: tasks.Predictor, unit: str) -> str:
+def scored(task: tasks.Task, predictor: tasks.Predictor, unit: str) -> str:
     """What scores are of."""
     return f"{unit}s, in texts of up to {task.grid[0]} tokens"
 
 
-def arrays(task: tasks.Task) -> dict[str, np.ndarray]:
+def written(task: tasks.Task) -> dict[str, np.ndarray]:
     """The inputs, for methods from elsewhere."""
     found = task.inputs._asdict()
     del found["raw"]  # the texts say it

@@ -1,6 +1,7 @@
 """What training and scoring are fed with: a source of things, and its batches.
 
-What differs between images, texts and tables is a module here, named by a predictor's `modality`:
+What differs between images, texts and tables is a module here, named by a predictor's `modality`,
+or, where there is none, the module of `modalities`:
 
     THINGS: what they are called
     ONCE: whether a batch holds a thing at most once
@@ -17,13 +18,14 @@ What differs between images, texts and tables is a module here, named by a predi
 Of tables there is no `first`: their removal is not chosen.
 """
 
-import importlib
 from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import jax
 import ml_collections
+
+from fex_jax import modalities
 
 if TYPE_CHECKING:  # of images and texts TensorFlow reads
     from fex_jax.export import Predictor
@@ -32,7 +34,7 @@ if TYPE_CHECKING:  # of images and texts TensorFlow reads
 
 def of(predictor: Any) -> ModuleType:
     """The module of what a predictor takes."""
-    return importlib.import_module(f"{__name__}.{predictor.modality}")
+    return modalities.named(predictor.modality, __name__)
 
 
 def open_data(

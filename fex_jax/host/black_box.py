@@ -1,8 +1,27 @@
 """A host predictor as a predictor like any other: trained for, explained, scored.
 
 Every query leaves JAX through one function, `BlackBox.ask`: inputs by id, masks, and what the
-masked inputs look like. A bank in the place of f keeps the answers. How inputs are read, by f and
-by the network that explains, is `pictures.Pictures`, `strings.Strings` or `rows.Rows`.
+masked inputs look like. A bank in the place of f keeps the answers.
+
+How inputs are read, by f and by the network that explains, is the `Reads` of f's modality. It has
+
+    modality, explained: see `BlackBox`
+    banked: whether f's answers are kept in a bank
+    fields: what is saved of it, and how that is checked
+    removal, removal_fields: what becomes of a removed feature, a class, and the same of that
+    of(f, removal) -> it, of which only f is known, and the removal, or the usual one
+    policy(config, f, source) -> the network, its first parameters or None, and it
+    input: what f takes, as `host` says it
+    config(num_classes, removal) -> sizes
+    fits(backbone, removal) -> whether a network reads these inputs
+    bind, show, ask: see `BlackBox.bind`, `.show` and `.answer`
+    save(directory) -> `fields`, beside the files that it writes
+    read(fields, directory) -> what was saved
+
+and, if banked,
+
+    candidates(config, f) -> the removals among which the probe chooses
+    kept_by(removal) -> what a bank knows its answers by
 """
 
 import contextlib
@@ -11,26 +30,22 @@ import json
 import pathlib
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar, TypeAlias, get_args
 
 import jax
 import numpy as np
 
-from fex_jax import checks, tokens
+from fex_jax import checks, modalities, tokens
 from fex_jax.host.answers import HostError, Output
 from fex_jax.host.bank import Bank
 from fex_jax.host.model import callback, plain_errors
-from fex_jax.host.pictures import Pictures
 from fex_jax.host.predictor import HostPredictor
-from fex_jax.host.rows import Rows
-from fex_jax.host.strings import Strings
 from fex_jax.models import Params
 from fex_jax.predictors import Inputs, Model
 from fex_jax.preprocessing import Preprocessing
 from fex_jax.probing import Probe
-from fex_jax.removal import Background, Removal, Words
 
-Reads = Pictures | Strings | Rows
+Reads: TypeAlias = Any  # see above
 
 ANSWERS = "answers.bank"  # in a run's folder
 _FILE = "black_box.json"
@@ -59,7 +74,7 @@ class BlackBox:
     digest: str
     labels: tuple[str, ...]
     output: Output
-    removal: Removal | Words | Background
+    removal: Any
     reads: Reads
     # No parts of its identity.
     f: HostPredictor | Bank | None = dataclasses.field(default=None, compare=False, repr=False)
@@ -170,26 +185,21 @@ class BlackBox:
         """Writes what is known of f, and removal.json; f itself stays where it is."""
         directory.mkdir(parents=True, exist_ok=True)
         values = {name: getattr(self, name) for name in _FIELDS} | self.reads.save(directory)
-        removal = dataclasses.asdict(self.removal)
+        values["modality"] = self.modality
+        removal = {name: getattr(self.removal, name) for name in self.reads.removal_fields}
         if self.probe:
             removal["probe"] = dataclasses.asdict(self.probe)
         for file, content in ((_FILE, values), ("removal.json", removal)):
             (directory / file).write_text(json.dumps(content, indent=2) + "\n")
 
 
-def kind_of(f: HostPredictor) -> type[Pictures] | type[Strings] | type[Rows]:
+def kind_of(f: HostPredictor) -> type[Reads]:
     """How f's inputs are read."""
-    if f.input == "text":
-        return Strings
-    return Rows if f.input == "table" or len(f.input) == 1 else Pictures
+    return modalities.named(f.modality).Reads
 
 
-def of(
-    f: HostPredictor,
-    removal: Removal | Words | Background | None = None,
-    reads: Reads | None = None,
-) -> BlackBox:
-    """The box of a host predictor of pictures, of texts, or of tables.
+def of(f: HostPredictor, removal: Any = None, reads: Reads | None = None) -> BlackBox:
+    """The box of a host predictor, of whatever modality.
 
     Args:
       f: what is to be explained.
@@ -234,13 +244,22 @@ def read(directory: pathlib.Path) -> BlackBox:
       ValueError: names what is missing or wrong.
     """
     file = checks.file_inside(directory, _FILE)
-    found = (_DEFAULTS | checks.read_json(file)).keys()
-    kind = next((kind for kind in (Rows, Strings) if kind.fields.keys() <= found), Pictures)
+    kind = modalities.named(_modality(file)).Reads
     values = _read(file, _FIELDS | kind.fields)
     file = checks.file_inside(directory, "removal.json")
     removal = kind.removal(**_read(file, kind.removal_fields))
     own = {name: values[name] for name in _FIELDS} | {"probe": _probe(file)}
     return BlackBox(**own, removal=removal, reads=kind.read(values, directory))
+
+
+def _modality(file: pathlib.Path) -> str:
+    """The one that a file names; where it names none, that whose fields it has."""
+    found, names = _DEFAULTS | checks.read_json(file), modalities.names()
+    if "modality" in found:
+        checks.require(found, {"modality": checks.one_of(*names)}, file)
+        return found["modality"]
+    kinds = {name: modalities.named(name).Reads.fields.keys() for name in names}
+    return next((name for name in names if kinds[name] <= found.keys()), "images")
 
 
 def _probe(file: pathlib.Path) -> Probe | None:

@@ -58,6 +58,13 @@ class HostPredictor:
     columns: tuple[str | int, ...] | None
     _free: threading.Semaphore = dataclasses.field(repr=False)
 
+    @property
+    def modality(self) -> str:
+        """Of `fex_jax.modalities`: what its inputs are."""
+        if self.input == "text":
+            return "texts"
+        return "tables" if self.input == "table" or len(self.input) == 1 else "images"
+
     def __call__(self, inputs: Any) -> np.ndarray:
         """Answers [B, K] to B inputs, in their order.
 
@@ -144,7 +151,7 @@ class HostPredictor:
             values = np.asarray(inputs)
         except ValueError:  # as of pictures of several sizes
             values = np.empty(len(inputs), object)
-        images = len(self.input) == 3
+        images = self.modality == "images"
         right = values.dtype == np.uint8 if images else values.dtype.kind in "fiub"
         if values.shape[1:] != self.input or not values.ndim or not right:
             wanted = ", ".join(map(str, ("B", *self.input)))

@@ -1,6 +1,8 @@
 """What differs between images, texts and tables: how things become batches, maps explanations.
 
-A modality is a module here, named by a predictor's `modality`; it has
+A modality is a module here, named by a predictor's `modality`. Other rooms of the house have a
+module of that name where one is large, `feeding`, `evaluation` and `serve`; where there is none,
+the one here has what the room asks for. It has
 
     BATCH_SIZE: things that are explained at a time, by default
     THING: what one is called
@@ -9,6 +11,7 @@ A modality is a module here, named by a predictor's `modality`; it has
     examples(explainer, size) -> a batch of each shape that explaining `size` things can need
     features(explainer) -> in words, what a map tells of
     lines(things, explanations) -> what a terminal shows of them; not of tables
+    Reads: how a black box's inputs are read; see `host.black_box`
 
 and, if `explain` makes batches of several shapes of them,
 
@@ -32,8 +35,9 @@ and, if files hold its things and jobs explain them (`fex_jax.batch`),
 """
 
 import functools
-import importlib
+import importlib.util
 import inspect
+import pkgutil
 from collections.abc import Callable, Iterable, Sequence
 from types import ModuleType
 from typing import Any, Literal, NamedTuple
@@ -166,7 +170,13 @@ def of(predictor: Any) -> ModuleType:
     return named(predictor.modality)
 
 
+def names() -> list[str]:
+    """Those of all modalities."""
+    return [module.name for module in pkgutil.iter_modules(__path__)]
+
+
 @functools.cache
-def named(modality: str) -> ModuleType:
-    """The module of a modality."""
-    return importlib.import_module(f"{__name__}.{modality}")
+def named(modality: str, room: str = __name__) -> ModuleType:
+    """The module of a modality in a room, a package; where the room has none, that of here."""
+    own = importlib.util.find_spec(f"{room}.{modality}")
+    return importlib.import_module(own.name if own else f"{__name__}.{modality}")

@@ -13,6 +13,7 @@ from scipy.special import expit
 from fex_jax import checks, escape, modalities, notebook
 from fex_jax.data import decode
 from fex_jax.data.ahead import ahead
+from fex_jax.host.pictures import Pictures
 from fex_jax.targets import PREDICTED, Target, class_numbers
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from fex_jax.explain import Explainer
     from fex_jax.pretrained import Checkpoint
 
-as_list = decode.as_list
+as_list, Reads = decode.as_list, Pictures
 BATCH_SIZE = 64
 THING = "picture"
 SUFFIXES = decode.SUFFIXES

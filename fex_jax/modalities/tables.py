@@ -8,6 +8,7 @@ from scipy.special import expit
 from fex_jax import checks
 from fex_jax.answers import alpha
 from fex_jax.data import frames
+from fex_jax.host.rows import Rows
 from fex_jax.modalities import OPTIONS, bar
 from fex_jax.table_explanation import TableExplanation
 from fex_jax.targets import Target, class_numbers
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from fex_jax.explain import Explainer
 
+Reads = Rows
 BATCH_SIZE = 4096
 THING = "table"
 _NUMBERS = 2**22  # in a batch, at most

@@ -13,6 +13,7 @@ import numpy as np
 from scipy.special import expit
 
 from fex_jax import checks, modalities, tokens
+from fex_jax.host.strings import Strings
 from fex_jax.models.bert import TokenBatch
 from fex_jax.targets import PREDICTED, Target, class_numbers
 from fex_jax.text_explanation import TextExplanation, TextExplanations
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from fex_jax.explain import Explainer
     from fex_jax.pretrained import TextCheckpoint
 
+Reads = Strings
 BATCH_SIZE = 32  # windows of texts
 THING = "text"
 SUFFIXES = frozenset({".txt"})

@@ -23,7 +23,6 @@ import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from importlib import import_module, util
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -72,7 +71,7 @@ class _Service:
 
     def __init__(self, explainer: Any, name: str, limits: Limits):
         self.explainer, self.name, self.limits = explainer, name, limits
-        self.modality = import_module(f"fex_jax.serve.{explainer.predictor.modality}")
+        self.modality = modalities.named(explainer.predictor.modality, __package__)
         self.labels = explainer.predictor.labels
         self.metrics, self.removal = Metrics(), Removal(explainer)
         self.batcher = Batcher(self._work, limits.batch, limits.waiting)
@@ -233,7 +232,7 @@ def application(
       ValueError: a name that cannot stand in an address, or an explainer of tables.
     """
     modality = explainer.predictor.modality
-    if not util.find_spec(f"fex_jax.serve.{modality}"):
+    if not hasattr(modalities.named(modality, __package__), "FIELD"):
         thing = modalities.named(modality).THING
         raise ValueError(
             f"explainers of pictures and texts are served; one of {modality} is called in Python: "

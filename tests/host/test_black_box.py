@@ -31,3 +31,18 @@ def test_a_black_box_without_classes_is_refused(tmp_path):
     file.write_text(json.dumps(json.loads(file.read_text()) | {"labels": []}))
     with pytest.raises(ValueError, match="labels is .*; expected a list of 1 or more, each a str"):
         black_box.read(tmp_path)
+
+
+def test_a_box_is_read_by_the_name_of_its_modality(tmp_path):
+    """Breaks if a box that names none is lost, or a stranger's name is imported."""
+    wanted = black_box.of(host(half, labels=("a", "b"), input=(9,)))
+    assert (wanted.modality, black_box.of(F).modality) == ("tables", "images")
+    black_box.of(F).save(tmp_path)
+    file = tmp_path / "black_box.json"
+    written = json.loads(file.read_text())
+    assert written.pop("modality") == "images"
+    file.write_text(json.dumps(written))
+    assert black_box.read(tmp_path).identity == black_box.of(F).identity
+    file.write_text(json.dumps(written | {"modality": "os"}))
+    with pytest.raises(ValueError, match="modality is 'os'; expected one of 'images'"):
+        black_box.read(tmp_path)

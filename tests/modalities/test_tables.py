@@ -112,7 +112,7 @@ def test_it_has_a_card_and_no_job(fitted):
     pytest.importorskip("pyarrow")
     from fex_jax.batch.rows import Rows
 
-    with pytest.raises(ValueError, match="this explainer is of tables: call it with a table"):
+    with pytest.raises(ValueError, match="is of tables: call it in Python, fex_jax.load"):
         Rows(explainer)
 
 
@@ -249,7 +249,7 @@ def test_a_fixed_baseline_and_two_classes():
     model = LogisticRegression().fit(x, x["more"] + x["size"] > 0)
     baseline = pd.DataFrame({"size": [0.0], "one": [1], "more": [0.0]})
     f, source = estimator(model), tables.open_table(x, background=baseline)
-    backbone, _, reads = black_box.Rows.policy(settings.of_tables(), f, source)
+    backbone, _, reads = black_box.kind_of(f).policy(settings.of_tables(), f, source)
     params = random_params(functional_policy(backbone, 2)[0])
     box = black_box.of(f, reads=reads)
     explainer = explain.Explainer(box, backbone, params, method="shapley")
@@ -281,7 +281,7 @@ def test_a_model_gets_its_own_columns_in_its_own_order():
     for given in shown, x.to_numpy():
         source = feeding.open_data(box, given)[0]
         assert source.columns.names == ["size", "age"]
-        _, _, reads = black_box.Rows.policy(settings.of_tables(), box.f, source)
+        _, _, reads = black_box.kind_of(box.f).policy(settings.of_tables(), box.f, source)
         found = reads.ask_all(box.f, reads.columns.encode(shown))
         np.testing.assert_allclose(found[:, 0], model.predict(x), atol=1e-5)
     with pytest.raises(ValueError, match="the array has 3 columns; expected 2"):
