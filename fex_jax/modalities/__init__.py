@@ -37,6 +37,7 @@ and, if files hold its things and jobs explain them (`fex_jax.batch`),
 import functools
 import importlib.util
 import inspect
+import itertools
 import pkgutil
 from collections.abc import Callable, Iterable, Sequence
 from types import ModuleType
@@ -46,7 +47,7 @@ import numpy as np
 from tqdm import tqdm
 
 from fex_jax import checks
-from fex_jax.targets import PREDICTED
+from fex_jax.targets import PREDICTED, Target, class_numbers
 
 # What all modalities' `explain` takes.
 OPTIONS = {
@@ -113,6 +114,62 @@ def check_options(options: dict[str, Any], own: dict[str, checks.Check], targets
             "explain: with_prediction is False; expected targets beside it, for the predicted "
             "class takes a prediction"
         )
+
+
+def each(
+    explainer: Any,
+    things: Iterable[np.ndarray],
+    count: int,
+    targets: Target | Sequence[Target] | np.ndarray | None,
+    top_k: int | None,
+    what: str,
+    *,
+    batch_size: int,
+    progress: bool,
+    **options: Any,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray | None]:
+    """Explains things that are arrays of one shape, as a modality's `explain` says.
+
+    Args:
+      things: `count`, read when their batch comes.
+      what: they are called in errors.
+      options: of `Explainer.explain`.
+
+    Returns:
+      Maps [B, N], the classes that they explain [B], f(x) [B, K] or None, and how faithful maps are
+      [B] or None; with `top_k` all but f(x) [B, k, …].
+
+    Raises:
+      ValueError: a class or an option that cannot be used, or `top_k` beside targets.
+    """
+    most = checks.integer(1, len(explainer.predictor.labels))
+    own = {"top_k": checks.either(most, checks.nothing())}
+    check_options(options | {"top_k": top_k, "batch_size": batch_size}, own, targets)
+    if None not in (top_k, targets):
+        raise ValueError(f"explain: top_k is {top_k}; expected no targets beside it")
+    classes = np.full((count, top_k or 1), PREDICTED, np.int32)
+    if targets is not None:
+        classes = class_numbers(targets, count, explainer.predictor.labels, what)[:, None]
+    size, ahead, parts = padded(count, batch_size), iter(things), []
+    for start in bar(range(0, count, size), progress):
+        asked = classes[start : start + size]
+        batch = np.stack(list(itertools.islice(ahead, len(asked))))
+        found = explainer.explain(pad(batch, size), pad(asked, size), **options)
+        parts.append([x if x is None else x[: len(asked)] for x in found])
+    maps, chosen, answers, faithfulness = (
+        None if arrays[0] is None else np.concatenate(arrays) for arrays in zip(*parts, strict=True)
+    )
+    if top_k is None:
+        maps, chosen = maps[:, 0], chosen[:, 0]
+        faithfulness = None if faithfulness is None else faithfulness[:, 0]
+    return maps, chosen, answers, faithfulness
+
+
+def pad(array: np.ndarray, size: int) -> np.ndarray:
+    """Repeats the last entry, so that batches have few shapes."""
+    if len(array) == size:
+        return array
+    return np.concatenate([array, np.repeat(array[-1:], size - len(array), 0)])
 
 
 def warmup(

@@ -3,7 +3,7 @@
 import functools
 import itertools
 import os
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -14,7 +14,7 @@ from fex_jax import checks, escape, modalities, notebook
 from fex_jax.data import decode
 from fex_jax.data.ahead import ahead
 from fex_jax.host.pictures import Pictures
-from fex_jax.targets import PREDICTED, Target, class_numbers
+from fex_jax.targets import Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -89,45 +89,27 @@ def explain(
     """
     listed = decode.as_list(images)
     labels = explainer.predictor.labels
-    options: dict[str, Any] = {"refine": refine, "batch_size": batch_size, "top_k": top_k}
-    options |= {"with_prediction": with_prediction, "resolution": resolution}
-    own = {
-        "resolution": checks.one_of("patch", "pixel"),
-        "top_k": checks.either(checks.integer(1, len(labels)), checks.nothing()),
-    }
-    modalities.check_options(options, own, targets)
-    if None not in (top_k, targets):
-        raise ValueError(f"explain: top_k is {top_k}; expected no targets beside it")
-    if targets is None:
-        classes = np.full((len(listed), top_k or 1), PREDICTED, np.int32)
-    else:
-        classes = class_numbers(targets, len(listed), labels, "images")[:, None]
-    parts = []
+    options = {"refine": refine, "batch_size": batch_size, "with_prediction": with_prediction}
+    own = {"resolution": checks.one_of("patch", "pixel")}
+    modalities.check_options(options | {"resolution": resolution}, own, targets)
     size = modalities.padded(len(listed), batch_size)
     decoded = prepared(explainer.predictor, listed, size)
-    starts = range(0, len(listed), size)
-    for start in modalities.bar(starts, progress):
-        stop = min(start + size, len(listed))
-        batch = np.stack(list(itertools.islice(decoded, stop - start)))
-        if not start:
-            pictures = np.rint(batch[: notebook.SHOWN]).astype(np.uint8)
-        found = explainer.explain(
-            _pad(batch, size),
-            _pad(classes[start:stop], size),
-            refine=refine,
-            with_prediction=with_prediction,
-        )
-        parts.append([x if x is None else x[: stop - start] for x in found])
-    logits, chosen, answers, faithfulness = (
-        None if arrays[0] is None else np.concatenate(arrays) for arrays in zip(*parts, strict=True)
+    first = list(itertools.islice(decoded, notebook.SHOWN))
+    logits, chosen, answers, faithfulness = modalities.each(
+        explainer,
+        itertools.chain(first, decoded),
+        len(listed),
+        targets,
+        top_k,
+        "images",
+        progress=progress,
+        **options,
     )
-    logits = logits.reshape(*logits.shape[:2], *explainer.grid)
-    if top_k is None:
-        logits, chosen = logits[:, 0], chosen[:, 0]
-        faithfulness = None if faithfulness is None else faithfulness[:, 0]
+    logits = logits.reshape(*logits.shape[:-1], *explainer.grid)
     attributions = expit(logits) if explainer.logits else logits
     if resolution == "pixel":
         attributions = _upsampled(attributions, explainer.predictor.preprocessing.sides)
+    pictures = np.rint(np.stack(first)).astype(np.uint8)
     return Explanation(attributions, logits, chosen, answers, labels, pictures, faithfulness)
 
 
@@ -190,7 +172,7 @@ def ranked(
       classes: of every picture, [k]; `PREDICTED` for those that f is to choose.
     """
     size = modalities.padded(len(pixels), batch_size)
-    batch, asked = _pad(np.stack(pixels), size), np.tile(classes, (size, 1))
+    batch, asked = modalities.pad(np.stack(pixels), size), np.tile(classes, (size, 1))
     maps, chosen, answers, _ = explainer.explain(batch, asked, refine=refine)
     maps = maps.reshape(*maps.shape[:2], *explainer.grid)
     maps = expit(maps) if explainer.logits else maps
@@ -249,10 +231,3 @@ def _interpolation(length: int, side: int) -> np.ndarray:
     return np.asarray(
         jax.image.resize(np.eye(length, dtype=np.float32), (side, length), "bilinear")
     )
-
-
-def _pad(array: np.ndarray, size: int) -> np.ndarray:
-    """Repeats the last entry, so that batches have few shapes."""
-    if len(array) == size:
-        return array
-    return np.concatenate([array, np.repeat(array[-1:], size - len(array), 0)])
