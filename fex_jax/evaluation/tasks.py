@@ -129,7 +129,8 @@ def answers(
                 "they have its order, or --config.eval.protocol=fex"
             )
         _log.warning("the data's classes have not the names of the predictor's: accuracy unknown")
-    probabilities = in_batches(predict, inputs, reading.batch_size, "predictions")
+    size = min(reading.batch_size, len(jax.tree.leaves(inputs)[0]))  # no query is spent on padding
+    probabilities = in_batches(predict, inputs, size, "predictions")
     pair = np.argsort(-probabilities, -1, kind="stable")[:, :2]
     known = None if classes is None else classes[labels]
     return {

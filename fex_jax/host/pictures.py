@@ -10,8 +10,7 @@ import numpy as np
 
 from fex_jax import checks, pretrained
 from fex_jax.host.answers import Output
-from fex_jax.host.bank import ID, identify
-from fex_jax.host.model import on_host, to_pixels
+from fex_jax.host.model import identified, to_pixels
 from fex_jax.host.predictor import HostPredictor
 from fex_jax.models import Params
 from fex_jax.models.policy import Backbone
@@ -177,7 +176,6 @@ class Pictures:
         """
         pixels = to_pixels(batch)
         images, background = removal.prepare(pixels)
-        ids = on_host(_identify, jax.ShapeDtypeStruct((ID,), np.uint8), pixels)
         rows, columns = removal.grid
         whole = jnp.ones((batch.shape[0], rows * columns), bool)
         model = Model(
@@ -190,7 +188,7 @@ class Pictures:
             view=lambda inputs: self.look(inputs.images),
             pool=lambda values, _: removal.pool(values),
         )
-        return model, Masked(images, background, ids, whole)
+        return model, Masked(images, background, identified(pixels), whole)
 
     def show(self, inputs: Masked, removal: Removal) -> tuple[jax.Array, ...]:
         """What `ask` needs of inputs: ids [B, 16], masks [B, N] and pixels [B, H, W, C], uint8."""
@@ -246,8 +244,3 @@ def _grid(sides: tuple[int, int], cells: int = 0) -> tuple[int, int]:
     cells = cells or min(_FINEST, max(2, longest // 8), longest)
     rows, columns = (max(1, round(cells * side / longest)) for side in sides)
     return rows, columns
-
-
-def _identify(pixels: Any) -> np.ndarray:
-    ids = b"".join(identify(np.asarray(pixels)))
-    return np.frombuffer(ids, np.uint8).reshape(-1, ID)

@@ -67,7 +67,7 @@ class MLP(nnx.Module):
         for block in self.blocks:
             x = block(x)
         tokens = self.write(self.norm(x))
-        return tokens.reshape(len(x), -1, self.config.hidden_size)
+        return tokens.reshape(x.shape[0], -1, self.config.hidden_size)
 
 
 class Steps(NamedTuple):
