@@ -57,6 +57,7 @@ def _named(result: Any, index: int, target: int) -> str:
 
 
 def _figure(result: Any, index: int, target: int, attribution: np.ndarray) -> str:
+    attribution = np.atleast_2d(attribution)  # of features in a row
     caption = escape.html(_named(result, index, target))
     rows, columns = (attribution if result.pictures is None else result.pictures[index]).shape[:2]
     scale = _SIDE / max(rows, columns)

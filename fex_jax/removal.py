@@ -1,4 +1,4 @@
-"""What becomes of removed cells, words and columns.
+"""What becomes of removed cells, words, columns and parts of arrays.
 
 A classifier must make sense of masked pictures, or queries say nothing of the whole one. Networks
 that learned with missing patches bear hard grey squares; convolutional ones take the squares'
@@ -196,6 +196,25 @@ class Background:
         if self.rows == 1:
             return "removed features have the values of a fixed baseline"
         return f"removed features have the values of {self.rows} background rows, in the mean"
+
+
+@dataclasses.dataclass(frozen=True)
+class Own:
+    """What a function of one's own removes: of `host.OwnMask` what can be kept without it.
+
+    Attributes:
+      num_features: N.
+      trace: numbers that follow from what it makes of arrays that are always the same. Another
+        function has others.
+    """
+
+    num_features: int
+    trace: str
+    softness: ClassVar[float] = 0.0
+
+    def __str__(self) -> str:
+        """All that decides an answer, for the header of a bank and for tables."""
+        return f"{self.num_features} features, removed by a function of one's own ({self.trace})"
 
 
 def blur(images: jax.Array, sigma: float) -> jax.Array:

@@ -60,7 +60,8 @@ def attribute(
       targets: the class to explain, for all or for each, as a number or a label; by default the
         predicted one.
       batch_size, seed, fill, removal, unit, too_long: see `evaluate`.
-      features: what is removed of arrays of any kind, or of pictures, in place of cells: for
+      features: what is removed of arrays of any kind, or of pictures, in place of cells or of what
+        `host` was given: for
         functions and host predictors, which get the things as they are. Of an explainer's maps
         of pictures, superpixels: each pixel gets the mean attribution of its own.
       options: of the method.
@@ -194,4 +195,5 @@ def _of_function(function: Any, things: Any, features: Any) -> host.HostPredicto
             "probabilities of K classes"
         )
     labels = [f"class {i}" for i in range(answers.shape[1])]
-    return host.host(function, labels=labels, input=first.shape)
+    own = features if isinstance(features, host.OwnMask) else None
+    return host.host(function, labels=labels, input=first.shape, features=own)

@@ -141,6 +141,15 @@ class BlackBox:
                     f"{given.name} has the {field} {_brief(getattr(given, field))}, but "
                     f"{self.name}, which is explained, {_brief(own)}"
                 )
+        if given.modality != self.modality:
+            raise ValueError(
+                f"{given.name} takes {given.modality}, but {self.name}, which is explained, "
+                f"{self.modality}: give host the features that it was explained with, or none"
+            )
+        if given.features and (other := given.features.removal(given.input)) != self.removal:
+            raise ValueError(
+                f"{given.name} has {other}, but {self.name}, which is explained, {self.removal}"
+            )
         if given.digest and given.digest != self.digest:
             raise ValueError(
                 f"{given.name} has the digest {given.digest!r}, but {self.name}, which is "
@@ -153,14 +162,21 @@ class BlackBox:
     ) -> np.ndarray:
         """f's answers [B, K] to masks [B, N] of inputs by id; rows that `make` makes are asked.
 
+        Features of f's own are removed of them here.
+
         Raises:
           HostError: f is not at hand, or has failed.
         """
         if self.f is None:
             raise HostError(self.absence)
+        own = (self.f.predictor if isinstance(self.f, Bank) else self.f).features
+
+        def asked(rows: np.ndarray) -> Any:
+            return own.remove(make(rows), masks[rows]) if own else make(rows)
+
         if isinstance(self.f, Bank):
-            return self.f.ask(ids, masks, make)
-        return self.f(make(np.arange(len(ids))))
+            return self.f.ask(ids, masks, asked)
+        return self.f(asked(np.arange(len(ids))))
 
     def bind(self, _: Params, batch: Any) -> tuple[Model, Inputs]:
         """A batch, pictures [B, H, W, 3] in 0..255, a `TokenBatch` or rows, as `Model`'s inputs."""

@@ -1,4 +1,4 @@
-"""Features of one's own: superpixels of pictures, parts of any arrays for methods that query.
+"""Features of one's own: superpixels of pictures, parts of any arrays.
 
 fex_jax.attribute("lime", f, pictures, features=fex_jax.host.Superpixels(64))
 fex_jax.attribute("fex", explainer, pictures, features=fex_jax.host.Superpixels(64))
@@ -14,11 +14,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fex_jax.host.answers import HostError, brief
 from fex_jax.host.model import callback, to_pixels
 from fex_jax.host.pictures import default_sigma
 from fex_jax.host.predictor import HostPredictor
 from fex_jax.predictors import Model
-from fex_jax.removal import Removal, blur
+from fex_jax.removal import Own, Removal, blur
+
+_TRACED, _NAN = 4, 7.0  # things that `OwnMask.removal` tries, and what stands there for NaN
 
 
 class Part(NamedTuple):
@@ -38,7 +41,7 @@ class OwnMask:
 
     Attributes:
       mask: (things [B, ...], kept bool [B, N]) → the same things without what is not kept, in
-        NumPy.
+        NumPy. Of a thing and what is kept of it follows what it gives.
       num_features: N.
     """
 
@@ -51,23 +54,81 @@ class OwnMask:
         if type(self.num_features) is not int or self.num_features < 1:
             raise ValueError(f"num_features is {self.num_features!r}; give an integer from 1")
 
+    def remove(self, things: np.ndarray, kept: np.ndarray) -> np.ndarray:
+        """Things [B, ...] without what is not kept, bool [B, N].
+
+        Raises:
+          HostError: the function failed, or gave things of another form.
+        """
+        try:
+            got = np.asarray(self.mask(np.array(things), np.array(kept)))
+        except Exception as error:
+            raise HostError(
+                f"mask failed when asked about {things.dtype}{list(things.shape)} and kept "
+                f"bool{list(kept.shape)}: {brief(error)}"
+            ) from error
+        if got.shape != things.shape or not np.can_cast(got.dtype, things.dtype, "same_kind"):
+            raise HostError(
+                f"mask gives {got.dtype}{list(got.shape)} of {things.dtype}{list(things.shape)}; "
+                "wanted the same form"
+            )
+        return got.astype(things.dtype, copy=False)
+
+    def check(self, things: np.ndarray) -> None:
+        """Tries it on some things [B, ...].
+
+        Raises:
+          HostError: it fails, changes what is kept, or nothing that is not; or there is nothing
+            from which its only feature could be told.
+        """
+        if self.num_features < 2:
+            raise HostError("num_features is 1, and a map tells features apart: give 2 or more")
+        every = np.ones((len(things), self.num_features), bool)
+        if not np.allclose(self.remove(things, every), things, 1e-4, 1e-6, equal_nan=True):
+            raise HostError(
+                "mask changes things of which every feature is kept: let it return them as they are"
+            )
+        if np.array_equal(self.remove(things, ~every), things, equal_nan=True):
+            raise HostError(
+                "mask changes nothing where no feature is kept, so f is never asked about less "
+                "than the whole: let it replace what kept is False of, as by 0 or the mean"
+            )
+
+    def removal(self, shape: tuple[int, ...]) -> Own:
+        """What can be kept of it where things are of a shape.
+
+        Raises:
+          HostError: it fails, or what it makes of one thing follows from others or from chance.
+        """
+        rng = np.random.default_rng(0)
+        things = rng.normal(size=(_TRACED, *shape)).astype(np.float32)
+        kept = rng.random((_TRACED, self.num_features)) < 0.5
+        made = self.remove(things, kept)
+        alone = [self.remove(things[[i]], kept[[i]]) for i in range(_TRACED)]
+        if not np.allclose(made, np.concatenate(alone), 1e-3, 1e-4, equal_nan=True):
+            raise HostError(
+                "mask makes something else of the same thing in a batch and alone: let what it "
+                "gives follow from the thing and from kept, and from no other thing and no chance"
+            )
+        # A few digits of a few sums: they are the same on another machine.
+        weights = rng.normal(size=made.shape) / math.sqrt(made[0].size)
+        sums = (np.nan_to_num(made, nan=_NAN) * weights).reshape(_TRACED, -1).sum(-1)
+        return Own(self.num_features, " ".join(f"{one:.3g}" for one in sums))
+
     def bind(self, f: HostPredictor, things: Any) -> tuple[Model, Part, Show]:
         """f as a `Model` of the parts of these things; attributions are scores [B, N].
 
         Raises:
-          ValueError: the mask function gives things of another form.
+          ValueError: the mask function fails, or gives things of another form.
         """
         things = f.checked(things)
-        kept = np.ones((1, self.num_features), bool)
-        got = np.asarray(self.mask(np.array(things[:1]), kept))
-        if (got.shape, got.dtype) != (things[:1].shape, things.dtype):
-            raise ValueError(
-                f"mask gives {got.dtype}{list(got.shape)} of {things.dtype}"
-                f"{list(things[:1].shape)}; wanted the same form"
-            )
+        try:
+            self.remove(things[:1], np.ones((1, self.num_features), bool))
+        except HostError as error:
+            raise ValueError(str(error)) from error
 
         def ask(rows: np.ndarray, masks: np.ndarray) -> np.ndarray:
-            return f(np.asarray(self.mask(things[rows], masks)))
+            return f(self.remove(things[rows], masks))
 
         valid = np.ones((len(things), self.num_features), bool)
         model, part = _model(

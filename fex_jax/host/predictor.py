@@ -56,7 +56,15 @@ class HostPredictor:
     threads: int
     tolerance: float
     columns: tuple[str | int, ...] | None
+    features: Any
     _free: threading.Semaphore = dataclasses.field(repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What can be sent to another process, where others call."""
+        return vars(self) | {"_free": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _free=threading.BoundedSemaphore(state["threads"]))
 
     @property
     def modality(self) -> str:
@@ -151,7 +159,7 @@ class HostPredictor:
             values = np.asarray(inputs)
         except ValueError:  # as of pictures of several sizes
             values = np.empty(len(inputs), object)
-        images = self.modality == "images"
+        images = len(self.input) == 3 and self.features is None
         right = values.dtype == np.uint8 if images else values.dtype.kind in "fiub"
         if values.shape[1:] != self.input or not values.ndim or not right:
             wanted = ", ".join(map(str, ("B", *self.input)))
@@ -196,6 +204,7 @@ def host(
     threads: int = 1,
     tolerance: float = 0.01,
     columns: Sequence[str | int] | None = None,
+    features: Any = None,
     name: str | None = None,
     digest: str | None = None,
 ) -> HostPredictor:
@@ -206,7 +215,8 @@ def host(
         where `output` is a softmax of two classes: it is the second one's.
       labels: names of the K classes, or a file with one on each line.
       input: what a batch is. (height, width, channels): a uint8 array [B, H, W, C]; (columns,): an
-        array of numbers [B, D]; "table": a pandas DataFrame of B rows; "text": a list of B strings.
+        array of numbers [B, D]; "table": a pandas DataFrame of B rows; "text": a list of B strings;
+        with `features` the shape of any array of numbers, [B, ...].
       output: what answers are. "softmax": probabilities of classes that exclude each other;
         "sigmoid": a probability for each label; "value": any number, as of a regression; "logits"
         and "sigmoid_logits": what softmax or sigmoids are still to be taken of.
@@ -215,6 +225,7 @@ def host(
       threads: calls at the same time. `call` must bear it.
       tolerance: by how much probabilities of a softmax may miss the sum 1, rounded ones for one.
       columns: of a table, those that `call` takes, in its order; None: all that a table has.
+      features: `fex_jax.host.OwnMask(mask, N)` removes what is removed of arrays.
       name: what messages call it; None: the qualified name of a function.
       digest: what changes when the answers change: banks of answers compare it. None: the
         qualified name of a function; an object, a method or a lambda has none.
@@ -242,12 +253,21 @@ def host(
         )
     if not (isinstance(input, str) and input in ("text", "table")):
         shape = tuple(input) if isinstance(input, tuple | list | np.ndarray) else ()
-        if len(shape) not in (1, 3) or not all(map(checks.integer(1, 2**31 - 1).fits, shape)):
+        known = len(shape) in (1, 3) or (shape and features is not None)
+        if not known or not all(map(checks.integer(1, 2**31 - 1).fits, shape)):
             raise ValueError(
                 f"input is {input!r}; give (height, width, channels) of images, (columns,) of "
-                "arrays, 'table' or 'text'"
+                "arrays, 'table' or 'text', or with features the shape of an array"
             )
         input = tuple(map(int, shape))
+    if features is not None:
+        from fex_jax.host.features import OwnMask  # and JAX
+
+        if not isinstance(features, OwnMask) or isinstance(input, str):
+            raise ValueError(
+                f"features are {features!r} of input {input!r}; give fex_jax.host.OwnMask(mask, N) "
+                "beside the shape of an array, or leave them out"
+            )
     given = {"batch_size": batch_size, "threads": threads, "tolerance": tolerance}
     checks.require(given, _CHECKS, "host")
     if fixed and batch_size is None:
@@ -257,7 +277,7 @@ def host(
     return HostPredictor(
         call, labels, input, output, logits, name or found or "the black box",
         found if digest is None else digest, batch_size, fixed, threads, tolerance,
-        None if columns is None else tuple(columns), threading.BoundedSemaphore(threads),
+        None if columns is None else tuple(columns), features, threading.BoundedSemaphore(threads),
     )  # fmt: skip
 
 

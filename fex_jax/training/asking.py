@@ -52,11 +52,12 @@ def queries_of_input(config: ml_collections.ConfigDict) -> int:
 
 
 def queries_of_comparison(removal: Removal | Words, longest: int) -> int:
-    """What `fit.compare` asks about `COMPARED` pictures, or texts of so many tokens, at most.
+    """What `fit.compare` asks about `COMPARED` things, texts of so many tokens, at most.
 
     Of each the whole one and the blank, two curves of three methods in tenths, and Occlusion.
     """
-    features = math.prod(removal.grid) if isinstance(removal, Removal) else longest
+    features = getattr(removal, "num_features", longest)
+    features = math.prod(removal.grid) if isinstance(removal, Removal) else features
     return COMPARED * (2 + 3 * 2 * 9 + features)
 
 
@@ -242,8 +243,9 @@ def _remembering(f: HostPredictor, bank: Bank) -> HostPredictor:
         return answers
 
     return host.host(
-        call, labels=f.labels, input=f.input, output=f.output, tolerance=f.tolerance, name=f.name
-    )
+        call, labels=f.labels, input=f.input, output=f.output, tolerance=f.tolerance, name=f.name,
+        features=f.features,
+    )  # fmt: skip
 
 
 def choose(

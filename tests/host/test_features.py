@@ -1,5 +1,7 @@
 """Superpixels, and masks of one's own: what is removed, and whose the score is."""
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from fex_jax.removal import Removal
 PICTURES = np.zeros((2, 24, 24, 3), np.uint8)
 PICTURES[:, :, 12:] = 200  # a bright half
 PICTURES[1] = PICTURES[1, :, ::-1]
+RNG = np.random.default_rng(7)
 QUADRANTS = np.arange(2).repeat(12)[:, None] * 2 + np.arange(2).repeat(12)
 
 
@@ -116,6 +119,65 @@ def test_parts_of_any_array_by_hand():
     np.testing.assert_allclose(found.attributions, expected, atol=1e-4)
 
 
+def blocks(things: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """Without rows of [B, 4, 3]."""
+    return things * kept[..., None]
+
+
+def test_arrays_of_any_form():
+    """Breaks if a function or a host predictor with features takes pictures or vectors alone."""
+    things = np.random.default_rng(2).normal(size=(2, 4, 3))
+
+    def call(things: np.ndarray) -> np.ndarray:
+        p = 1 / (1 + np.exp(-things.sum((1, 2))))
+        return np.stack([1 - p, p], -1)
+
+    given = {"features": host.OwnMask(blocks, 4), "targets": 1}
+    f = host.host(call, labels=["no", "yes"], input=(4, 3), features=given["features"])
+    found = fex_jax.attribute("occlusion", f, things, **given).attributions
+    np.testing.assert_array_equal(found, fex_jax.attribute("occlusion", call, things, **given)[0])
+    gone = [call(things * (np.arange(4) != i)[:, None])[:, 1] for i in range(4)]
+    np.testing.assert_allclose(found, call(things)[:, 1:] - np.stack(gone, 1), atol=1e-6)
+
+
+def test_another_function_is_told_apart():
+    """Breaks if answers about what one function removes are taken for another's."""
+    one = host.OwnMask(blocks, 4).removal((4, 3))
+    assert one == host.OwnMask(lambda x, kept: np.where(kept[..., None], x, 0), 4).removal((4, 3))
+    others = [
+        lambda x, kept: x * kept[:, ::-1, None],
+        lambda x, kept: x * kept.all(-1)[:, None, None],
+    ]
+    assert all(host.OwnMask(other, 4).removal((4, 3)) != one for other in others)
+
+
+@pytest.mark.parametrize(
+    "mask, message",
+    [
+        (lambda x, kept: x, "changes nothing where no feature is kept"),
+        (lambda x, kept: x + 1, "changes things of which every feature is kept"),
+        (lambda x, kept: x[:, :2], r"mask gives float32\[4, 2, 3\] of float32\[4, 4, 3\]"),
+        (lambda x, kept: x.astype(object), r"mask gives object\[4, 4, 3\] of"),
+        (lambda x, kept: x * kept, r"failed .* kept bool\[4, 4\]: ValueError: operands"),
+        (lambda x, kept: np.where(kept[..., None], x, x.mean(0)), "in a batch and alone"),
+        (lambda x, kept: x + RNG.random() * ~kept[..., None], "no other thing and no chance"),
+    ],
+)
+def test_what_a_mask_must_do(mask, message):
+    """Breaks if a function that cannot be explained by is found when queries are spent."""
+    things = np.random.default_rng(0).normal(size=(4, 4, 3)).astype(np.float32)
+    with pytest.raises(host.HostError, match=message):
+        own = host.OwnMask(mask, 4)
+        own.check(things)
+        own.removal((4, 3))
+
+
+def test_a_host_predictor_goes_to_another_process():
+    """Breaks if what counts the calls of one process keeps it from being sent to another."""
+    f = host.host(corner, labels=("a", "b"), input=(24, 24, 3), threads=2)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(f))(PICTURES), f(PICTURES))
+
+
 @pytest.mark.parametrize(
     "changes, message",
     [
@@ -142,6 +204,14 @@ def test_what_is_refused(changes, message):
     [
         (lambda: host.OwnMask(3, 3), "mask is 3"),
         (lambda: host.OwnMask(len, 0), "num_features is 0"),
+        (
+            lambda: host.host(corner, labels=["a", "b"], input=(4, 3)),
+            "input is \\(4, 3\\); give .* feat",
+        ),
+        (
+            lambda: host.host(corner, labels=["a", "b"], input=(4,), features=3),
+            "features are 3 of input",
+        ),
         (lambda: host.Superpixels(1), "count is 1"),
         (lambda: host.Superpixels(softness=-1), "softness is -1"),
         (lambda: host.Superpixels(compactness=0), "compactness is 0"),
