@@ -86,12 +86,12 @@ class Explainer:
     def __call__(self, *inputs: Any, **options: Any) -> Any:
         """Explains any number of images, texts or rows: explainer(images, targets, refine=100).
 
-        What may come, the options and the result are those of `modalities.images.explain`,
-        `modalities.texts.explain` or `modalities.tables.explain`: first the `images`, `texts` or
-        `table`; then `targets`, the classes to explain as numbers or labels, by default the
-        predicted ones; `batch_size`; `progress`; of images and texts `refine`, queries that improve
-        each map, or "auto", and `with_prediction`, False to leave f(x) out; of images also `top_k`
-        and `resolution`.
+        What may come, the options and the result are those of `modalities.images.explain`, or
+        `.texts`, `.tables` or `.arrays`: first the `images`, `texts`, `table` or `arrays`; then
+        `targets`, the classes to explain as numbers or labels, by default the predicted ones;
+        `batch_size`; `progress`; of all but tables `refine`, queries that improve each map, or
+        "auto", and `with_prediction`, False to leave f(x) out; of images and arrays `top_k`; of
+        images also `resolution`.
 
         Raises:
           ValueError: names the first input or class that cannot be used, and why.

@@ -69,6 +69,8 @@ class HostPredictor:
     @property
     def modality(self) -> str:
         """Of `fex_jax.modalities`: what its inputs are."""
+        if self.features is not None:
+            return "arrays"
         if self.input == "text":
             return "texts"
         return "tables" if self.input == "table" or len(self.input) == 1 else "images"

@@ -71,7 +71,7 @@ def fit(
       data: of images, a folder with or without class folders, an array [B, H, W, 3] of uint8 or of
         floats in [0, 1], a list or an iterator of paths, PIL images or arrays; of texts, a list or
         an iterator of strings or of pairs of them, a .csv, .tsv, .jsonl, .parquet or .txt file, or
-        a folder of .txt files; of both, a `datasets.Dataset`, a pandas DataFrame, or a `Source`.
+        a folder; of both, a `datasets.Dataset`, DataFrame, or `Source`; of arrays, one, or .npy.
       labels: of a black box that is named: its classes, or a file of them.
       backbone: of a black box: the directory or hub id of a ViT or BERT that the explainer starts
         from, such as "facebook/dinov2-small"; None: a U-Net or a small BERT from nothing.

@@ -103,7 +103,7 @@ def quick(fit: Callable, f: Any, data: Any, **options: Any) -> explain.Explainer
     An f of `fex_jax.host` is asked about the pictures alone: to train takes ten seconds each time.
     """
     inspect.signature(fit).bind(f, data, **options)
-    if isinstance(f, host.HostPredictor):
+    if isinstance(f, host.HostPredictor) and f.features is None:
         asked = fex_jax.attribute("random", f, sorted(pathlib.Path(data).iterdir())[:4])
         assert asked.probabilities.shape == (4, len(f.labels))
         return explain.load("models/digits_fex")
@@ -194,7 +194,7 @@ def black_boxes(out) -> Iterator[dict]:
         "call": logistic,
         "pictures": rng.integers(0, 256, (2, 32, 32, 3), np.uint8),
         "classify": classify,
-        "series": rng.normal(size=(2, 120)).astype(np.float32),
+        "series": rng.normal(size=(40, 120)).astype(np.float32),
     }
     yield given
     good, bad = given["mood"]["f"](["good fun", "bad plot"])[:, 1]

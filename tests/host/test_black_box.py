@@ -44,5 +44,5 @@ def test_a_box_is_read_by_the_name_of_its_modality(tmp_path):
     file.write_text(json.dumps(written))
     assert black_box.read(tmp_path).identity == black_box.of(F).identity
     file.write_text(json.dumps(written | {"modality": "os"}))
-    with pytest.raises(ValueError, match="modality is 'os'; expected one of 'images'"):
+    with pytest.raises(ValueError, match="modality is 'os'; expected one of 'arrays', 'images'"):
         black_box.read(tmp_path)
