@@ -66,6 +66,11 @@ class Removal:
         if self.fill is not None and not np.isfinite(self.fill).all():
             raise ValueError(f"fill is {self.fill}; give finite numbers")
 
+    @property
+    def num_features(self) -> int:
+        """N, the cells."""
+        return math.prod(self.grid)
+
     def __str__(self) -> str:
         """All that decides an answer, for the header of a bank and for tables."""
         what = {

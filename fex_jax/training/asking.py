@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import math
 import pathlib
 import sys
 import warnings
@@ -24,7 +23,7 @@ from fex_jax.host.model import plain_errors
 from fex_jax.host.predictor import HostPredictor, same
 from fex_jax.host.rows import Rows
 from fex_jax.probing import Probe
-from fex_jax.removal import Removal, Words
+from fex_jax.removal import Own, Removal, Words
 from fex_jax.training import held_out, overlap, run
 
 PROBED = 32  # inputs that the probe asks about
@@ -51,13 +50,12 @@ def queries_of_input(config: ml_collections.ConfigDict) -> int:
     return config.objective.num_masks + (2 if config.method == "fastshap" else 1)
 
 
-def queries_of_comparison(removal: Removal | Words, longest: int) -> int:
+def queries_of_comparison(removal: Removal | Words | Own, longest: int) -> int:
     """What `fit.compare` asks about `COMPARED` things, texts of so many tokens, at most.
 
     Of each the whole one and the blank, two curves of three methods in tenths, and Occlusion.
     """
-    features = getattr(removal, "num_features", longest)
-    features = math.prod(removal.grid) if isinstance(removal, Removal) else features
+    features = longest if isinstance(removal, Words) else removal.num_features
     return COMPARED * (2 + 3 * 2 * 9 + features)
 
 
