@@ -69,7 +69,8 @@ def opened(
         raise ValueError(f"{box.name} is not in {paths[0]}: say with --predictor where it is")
     own = {"labels": box.labels, "input": box.reads.input}
     asked = host.open(f, **host.parse_options(config.predictor.options) | own)
-    with black_box.recorded(explainers, asked, pathlib.Path(paths[0]), queries) as asking:
+    folder, price = pathlib.Path(paths[0]), config.predictor.price
+    with black_box.recorded(explainers, asked, folder, queries, price) as asking:
         yield asking
 
 

@@ -232,11 +232,16 @@ def of(f: HostPredictor, removal: Any = None, reads: Reads | None = None) -> Bla
 
 @contextlib.contextmanager
 def recorded(
-    explainers: Sequence[Any], f: HostPredictor, workdir: pathlib.Path, queries: int | None = None
+    explainers: Sequence[Any],
+    f: HostPredictor,
+    workdir: pathlib.Path,
+    queries: int | None = None,
+    price: float = 0.0,
 ) -> Iterator[list[Any]]:
     """The `explain.Explainer`s of one black box with f at hand; a run's bank keeps what it says.
 
-    `queries` are the answers that the bank may hold in the end; None: any number.
+    `queries` are the answers that the bank may hold in the end; None: any number. What has a
+    `price` is on the disk before f is asked for more.
     """
     box = explainers[0].predictor
     if not box.reads.banked:
@@ -244,7 +249,10 @@ def recorded(
             yield [explainer.asking(f) for explainer in explainers]
         return
     where = box.reads.kept_by(box.removal)
-    with Bank(workdir / ANSWERS, f, queries=queries, sync=False, **where) as bank, plain_errors():
+    with (
+        Bank(workdir / ANSWERS, f, queries=queries, price=price, sync=price > 0, **where) as bank,
+        plain_errors(),
+    ):
         yield [explainer.asking(bank) for explainer in explainers]
 
 

@@ -141,14 +141,14 @@ def settled(
     if price and not again:
         cost = f"{needed:,} queries at {price:g} each, {needed * price:,.2f} in all"
         run.say(f"{f.name}: up to {cost}{apart}")
-    with _probe_bank(folder, f, queries) as bank:
+    with _probe_bank(folder, f, queries, price) as bank:
         asked = dataclasses.replace(box, f=_remembering(f, bank))
         chosen, about = choose(asked, found, feeding.of(box).first(box, source, config, PROBED))
         left = None if queries is None else max(queries - len(bank), 0)
     less = "Less what it says of nothing, " if f.output == "value" else ""
     run.say(f"{f.name}: {chosen}. {less}{about.sentence}")
     where = reads.kept_by(chosen)
-    with _bank(folder / black_box.ANSWERS, f, left, price=price, **where) as bank:
+    with _bank(folder / black_box.ANSWERS, f, left, price, **where) as bank:
         budget = "" if left is None else f"; {bank.left:,} of {queries:,} are left"
         run.say(
             f"{f.name}: learns again from {len(bank):,} answers in {bank.path}, and asks nothing"
@@ -204,13 +204,18 @@ def _require_bank(config: ml_collections.ConfigDict, box: BlackBox, folder: path
         )
 
 
-def _bank(path: pathlib.Path, f: HostPredictor, queries: int | None, **where: Any) -> Bank:
-    # A crash of the process loses nothing; waiting for the disk would cost more than most queries.
-    return Bank(path, f, queries=queries, sync=False, **where)
+def _bank(
+    path: pathlib.Path, f: HostPredictor, queries: int | None, price: float, **where: Any
+) -> Bank:
+    # A crash of the process loses nothing. One of the machine loses seconds: waiting for the disk
+    # costs more than a query that has no price.
+    return Bank(path, f, queries=queries, price=price, sync=price > 0, **where)
 
 
-def _probe_bank(workdir: pathlib.Path, f: HostPredictor, queries: int | None) -> Bank:
-    return _bank(workdir / "probe.bank", f, queries, removal="as it is", grid=(1,))
+def _probe_bank(
+    workdir: pathlib.Path, f: HostPredictor, queries: int | None, price: float = 0.0
+) -> Bank:
+    return _bank(workdir / "probe.bank", f, queries, price, removal="as it is", grid=(1,))
 
 
 def _remembering(f: HostPredictor, bank: Bank) -> HostPredictor:

@@ -191,7 +191,8 @@ def _finish(
         print(_SILENT.format(f.name))
     else:
         may = None if queries is None else asking.left_of(queries, f, folder)
-        with black_box.recorded([explainer], f, folder, may) as (asked,):
+        given = [explainer], f, folder, may, config.predictor.price
+        with black_box.recorded(*given) as (asked,):
             if asked.predictor.explained and not asked.logits:  # the truth is known
                 print(tasks.of(asked.predictor).measure(asked, held_out.values, _SECONDS))
             elif may is None:

@@ -1,5 +1,6 @@
 """How much training a number of queries suffices for."""
 
+import os
 from types import SimpleNamespace
 
 import numpy as np
@@ -55,3 +56,34 @@ def test_answers_that_are_not_of_their_inputs_are_said(noise, backwards, tmp_pat
             counts.append(len(asked))
     assert ("differently" in capsys.readouterr().err) == bool(noise or backwards)
     assert counts[0] == counts[1] <= asking.queries_of_probe([None], 12)
+
+
+@pytest.mark.parametrize("price", [0.0, 0.5])
+def test_what_is_paid_for_is_on_the_disk_before_more_is_asked(price, tmp_path, monkeypatch):
+    """Breaks if a crash of the machine loses answers that have a price, of the probe, of training
+    or of scoring; or if free ones wait for the disk."""
+    synced, asked = [], []
+    sync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda file: (sync(file), synced.append(file)))
+
+    def f(images: np.ndarray) -> np.ndarray:
+        asked.append(len(synced))
+        share = images.mean((1, 2, 3)) / 255
+        return np.stack([share, 1 - share], -1)
+
+    pictures = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), np.uint8)
+    box = host.host(f, labels=("light", "dark"), input=(16, 16, 3), digest="f")
+    config = settings.default()
+    config.policy, config.predictor.price = "unet", price
+    config.removal.kind, config.removal.softness = "fill", 0.0
+    _, _, reads = black_box.kind_of(box).policy(config, box, None)
+    source = feeding.open_data(black_box.of(box), pictures)[0]
+    with asking.settled(box, reads, config, tmp_path, source, 0, None) as settled:
+        for count in (1, 2):
+            settled.answer(*settled.show(settled.bind({}, pictures[:count])[1]))
+    again = SimpleNamespace(predictor=settled, asking=settled.asking)
+    with black_box.recorded([again], box, tmp_path, price=price) as (scored,):
+        for count in (3, 4):
+            scored.answer(*scored.show(scored.bind({}, pictures[:count])[1]))
+    assert len(asked) > 8
+    assert len(set(asked)) == (len(asked) if price else 2)  # a new file is synced in any case
