@@ -118,6 +118,41 @@ def labels(game: Game) -> jax.Array:
     return jnp.where(valid, share[..., None] + 2 * harmonic[..., None] * centred, 0)
 
 
+class Drawn(NamedTuple):
+    """Coalitions drawn for a batch, and what learning from f's answers to them needs."""
+
+    targets: jax.Array  # [B, T]
+    probabilities: jax.Array  # [B, K] f(x)
+    valid: jax.Array  # [B, N] bool
+    coalitions: jax.Array  # [S, B, N] bool
+
+
+def draw(valid: jax.Array, probabilities: jax.Array, key: jax.Array, objective: Objective) -> Drawn:
+    """Chooses T classes of each input by f(x) [B, K], and draws S coalitions of its features."""
+    target_key, mask_key = jax.random.split(key)
+    targets = choose_classes(target_key, probabilities, objective.targets, objective.num_targets)
+    coalitions = sample_coalitions(mask_key, objective.num_masks, valid)
+    return Drawn(targets, probabilities, valid, coalitions)
+
+
+def questions(drawn: Drawn) -> jax.Array:
+    """The masks that f is asked about, [1 + S, B, N]: that of nothing, then the coalitions."""
+    return jnp.concatenate([jnp.zeros_like(drawn.valid)[None], drawn.coalitions])
+
+
+def judge(drawn: Drawn, inputs: Inputs, answers: jax.Array) -> Game:
+    """What the coalitions are worth, from f's answers [1 + S, B, T] to `questions`."""
+    return Game(
+        inputs=inputs,
+        targets=drawn.targets,
+        valid=drawn.valid,
+        coalitions=jnp.swapaxes(drawn.coalitions, 0, 1),
+        worth=jnp.moveaxis(answers[1:], 0, -1),
+        empty=answers[0],
+        full=jnp.take_along_axis(drawn.probabilities, drawn.targets, -1),
+    )
+
+
 def play(
     predict: Callable[[Inputs], jax.Array],
     mask: Callable[[Inputs, jax.Array], Inputs],
@@ -131,23 +166,9 @@ def play(
 
     f sees every input S + 2 times, or once less where f(x) is known, `probabilities` [B, K].
     """
-    target_key, mask_key = jax.random.split(key)
     probabilities = predict(inputs) if probabilities is None else probabilities
-    targets = choose_classes(target_key, probabilities, objective.targets, objective.num_targets)
-    valid = features(inputs)
-    coalitions = sample_coalitions(mask_key, objective.num_masks, valid)
-    empty = jnp.zeros_like(valid)[None]
-    asked = jnp.concatenate([empty, coalitions])
-    answers = ask(predict, mask, inputs, targets, asked)  # [1 + S, B, T]
-    return Game(
-        inputs=inputs,
-        targets=targets,
-        valid=valid,
-        coalitions=jnp.swapaxes(coalitions, 0, 1),
-        worth=jnp.moveaxis(answers[1:], 0, -1),
-        empty=answers[0],
-        full=jnp.take_along_axis(probabilities, targets, -1),
-    )
+    drawn = draw(features(inputs), probabilities, key, objective)
+    return judge(drawn, inputs, ask(predict, mask, inputs, drawn.targets, questions(drawn)))
 
 
 def train_step(
@@ -162,6 +183,17 @@ def train_step(
 ) -> tuple[TrainState, Metrics]:
     """One batch: S coalitions of every input, then `num_passes` of `num_updates` steps."""
     game = play(model.predict, model.mask, model.features, inputs, key, objective)
+    return learn(state, game, explainer, optimizer, objective)
+
+
+def learn(
+    state: TrainState,
+    game: Game,
+    explainer: Callable[[dict, Inputs, jax.Array], jax.Array],
+    optimizer: optax.GradientTransformation,
+    objective: Objective,
+) -> tuple[TrainState, Metrics]:
+    """The gradient steps of `train_step`, from a batch whose coalitions have their worth."""
     state, metrics = update(
         state,
         game,

@@ -194,8 +194,8 @@ def _require_bank(config: ml_collections.ConfigDict, box: BlackBox, folder: path
         )
     if not overlap.suits(config, box):
         raise ValueError(
-            "predictor.bank is for the preset contrast, one process and predictor.overlap=True: "
-            "other objectives ask who drew the masks"
+            "predictor.bank is for the presets contrast and fastshap, one process and "
+            "predictor.overlap=True: other objectives ask who drew the masks"
         )
     if not (folder / black_box.ANSWERS).is_file():
         raise ValueError(

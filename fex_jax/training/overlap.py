@@ -2,11 +2,12 @@
 
 A batch's masks are drawn by the policy as it was one batch before. The regression does not ask who
 drew them; so f answers while the device learns. That policy is part of the state: a run that goes
-on draws what it would have drawn.
+on draws what it would have drawn. FastSHAP's coalitions are drawn by no policy at all.
 """
 
 import concurrent.futures
 import contextlib
+import functools
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -17,7 +18,7 @@ import ml_collections
 import numpy as np
 import optax
 
-from fex_jax import algorithm, predictors
+from fex_jax import algorithm, fastshap, predictors
 from fex_jax.host.black_box import BlackBox
 from fex_jax.training import step as steps
 from fex_jax.training.loop import Step
@@ -29,8 +30,18 @@ class Asked(NamedTuple):
 
     inputs: Any  # of the model
     reading: Any  # what a frozen backbone says of them; None: it is not frozen
-    drawn: algorithm.Drawn
+    drawn: Any  # the objective's
     answers: np.ndarray  # [S, B, K]
+
+
+class Parts(NamedTuple):
+    """An objective's step, in two. They are traced; `model` is of the batch."""
+
+    # (parameters, model, inputs, f(x), key) → what a frozen backbone reads, what is drawn, and the
+    # masks that f is asked about
+    draw: Callable[..., tuple[Any, Any, jax.Array]]
+    again: Callable[[Any, jax.Array], Any]  # what is drawn, with other masks that f is asked about
+    learn: Callable[..., tuple[TrainState, dict]]  # (state, model, asked, answers [S, B, T])
 
 
 def suits(config: ml_collections.ConfigDict, predictor: Any) -> bool:
@@ -41,7 +52,57 @@ def suits(config: ml_collections.ConfigDict, predictor: Any) -> bool:
     regression = getattr(config.objective, "surrogate", "") == "regression"
     alone = jax.process_count() == 1
     asks = not (predictor.inside or getattr(predictor.removal, "conditional", False))
-    return config.predictor.overlap and asks and regression and alone
+    suited = regression or config.method == "fastshap"
+    return config.predictor.overlap and asks and suited and alone
+
+
+def draws_by_policy(config: ml_collections.ConfigDict) -> bool:
+    """Whether the state of a run that overlaps has the policy that draws masks."""
+    return config.method == "fex"
+
+
+def _of_fex(config: ml_collections.ConfigDict, network: Callable, optimizer: Any, objective: Any):
+    read, output = steps.make_policy(config, network)
+
+    def draw(params: dict, model: predictors.Model, inputs: Any, answers: jax.Array, key: Any):
+        pair = inputs, read(params, model, inputs)
+        policy = functools.partial(output(model), params)
+        drawn = algorithm.draw(policy, pair, answers, key, objective, model.grid)
+        return pair[1], drawn, algorithm.questions(drawn, objective)
+
+    def again(drawn: algorithm.Drawn, asked: jax.Array) -> algorithm.Drawn:
+        kept = drawn._replace(masks=jnp.asarray(asked, drawn.masks.dtype))
+        return kept._replace(masks=algorithm.questions(kept, objective))
+
+    def learn(state: TrainState, model: predictors.Model, asked: Asked, answers: jax.Array):
+        pair = asked.inputs, asked.reading
+        rollout, metrics = algorithm.judge(asked.drawn, pair, answers, objective)
+        found, losses = algorithm.learn(state, rollout, output(model), optimizer, objective)
+        return found._replace(previous=state.params), metrics | losses
+
+    return Parts(draw, again, learn)
+
+
+def _of_fastshap(
+    config: ml_collections.ConfigDict, network: Callable, optimizer: Any, objective: Any
+):
+    policy = steps.learning_policy(config, network)
+
+    def draw(params: dict, model: predictors.Model, inputs: Any, answers: jax.Array, key: Any):
+        drawn = fastshap.draw(model.features(inputs), answers, key, objective)
+        return None, drawn, fastshap.questions(drawn)
+
+    def again(drawn: fastshap.Drawn, asked: jax.Array) -> fastshap.Drawn:
+        return drawn._replace(coalitions=jnp.asarray(asked[1:], bool))
+
+    def learn(state: TrainState, model: predictors.Model, asked: Asked, answers: jax.Array):
+        def explainer(params: dict, inputs: Any, targets: jax.Array) -> jax.Array:
+            return policy(params).maps(model.view(inputs), targets)
+
+        game = fastshap.judge(asked.drawn, asked.inputs, answers)
+        return fastshap.learn(state, game, explainer, optimizer, objective)
+
+    return Parts(draw, again, learn)
 
 
 @contextlib.contextmanager
@@ -57,10 +118,12 @@ def stepping(
     """step(state, (batch, the next batch)) → (state, metrics), for `total` steps.
 
     It is the step of `training.step.make_step` but for the parameters that masks are drawn with,
-    `state.previous`. A HostError of f comes out of the step that needs the answers.
+    `state.previous`, where a policy draws them. A HostError of f comes out of the step that needs
+    the answers.
     """
     objective = steps.make_objective(config, predictors.output(box))
-    read, output = steps.make_policy(config, network)
+    of = _of_fex if draws_by_policy(config) else _of_fastshap
+    parts = of(config, network, optimizer, objective)
     over = threading.Event()
 
     @jax.jit
@@ -71,12 +134,7 @@ def stepping(
 
     @jax.jit
     def draw(params: dict, batch: Any, inputs: Any, answers: jax.Array, key: jax.Array):
-        model, _ = box.bind({}, batch)
-        pair = inputs, read(params, model, inputs)
-        drawn = algorithm.draw(
-            lambda *args: output(model)(params, *args), pair, answers, key, objective, model.grid
-        )
-        return pair[1], drawn, algorithm.questions(drawn, objective)
+        return parts.draw(params, box.bind({}, batch)[0], inputs, answers, key)
 
     @jax.jit
     def masked(batch: Any, inputs: Any, masks: jax.Array):
@@ -94,18 +152,14 @@ def stepping(
         reading, drawn, asked = draw(params, batch, inputs, say(shown), of_key)
         if config.predictor.bank:  # the questions of an earlier run, and the masks behind them
             asked = box.f.masks([i.tobytes() for i in np.asarray(inputs.ids)], len(asked))
-            kept = drawn._replace(masks=jnp.asarray(asked, drawn.masks.dtype))
-            drawn = kept._replace(masks=algorithm.questions(kept, objective))
+            drawn = parts.again(drawn, asked)
         answers = np.stack([say(masked(batch, inputs, masks)) for masks in asked])
         return Asked(inputs, reading, drawn, answers)
 
     def learn(state: TrainState, batch: Any, asked: Asked):
         model, _ = box.bind({}, batch)
         of_targets = jnp.take_along_axis(asked.answers, asked.drawn.targets[None], -1)
-        pair = asked.inputs, asked.reading
-        rollout, metrics = algorithm.judge(asked.drawn, pair, of_targets, objective)
-        found, losses = algorithm.learn(state, rollout, output(model), optimizer, objective)
-        return found._replace(previous=state.params), metrics | losses
+        return parts.learn(state, model, asked, of_targets)
 
     learn = jax.jit(learn, out_shardings=out_shardings)
     waiting = None
@@ -113,7 +167,8 @@ def stepping(
     def step(state: TrainState, batches: tuple[Any, Any]) -> tuple[TrainState, dict]:
         nonlocal waiting
         (batch, following), number = batches, int(state.step)
-        asked = waiting.result() if waiting else ask(state.previous, batch, number)
+        drawing = state.previous or state.params
+        asked = waiting.result() if waiting else ask(drawing, batch, number)
         waiting = None
         if number + 1 < total:
             waiting = pool.submit(ask, state.params, following, number + 1)

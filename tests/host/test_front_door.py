@@ -264,7 +264,7 @@ def test_a_run_learns_again_from_the_answers_of_another(run, predictor_directory
         train(config, tmp_path / "other", f, source_of(PICTURES[:, ::-1].copy(), f))
     for changes, message in (
         ({"predictor.bank": str(tmp_path)}, "where no answers.bank is"),
-        ({"predictor.overlap": False}, "is for the preset contrast"),
+        ({"predictor.overlap": False}, "is for the presets contrast and fastshap"),
     ):
         with pytest.raises(ValueError, match=message):
             again("wrong", **changes)
