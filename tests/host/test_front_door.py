@@ -389,19 +389,6 @@ def test_a_black_box_of_values(tmp_path, predictor_directory, capsys):
         assert set(row) & {"positive_auc", "insertion"} == {"insertion"}
 
 
-def test_a_black_box_of_sigmoids(tmp_path, predictor_directory):
-    """Breaks if labels that do not exclude each other are trained as if they did.
-
-    Without f, its own p are sigmoids that need not sum to 1.
-    """
-    f = Box().predictor(output="sigmoid")
-    train(small(predictor_directory), tmp_path, f, source_of(PICTURES, f))
-    explainer = fex_jax.load(tmp_path)
-    assert not explainer.contrastive and explainer.predictor.output == "sigmoid"
-    sums = explainer(PICTURES).probabilities.sum(-1)
-    assert ((sums > 0) & (np.abs(sums - 1) > 1e-3)).all()
-
-
 def test_the_probe_prefers_what_f_can_stand():
     """Breaks if f is asked under a removal after which it says nothing; here of hard edges.
 
