@@ -165,7 +165,8 @@ def default(preset: str = "contrast") -> ml_collections.ConfigDict:
     # What f stands best: of cells fill, mean or blur, of words delete or word; or one of these. Of
     # tables background, or surrogate.
     config.removal.kind = "probe"
-    config.removal.word = ""  # what may take the place of a removed one, as "[MASK]"
+    # What may take the place of a removed one, as "[MASK]", beside words that f is known to have.
+    config.removal.word = ""
     config.removal.softness = -1.0  # of edges, in cells; below 0: probed, too
     config.removal.sigma = 0.0  # of blur, in pixels; 0 = an eleventh of the side
     config.removal.grid = 0  # cells on the longer side; 0 = 16, of small pictures fewer

@@ -38,7 +38,8 @@ def huggingface(
         height, width = size or _size(pipeline.image_processor)
         settings: dict[str, Any] = {"input": (height, width, 3)}
     else:
-        settings = {"input": "text"}
+        special = pipeline.tokenizer.mask_token, pipeline.tokenizer.pad_token
+        settings = {"input": "text", "words": [word for word in special if word]}
         function["truncation"] = True
 
     def call(batch: Any) -> list[list[float]]:

@@ -57,6 +57,7 @@ class HostPredictor:
     tolerance: float
     columns: tuple[str | int, ...] | None
     features: Any
+    words: tuple[str, ...]
     _free: threading.Semaphore = dataclasses.field(repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -207,6 +208,7 @@ def host(
     tolerance: float = 0.01,
     columns: Sequence[str | int] | None = None,
     features: Any = None,
+    words: Sequence[str] = (),
     name: str | None = None,
     digest: str | None = None,
 ) -> HostPredictor:
@@ -228,6 +230,8 @@ def host(
       tolerance: by how much probabilities of a softmax may miss the sum 1, rounded ones for one.
       columns: of a table, those that `call` takes, in its order; None: all that a table has.
       features: `fex_jax.host.OwnMask(mask, N)` removes what is removed of arrays.
+      words: of texts, such as f knows to stand for any other, "[MASK]": the probe tries them in the
+        place of removed ones.
       name: what messages call it; None: the qualified name of a function.
       digest: what changes when the answers change: banks of answers compare it. None: the
         qualified name of a function; an object, a method or a lambda has none.
@@ -279,7 +283,8 @@ def host(
     return HostPredictor(
         call, labels, input, output, logits, name or found or "the black box",
         found if digest is None else digest, batch_size, fixed, threads, tolerance,
-        None if columns is None else tuple(columns), features, threading.BoundedSemaphore(threads),
+        None if columns is None else tuple(columns), features, tuple(words),
+        threading.BoundedSemaphore(threads),
     )  # fmt: skip
 
 

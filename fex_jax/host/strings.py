@@ -109,10 +109,13 @@ class Strings:
         kind, word = config.removal.kind, config.removal.word
         if kind not in ("probe", "delete", "word"):
             raise ValueError(f"removal.kind is {kind!r}; of words choose probe, delete or word")
-        if kind == "word" and not word:
+        if kind == "word" and not (word or f.words):
             raise ValueError("removal.kind is 'word': say which one with removal.word")
-        both = [Words(), Words(word)] if word else [Words()]
-        return {"probe": both, "delete": both[:1], "word": both[1:]}[kind]
+        own = (word,) if word else ()
+        if kind == "word":
+            return [Words(one) for one in own or f.words]
+        known = dict.fromkeys(own + f.words) if kind == "probe" else ()
+        return [Words(), *map(Words, known)]
 
     def config(self, num_classes: int, removal: Words) -> Config:
         """Sizes."""

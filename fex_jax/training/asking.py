@@ -287,9 +287,12 @@ def _agreed(choice: int) -> int:
 
 
 def _table(probes: dict[Removal | Words, Probe], box: BlackBox) -> str:
-    """Kinds of removal by rows, edges by columns: what survives."""
+    """Kinds of removal, or words, by rows, edges by columns: what survives."""
+
+    def row(one: Removal | Words) -> str:
+        return getattr(one, "word", "") or one.kind
+
     edges = sorted({one.softness for one in probes})
-    kinds = list(dict.fromkeys(one.kind for one in probes))
     clean = next(iter(probes.values())).clean
     lines = [
         f"{box.name} says {clean:.3f} of whole {box.modality}; of that survives, with half of "
@@ -298,8 +301,8 @@ def _table(probes: dict[Removal | Words, Probe], box: BlackBox) -> str:
         + "".join(f"{f'{edge:.2g} cell' if edge else 'hard':>11}" for edge in edges)
         + f"{'nothing left':>15}",
     ]
-    for kind in kinds:
-        of = {one.softness: probe for one, probe in probes.items() if one.kind == kind}
+    for kind in dict.fromkeys(map(row, probes)):
+        of = {one.softness: probe for one, probe in probes.items() if row(one) == kind}
         shares = "".join(f"{of[edge].at_half:11.0%}" for edge in edges)
         blank = max(probe.blank for probe in of.values()) / clean if clean else 0.0
         lines.append(f"  {kind:8}{shares}{blank:15.0%}")

@@ -13,7 +13,8 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 def test_hugging_face_pipelines(tmp_path):
     """Breaks if scores, which come by falling score, are given to other labels, or a head of
-    independent labels or of a value is read by a softmax, or logits twice.
+    independent labels or of a value is read by a softmax, or logits twice; or if the words that
+    the probe is to try are not the tokenizer's own.
 
     Against the logits of the pipeline's own model.
     """
@@ -37,7 +38,9 @@ def test_hugging_face_pipelines(tmp_path):
     texts = ["good", "film", "good good film"]
     with torch.inference_mode():
         logits = model(**tokenizer(texts, padding=True, return_tensors="pt")).logits.numpy()
-    assert predictor.labels == ("b", "a", "c")
+    assert predictor.labels == ("b", "a", "c") and predictor.words == ("[MASK]", "[PAD]")
+    first = tokenizer.backend_tokenizer.encode("[MASK] [PAD]").ids[1:-1]  # as pieces of a text
+    assert first == [words["[MASK]"], words["[PAD]"]]
     np.testing.assert_allclose(predictor(texts), softmax(logits), atol=1e-5)
     np.testing.assert_allclose(
         huggingface(pipe, output="logits")(texts), softmax(logits), atol=1e-5

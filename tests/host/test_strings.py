@@ -1,5 +1,6 @@
 """Black boxes of texts from training to tables: the same as a classifier of tokens in JAX."""
 
+import dataclasses
 import json
 from types import SimpleNamespace
 
@@ -102,23 +103,33 @@ def test_fit_from_nothing(capsys):
     assert seen[-1] == "Good, bad?\n\nA  film!"
 
 
-def test_the_probe_chooses_what_f_can_stand(capsys):
-    """Breaks if f is asked under a removal after which it says nothing.
+@pytest.mark.parametrize("borne", ["_", "[MASK]", "[PAD]"])
+def test_the_probe_chooses_what_f_can_stand(borne, tmp_path, capsys):
+    """Breaks if f is asked under a removal after which it says nothing, words that f knows are not
+    tried, or the choice is not kept.
 
-    f reads the fourth word alone, and another is there when one before it is deleted.
+    f reads the fourth word alone, and another is there when one before it is deleted; with any
+    other word in a removed one's place than what it can bear, it says nothing.
     """
 
     def call(texts: list[str]) -> list[float]:
-        return [0.9 if text.split()[3:4] == ["good"] else 0.1 for text in texts]
+        words = [[w for w in text.split() if w not in {"_", "[MASK]", "[PAD]"} - {borne}]
+                 for text in texts]  # fmt: skip
+        return [0.9 if found[3:4] == ["good"] else 0.1 for found in words]
 
-    f = host.host(call, labels=("bad", "good"), input="text", digest="the fourth")
+    known = {"words": ("[MASK]", "[PAD]"), "digest": "the fourth"}
+    f = host.host(call, labels=("bad", "good"), input="text", **known)
     box, config = black_box.of(f), settings.default()
     config.removal.word = "_"
     texts = box.tokenizer(["the film is good , so they say"] * 8, "word")
     batch = tokens.collate(texts, 32, box.tokenizer)
     chosen, about = asking.choose(box, asking.candidates(config, f), batch)
-    assert chosen.word == "_" and 0.2 < about.at_half < 0.8
-    assert "delete" in capsys.readouterr().out
+    assert chosen.word == borne and 0.2 < about.at_half < 0.8
+    rows = [line.split()[0] for line in capsys.readouterr().out.splitlines()[2:]]
+    assert rows == ["delete", "_", "[MASK]", "[PAD]"]
+    dataclasses.replace(box, removal=chosen, probe=about).save(tmp_path)
+    kept = black_box.read(tmp_path)
+    assert (kept.removal, kept.probe) == (chosen, about)
 
 
 def test_both_commands(text_table, tmp_path, monkeypatch, capsys):
