@@ -47,7 +47,7 @@ from fex_jax.probing import Probe
 
 Reads: TypeAlias = Any  # see above
 
-ANSWERS = "answers.bank"  # in a run's folder
+ANSWERS, MASKS = "answers.bank", "masks.bank"  # in a run's folder
 _FILE = "black_box.json"
 _FIELDS = {
     "name": checks.text(),
@@ -67,6 +67,7 @@ class BlackBox:
       removal: what becomes of a removed feature.
       reads: what f sees of an input, and what a network that explains.
       f: what answers; None: it is not at hand, and only what needs no query works.
+      notes: keeps the masks that inputs were asked about, where f's answers are kept without them.
       probe: what survives the removal, where it is known.
     """
 
@@ -78,6 +79,7 @@ class BlackBox:
     reads: Reads
     # No parts of its identity.
     f: HostPredictor | Bank | None = dataclasses.field(default=None, compare=False, repr=False)
+    notes: Bank | None = dataclasses.field(default=None, compare=False, repr=False)
     probe: Probe | None = dataclasses.field(default=None, compare=False, repr=False)
     inside: ClassVar[bool] = False  # methods may not look inside
     params: ClassVar[Params] = {}
@@ -192,7 +194,18 @@ class BlackBox:
         Raises:
           HostError: f is not at hand, or has failed.
         """
-        return self.reads.ask(self.ask, self.removal, *shown)
+        answers = self.reads.ask(self.ask, self.removal, *shown)
+        if self.notes is not None:
+            self.reads.note(self.notes, *shown)
+        return answers
+
+    def asked(self, count: int, *shown: np.ndarray) -> np.ndarray:
+        """The first masks that inputs, by what `show` shows, were asked about: [count, B, N].
+
+        Raises:
+          HostError: the bank knows nothing of an input; see `Bank.masks`.
+        """
+        return self.reads.asked(self.f if self.notes is None else self.notes, count, *shown)
 
     def _predict(self, inputs: Inputs) -> jax.Array:
         return callback(self.answer, len(self.labels), *self.show(inputs))

@@ -10,7 +10,7 @@ import numpy as np
 
 from fex_jax import checks, masking, pretrained, tokens
 from fex_jax.host.answers import Output
-from fex_jax.host.bank import identify
+from fex_jax.host.bank import Bank, identify
 from fex_jax.host.predictor import HostPredictor
 from fex_jax.models import Params
 from fex_jax.models.bert import BertConfig, TokenBatch
@@ -171,6 +171,26 @@ class Strings:
         seen = [removal.mask(tokens.string(text), where, kept) for text, where, kept in rows]
         whole = np.ones((len(seen), 1), bool)
         return f(identify(seen), whole, lambda rows: [seen[row] for row in rows])
+
+    def noted_by(self, removal: Words, length: int) -> dict[str, Any]:
+        """What a bank of the masks of texts of up to so many tokens is known by."""
+        return {"removal": str(removal), "grid": (length,)}
+
+    def note(self, bank: Bank, content: np.ndarray, spans: np.ndarray, masks: np.ndarray) -> None:
+        """Keeps the masks of what `show` shows, in a bank of no classes.
+
+        What a text has no feature for counts as kept, however long the batch is.
+        """
+        kept = np.ones((len(masks), bank.size), bool)
+        kept[:, : masks.shape[1]] = masks | (spans[..., 0] < 0)
+        bank.ask(identify(map(tokens.string, content)), kept, lambda rows: [""] * len(rows))
+
+    def asked(
+        self, bank: Bank, count: int, content: np.ndarray, spans: np.ndarray, masks: np.ndarray
+    ) -> np.ndarray:
+        """The first masks [count, B, N] that `note` kept of what `show` shows."""
+        found = bank.masks(identify(map(tokens.string, content)), count)
+        return found[..., : masks.shape[1]]
 
     def save(self, directory: Any) -> dict[str, Any]:
         """Writes the tokenizer's files, and returns the `fields`."""

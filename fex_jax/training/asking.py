@@ -22,6 +22,7 @@ from fex_jax.host.black_box import BlackBox, Reads
 from fex_jax.host.model import plain_errors
 from fex_jax.host.predictor import HostPredictor, same
 from fex_jax.host.rows import Rows
+from fex_jax.host.strings import Strings
 from fex_jax.probing import Probe
 from fex_jax.removal import Own, Removal, Words
 from fex_jax.training import held_out, overlap, run
@@ -148,7 +149,10 @@ def settled(
     less = "Less what it says of nothing, " if f.output == "value" else ""
     run.say(f"{f.name}: {chosen}. {less}{about.sentence}")
     where = reads.kept_by(chosen)
-    with _bank(folder / black_box.ANSWERS, f, left, price, **where) as bank:
+    with (
+        _bank(folder / black_box.ANSWERS, f, left, price, **where) as bank,
+        _notes(folder, f, reads, chosen, config) as notes,
+    ):
         budget = "" if left is None else f"; {bank.left:,} of {queries:,} are left"
         run.say(
             f"{f.name}: learns again from {len(bank):,} answers in {bank.path}, and asks nothing"
@@ -157,7 +161,7 @@ def settled(
             f"answered in {bank.path}{budget}{apart}"
         )
         with plain_errors():
-            yield dataclasses.replace(box, removal=chosen, f=bank, probe=about)
+            yield dataclasses.replace(box, removal=chosen, f=bank, notes=notes, probe=about)
 
 
 def _conditional(
@@ -188,20 +192,18 @@ def countdown(bank: Bank) -> str:
 
 def _require_bank(config: ml_collections.ConfigDict, box: BlackBox, folder: pathlib.Path) -> None:
     """Raises a ValueError where a run cannot learn from the answers of another alone."""
-    if box.reads.removal is not Removal:
-        raise ValueError(
-            "predictor.bank is of pictures: answers about words are kept without masks"
-        )
     if not overlap.suits(config, box):
         raise ValueError(
             "predictor.bank is for the presets contrast and fastshap, one process and "
             "predictor.overlap=True: other objectives ask who drew the masks"
         )
-    if not (folder / black_box.ANSWERS).is_file():
-        raise ValueError(
-            f"predictor.bank is {config.predictor.bank!r}, where no {black_box.ANSWERS} is: name "
-            "the folder of a run"
-        )
+    files = [black_box.ANSWERS] + [black_box.MASKS] * isinstance(box.reads, Strings)
+    for file in files:
+        if not (folder / file).is_file():
+            raise ValueError(
+                f"predictor.bank is {config.predictor.bank!r}, where no {file} is: name the folder "
+                "of a run"
+            )
 
 
 def _bank(
@@ -216,6 +218,27 @@ def _probe_bank(
     workdir: pathlib.Path, f: HostPredictor, queries: int | None, price: float = 0.0
 ) -> Bank:
     return _bank(workdir / "probe.bank", f, queries, price, removal="as it is", grid=(1,))
+
+
+def _notes(
+    folder: pathlib.Path,
+    f: HostPredictor,
+    reads: Reads,
+    removal: Removal | Words,
+    config: ml_collections.ConfigDict,
+) -> contextlib.AbstractContextManager[Bank | None]:
+    """Of texts, whose answers are kept by the string that f saw: a bank of their masks.
+
+    It is one of a black box of no classes.
+    """
+    if not isinstance(reads, Strings):
+        return contextlib.nullcontext()
+    nothing = dataclasses.replace(
+        f, call=lambda texts: np.empty((len(texts), 0)), labels=(), output="value", logits=False
+    )
+    length = min(config.text.max_length or reads.max_length, reads.max_length)
+    where = reads.noted_by(removal, length)
+    return _bank(folder / black_box.MASKS, nothing, None, config.predictor.price, **where)
 
 
 def _remembering(f: HostPredictor, bank: Bank) -> HostPredictor:

@@ -72,7 +72,10 @@ def _of_fex(config: ml_collections.ConfigDict, network: Callable, optimizer: Any
 
     def again(drawn: algorithm.Drawn, asked: jax.Array) -> algorithm.Drawn:
         kept = drawn._replace(masks=jnp.asarray(asked, drawn.masks.dtype))
-        return kept._replace(masks=algorithm.questions(kept, objective))
+        masks = algorithm.questions(kept, objective)
+        if drawn.valid is not None:
+            masks *= drawn.valid[:, 0]
+        return kept._replace(masks=masks)
 
     def learn(state: TrainState, model: predictors.Model, asked: Asked, answers: jax.Array):
         pair = asked.inputs, asked.reading
@@ -93,7 +96,7 @@ def _of_fastshap(
         return None, drawn, fastshap.questions(drawn)
 
     def again(drawn: fastshap.Drawn, asked: jax.Array) -> fastshap.Drawn:
-        return drawn._replace(coalitions=jnp.asarray(asked[1:], bool))
+        return drawn._replace(coalitions=asked[1:] & drawn.valid)
 
     def learn(state: TrainState, model: predictors.Model, asked: Asked, answers: jax.Array):
         def explainer(params: dict, inputs: Any, targets: jax.Array) -> jax.Array:
@@ -151,7 +154,7 @@ def stepping(
         inputs, shown = whole(batch, of_key)
         reading, drawn, asked = draw(params, batch, inputs, say(shown), of_key)
         if config.predictor.bank:  # the questions of an earlier run, and the masks behind them
-            asked = box.f.masks([i.tobytes() for i in np.asarray(inputs.ids)], len(asked))
+            asked = box.asked(len(asked), *map(np.asarray, shown))
             drawn = parts.again(drawn, asked)
         answers = np.stack([say(masked(batch, inputs, masks)) for masks in asked])
         return Asked(inputs, reading, drawn, answers)

@@ -84,6 +84,39 @@ def test_the_same_as_in_jax(tmp_path):
         fex_jax.load(box, host.host(len, labels=predictor.labels, input=(4, 4, 3)))
 
 
+def test_a_run_learns_again_from_the_answers_of_another(tmp_path):
+    """Breaks if learning again asks f, sees other masks than those that were asked about, or does
+    not say that masks are missing.
+
+    With the settings of the run whose answers they are, every loss is as it was. Texts are long and
+    budgets alike, for masks are kept once, and those of all words not at all.
+    """
+    seen = []
+
+    def call(texts: list[str]) -> list[float]:
+        seen.extend(texts)
+        return mood(texts)
+
+    pretrained.save(tmp_path / "bert", tiny_text.checkpoint())
+    texts = [" ".join(RNG.choice(WORDS, count)) for count in (16, 17, 18, 19, 20, 21, 22, 23)]
+    f = host.host(call, labels=("bad", "good"), input="text", digest="mood")
+    source, _, _ = feeding.open_data(black_box.of(f), texts)
+
+    def losses(folder: str, **changes) -> list[float]:
+        own = {"policy_backbone.path": str(tmp_path / "bert"), "objective.budget_range": 0.5}
+        own["removal.kind"] = "delete"
+        train(small(**own | changes), tmp_path / folder, f, source)
+        return curve(tmp_path / folder)
+
+    first, asked = losses("first"), len(seen)
+    bank = {"predictor.bank": str(tmp_path / "first")}
+    np.testing.assert_allclose(losses("again", **bank), first, rtol=1e-5)
+    assert len(seen) == asked
+    (tmp_path / "first" / "masks.bank").unlink()  # a run of a version that kept none
+    with pytest.raises(ValueError, match=r"where no masks\.bank is: name the folder of a run"):
+        losses("without", **bank)
+
+
 def test_fit_from_nothing(capsys):
     """Breaks if texts need a network to start from, a budget is exceeded, or f sees odd strings."""
     seen = []
