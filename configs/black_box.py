@@ -8,7 +8,8 @@
 Also model.tflite and model.keras; http://… and package.module:function, which need to be told what
 they take: `--config.predictor.options='{"input": [224, 224, 3]}'`. `--queries=100000` says how many
 may be asked; docs/black_boxes.md how many are needed. `--config.policy_backbone.path` names a ViT
-that looks at the pictures, such as facebook/dinov2-small, in the place of a U-Net.
+that looks at the pictures. Without one it is facebook/dinov2-small for pictures of at least 112
+pixels, where the hub's cache has it, or else, and with `--config.policy=unet`, a U-Net.
 """
 
 import ml_collections
@@ -21,7 +22,7 @@ def get_config(preset: str = "contrast") -> ml_collections.ConfigDict:
     config.data.name = "folder"
     config.batch_size = 32
     config.epochs = 10.0
-    config.policy = "unet"
+    config.policy = "auto"
     if preset == "contrast":
         config.map_head = "shared"
     config.eval.num_images = 100

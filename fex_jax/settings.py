@@ -172,7 +172,8 @@ def default(preset: str = "contrast") -> ml_collections.ConfigDict:
     config.removal.grid = 0  # cells on the longer side; 0 = 16, of small pictures fewer
 
     # "vit" or "bert": the predictor's architecture and weights. From nothing: "unet", or of a black
-    # box of texts "small_bert", of tables "mlp".
+    # box of texts "small_bert", of tables "mlp". Of a black box of pictures "auto": DINOv2-small
+    # where the hub's cache has it and pictures are large enough, or else "unet".
     config.policy = "vit"
     config.policy_backbone = ml_collections.ConfigDict()
     config.policy_backbone.path = ""  # of a black box: a ViT's or BERT's directory or hub id

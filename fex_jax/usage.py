@@ -24,7 +24,7 @@ _MEANING = {
     "predictor.path": "Hugging Face folder or id, model.onnx, http://..., package.module:f",
     "predictor.labels": "file of a black box's classes, one a line",
     "predictor.options": "more about a black box, JSON",
-    "policy": "the explainer's network: vit, unet, bert or small_bert",
+    "policy": "the explainer's network: vit, unet, bert, small_bert, auto",
     "policy_backbone.path": "a pretrained ViT or BERT to explain a black box with",
     "map_head": "what a map reads of a patch: token, wide or shared",
     "batch_size": "inputs a batch, all devices together",

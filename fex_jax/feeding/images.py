@@ -61,9 +61,10 @@ def open_data(
 
 
 def suit(config: ml_collections.ConfigDict, predictor: "Predictor", source: data.Source) -> None:
-    """A U-Net where the predictor is no ViT, and as long a run as suits the number of pictures."""
+    """A U-Net, or what there is, where the predictor is no ViT, and as long a run as suits the
+    number of pictures."""
     if not isinstance(predictor.config, ViTConfig):
-        config.policy = "unet"
+        config.policy = "unet" if predictor.inside else "auto"
         config.map_head = "shared" if config.map_head == "wide" else config.map_head
     suit_length(config, source.size)
 

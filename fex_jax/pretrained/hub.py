@@ -110,6 +110,22 @@ def locate(path_or_id: str, files: Sequence[str] = _FILES, revision: str | None 
         ) from error
 
 
+def cached(hub_id: str) -> Path | None:
+    """The directory of an id's newest snapshot in the hub's cache, if all of it is there.
+
+    Nobody is asked.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        found = Path(snapshot_download(hub_id, local_files_only=True))
+    except LocalEntryNotFoundError:
+        return None
+    files = "config.json", "preprocessor_config.json", "model.safetensors"
+    return found if all((found / file).is_file() for file in files) else None
+
+
 def architectures(model_type: str) -> tuple[str, ...]:
     """The classes of transformers that can be read; the first is what is written."""
     return families.of(model_type).ARCHITECTURES[model_type]

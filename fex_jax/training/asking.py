@@ -13,7 +13,7 @@ import ml_collections
 import numpy as np
 from jax.experimental import multihost_utils
 
-from fex_jax import feeding, host, probing, surrogate
+from fex_jax import checks, feeding, host, probing, surrogate
 from fex_jax.data import tables
 from fex_jax.feeding.sources import Source
 from fex_jax.host import black_box
@@ -23,6 +23,7 @@ from fex_jax.host.model import plain_errors
 from fex_jax.host.predictor import HostPredictor, same
 from fex_jax.host.rows import Rows
 from fex_jax.host.strings import Strings
+from fex_jax.pretrained import hub
 from fex_jax.probing import Probe
 from fex_jax.removal import Own, Removal, Words
 from fex_jax.training import held_out, overlap, run
@@ -30,6 +31,7 @@ from fex_jax.training import held_out, overlap, run
 PROBED = 32  # inputs that the probe asks about
 COMPARED = 8  # inputs that a comparison within a budget asks about
 _AGAIN = 8  # of them are asked about twice
+_PHOTOGRAPHS, _LARGE = "facebook/dinov2-small", 112  # what reads them; their least side, pixels
 _SHARES = (0.9, 0.7, 0.5, 0.3, 0.1)
 
 
@@ -79,6 +81,33 @@ def affordable(
     asked += compared if compared <= queries / 10 else 0
     batches = (queries - asked) // (config.batch_size * queries_of_input(config))
     return min(config.epochs, max(batches, 1) * config.batch_size / (size - kept))
+
+
+def with_network(
+    config: ml_collections.ConfigDict, f: HostPredictor, workdir: pathlib.Path
+) -> ml_collections.ConfigDict:
+    """The config with a network that explains pictures in the place of the policy "auto".
+
+    It is the one that the run in `workdir` began with; of a new run DINOv2-small for pictures of at
+    least 112 pixels a side, where the hub's cache has it, or else a U-Net.
+    """
+    if config.policy != "auto" or isinstance(f.input, str) or len(f.input) != 3:
+        return config
+    config = config.copy_and_resolve_references()
+    config.policy = "unet"
+    if config.policy_backbone.path:
+        return config
+    if (begun := workdir / "config.json").is_file():
+        before = checks.read_json(begun).get("policy_backbone", {})
+        config.policy_backbone.path = before.get("path", "")
+    elif min(f.input[:2]) >= _LARGE and (found := hub.cached(_PHOTOGRAPHS)):
+        config.policy_backbone.path = str(found)
+    if config.policy_backbone.path:
+        run.say(
+            f"{f.name}: the explainer starts from {config.policy_backbone.path}; the policy unet "
+            "starts from nothing"
+        )
+    return config
 
 
 @contextlib.contextmanager

@@ -107,6 +107,7 @@ def train(
     source = source or feeding.of(box).open_source(box, config, config.data.train_split)
     kept, source = held_out.split(config, objective, source)
     warn_of_few_updates(config, source)
+    config = asking.with_network(config, predictor, workdir)
     backbone, start, reads = kind.policy(config, predictor, source)
     planned = num_steps(config, source) * batch_size * asking.queries_of_input(config)
     planned += held_out.queries(kept.size if kept else 0)

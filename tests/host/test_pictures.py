@@ -10,8 +10,12 @@ from PIL import Image
 from fex_jax import host, pretrained
 from fex_jax.host import black_box
 from fex_jax.host.pictures import Pictures
+from fex_jax.models import functional
+from fex_jax.models.vit import ViTConfig
+from fex_jax.preprocessing import Preprocessing
 from fex_jax.removal import Removal
 from fex_jax.settings import default
+from fex_jax.training import asking
 
 
 def of(*shape: int) -> host.HostPredictor:
@@ -55,6 +59,45 @@ def test_a_vit_has_a_patch_for_each_cell(predictor, tmp_path):
     assert backbone.grid == (4, 8) and backbone.image_size == (32, 64)
     assert params["position_embedding"].shape[-2] == 1 + 32
     assert reads.look(np.zeros((1, 32, 64, 3), np.float32)).shape == (1, 32, 64, 3)
+
+
+def test_photographs_are_read_by_dinov2_where_it_is_cached(tmp_path, monkeypatch, capsys):
+    """Breaks if weights in the hub's cache are not found, torn ones or a download are tried, small
+    pictures or the policy unet get them, or a run goes on with another network than it began with.
+    """
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    family = {"family": "dinov2", "image_size": 28, "patch_size": 14, "mlp_dim": 16}
+    config = ViTConfig(num_classes=2, hidden_size=8, num_layers=1, num_heads=2, **family)
+    params = functional(lambda rngs: config.classifier(rngs=rngs))[0](jax.random.key(0))
+    sides = {"size": 28, "do_center_crop": True, "crop_size": (28, 28)}
+    tiny = pretrained.Checkpoint(config, params, ("a", "b"), Preprocessing("Bit", **sides))
+    cache = tmp_path / "models--facebook--dinov2-small"
+    snapshot = cache / "snapshots" / "abc"
+
+    def chosen(side: int, policy: str = "auto", run: str = "new") -> str:
+        config = default()
+        config.policy, config.map_head = policy, "shared"
+        config = asking.with_network(config, of(side, side, 3), tmp_path / run)
+        assert config.policy == "unet"
+        return config.policy_backbone.path
+
+    assert chosen(112) == ""
+    pretrained.save(snapshot, tiny)
+    (cache / "refs").mkdir()
+    (cache / "refs" / "main").write_text("abc")
+    assert (chosen(112), chosen(111), chosen(112, "unet")) == (str(snapshot), "", "")
+    assert f"starts from {snapshot}; the policy unet" in capsys.readouterr().out
+    config = default()
+    config.policy_backbone.path = chosen(112)
+    backbone, _, _ = Pictures.policy(config, of(112, 112, 3), None)
+    assert (backbone.family, backbone.grid) == ("dinov2", (14, 14))
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun" / "config.json").write_text('{"policy_backbone": {"path": ""}}')
+    assert chosen(112, run="begun") == ""
+    (snapshot / "model.safetensors").unlink()
+    assert chosen(112) == ""
 
 
 def test_a_grey_f_gets_what_pillow_calls_grey():
