@@ -13,24 +13,23 @@ import ml_collections
 import numpy as np
 from jax.experimental import multihost_utils
 
-from fex_jax import checks, feeding, host, probing, surrogate
+from fex_jax import checks, feeding, probing, surrogate
 from fex_jax.data import tables
 from fex_jax.feeding.sources import Source
 from fex_jax.host import black_box
-from fex_jax.host.bank import Bank, identify
+from fex_jax.host.bank import Bank
 from fex_jax.host.black_box import BlackBox, Reads
 from fex_jax.host.model import plain_errors
-from fex_jax.host.predictor import HostPredictor, same
+from fex_jax.host.predictor import HostPredictor
 from fex_jax.host.rows import Rows
 from fex_jax.host.strings import Strings
 from fex_jax.pretrained import hub
 from fex_jax.probing import Probe
 from fex_jax.removal import Own, Removal, Words
-from fex_jax.training import held_out, overlap, run
+from fex_jax.training import banks, held_out, overlap, run
 
 PROBED = 32  # inputs that the probe asks about
 COMPARED = 8  # inputs that a comparison within a budget asks about
-_AGAIN = 8  # of them are asked about twice
 _PHOTOGRAPHS, _LARGE = "facebook/dinov2-small", 112  # what reads them; their least side, pixels
 _SHARES = (0.9, 0.7, 0.5, 0.3, 0.1)
 
@@ -45,7 +44,7 @@ def queries_of_probe(found: Sequence[Removal | Words], inputs: int) -> int:
 
     Some whole inputs are asked about twice.
     """
-    return inputs * (1 + 2 * len(found) + len(_SHARES)) + min(inputs, _AGAIN)
+    return inputs * (1 + 2 * len(found) + len(_SHARES)) + min(inputs, banks.AGAIN)
 
 
 def queries_of_input(config: ml_collections.ConfigDict) -> int:
@@ -64,7 +63,7 @@ def queries_of_comparison(removal: Removal | Words | Own, longest: int) -> int:
 
 def left_of(queries: int, f: HostPredictor, workdir: pathlib.Path) -> int:
     """Of the queries of a run those that the probe has left for its other bank."""
-    with _probe_bank(workdir, f, queries) as bank:
+    with banks.of_probe(workdir, f, queries) as bank:
         return max(queries - len(bank), 0)
 
 
@@ -171,16 +170,16 @@ def settled(
     if price and not again:
         cost = f"{needed:,} queries at {price:g} each, {needed * price:,.2f} in all"
         run.say(f"{f.name}: up to {cost}{apart}")
-    with _probe_bank(folder, f, queries, price) as bank:
-        asked = dataclasses.replace(box, f=_remembering(f, bank))
+    with banks.of_probe(folder, f, queries, price) as bank:
+        asked = dataclasses.replace(box, f=banks.remembering(f, bank))
         chosen, about = choose(asked, found, feeding.of(box).first(box, source, config, PROBED))
         left = None if queries is None else max(queries - len(bank), 0)
     less = "Less what it says of nothing, " if f.output == "value" else ""
     run.say(f"{f.name}: {chosen}. {less}{about.sentence}")
     where = reads.kept_by(chosen)
     with (
-        _bank(folder / black_box.ANSWERS, f, left, price, **where) as bank,
-        _notes(folder, f, reads, chosen, config) as notes,
+        banks.keep(folder / black_box.ANSWERS, f, left, price, **where) as bank,
+        banks.of_masks(folder, f, reads, chosen, config) as notes,
     ):
         budget = "" if left is None else f"; {bank.left:,} of {queries:,} are left"
         run.say(
@@ -233,74 +232,6 @@ def _require_bank(config: ml_collections.ConfigDict, box: BlackBox, folder: path
                 f"predictor.bank is {config.predictor.bank!r}, where no {file} is: name the folder "
                 "of a run"
             )
-
-
-def _bank(
-    path: pathlib.Path, f: HostPredictor, queries: int | None, price: float, **where: Any
-) -> Bank:
-    # A crash of the process loses nothing. One of the machine loses seconds: waiting for the disk
-    # costs more than a query that has no price.
-    return Bank(path, f, queries=queries, price=price, sync=price > 0, **where)
-
-
-def _probe_bank(
-    workdir: pathlib.Path, f: HostPredictor, queries: int | None, price: float = 0.0
-) -> Bank:
-    return _bank(workdir / "probe.bank", f, queries, price, removal="as it is", grid=(1,))
-
-
-def _notes(
-    folder: pathlib.Path,
-    f: HostPredictor,
-    reads: Reads,
-    removal: Removal | Words,
-    config: ml_collections.ConfigDict,
-) -> contextlib.AbstractContextManager[Bank | None]:
-    """Of texts, whose answers are kept by the string that f saw: a bank of their masks.
-
-    It is one of a black box of no classes.
-    """
-    if not isinstance(reads, Strings):
-        return contextlib.nullcontext()
-    nothing = dataclasses.replace(
-        f, call=lambda texts: np.empty((len(texts), 0)), labels=(), output="value", logits=False
-    )
-    length = min(config.text.max_length or reads.max_length, reads.max_length)
-    where = reads.noted_by(removal, length)
-    return _bank(folder / black_box.MASKS, nothing, None, config.predictor.price, **where)
-
-
-def _remembering(f: HostPredictor, bank: Bank) -> HostPredictor:
-    """f, whose answers to whatever inputs are kept by what they show.
-
-    The first inputs are asked about again: a mask of 0 marks what f says the second time.
-    """
-    untried = True
-
-    def ask(inputs: Any, first: bool) -> np.ndarray:
-        times = np.full((len(inputs), 1), first)
-        return bank.ask(identify(inputs), times, lambda rows: [inputs[row] for row in rows])
-
-    def call(inputs: Any) -> np.ndarray:
-        nonlocal untried
-        answers = ask(inputs, True)
-        if untried:
-            untried = False
-            again = ask(inputs[:_AGAIN][::-1], False)[::-1]
-            if not same(answers[:_AGAIN], again):
-                worst = np.abs(answers[:_AGAIN] - again).max()
-                print(
-                    f"WARNING: {f.name} answers the same inputs differently when asked again, in "
-                    f"reverse order, by up to {worst:.3g}: rows come back in another order, or f "
-                    "is random, or it reads its batch. Maps will be of what it says first",
-                    file=sys.stderr,
-                )
-        return answers
-
-    return host.host(
-        call, labels=f.labels, input=f.input, output=f.output, tolerance=f.tolerance, name=f.name,
-        features=f.features,
-    )  # fmt: skip
 
 
 def choose(

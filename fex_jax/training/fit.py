@@ -74,8 +74,8 @@ def fit(
         a folder; of both, a `datasets.Dataset`, DataFrame, or `Source`; of arrays, one, or .npy.
       labels: of a black box that is named: its classes, or a file of them.
       backbone: of a black box: the directory or hub id of a ViT or BERT that the explainer starts
-        from, such as "facebook/dinov2-small"; None: this one for pictures of at least 112 pixels,
-        where the hub's cache has it, or else a U-Net, and of texts a small BERT, from nothing.
+        from; None: "facebook/dinov2-small" for pictures of at least 112 pixels, where the hub's
+        cache has it, or else a U-Net, and of texts a small BERT, from nothing.
       queries: of a black box: answers that may be asked for in all; None: any number. Where
         `epochs` is None, as many epochs are trained as they suffice for.
       workdir: where checkpoints, logs and the export go; the same call continues there after an
@@ -192,8 +192,8 @@ def _finish(
         print(_SILENT.format(f.name))
     else:
         may = None if queries is None else asking.left_of(queries, f, folder)
-        given = [explainer], f, folder, may, config.predictor.price
-        with black_box.recorded(*given) as (asked,):
+        kept = black_box.recorded([explainer], f, folder, may, config.predictor.price)
+        with kept as (asked,):
             if asked.predictor.explained and not asked.logits:  # the truth is known
                 print(tasks.of(asked.predictor).measure(asked, held_out.values, _SECONDS))
             elif may is None:
