@@ -10,7 +10,6 @@ import numpy as np
 
 from fex_jax import checks, pretrained
 from fex_jax.host.answers import Output
-from fex_jax.host.bank import Bank
 from fex_jax.host.model import identified, to_pixels
 from fex_jax.host.predictor import HostPredictor
 from fex_jax.models import Params
@@ -208,12 +207,6 @@ class Pictures:
     ) -> np.ndarray:
         """f's answers [B, K] to what `show` shows; see `BlackBox.ask`."""
         return f([row.tobytes() for row in ids], masks, lambda rows: pixels[rows])
-
-    def asked(
-        self, bank: Bank, count: int, ids: np.ndarray, masks: np.ndarray, pixels: np.ndarray
-    ) -> np.ndarray:
-        """The first masks [count, B, N] that a bank knows of what `show` shows."""
-        return bank.masks([row.tobytes() for row in ids], count)
 
     def look(self, images: jax.Array) -> jax.Array:
         """f's pictures [B, H, W, 3] in 0..255 as the explaining network reads them."""

@@ -90,7 +90,7 @@ def with_network(
     It is the one that the run in `workdir` began with; of a new run DINOv2-small for pictures of at
     least 112 pixels a side, where the hub's cache has it, or else a U-Net.
     """
-    if config.policy != "auto" or isinstance(f.input, str) or len(f.input) != 3:
+    if config.policy != "auto" or f.modality != "images":
         return config
     config = config.copy_and_resolve_references()
     config.policy = "unet"
@@ -99,7 +99,7 @@ def with_network(
     if (begun := workdir / "config.json").is_file():
         before = checks.read_json(begun).get("policy_backbone", {})
         config.policy_backbone.path = before.get("path", "")
-    elif min(f.input[:2]) >= _LARGE and (found := hub.cached(_PHOTOGRAPHS)):
+    elif min(map(int, f.input[:2])) >= _LARGE and (found := hub.cached(_PHOTOGRAPHS)):
         config.policy_backbone.path = str(found)
     if config.policy_backbone.path:
         run.say(

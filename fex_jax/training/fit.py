@@ -74,8 +74,7 @@ def fit(
         a folder; of both, a `datasets.Dataset`, DataFrame, or `Source`; of arrays, one, or .npy.
       labels: of a black box that is named: its classes, or a file of them.
       backbone: of a black box: the directory or hub id of a ViT or BERT that the explainer starts
-        from; None: "facebook/dinov2-small" for pictures of at least 112 pixels, where the hub's
-        cache has it, or else a U-Net, and of texts a small BERT, from nothing.
+        from; None: docs/black_boxes.md, "What reads the inputs".
       queries: of a black box: answers that may be asked for in all; None: any number. Where
         `epochs` is None, as many epochs are trained as they suffice for.
       workdir: where checkpoints, logs and the export go; the same call continues there after an
@@ -122,10 +121,9 @@ def fit(
         raise ValueError("backbone and queries are of black boxes; leave them out")
     options = {"column": column, "groups": groups, "background": background, "unit": unit}
     source, own, skipped = feeding.open_data(predictor, data, limit, **options)
-    settings = own | dict(settings or {})
+    settings = own | ({"policy_backbone.path": backbone} if backbone else {}) | dict(settings or {})
     preset = preset or feeding.of(predictor).PRESET
     held_out, training = source.split(_held_out(source.size))
-    settings = ({"policy_backbone.path": backbone} if backbone else {}) | dict(settings or {})
     config = _configure(predictor, training, preset, epochs, batch_size, settings)
     if f is not None and queries is not None and epochs is None and predictor.reads.banked:
         config.epochs = asking.affordable(config, f, training.size, queries)

@@ -109,7 +109,7 @@ def test_lightgbm_gets_its_columns_in_its_order():
     other = frame.assign(more=1.0)[["more", "three", "two x", "one x"]]
     f = estimator(model)
     source = tables.open_table(other, names=f.columns)
-    _, _, reads = black_box.kind_of(f).policy(settings.default("shapley"), f, source)
+    _, _, reads = black_box.kind_of(f).policy(settings.of_tables(), f, source)
     background = reads.columns.decode(reads.background)
     expected = model.predict(background[["one x", "two x", "three"]]).mean()
     np.testing.assert_allclose(reads.base[0], expected, rtol=1e-4)
