@@ -74,7 +74,7 @@ def _of_fex(config: ml_collections.ConfigDict, network: Callable, optimizer: Any
         kept = drawn._replace(masks=jnp.asarray(asked, drawn.masks.dtype))
         masks = algorithm.questions(kept, objective)
         if drawn.valid is not None:
-            masks *= drawn.valid[:, 0]
+            masks *= drawn.valid[:, 0].astype(masks.dtype)
         return kept._replace(masks=masks)
 
     def learn(state: TrainState, model: predictors.Model, asked: Asked, answers: jax.Array):
