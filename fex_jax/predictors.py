@@ -42,6 +42,7 @@ class Model:
     # their numbers [B, R]) → the same inputs, to be asked about with these R rows alone; and inputs
     # → the numbers.
     background: Inputs | None = None
+    of_background: jax.Array | None = None  # what f says of them, as `predict` answers: [M, K]
     against: Callable[[Inputs, jax.Array], Inputs] | None = None
     rows: Callable[[Inputs], jax.Array] | None = None
 

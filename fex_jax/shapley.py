@@ -62,24 +62,27 @@ def play(model: Model, inputs: Inputs, key: jax.Array, objective: Objective) -> 
     """Draws S coalitions of each input and their background rows, and asks f: 1 + S queries."""
     target_key, mask_key, row_key = jax.random.split(key, 3)
     base = model.predict(model.blank(inputs))[:1]  # [1, K], of all inputs alike
-    answers = model.predict(inputs) - base
-    size, classes = answers.shape
+    valid = model.features(inputs)
+    valid = valid | ~valid.any(-1, keepdims=True)  # shares of none have no gradient
+    coalitions = sample_coalitions(mask_key, objective.num_masks, valid)  # [S, B, N]
+    size, half = len(valid), (objective.num_masks // 2, len(valid))
+    drawn = jnp.zeros((2 * half[0], size), jnp.int32)
+    if model.background is not None:
+        rows = len(jax.tree.leaves(model.background)[0])
+        drawn = jnp.tile(jax.random.randint(row_key, half, 0, rows), (2, 1))  # [S, B]
+    # Whole inputs come first, each beside any row: one call of f answers all.
+    many, every = tile(inputs, 1 + len(coalitions)), jnp.ones_like(coalitions[:1])
+    if model.background is not None:
+        many = model.against(many, jnp.concatenate([drawn[:1], drawn]).reshape(-1, 1))
+    masks = jnp.concatenate([every, coalitions]).reshape(-1, coalitions.shape[-1])
+    said = model.predict(model.mask(many, masks)) - base
+    answers, worth = jnp.split(said.reshape(-1, size, said.shape[-1]), [1])  # [1 or S, B, K]
+    answers, classes = answers[0], said.shape[-1]
     count = min(objective.num_targets, classes)
     alike = jnp.zeros_like(answers)
     if count < classes:
         alike = jax.random.uniform(target_key, answers.shape)
     targets = jax.lax.top_k(alike, count)[1]
-    valid = model.features(inputs)
-    valid = valid | ~valid.any(-1, keepdims=True)  # shares of none have no gradient
-    coalitions = sample_coalitions(mask_key, objective.num_masks, valid)  # [S, B, N]
-    half, many = (objective.num_masks // 2, size), tile(inputs, len(coalitions))
-    drawn = jnp.zeros((2 * half[0], size), jnp.int32)
-    if model.background is not None:
-        rows = len(jax.tree.leaves(model.background)[0])
-        drawn = jnp.tile(jax.random.randint(row_key, half, 0, rows), (2, 1))  # [S, B]
-        many = model.against(many, drawn.reshape(-1, 1))
-    asked = model.mask(many, coalitions.reshape(-1, coalitions.shape[-1]))
-    worth = (model.predict(asked) - base).reshape(*drawn.shape, classes)  # [S, B, K]
     worth = jnp.take_along_axis(worth, targets[None], -1)
     return Game(
         inputs=inputs,
@@ -140,9 +143,7 @@ def train_step(
     control = objective.control and model.background is not None
     own = jnp.zeros(())
     if control:
-        own = model.predict(model.background) - model.predict(
-            model.blank(model.background)
-        )  # [M, K]
+        own = model.of_background - jnp.mean(model.of_background, 0)  # [M, K]
 
     def of_part(params: dict, part: Game) -> tuple[jax.Array, Metrics]:
         phi = explainer(params, part.inputs, part.targets)

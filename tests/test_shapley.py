@@ -5,12 +5,14 @@ import itertools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from fex_jax import settings, shapley
 from fex_jax.data import tables
 from fex_jax.host import black_box
 from fex_jax.host.predictor import host
+from fex_jax.updates import TrainState
 
 pytest.importorskip("pandas")
 
@@ -154,6 +156,33 @@ def test_f_is_asked_no_more_than_it_must():
     drawn = np.zeros((3, 1), np.int32)
     model.predict(model.mask(model.against(inputs, drawn), masks)).block_until_ready()
     assert asked == [3, 60, 3]
+
+
+def test_a_batch_is_one_call_of_f():
+    """Breaks if whole rows, masked ones or the background's, known already, are a call each.
+
+    Or if what one call says of them is given to other rows.
+    """
+    asked = []
+
+    def f(x):
+        asked.append(len(x))
+        return x[:, 0] * x[:, 1]
+
+    model, inputs, _ = opened(f)
+    asked.clear()
+    sgd, params = optax.sgd(0.1), {"phi": jnp.zeros((1, 5))}
+    state = TrainState(params, sgd.init(params), jnp.zeros((), jnp.int32))
+    given = lambda params, rows, _: jnp.tile(params["phi"], (len(rows.masks), 1, 1))  # noqa: E731
+    objective = shapley.Objective(num_masks=4, num_updates=1)
+    found, _ = shapley.train_step(state, model, inputs, jax.random.key(0), given, sgd, objective)
+    assert asked == [3 + 3 * 4] and np.abs(found.params["phi"]).max() > 0
+    np.testing.assert_allclose(model.of_background, model.predict(model.background), atol=1e-6)
+    game = shapley.play(model, inputs, jax.random.key(0), objective)
+    np.testing.assert_allclose(game.full, model.predict(inputs), atol=1e-6)  # v(∅) is 0
+    rows = model.against(inputs, game.drawn[:, 1:2])
+    alone = model.predict(model.mask(rows, game.coalitions[:, 1]))
+    np.testing.assert_allclose(game.worth[..., 1], alone, atol=1e-6)
 
 
 @pytest.mark.parametrize(

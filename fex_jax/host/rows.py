@@ -262,8 +262,8 @@ class Rows:
             rest = jnp.clip(rest, 0, 1) if self.plain else rest
             return jnp.where(known[:, None], predict(inputs), rest)
 
-        rows: dict = {"background": inputs_of(shown), "rows": lambda x: x.drawn}
-        rows["against"] = lambda x, drawn: x._replace(drawn=drawn)
+        rows: dict = {"background": inputs_of(shown), "of_background": self.standard(self.answers)}
+        rows |= {"rows": lambda x: x.drawn, "against": lambda x, drawn: x._replace(drawn=drawn)}
         model = Model(
             predict=conditional if self.surrogate else predict,
             mask=lambda inputs, masks: inputs._replace(masks=masks.astype(bool)),
@@ -289,19 +289,19 @@ class Rows:
     ) -> np.ndarray:
         """v(S), the mean of f over background rows, as `standard` has it: [B, K].
 
-        Of whole rows f is asked once, of those without any feature it has been asked already; a
-        surrogate says the rest.
+        Of whole rows f is asked once, and of those without any feature it has been asked already; a
+        surrogate says the rest. Beside one background row all are asked about together.
         """
         values = np.ascontiguousarray(bits).view(np.float64)[..., 0]
         if not drawn.shape[1]:
             every = np.arange(len(self.background))
             drawn = np.broadcast_to(every, (len(values), len(every)))
         found = self.answers[drawn].mean(1)  # right where nothing is kept
-        whole = masks.all(-1)
-        if whole.any():
-            found[whole] = self.ask_whole(f, values[whole])
-        rest = np.flatnonzero(masks.any(-1) & ~whole & (self.surrogate is None))
-        kept, count = masks[:, self.owner], drawn.shape[1]
+        whole, kept, count = masks.all(-1), masks[:, self.owner], drawn.shape[1]
+        asked = masks.any(-1) if self.surrogate is None else whole
+        if count > 1 and whole.any():
+            found[whole], asked = self.ask_whole(f, values[whole]), asked & ~whole
+        rest = np.flatnonzero(asked)
         size = max(1, min(_ROWS, _BYTES // (8 * values.shape[1])) // count)
         for start in range(0, len(rest), size):
             rows = rest[start : start + size]
