@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from fex_jax import explain, feeding, metrics, page, shapley
 from fex_jax.data import frames
-from fex_jax.evaluation import run, tasks
+from fex_jax.evaluation import run, tasks, tree_shap
 from fex_jax.evaluation.methods import Given, choose
 from fex_jax.evaluation.run import Method
 from fex_jax.host.black_box import BlackBox
@@ -43,10 +43,11 @@ class Truth(NamedTuple):
 
     rows: int  # 0: nothing was compared
     features: int
-    exact: bool  # by enumeration; else sampled
+    exact: bool  # by enumeration or TreeSHAP; else sampled
     correlation: float
     error: float  # root of the mean squared error, in ranges of the true values
     quantity: str
+    trees: bool = False  # by TreeSHAP
 
     @property
     def brief(self) -> str:
@@ -56,10 +57,11 @@ class Truth(NamedTuple):
     @property
     def facts(self) -> dict[str, str]:
         """What a reader must know."""
+        how = "TreeSHAP's" if self.trees else "exact" if self.exact else "sampled"
         return {
             "Correlation with true values": f"{self.correlation:.3f}",
             "Error, of their range": f"{self.error:.1%}",
-            "True values": f"{'exact' if self.exact else 'sampled'}, {self.rows} rows",
+            "True values": f"{how}, {self.rows} rows",
         }
 
     def __str__(self) -> str:
@@ -70,7 +72,7 @@ class Truth(NamedTuple):
                 f"{self.features} features are too many.\nThey are {self.quantity}."
             )
         sampled = "ones sampled in random orders of the features"
-        how = "exact ones" if self.exact else sampled
+        how = "TreeSHAP's" if self.trees else "exact ones" if self.exact else sampled
         return (
             f"On {self.rows} held-out rows, beside {how}: {self.brief} of their range.\n"
             f"They are {self.quantity}."
@@ -111,33 +113,42 @@ class Removal(NamedTuple):
 def measure(explainer: explain.Explainer, values: np.ndarray, seconds: float = 20.0) -> Truth:
     """An explainer's attributions of rows [B, D] beside true ones, for about so many seconds.
 
-    Of up to `shapley.MOST_EXACT` features the truth is exact.
+    Of up to `shapley.MOST_EXACT` features the truth is exact, by enumeration; of more it is
+    TreeSHAP's where `tree_shap` knows it, and else sampled.
 
     Raises:
       HostError: f failed, or is not at hand.
     """
     given = explainer(explainer.predictor.reads.columns.decode(values))
-    true, noise = _true_values(explainer, values, given.targets, seconds)
-    return compare(given.attributions.to_numpy()[: len(true)], true, noise, given.quantity)
+    true, noise, trees = _true_values(explainer, values, given.targets, seconds)
+    return compare(given.attributions.to_numpy()[: len(true)], true, noise, given.quantity, trees)
 
 
 def _true_values(
     explainer: explain.Explainer, values: np.ndarray, targets: np.ndarray, seconds: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Of as many rows as there is time for, and variances, [B, N]; of too many features none."""
+) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Of as many rows as there is time for, and variances, [B, N], and whether they are TreeSHAP's.
+
+    Of too many features none.
+    """
     size = len(explainer.predictor.reads.features)
-    if size > shapley.MOST_EXACT and _orders(size) < _FEW:
-        values = values[:0]
+    trees = tree_shap.open_trees(explainer.predictor) if size > shapley.MOST_EXACT else None
     true, began = [(np.zeros((0, size)),) * 2], time.monotonic()
     bar = tqdm(range(len(values)), "true Shapley values", unit="row", leave=False)
     for row in bar:
         if row >= _LEAST and time.monotonic() - began > seconds:
             break
-        both = truth(explainer, values[row : row + 1], row)
+        one = values[row : row + 1]
+        known = trees(one) if trees else None
+        if known is None:
+            trees = None
+            if size > shapley.MOST_EXACT and _orders(size) < _FEW:
+                break
+        both = truth(explainer, one, row) if known is None else (known, np.zeros_like(known))
         true.append((both[0][:, targets[row]], both[1][:, targets[row]]))
     bar.close()
     found, noise = map(np.concatenate, zip(*true, strict=True))
-    return found, noise
+    return found, noise, trees is not None
 
 
 def attribute(
@@ -204,8 +215,10 @@ def _orders(size: int) -> int:
     return min(_ORDERS, _QUESTIONS // (size + 1) ** 2)
 
 
-def compare(given: np.ndarray, true: np.ndarray, noise: np.ndarray, quantity: str) -> Truth:
-    """Attributions beside true values [B, N], which are known up to a variance."""
+def compare(
+    given: np.ndarray, true: np.ndarray, noise: np.ndarray, quantity: str, trees: bool = False
+) -> Truth:
+    """Attributions beside true values [B, N], which are known up to a variance, or by `trees`."""
     if not len(true):
         return Truth(0, given.shape[1], False, 0.0, 0.0, quantity)
     x, y = given.ravel(), true.ravel()
@@ -219,6 +232,7 @@ def compare(given: np.ndarray, true: np.ndarray, noise: np.ndarray, quantity: st
         correlation=float(min(covariance / max(x.std() * np.sqrt(spread), 1e-30), 1.0)),
         error=float(np.sqrt(squares) / max(np.ptp(y), 1e-30)),
         quantity=quantity,
+        trees=trees,
     )
 
 
@@ -284,9 +298,9 @@ def evaluate(
         worth: Any = removing(box, values[:count], own.targets[:count])
         title = "FEX's λ" if box.reads.plain else "FEX's contrasts"
     else:
-        true, noise = _true_values(explainer, values, own.targets, seconds)
+        true, noise, trees = _true_values(explainer, values, own.targets, seconds)
         count, title = len(true), "Shapley values"
-        worth = functools.partial(compare, true=true, noise=noise)
+        worth = functools.partial(compare, true=true, noise=noise, trees=trees)
     found = worth(own.attributions.to_numpy()[:count], quantity=own.quantity)
     results = {explainer.name: found}
     for method in tqdm(rows if count else (), unit="method", leave=False):
