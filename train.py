@@ -11,6 +11,7 @@ is `--config=configs/black_box.py`.
 import os
 import pathlib
 import sys
+from typing import Any
 
 from fex_jax.errors import in_a_line
 
@@ -25,6 +26,7 @@ _IN_HELP = (
     "dtype", "optimizer", "objective", "id_expo", "text", "table", "removal", "checkpoint",
     "mesh", "distributed",
 )  # fmt: skip
+_ROWS = 64  # of a table, on which the explainer is measured at the end
 
 
 @in_a_line()
@@ -52,12 +54,25 @@ def main(_: list[str]) -> None:
 
         train(given.config, pathlib.Path(given.workdir), predictor, queries=given.queries)
         if jax.process_index() == 0:
+            if given.config.policy == "mlp":
+                _say_worth(given.config, pathlib.Path(given.workdir), predictor)
             print(f"wrote {given.workdir}: fex_jax.load opens it, eval.py scores it")
     except jax.errors.JaxRuntimeError as error:
         if jax.process_count() == 1:
             raise
         print(f"error: another process of this run has ended: {str(error)[:300]}", file=sys.stderr)
         os._exit(1)  # Python's own end would wait for it
+
+
+def _say_worth(config: Any, workdir: pathlib.Path, f: Any) -> None:
+    """Of tables: what the end of `fex_jax.fit` says, on rows of the evaluation split."""
+    from fex_jax import explain, feeding
+    from fex_jax.training import fit
+
+    explainer = explain.load(workdir, f)
+    box = explainer.predictor
+    source = feeding.of(box).open_source(box, config, config.data.eval_split)
+    fit.finish(explainer, source.split(_ROWS)[0], config, workdir, f, None)
 
 
 if __name__ == "__main__":

@@ -136,7 +136,7 @@ def fit(
     try:
         train(config, folder, predictor if f is None else f, training, queries)
         explainer = explain.load(folder, f)
-        _finish(explainer, held_out, config, folder, f, queries)
+        finish(explainer, held_out, config, folder, f, queries)
     except BaseException:
         if workdir is None and any(folder.glob("checkpoints/[0-9]*")):
             print(f"the same call with workdir={str(folder)!r} continues what was begun")
@@ -175,7 +175,7 @@ def _open(
     )
 
 
-def _finish(
+def finish(
     explainer: explain.Explainer,
     held_out: Source,
     config: ml_collections.ConfigDict,

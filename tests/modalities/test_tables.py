@@ -1,6 +1,7 @@
 """`fex_jax.fit` of a table, and explaining rows with what it returns."""
 
 import json
+import runpy
 
 import numpy as np
 import pytest
@@ -173,6 +174,15 @@ def test_methods_beside_true_values(fitted, tmp_path):
     assert abs(found["random"]["correlation"]) < 0.5 and found["random"]["rows"] == 8
     with pytest.raises(ValueError, match="rollout looks inside the classifier"):
         truth.evaluate(fitted[0], config, tmp_path / "eval", ["rollout"])
+
+
+def test_train_ends_with_what_values_are_worth(fitted, tmp_path, capsys):
+    """Breaks if train.py leaves a table's explainer without a word of how right it is."""
+    table(40).to_csv(tmp_path / "table.csv", index=False)
+    config = settings.of_tables()
+    config.data.name, config.data.path = "table", str(tmp_path / "table.csv")
+    runpy.run_path("train.py")["_say_worth"](config, fitted[1], F)
+    assert "On 8 held-out rows, beside exact ones: r = 0.9" in capsys.readouterr().out
 
 
 def test_a_run_is_opened_again(fitted, capsys):
