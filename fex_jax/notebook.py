@@ -35,8 +35,7 @@ def summary(result: Any) -> str:
     """An `Explanation` in a few lines, as Python shows it: what is explained, and what there is."""
     listed = result.targets.reshape(len(result.targets), -1)
     lines = [
-        f"  {i}: "
-        + ", ".join(escape.terminal(_named(result, i, int(target))) for target in targets)
+        f"  {i}: " + ", ".join(escape.terminal(named(result, i, int(target))) for target in targets)
         for i, targets in enumerate(listed[:SHOWN])
     ]
     if len(listed) > SHOWN:
@@ -49,7 +48,7 @@ def summary(result: Any) -> str:
     return "\n".join([f"Explanation: {shapes}, labels", *lines])
 
 
-def _named(result: Any, index: int, target: int) -> str:
+def named(result: Any, index: int, target: int) -> str:
     """The class that is explained, and what f says of it."""
     if result.probabilities is None:
         return result.labels[target]
@@ -58,7 +57,7 @@ def _named(result: Any, index: int, target: int) -> str:
 
 def _figure(result: Any, index: int, target: int, attribution: np.ndarray) -> str:
     attribution = np.atleast_2d(attribution)  # of features in a row
-    caption = escape.html(_named(result, index, target))
+    caption = escape.html(named(result, index, target))
     rows, columns = (attribution if result.pictures is None else result.pictures[index]).shape[:2]
     scale = _SIDE / max(rows, columns)
     size = f"width:{scale * columns:.0f}px;height:{scale * rows:.0f}px"

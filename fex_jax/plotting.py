@@ -1,5 +1,6 @@
 """Pictures of attributions: overlays and plots."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -7,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from fex_jax import errors, escape
+from fex_jax import errors, escape, notebook
 from fex_jax.metrics import is_flat
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from fex_jax.modalities.images import Explanation
     from fex_jax.probing import Probe
 
 # Okabe and Ito's palette for colour-blind readers; a grey replaces its yellow, too pale on white.
@@ -274,3 +278,44 @@ def comparison(
     for cell, name in zip(grid[0], ("input", *maps), strict=True):
         cell.set_title(escape.plot(name).replace("_", "\n", 1), fontsize=8)
     figure.savefig(path, format="png", dpi=100)
+
+
+def grid(result: "Explanation") -> "Figure":
+    """Draws what an explainer of pictures found: a row a picture, before the maps of its classes.
+
+    The pictures are those that the result holds, its first eight, as the classifier sees them. Each
+    map is an `overlay`, under its class and the classifier's answer, scaled by itself: two maps of
+    a picture have the same colour where each is largest.
+
+    Args:
+      result: of B pictures; maps [B, h, w], or [B, k, h, w] with `top_k`.
+
+    Returns:
+      A matplotlib figure: save it by `.savefig(path)`. A notebook shows it after
+      `%matplotlib inline`.
+
+    Raises:
+      ValueError: a result without pictures, or of texts or tables.
+    """
+    errors.require("matplotlib")
+    from matplotlib.figure import Figure
+
+    pictures = getattr(result, "pictures", None)
+    if pictures is None:
+        raise ValueError(
+            f"result is {type(result).__name__} without pictures; "
+            "expected what an explainer of pictures returns"
+        )
+    targets = result.targets.reshape(len(result.targets), -1)  # [B, k]
+    maps = result.attributions.reshape(*targets.shape, *result.attributions.shape[-2:])
+    size = len(pictures), 1 + targets.shape[1]
+    figure = Figure(figsize=(2.2 * size[1], 2.4 * size[0]), layout="constrained")
+    for i, row in enumerate(figure.subplots(*size, squeeze=False)):
+        row[0].imshow(pictures[i])
+        for cell, target, attribution in zip(row[1:], targets[i], maps[i], strict=True):
+            cell.imshow(overlay(pictures[i], attribution))
+            title = escape.plot(notebook.named(result, i, int(target)))
+            cell.set_title(textwrap.fill(title, 34, break_long_words=False), fontsize=9)
+        for cell in row:
+            cell.set_axis_off()
+    return figure

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fex_jax.plotting import comparison, curves, dots, overlay, survival
+from fex_jax.modalities.images import Explanation
+from fex_jax.plotting import comparison, curves, dots, grid, overlay, survival
 from fex_jax.probing import Probe
 from tests.conftest import peak
 
@@ -166,3 +167,34 @@ def test_comparison_has_a_row_an_image_and_a_column_a_method(tmp_path):
     drawn = np.asarray(Image.open(path).convert("RGB")).astype(int)
     thirds = [np.ptp(third, -1).max() for third in np.array_split(drawn, 3, axis=1)]
     assert thirds[0] < 10 and thirds[1] < 10 < 100 < thirds[2]  # colour in the last column only
+
+
+def test_a_grid_has_a_row_a_picture_and_a_column_a_class():
+    """Breaks if a map lies over another picture or under another class's name, a label starts a
+    formula, or of a result without `top_k` the pictures are taken for classes."""
+    pictures = np.stack([np.full((16, 16, 3), level, np.uint8) for level in (0, 255)])
+    maps = np.stack([[np.roll(peak(), 2 * i + j, 0) for j in (0, 1)] for i in (0, 1)])
+    answers = np.array([[0.25, 0.75], [0.5, 0.5]])
+    result = Explanation(
+        maps, maps, np.array([[1, 0], [0, 1]]), answers, ("$^$", "b"), pictures, None
+    )
+    figure = grid(result)
+    figure.draw_without_rendering()  # a formula that is none raises here
+    rows = np.reshape([axes.get_images()[0].get_array() for axes in figure.axes], (2, 3, 16, 16, 3))
+    for i in (0, 1):
+        np.testing.assert_array_equal(rows[i, 0], pictures[i])
+        for j in (0, 1):
+            np.testing.assert_array_equal(rows[i, 1 + j], overlay(pictures[i], maps[i, j]))
+    titles = [axes.get_title().replace("\\", "") for axes in figure.axes]
+    assert titles == ["", "b (75%)", "$^$ (25%)", "", "$^$ (50%)", "b (50%)"]
+    one = grid(result._replace(attributions=maps[:, 1], targets=result.targets[:, 1]))
+    assert [axes.get_title() for axes in one.axes[2:]] == ["", "b (50%)"]
+
+
+def test_a_grid_says_what_it_cannot_draw():
+    """Breaks if a result of other things ends deep inside matplotlib."""
+    maps = peak()[None]
+    bare = Explanation(maps, maps, np.zeros(1, int), np.ones((1, 1)), ("a",))
+    for given in (bare, [bare]):
+        with pytest.raises(ValueError, match="without pictures; expected what an explainer of pic"):
+            grid(given)
