@@ -26,7 +26,7 @@ with in_a_line():
     from absl import app, flags, logging
     from ml_collections import config_flags
 
-    from fex_jax import usage
+    from fex_jax import settings, usage
 
 _IN_HELP = "data.name", "data.path", "data.eval_split", "seed", "text", "eval", "attributions"
 
@@ -41,36 +41,26 @@ def read_config(given: ml_collections.ConfigDict | None, workdir: pathlib.Path):
     return ml_collections.ConfigDict(json.loads(path.read_text()))
 
 
-def named_paths(given: list[str]) -> dict[str, str]:
-    """NAME=FILE.npy, several times, as a dictionary.
-
-    Raises:
-      ValueError: something else, or a name given twice.
-    """
-    found: dict[str, str] = {}
-    for entry in given:
-        name, _, path = entry.partition("=")
-        if not (name and path):
-            raise ValueError(f"--scores={entry} is not NAME=FILE.npy")
-        if name in found:
-            raise ValueError(f"--scores names {name!r} twice")
-        found[name] = path
-    return found
-
-
 @in_a_line()
 def main(_: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)
     given, workdir = flags.FLAGS, pathlib.Path(flags.FLAGS.workdir)
     sys.path.append(os.getcwd())  # of methods of one's own
     output = workdir / "eval"
-    config, scores = read_config(given.config, workdir), named_paths(given.scores)
+    config, scores = read_config(given.config, workdir), usage.named_paths(given.scores)
+    settings.check(config)
+    settings.check_data(config)
+    from fex_jax import attributions, export  # takes a second
+
+    attributions.check(given.methods)
+    paths = [workdir, *given.trained]
+    for path in paths:
+        export.find(path)
     require("matplotlib", "jinja2")  # what is drawn at the end, after everything is measured
-    from fex_jax import compiled, evaluation, export, feeding  # takes seconds
+    from fex_jax import compiled, evaluation, feeding  # takes seconds
     from fex_jax.evaluation import fingerprint, tasks
 
     compiled.keep()
-    paths = [workdir, *given.trained]
     with evaluation.opened(paths, config, given.predictor, given.queries) as explainers:
         predictor = explainers[0].predictor
         if not hasattr(tasks.of(predictor), "open_task"):

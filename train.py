@@ -19,7 +19,7 @@ with in_a_line():
     from absl import app, flags, logging
     from ml_collections import config_flags
 
-    from fex_jax import settings, usage
+    from fex_jax import checks, settings, usage
 
 _IN_HELP = (
     "data", "predictor", "policy", "policy_backbone", "map_head", "batch_size", "epochs", "seed",
@@ -35,6 +35,8 @@ def main(_: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)  # Orbax reports every file
     given = flags.FLAGS
     settings.check(given.config)
+    settings.check_data(given.config)
+    checks.folder(given.workdir, "workdir")
     import jax
 
     from fex_jax import compiled, sharding

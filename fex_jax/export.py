@@ -96,22 +96,9 @@ class Export(NamedTuple):
 
 def read(path: str | pathlib.Path) -> Export:
     """Opens an export, a training run's folder, or one checkpoint; see `explain.load`."""
-    if not isinstance(path, str | os.PathLike):
-        raise ValueError(f"{reprlib.repr(path)} is no path; expected the folder of an explainer")
+    export = find(path)
     path = pathlib.Path(os.path.expanduser(path))
     step = int(path.name) if path.parent.name == "checkpoints" and path.name.isdecimal() else None
-    export = folder(path)
-    if not os.path.isfile(export / "explainer.json"):
-        if os.path.isfile(path / "config.json") and any(path.glob("*.safetensors")):
-            raise FileNotFoundError(
-                f"{escape.terminal(path)} is a classifier: fex_jax.fit trains an explainer of it, "
-                "fex_jax.attribute explains it without one"
-            )
-        raise FileNotFoundError(
-            f"{escape.terminal(path)} holds no explainer: expected an export (explainer.json, "
-            "explainer.safetensors, predictor/), the --workdir of train.py, or user/repo of the "
-            "hub with its revision"
-        )
     backbone, settings = _read_description(checks.file_inside(export, "explainer.json"))
     weights = checks.file_inside(export, WEIGHTS)
     complete = step is None and weights.is_file()
@@ -143,6 +130,30 @@ def read(path: str | pathlib.Path) -> Export:
             raise ValueError(f"{weights}: {'; '.join(broken[:5])}")
         params = traverse_util.unflatten_dict(tensors, sep="/")
     return Export(predictor, backbone, params, settings)
+
+
+def find(path: str | pathlib.Path) -> pathlib.Path:
+    """The `folder` of what `read` opens.
+
+    Raises:
+      ValueError, FileNotFoundError: no path, or no explainer there.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise ValueError(f"{reprlib.repr(path)} is no path; expected the folder of an explainer")
+    path = pathlib.Path(os.path.expanduser(path))
+    export = folder(path)
+    if not os.path.isfile(export / "explainer.json"):
+        if os.path.isfile(path / "config.json") and any(path.glob("*.safetensors")):
+            raise FileNotFoundError(
+                f"{escape.terminal(path)} is a classifier: fex_jax.fit trains an explainer of it, "
+                "fex_jax.attribute explains it without one"
+            )
+        raise FileNotFoundError(
+            f"{escape.terminal(path)} holds no explainer: expected an export (explainer.json, "
+            "explainer.safetensors, predictor/), the --workdir of train.py, or user/repo of the "
+            "hub with its revision"
+        )
+    return export
 
 
 def folder(path: pathlib.Path) -> pathlib.Path:

@@ -3,6 +3,7 @@
 A config of `configs/` is `default(preset)`, or `of_tables(preset)`, with a few settings changed.
 """
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -298,7 +299,13 @@ _CHECKS = {
     "distributed.index": _SIZE,
     "checkpoint.every": _COUNT,
     "checkpoint.keep": _COUNT,
+    "eval.protocol": checks.one_of("fex", "chefer", "authors"),
 }
+# Names of data that lie at `data.path`; TFDS and scikit-learn make the folder that they are given.
+_AT_PATH = (
+    "folder", "texts", "table", "sst2", "eraser", "adult", "nhanes", "cutout_scenes",
+    "imagenet_segmentation",
+)  # fmt: skip
 
 
 def check(config: ml_collections.ConfigDict) -> None:
@@ -307,6 +314,16 @@ def check(config: ml_collections.ConfigDict) -> None:
     What is the name of a file, a data set or a network is checked where that is opened.
     """
     checks.require(_flat(config.to_dict()), _CHECKS, "settings")
+
+
+def check_data(config: ml_collections.ConfigDict) -> None:
+    """Raises a ValueError where nothing is at `data.path`, before what opens it is imported."""
+    name, path = config.data.name, config.data.path
+    if name in _AT_PATH and not (path and os.path.exists(os.path.expanduser(path))):
+        raise ValueError(
+            f"data.path is {path!r}, and no file or folder is there: say with --config.data.path "
+            f"where the data are ({name})"
+        )
 
 
 def _flat(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:

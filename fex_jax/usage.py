@@ -127,3 +127,20 @@ def _shown(value: object) -> str:
 def _lines(rows: Sequence[tuple[str, str, str]]) -> list[str]:
     name, value = (max(len(row[i]) for row in rows) for i in (0, 1))
     return [f"  {row[0]:{name}}  {row[1]:{value}}  {row[2]}" for row in rows]
+
+
+def named_paths(given: list[str]) -> dict[str, str]:
+    """NAME=FILE.npy, several times, as a dictionary.
+
+    Raises:
+      ValueError: something else, or a name given twice.
+    """
+    found: dict[str, str] = {}
+    for entry in given:
+        name, _, path = entry.partition("=")
+        if not (name and path):
+            raise ValueError(f"--scores={entry} is not NAME=FILE.npy")
+        if name in found:
+            raise ValueError(f"--scores names {name!r} twice")
+        found[name] = path
+    return found

@@ -63,7 +63,11 @@ def test_every_package_that_is_imported_has_an_extra():
         ("ml_collections", "train.py --help", "train"),
         ("ml_collections", "eval.py --help", "train"),
         ("sklearn", "train.py --config=configs/tables_adult.py --workdir=unused", "estimator"),
-        ("matplotlib", "eval.py --config=configs/digit_scenes.py --workdir=unused", "plots"),
+        (
+            "matplotlib",
+            "eval.py --config=configs/digit_scenes.py --workdir=models/digits_fex",
+            "plots",
+        ),
         ("starlette", "fex_jax/__main__.py serve models/digits_fex", "serve"),
         ("pyarrow", "fex_jax/__main__.py explain models/digits_fex --input=a --output=b", "batch"),
     ],

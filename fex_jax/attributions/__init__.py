@@ -4,6 +4,8 @@
 `METHODS` lets `eval.py` run it, with `--methods=all` too.
 """
 
+from collections.abc import Iterable
+
 from fex_jax.attributions.agi import agi
 from fex_jax.attributions.attcat import attcat
 from fex_jax.attributions.attlrp import attlrp
@@ -66,6 +68,18 @@ CONVOLUTIONS_ONLY = frozenset({"gradcam_features"})
 # An oracle of 2N² queries an input, and a definition: only where they are named.
 NOT_IN_ALL = frozenset({"greedy", "empirical"})
 
+
+def check(names: Iterable[str]) -> None:
+    """Raises a ValueError at a name that `eval.py --methods` has no meaning for."""
+    for name in names:
+        if name != "all" and name not in METHODS and ":" not in name:
+            raise ValueError(
+                f"method {name!r} is unknown; choose all, some of "
+                + ", ".join(METHODS)
+                + ", or one of your own as package.module:function"
+            )
+
+
 __all__ = [
     "CONVOLUTIONS_ONLY",
     "IMAGES_ONLY",
@@ -73,5 +87,6 @@ __all__ = [
     "METHODS",
     "NOT_IN_ALL",
     "TRANSFORMERS_ONLY",
+    "check",
     *METHODS,
 ]

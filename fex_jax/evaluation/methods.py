@@ -143,13 +143,8 @@ def named(given: Given) -> tuple[str, Callable]:
     if given in attributions.METHODS:
         return given, attributions.METHODS[given]
     if isinstance(given, str):
+        attributions.check([given])
         module, _, name = given.partition(":")
-        if not name:
-            raise ValueError(
-                f"method {given!r} is unknown; choose all, some of "
-                + ", ".join(attributions.METHODS)
-                + ", or one of your own as package.module:function"
-            )
         try:
             given = getattr(importlib.import_module(module), name)
         except (ImportError, AttributeError) as error:
