@@ -1,4 +1,4 @@
-"""A server in a thread of the test's process."""
+"""A server in a thread of the test's process, and an explainer of texts to serve."""
 
 import contextlib
 import threading
@@ -6,8 +6,19 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from fex_jax import explain
+from fex_jax.models.policy import functional_policy
 from fex_jax.serve import application
 from fex_jax.serve.connections import server
+from tests import tiny_text
+from tests.conftest import random_params
+
+
+def text_explainer() -> explain.Explainer:
+    """Of a tiny classifier of three classes, with random weights."""
+    predictor = tiny_text.checkpoint(num_classes=3)
+    init, _ = functional_policy(predictor.config, 3)
+    return explain.Explainer(predictor, predictor.config, random_params(init), budget=-3.0)
 
 
 @contextlib.contextmanager

@@ -15,16 +15,13 @@ import pytest
 from PIL import Image
 
 from fex_jax import explain, tokens
-from fex_jax.models.policy import functional_policy
-from tests import tiny_text
-from tests.conftest import random_params
 
 pytest.importorskip("uvicorn")
 pytest.importorskip("starlette")
 
 from fex_jax.serve import Limits  # noqa: E402
 from fex_jax.serve.batching import Batcher, Full  # noqa: E402
-from tests.serve.serving import served  # noqa: E402
+from tests.serve.serving import served, text_explainer  # noqa: E402
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), np.uint8)
 TEXTS = ["a funny film , very good !", "dull plot ."]
@@ -49,9 +46,7 @@ def hasty(explainer):
 
 @pytest.fixture(scope="module")
 def texts():
-    predictor = tiny_text.checkpoint(num_classes=3)
-    init, _ = functional_policy(predictor.config, 3)
-    return explain.Explainer(predictor, predictor.config, random_params(init), budget=-3.0)
+    return text_explainer()
 
 
 @pytest.fixture(scope="module")
