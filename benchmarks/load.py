@@ -10,6 +10,7 @@ in docs/results/load.json.
 
 import base64
 import concurrent.futures
+import contextlib
 import http.client
 import io
 import json
@@ -17,6 +18,7 @@ import pathlib
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 
 import numpy as np
 from absl import app, flags
@@ -25,14 +27,33 @@ from PIL import Image
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
-def bodies(count: int) -> list[str]:
-    """Requests of one picture each."""
+def pictures(count: int) -> list[bytes]:
+    """Random ones, as PNG files."""
     rng, found = np.random.default_rng(0), []
     for _ in range(count):
         file = io.BytesIO()
         Image.fromarray(rng.integers(0, 256, (64, 64, 3), np.uint8)).save(file, "PNG")
-        found.append(json.dumps({"images": [base64.b64encode(file.getvalue()).decode()]}))
+        found.append(file.getvalue())
     return found
+
+
+@contextlib.contextmanager
+def served(explainer: str) -> Iterator[str]:
+    """A server of its own process; yields its host and port."""
+    command = [sys.executable, "-m", "fex_jax", "serve", explainer, "--port=0"]
+    server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    try:
+        line = next(line for line in server.stdout if line.startswith("http://"))
+        yield line.split()[0].removeprefix("http://")
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def bodies(count: int) -> list[str]:
+    """Requests of one picture each."""
+    contents = [base64.b64encode(file).decode() for file in pictures(count)]
+    return [json.dumps({"images": [content]}) for content in contents]
 
 
 def client(address: str, requests: list[str]) -> list[float]:
@@ -71,17 +92,10 @@ def measure(address: str, clients: int, count: int) -> dict:
 
 def main(_: list[str]) -> None:
     given = flags.FLAGS
-    command = [sys.executable, "-m", "fex_jax", "serve", "models/digits_fex", "--port=0"]
-    server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    try:
-        line = next(line for line in server.stdout if line.startswith("http://"))
-        address = line.split()[0].removeprefix("http://")
+    with served("models/digits_fex") as address:
         time.sleep(given.pause)
         measure(address, 16, 160)  # warms up
         rows = [measure(address, int(clients), given.requests) for clients in given.clients]
-    finally:
-        server.terminate()
-        server.wait()
     for row in rows:
         print(row)
     if given.write:
