@@ -181,7 +181,7 @@ def _read_description(path: pathlib.Path) -> tuple[Backbone, dict[str, Any]]:
         checks.require({"family": family}, {"family": _FAMILY}, f"{path}: backbone")
         module = families.of(family)
         kind, sizes = module.CONFIG, _SIZES | module.SIZES
-    fields = {field.name: field for field in dataclasses.fields(kind) if field.init}
+    fields = {field.name: field for field in dataclasses.fields(kind)}
     optional = [n for n, field in fields.items() if field.default is not dataclasses.MISSING]
     where = f"{path}: backbone"
     _check_names(values["backbone"], fields, optional, where)
@@ -300,9 +300,7 @@ def save_description(
     description = {
         "format": _FORMAT,
         "policy": next((n for n, kind in _BACKBONES.items() if isinstance(backbone, kind)), "bert"),
-        "backbone": {
-            f.name: getattr(backbone, f.name) for f in dataclasses.fields(backbone) if f.init
-        },
+        "backbone": {f.name: getattr(backbone, f.name) for f in dataclasses.fields(backbone)},
         "method": method,
         "budget": budget,
         "temperature": temperature,

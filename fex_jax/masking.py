@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from fex_jax.models.bert import TokenBatch
+from fex_jax.token_batch import TokenBatch
 
 
 def patches(images: jax.Array, masks: jax.Array, fill: jax.Array | float = 0.0) -> jax.Array:

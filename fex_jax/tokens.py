@@ -10,7 +10,7 @@ import numpy as np
 import tokenizers
 
 from fex_jax import checks
-from fex_jax.models.bert import Raw, TokenBatch
+from fex_jax.token_batch import Raw, TokenBatch
 from fex_jax.windows import Pair, Text, shortened, windows
 
 Unit = Literal["token", "word"]

@@ -24,7 +24,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from fex_jax import masking, pretrained, text_data, text_streams, tokens  # noqa: E402
 from fex_jax.models import functional  # noqa: E402
-from fex_jax.models.bert import BertClassifier, BertConfig, TokenBatch  # noqa: E402
+from fex_jax.models.bert import BertClassifier, BertConfig  # noqa: E402
+from fex_jax.token_batch import TokenBatch  # noqa: E402
 from fex_jax.training import classifier, identity  # noqa: E402
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "An experiment of configs/.")

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fex_jax import masking
-from fex_jax.models.bert import TokenBatch
+from fex_jax.token_batch import TokenBatch
 
 
 def test_removed_patches_and_only_those_become_the_fill():

@@ -10,7 +10,8 @@ from safetensors.numpy import load_file, save_file
 
 from fex_jax import pretrained
 from fex_jax.models import functional
-from fex_jax.models.bert import Bert, BertClassifier, TokenBatch
+from fex_jax.models.bert import Bert, BertClassifier
+from fex_jax.token_batch import TokenBatch
 from tests import tiny_text
 from tests.tiny_text import BATCH, torch_run
 

@@ -7,7 +7,8 @@ from tokenizers import models, normalizers, pre_tokenizers, processors
 
 from fex_jax import pretrained, tokens
 from fex_jax.models import shapes
-from fex_jax.models.bert import BertClassifier, BertConfig, TokenBatch
+from fex_jax.models.bert import BertClassifier, BertConfig
+from fex_jax.token_batch import TokenBatch
 from tests.conftest import random_like
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")

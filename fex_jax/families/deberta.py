@@ -19,10 +19,11 @@ from jax.typing import DTypeLike
 from fex_jax import checks, families
 from fex_jax.models import Tap, no_tap
 from fex_jax.models.activations import ACTIVATIONS
-from fex_jax.models.bert import HIDDEN_FROM_ATTENTION, Head, TokenBatch, check_window
+from fex_jax.models.bert import HIDDEN_FROM_ATTENTION, Head, check_window
 from fex_jax.models.vit import Linear, Mlp, layer_norm, stack
 from fex_jax.pretrained import hub
 from fex_jax.pretrained import rules as names
+from fex_jax.token_batch import TokenBatch
 
 ARCHITECTURES = {
     "deberta-v2": ("DebertaV2ForSequenceClassification", "DebertaV2Model", "DebertaV2ForMaskedLM")

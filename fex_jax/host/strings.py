@@ -13,10 +13,11 @@ from fex_jax.host.answers import Output
 from fex_jax.host.bank import Bank, identify
 from fex_jax.host.predictor import HostPredictor
 from fex_jax.models import Params
-from fex_jax.models.bert import BertConfig, TokenBatch
+from fex_jax.models.bert import BertConfig
 from fex_jax.models.policy import Backbone
 from fex_jax.predictors import Model
 from fex_jax.removal import Words
+from fex_jax.token_batch import TokenBatch
 
 _WINDOW = 256  # tokens that a network from nothing reads
 _VOCABULARY = 8000  # of its pieces of words, at most

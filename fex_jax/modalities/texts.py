@@ -14,9 +14,9 @@ from scipy.special import expit
 
 from fex_jax import checks, modalities, tokens
 from fex_jax.host.strings import Strings
-from fex_jax.models.bert import TokenBatch
 from fex_jax.targets import PREDICTED, Target, class_numbers
 from fex_jax.text_explanation import TextExplanation, TextExplanations
+from fex_jax.token_batch import TokenBatch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -4,7 +4,7 @@ Shapes: B texts, T tokens (padding included), D hidden size, E that of embedding
 """
 
 import dataclasses
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from jax.typing import DTypeLike
 from fex_jax.models import Tap, no_tap
 from fex_jax.models.activations import ACTIVATIONS
 from fex_jax.models.vit import Attention, Linear, Mlp, layer_norm, stack
+from fex_jax.token_batch import TokenBatch
 
 Family = Literal["bert", "distilbert", "roberta", "xlm-roberta", "camembert", "electra"]
 # Of families that have the network of another.
@@ -21,29 +22,6 @@ NETWORKS = {"xlm-roberta": "roberta", "camembert": "roberta"}
 # Between the two layers of a classification head.
 _BETWEEN = {"bert": "tanh", "distilbert": "relu", "roberta": "tanh", "electra": "gelu"}
 HIDDEN_FROM_ATTENTION = -1e9  # finite: a softmax over nothing but padding is not NaN
-
-
-class Raw(NamedTuple):
-    """The strings of B texts as arrays, for a classifier that reads those."""
-
-    content: jax.Array  # [B, L] uint8: UTF-8, filled up with 255, which is never part of it
-    spans: jax.Array  # [B, T, 2] int, the characters of each feature; -1: the text has fewer
-
-
-class TokenBatch(NamedTuple):
-    """Texts as a classifier reads them, with the features that may be removed from them.
-
-    A feature is a token, or a word with all its pieces; an input's features are numbered from 0
-    without gaps, so that N = T is enough for all of them.
-    """
-
-    ids: jax.Array  # [B, T] int
-    attention: jax.Array  # [B, T] bool, False at padding
-    features: jax.Array  # [B, T] int, the feature a token belongs to; -1: CLS, SEP and padding
-    raw: Raw | None = None  # of a black box
-    types: jax.Array | None = (
-        None  # [B, T] int, which of a pair's texts; None: all are of the first
-    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,7 +25,6 @@ class MLPConfig:
     hidden_size: int = 32
     width: int = 256
     num_layers: int = 3
-    num_prefix_tokens: int = dataclasses.field(default=1, init=False)  # of the whole row
 
     @classmethod
     def of(cls, num_inputs: int, num_features: int) -> "MLPConfig":
@@ -48,7 +47,9 @@ class _Block(nnx.Module):
 
 
 class MLP(nnx.Module):
-    """[B, E] → [B, 1 + N, hidden_size]."""
+    """[B, E] → [B, 1 + N, hidden_size], the first of the whole row."""
+
+    first_feature = 1
 
     def __init__(
         self, config: MLPConfig, *, dtype: jnp.dtype = jnp.float32, rngs: nnx.Rngs

@@ -13,10 +13,10 @@ from flax import nnx
 from fex_jax import masking
 from fex_jax.answers import log_odds
 from fex_jax.models import Params, functional
-from fex_jax.models.bert import TokenBatch
 from fex_jax.models.mlp import MLP, MLPConfig
 from fex_jax.models.unet import UNet, UNetConfig
 from fex_jax.models.vit import Linear, ViT, ViTConfig
+from fex_jax.token_batch import TokenBatch
 
 Backbone = ViTConfig | UNetConfig | MLPConfig | Any  # or the config of one of texts' `families`
 MapHead = Literal["token", "wide", "shared"]
@@ -236,7 +236,7 @@ class Policy(nnx.Module):
         if isinstance(inputs, TokenBatch):
             means, valid = _mean_of_features(tokens, inputs.features)
             return tokens, (means,), valid
-        return tokens, (tokens[:, self.config.num_prefix_tokens :],), None
+        return tokens, (tokens[:, self.backbone.first_feature :],), None
 
     def _read_more(self, images: jax.Array) -> tuple[jax.Array, Parts]:
         """Tokens [B, T, D], and of each patch its token, which class it is about (CLS and the mean
@@ -250,7 +250,7 @@ class Policy(nnx.Module):
             return value
 
         tokens = cast(ViT, self.backbone)(images, keep).astype(jnp.float32)
-        first, depth = self.config.num_prefix_tokens, self.config.num_layers
+        first, depth = self.backbone.first_feature, self.config.num_layers
         patches = tokens[:, first:]
         earlier = [
             jax.nn.standardize(inner[block][:, first:].astype(jnp.float32))

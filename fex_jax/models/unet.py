@@ -21,7 +21,6 @@ class UNetConfig:
     num_channels: int = 3
     hidden_size: int = 128  # channels of the output
     depth: int = 2  # halvings below the output grid
-    num_prefix_tokens: int = dataclasses.field(default=1, init=False)  # the pooled token
 
     def __post_init__(self) -> None:
         if any(side % self.patch_size for side in sides(self.image_size)):
@@ -76,6 +75,8 @@ class UNet(nnx.Module):
     A space-to-depth stem goes straight to the output grid's resolution. The detail inside a cell
     is kept in its channels; the down and up path below adds context from the whole image.
     """
+
+    first_feature = 1  # after the pooled one
 
     def __init__(self, config: UNetConfig, *, dtype: jnp.dtype = jnp.float32, rngs: nnx.Rngs):
         width = config.hidden_size

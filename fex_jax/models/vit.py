@@ -254,6 +254,7 @@ class ViT(nnx.Module):
         rngs: nnx.Rngs,
     ):
         self.config = config
+        self.first_feature = config.num_prefix_tokens
         self.dtype = dtype
         self.remat = remat
         self.patch_embedding = PatchEmbedding(config, dtype=dtype, rngs=rngs)

@@ -26,7 +26,7 @@ def export(
     """Writes an explainer as one file.
 
     In go `pixels`, uint8 [B, S, S, 3], or of texts `ids`, `attention` and `features`, [B, T] as
-    `models.bert.TokenBatch` has them; and `classes`, int32 [B], -1 for the predicted one. Out come
+    `token_batch.TokenBatch` has them; and `classes`, int32 [B], -1 for the predicted one. Out come
     `attributions` and `logits`, [B, rows, cols] or [B, T], `targets` [B] and `probabilities`
     [B, K], as `modalities.images.Explanation` has them. B is any number; TFLite is of pictures, and
     B is 1. What has to be done before and after is described in the file, or beside it as .json:

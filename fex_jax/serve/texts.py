@@ -9,8 +9,8 @@ from scipy.special import logit
 
 from fex_jax import tokens
 from fex_jax.modalities import texts
-from fex_jax.models.bert import TokenBatch
 from fex_jax.serve.found import Found
+from fex_jax.token_batch import TokenBatch
 
 FIELD, TENSORS = "texts", ("texts",)
 _MAX_CHARACTERS = 20_000

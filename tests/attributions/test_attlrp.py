@@ -11,10 +11,11 @@ import pytest
 from fex_jax.attributions.attlrp import _block, _head, _linear, _product, _sum, attlrp
 from fex_jax.attributions.gradients import tapped
 from fex_jax.models import shapes
-from fex_jax.models.bert import BertClassifier, BertConfig, TokenBatch
+from fex_jax.models.bert import BertClassifier, BertConfig
 from fex_jax.models.vit import ViTClassifier, ViTConfig
 from fex_jax.predictors import bert
 from fex_jax.predictors import image as vit
+from fex_jax.token_batch import TokenBatch
 from tests.attributions.white_box import FAMILIES, KEY, checkpoint, images, in_torch, targets
 from tests.conftest import random_like
 

@@ -20,11 +20,11 @@ from fex_jax.attributions.integrated_gradients import integrated_gradients
 from fex_jax.attributions.rollout import rollout
 from fex_jax.attributions.smooth_grad import smooth_grad
 from fex_jax.models import shapes
-from fex_jax.models.bert import TokenBatch
 from fex_jax.models.vit import ViTClassifier, ViTConfig
 from fex_jax.predictors import Model
 from fex_jax.predictors import image as vit
 from fex_jax.preprocessing import Preprocessing
+from fex_jax.token_batch import TokenBatch
 from tests import tiny_text
 from tests.conftest import random_checkpoint, random_like
 
