@@ -26,11 +26,7 @@ from fex_jax import plotting, report  # noqa: E402
 CHOICES = {
     "default": "digit_scenes",
     "published objective": "digit_scenes:authors",
-    "probabilities": "digit_scenes --config.objective.answers=probability "
-    "--config.objective.temperature=0.1",
     "one class an answer": "digit_scenes --config.objective.num_targets=1",
-    "clipped surrogate": "digit_scenes --config.objective.surrogate=clipped "
-    "--config.objective.num_targets=1 --config.objective.entropy_coef=0.6",
     "FastSHAP": "digit_scenes:fastshap",
     "FastSHAP, ten classes": "digit_scenes:fastshap --config.objective.num_targets=10",
     "one pass": "digit_scenes --config.objective.num_passes=1",

@@ -25,7 +25,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from fex_jax import predictors, pretrained  # noqa: E402
 from fex_jax.models import functional, shapes  # noqa: E402
-from fex_jax.models.policy import functional_policy, make_backbone  # noqa: E402
+from fex_jax.models.policy import make_backbone  # noqa: E402
 from fex_jax.models.vit import ViTClassifier, ViTConfig  # noqa: E402
 from fex_jax.preprocessing import Preprocessing  # noqa: E402
 from fex_jax.training import step as training  # noqa: E402
@@ -57,9 +57,8 @@ def main(_: list[str]) -> None:
     labels = tuple(map(str, range(VIT_B16.num_classes)))
     predictor = pretrained.Checkpoint(VIT_B16, weights, labels, Preprocessing())
     backbone = make_backbone(config.policy, VIT_B16)
-    init, network = functional_policy(
-        backbone, 1000, jnp.dtype(config.dtype), config.remat, config.map_head
-    )
+    objective = training.make_objective(config)
+    init, network = training.make_network(config, backbone, 1000, objective)
     optimizer = training.make_optimizer(config, num_steps=1000)
     initial_state = training.make_initial_state(config, init, optimizer)
     state = jax.eval_shape(initial_state, weights["backbone"], weights)
@@ -68,14 +67,14 @@ def main(_: list[str]) -> None:
 
     step = training.make_step(config, predictor, network, optimizer)
     image = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
-    target = jax.ShapeDtypeStruct((1, config.objective.num_targets), jnp.int32)
+    target = jax.ShapeDtypeStruct((1, config.objective.get("num_targets", 1)), jnp.int32)
 
     policy = training.learning_policy(config, network)
 
     def loss(params, x, y):  # as costly as the training loss, whose own terms are negligible
         say = policy(params).say if isinstance(x, tuple) else policy(params)
-        logits, class_logits, values, *_ = say(x, y, config.objective.kl)
-        return logits.sum() + class_logits.sum() + values.sum()
+        logits, class_logits, *_ = say(x, y, config.objective.get("form", "authors"))
+        return logits.sum() + class_logits.sum()
 
     # Loops are counted once by XLA, so the step is put together from its parts.
     f_pass = count_flops(lambda w, x: predictors.image(VIT_B16, w).predict(x), weights, image)
@@ -94,7 +93,7 @@ def main(_: list[str]) -> None:
     memory = compiled.memory_analysis()
     resident = memory.argument_size_in_bytes + memory.output_size_in_bytes
     resident -= memory.alias_size_in_bytes
-    print(f"objective {config.objective.score}, batch {config.batch_size}, {config.dtype}")
+    print(f"objective {config.method}, batch {config.batch_size}, {config.dtype}")
     print(f"f: {queries} passes of {f_pass / 1e9:.1f} GFLOP an image")
     print(
         f"g: one pass of {g_pass / 1e9:.1f} and each of "

@@ -21,10 +21,11 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
-from fex_jax import evaluation, explain, ppo  # noqa: E402
+from fex_jax import evaluation, explain  # noqa: E402
 from fex_jax.answers import log_odds  # noqa: E402
 from fex_jax.attributions.queries import target_probabilities  # noqa: E402
-from fex_jax.contrast import contrast_score, slope  # noqa: E402
+from fex_jax.contrast import Objective, centre, contrast_score, shift_budget, slope  # noqa: E402
+from fex_jax.contrast import leave_one_out as others  # noqa: E402
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "An experiment of configs/.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "The folder that train.py wrote.")
@@ -39,7 +40,7 @@ def draw(key: jax.Array, logits: jax.Array, count: int) -> tuple[jax.Array, jax.
     """One budget an input and S masks: λ [B, N], masks [S, B, N], uniform numbers [S, B, N]."""
     budget_key, mask_key = jax.random.split(key)
     budgets = jax.random.uniform(budget_key, (len(logits), 1), minval=-3.0, maxval=3.0)
-    lam = jax.nn.sigmoid(ppo.shift_budget(logits, budgets, ppo.Objective()))
+    lam = jax.nn.sigmoid(shift_budget(logits, budgets))
     uniform = jax.random.uniform(mask_key, (count, *logits.shape))
     return lam, uniform < lam, uniform
 
@@ -68,8 +69,8 @@ def unpaired(ask, logits, critic, mean, key):
 
 def regression(ask, logits, critic, mean, key):
     """The same of what the map α(z − mean z) does not explain linearly: what training uses."""
-    alpha = 2 * slope(logits, ppo.Objective())  # of both groups
-    return unpaired_credit(ask, logits, alpha * ppo.centre(logits), mean, key)
+    alpha = 2 * slope(logits, Objective())  # of both groups
+    return unpaired_credit(ask, logits, alpha * centre(logits), mean, key)
 
 
 def unpaired_credit(ask, logits, critic, mean, key):
@@ -77,7 +78,7 @@ def unpaired_credit(ask, logits, critic, mean, key):
     lam, masks, _ = draw(key, logits, 20)
     scores = contrast_score(ask(jnp.concatenate([masks[:10], ~masks[10:]])))
     rest = scores - jnp.einsum("sbn,bn->sb", masks - lam, critic / 2)
-    advantages = rest - ppo.leave_one_out(rest.T, num_groups=2).T
+    advantages = rest - others(rest.T).T
     return 2 * score_function(advantages, masks, lam) + centred(critic * lam * (1 - lam))
 
 
@@ -97,14 +98,14 @@ def leave_one_out(ask, logits, critic, mean, key):
     """Minus the mean of the input's other masks: a pair of questions a mask, the unit below."""
     lam, masks, _ = draw(key, logits, 10)
     scores = contrast(ask, masks)
-    return score_function(scores - ppo.leave_one_out(scores.T).T, masks, lam)
+    return score_function(scores - others(scores.T, 1).T, masks, lam)
 
 
 def credit(ask, logits, critic, mean, key):
     """The same of c − w·(m − λ), and w λ(1 − λ): an ideal linear critic, credit a feature."""
     lam, masks, _ = draw(key, logits, 10)
     scores = contrast(ask, masks) - jnp.einsum("sbn,bn->sb", masks - lam, critic)
-    sampled = score_function(scores - ppo.leave_one_out(scores.T).T, masks, lam)
+    sampled = score_function(scores - others(scores.T, 1).T, masks, lam)
     return sampled + centred(critic * lam * (1 - lam))
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import distributions
 
 from configs import common
-from fex_jax import algorithm, fastshap, metrics, ppo
+from fex_jax import fastshap, metrics, ppo, published
 from tests.attributions import parity
 from tests.metrics import test_segmentation as segmentation
 
@@ -242,15 +242,15 @@ def objectives() -> Iterator[Row]:
         value = torch.mean((torch.tensor(scores) - torch.tensor(values)[:, None]) ** 2)
         total = clipped - coefficient * entropy.mean() / features + 0.5 * value + kl
         (slope,) = torch.autograd.grad(total, logits, retain_graph=True)
-        objective = ppo.Objective(**common.get_config(form).objective)
-        batch = ppo.Rollout(
-            None, np.zeros((4, 1), int), f, np.zeros((4, 1, 1)), masks,
+        objective = published.Objective(**common.get_config(form).objective)
+        batch = published.Answered(
+            None, np.zeros((4, 1), int), f, masks,
             old.numpy()[:, None], scores[:, None], advantages[:, None],
         )  # fmt: skip
 
         def loss(z, batch=batch, objective=objective):
             output = ppo.PolicyOutput(z[:, None], class_logits, values[:, None])
-            return algorithm.loss(output, batch, objective)[0]
+            return published.loss(output, batch, objective)[0]
 
         found, gradient = jax.value_and_grad(loss)(jnp.asarray(z, jnp.float32))
         pairs = [(found, total), (gradient, slope)]

@@ -114,7 +114,7 @@ def step_of(
     import numpy as np
 
     from fex_jax import predictors, settings
-    from fex_jax.models.policy import functional_policy, make_backbone
+    from fex_jax.models.policy import make_backbone
     from fex_jax.training import step as training
 
     config = settings.default(preset)
@@ -125,9 +125,7 @@ def step_of(
     objective = config.objective
     backbone = make_backbone(config.policy, predictor.config)
     classes = predictor.config.num_classes
-    init, apply = functional_policy(
-        backbone, classes, jnp.dtype(config.dtype), config.remat, config.map_head
-    )
+    init, apply = training.make_network(config, backbone, classes, training.make_objective(config))
     optimizer = training.make_optimizer(config, 1000)
     initial_state = jax.jit(training.make_initial_state(config, init, optimizer))
     state = initial_state(predictor.params["backbone"], predictor.params)
@@ -144,11 +142,11 @@ def step_of(
 
     bind, policy = predictors.from_checkpoint(predictor), training.learning_policy(config, apply)
     x = jnp.asarray(np.random.default_rng(1).normal(size=(count, side, side, 3)), jnp.float32)
-    y = jnp.zeros((count, objective.num_targets), jnp.int32)
+    y = jnp.zeros((count, objective.get("num_targets", 1)), jnp.int32)
 
     def loss(params: Any, x: jax.Array, y: jax.Array) -> jax.Array:
-        logits, class_logits, values, *_ = policy(params)(x, y, objective.kl)
-        return logits.sum() + class_logits.sum() + values.sum()
+        logits, class_logits, *_ = policy(params)(x, y, objective.get("form", "authors"))
+        return logits.sum() + class_logits.sum()
 
     params = init(jax.random.key(1))
     f = jax.jit(lambda weights, pixels: bind(weights, pixels)[0].predict(bind(weights, pixels)[1]))

@@ -25,11 +25,13 @@ import optax
 from fex_jax import fastshap
 from fex_jax.answers import ask
 from fex_jax.models.policy import Reading
+from fex_jax.objectives import Networks
 from fex_jax.predictors import Inputs, Model
 from fex_jax.updates import Metrics, TrainState, update
 
 OUTPUTS, INSIDE = ("softmax", "sigmoid"), True
 LEARNS = "CoRTX learns from probabilities"
+MOVES = "CoRTX's contrast has nothing to learn but the backbone"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,10 +56,10 @@ class Objective:
             )
         if self.temperature <= 0:
             raise ValueError(f"temperature={self.temperature}: expected a number above 0")
-        _ = self.labels  # checks the rest
+        _ = self.of_head  # checks the rest
 
     @property
-    def labels(self) -> fastshap.Objective:
+    def of_head(self) -> fastshap.Objective:
         """That of the head."""
         return fastshap.Objective(
             targets=self.targets,
@@ -117,7 +119,13 @@ def play(
     answers = ask(model.predict, model.mask, inputs, every, masks)
     chosen, distances = positives(probabilities, answers, masks)
     game = fastshap.play(
-        model.predict, model.mask, model.features, inputs, game_key, objective.labels, probabilities
+        model.predict,
+        model.mask,
+        model.features,
+        inputs,
+        game_key,
+        objective.of_head,
+        probabilities,
     )
     return Batch(game, model.mask(inputs, chosen)), {
         "f/clean": game.full[:, 0].mean(),
@@ -144,7 +152,7 @@ def train_step(
         read, h = encoder(params, part.game.inputs)
         value, metrics = contrast(h, encoder(params, part.positive)[1], objective.temperature)
         phi = head(params, jax.lax.stop_gradient(read), part.game.targets)
-        error, of_labels = fastshap.loss(phi, part.game, objective.labels)
+        error, of_labels = fastshap.loss(phi, part.game, objective.of_head)
         return value + error, of_labels | metrics
 
     state, metrics = update(
@@ -153,11 +161,14 @@ def train_step(
     return state, metrics | said
 
 
-def networks(explainer: Callable, model: Model, policy: Callable, rebind: Callable) -> dict:
+def networks(given: Networks) -> dict[str, Callable]:
     """The encoder, whose pooled token is contrasted, and the head; as `objectives` has it."""
 
     def encoder(params: dict, x: Inputs) -> tuple[Reading, jax.Array]:
-        reading = policy(params).read(model.view(x))
+        reading = given.policy(params).read(given.model.view(x))
         return reading, reading.pooled
 
-    return {"encoder": encoder, "head": lambda params, read, y: policy(params).say(read, y)[0]}
+    def head(params: dict, read: Reading, targets: jax.Array) -> jax.Array:
+        return given.policy(params).say(read, targets)[0]
+
+    return {"encoder": encoder, "head": head}

@@ -46,10 +46,11 @@ SETTINGS = {
 }
 _DEFAULTS: dict[str, Any] = {
     "temperature": None, "contrastive": False, "map_head": "token", "faithful": False,
-    "removal": "mask",
+    "critic": True, "removal": "mask",
 }  # fmt: skip
 _FIELDS = SETTINGS | {
     "format": checks.one_of(_FORMAT),
+    "critic": checks.flag(),  # whether the weights hold one: it is of training alone
     "policy": checks.one_of(*_BACKBONES, "bert"),  # "bert": one of texts' `families`
     "backbone": checks.mapping(),
 }
@@ -113,11 +114,14 @@ def read(path: str | pathlib.Path) -> Export:
             predictor.config.num_classes,
             map_head=settings["map_head"],
             faithful=settings["faithful"],
+            critic=settings["critic"],
             rngs=rngs,
         )
     )
     if stored is None:
-        beside = objectives.beside(settings["method"], predictor.params)
+        # Of FEX's two modules neither has anything beside.
+        method = next(m for m, name in objectives.METHODS.items() if name == settings["method"])
+        beside = objectives.beside(method, predictor.params)
         whole = wanted | jax.eval_shape(lambda: beside)
         found = _read_checkpoint(export.parent / "checkpoints", whole, step)
         params = {name: found[name] for name in wanted}
@@ -129,6 +133,9 @@ def read(path: str | pathlib.Path) -> Export:
         if broken := checks.not_finite_floats(tensors):
             raise ValueError(f"{weights}: {'; '.join(broken[:5])}")
         params = traverse_util.unflatten_dict(tensors, sep="/")
+    if settings.pop("critic"):
+        heads = {n: x for n, x in params["heads"].items() if not n.startswith("value_")}
+        params = params | {"heads": heads}
     return Export(predictor, backbone, params, settings)
 
 
@@ -191,7 +198,7 @@ def _read_description(path: pathlib.Path) -> tuple[Backbone, dict[str, Any]]:
         backbone = kind(**{n: tuple(v) if isinstance(v, list) else v for n, v in given})
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
-    return backbone, {name: values[name] for name in SETTINGS}
+    return backbone, {name: values[name] for name in (*SETTINGS, "critic")}
 
 
 def _check_names(
@@ -289,6 +296,7 @@ def save_description(
     contrastive: bool = False,
     map_head: MapHead = "token",
     faithful: bool = False,
+    critic: bool = False,
     fill: float = 0.0,
     unit: str = "word",
     removal: str = "mask",
@@ -307,6 +315,7 @@ def save_description(
         "contrastive": contrastive,
         "map_head": map_head,
         "faithful": faithful,
+        "critic": critic,
         "fill": fill,
         "unit": unit,
         "removal": removal,

@@ -15,8 +15,8 @@ from fex_jax import modalities
 from fex_jax.models import Params
 
 if TYPE_CHECKING:  # of training, which imports for seconds
+    from fex_jax.contrast import Answered
     from fex_jax.explain import Explainer
-    from fex_jax.ppo import Objective, Rollout
 
 # Of `Explainer.explain`: maps [B, k, N], classes [B, k], f(x) [B, K], faithfulness [B, k].
 Found = tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray | None]
@@ -27,9 +27,7 @@ SHARE = 0.4  # of held-out inputs, whose maps would not be trusted
 
 def is_learned(objective: Any) -> bool:
     """Whether training asks both questions, of probabilities, about masks of a drawn size."""
-    if getattr(objective, "score", "") != "contrast":
-        return False
-    return objective.budget_range > 0 and objective.output != "value"
+    return getattr(objective, "faithful", False)
 
 
 def of(logits: jax.Array) -> jax.Array:
@@ -38,7 +36,7 @@ def of(logits: jax.Array) -> jax.Array:
     return kept - removed
 
 
-def loss(logits: jax.Array, batch: "Rollout", objective: "Objective") -> jax.Array:
+def loss(logits: jax.Array, batch: "Answered") -> jax.Array:
     """−E[w (f log p + (1 − f) log(1 − p))], f = f_y(m⊙x) with p = σ(u), f_y((1−m)⊙x) with σ(v).
 
     w is in proportion to s(1 − s), s = σ(b) the share of the features that m keeps: b is uniform,
@@ -46,9 +44,7 @@ def loss(logits: jax.Array, batch: "Rollout", objective: "Objective") -> jax.Arr
     Logits (u, v) of the class that masks are drawn for, [B, 1, 2]; scalar.
     """
     kept, removed = jnp.split(batch.scores[:, 0], 2, -1)
-    answers = jnp.stack([kept, -removed], 1)  # [B, 2, S / 2]
-    if objective.answers == "log_odds":
-        answers = jax.nn.sigmoid(answers)
+    answers = jax.nn.sigmoid(jnp.stack([kept, -removed], 1))  # [B, 2, S / 2]
     share = jax.nn.sigmoid(batch.budgets)
     weights = share * (1 - share)
     u = logits[:, 0, :, None]

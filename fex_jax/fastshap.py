@@ -23,6 +23,7 @@ from fex_jax.targets import choose_classes
 from fex_jax.updates import Metrics, TrainState, update
 
 OUTPUTS, LEARNS = ("softmax", "sigmoid"), "FastSHAP learns from probabilities"
+UNMASKED = 2  # f(x) and f(∅)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Objective:
 
     targets: Literal["argmax", "sampled", "uniform"] = "sampled"
     num_targets: int = 1  # T, at most K − 1; as published, FEX's default has 10
-    fit: Literal["values", "labels"] = "values"  # of coalitions; or φ to noisy `labels` of it
+    fit: Literal["values", "labels"] = "values"  # of coalitions; or φ to noisy `estimates` of it
     efficiency: Literal["normalize", "penalty"] = "normalize"
     gap_coef: float = 0.1  # weight of the efficiency gap under "penalty"
     num_masks: int = 10  # S, in complementary pairs
@@ -74,14 +75,14 @@ def loss(attributions: jax.Array, game: Game, objective: Objective) -> tuple[jax
     and short texts to count alike: φ_i are of order 1/n, and the square of the sum of n errors in
     proportion to them is of order n / n².
 
-    With `fit="labels"` it is E_x Σ_i (φ_i − φ̂_i)², φ̂ of `labels`.
+    With `fit="labels"` it is E_x Σ_i (φ_i − φ̂_i)², φ̂ of `estimates`.
     """
     total, valid = game.full - game.empty, game.valid[:, None]
     gap = total - attributions.sum(-1, where=valid)
     if objective.efficiency == "normalize":
         attributions = normalize(attributions, total, valid)
     if objective.fit == "labels":
-        noisy = labels(game)
+        noisy = estimates(game)
         squares = jnp.where(valid, (attributions - noisy) ** 2, 0).sum(-1)  # [B, T]
         spread = jnp.where(valid, noisy**2, 0).sum(-1)
         value, explained = squares.mean(), 1 - squares.mean() / jnp.maximum(spread.mean(), 1e-12)
@@ -99,7 +100,7 @@ def loss(attributions: jax.Array, game: Game, objective: Objective) -> tuple[jax
     }
 
 
-def labels(game: Game) -> jax.Array:
+def estimates(game: Game) -> jax.Array:
     """An unbiased estimate of the Shapley values from an input's own coalitions, [B, T, N].
 
         φ̂_i = (v(x) − v(∅)) / n + 2 H_{n−1} (b_i − mean b),   b_i = mean_S 1[i ∈ S] v(S)

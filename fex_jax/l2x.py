@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import optax
 
 from fex_jax.models import Params
+from fex_jax.objectives import Networks, explainer
 from fex_jax.predictors import Inputs, Model
 from fex_jax.updates import Metrics, TrainState, update
 
@@ -133,6 +134,6 @@ def train_step(
     return found._replace(step=state.step + 1), means | {"f/clean": answers.max(-1).mean()}
 
 
-def networks(explainer: Callable, model: Model, policy: Callable, rebind: Callable) -> dict:
+def networks(given: Networks) -> dict[str, Callable]:
     """g and q, as `objectives` has it."""
-    return {"explainer": explainer, "approximation": lambda params: rebind(params["q"])}
+    return explainer(given) | {"approximation": lambda params: given.rebind(params["q"])}

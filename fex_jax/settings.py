@@ -5,61 +5,31 @@ A config of `configs/` is `default(preset)`, or `of_tables(preset)`, with a few 
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import ml_collections
 
 from fex_jax import checks
 
-_PAPER = {
-    "score": "paper",  # f(m⊙x) / K_m, Eq. 9
-    "answers": "probability",
-    "surrogate": "clipped",  # Eq. 20–22
-    "targets": "argmax",  # Algorithm 1
-    "num_targets": 1,
-    "budget_range": 0.0,
-    "baseline": "value",  # v_y(x), Eq. 18
-    "advantage": "paper",  # divided by T
-    "entropy": "paper",  # H(q) of all features together, Eq. 23
-    "kl": "paper",  # D(softmax(mean log λ) ‖ f), Eq. 24
-    "num_masks": 5,
-    "num_passes": 1,
-    "entropy_coef": 1e-5,
-    "value_coef": 0.5,
-}
-_AUTHORS = {
-    "score": "authors",  # N f(m⊙x) / (K_m + 1)
-    "answers": "probability",
-    "surrogate": "clipped",
-    "targets": "argmax",
-    "num_targets": 1,
-    "budget_range": 0.0,
-    "baseline": "value",
-    "advantage": "authors",
-    "entropy": "authors",  # mean H of a feature, H(q) / N
-    "kl": "authors",  # D(f ‖ softmax(mean z))
-    "num_masks": 5,
-    "num_passes": 1,
-    "entropy_coef": 1e-4,
-    "value_coef": 0.5,
-}
 _CONTRAST = {
-    "score": "contrast",  # h(m⊙x) − h((1−m)⊙x)
-    "answers": "log_odds",  # h = log f − log(1 − f); or f itself: probability
-    "surrogate": "regression",  # of the score on the map
     "targets": "sampled",  # from f(x)
     "num_targets": 10,  # classes whose maps learn from each answer, at most all but one
     "budget_range": 3.0,
-    "baseline": "leave_one_out",
-    "advantage": "normalized",
-    "entropy": "paper",
-    "kl": "authors",
+    "temperature": 0.5,  # α
+    "kl_coef": 1.0,
+    "standardize": True,  # values
     "num_masks": 10,  # a query each, as everywhere
+    "num_updates": 4,
     "num_passes": 3,
-    "entropy_coef": 0.0,  # the regression has a temperature instead
-    "value_coef": 0.0,  # its baseline is not learned
 }
-_ALL_OF_FEX = {"num_updates": 4, "temperature": 0.5, "clip_epsilon": 0.2, "kl_coef": 1.0}
+_PUBLISHED = {
+    "num_masks": 5,
+    "num_updates": 4,
+    "num_passes": 1,
+    "clip_epsilon": 0.2,
+    "value_coef": 0.5,
+    "kl_coef": 1.0,
+}
 _FASTSHAP = {
     "targets": "sampled",  # argmax, sampled from f(x), or uniform
     "num_targets": 1,  # as published; FEX's default has 10
@@ -93,14 +63,25 @@ _SHAPLEY = {
     "num_updates": 4,
     "num_passes": 1,
 }
+
+
+class Preset(NamedTuple):
+    """An objective with its settings, and what else suits it."""
+
+    method: str  # of `objectives.METHODS`
+    objective: dict[str, Any]
+    map_head: str = "token"
+    backbone_scale: float = 0.0
+
+
 PRESETS = {
-    "contrast": _CONTRAST | _ALL_OF_FEX,
-    "paper": _PAPER | _ALL_OF_FEX,
-    "authors": _AUTHORS | _ALL_OF_FEX,
-    "fastshap": _FASTSHAP,
-    "l2x": _L2X,
-    "cortx": _CORTX,
-    "shapley": _SHAPLEY,
+    "contrast": Preset("contrast", _CONTRAST, "wide"),
+    "paper": Preset("published", _PUBLISHED | {"form": "paper", "entropy_coef": 1e-5}),
+    "authors": Preset("published", _PUBLISHED | {"form": "authors", "entropy_coef": 1e-4}),
+    "fastshap": Preset("fastshap", _FASTSHAP),
+    "l2x": Preset("l2x", _L2X),
+    "cortx": Preset("cortx", _CORTX, "wide", 0.1),
+    "shapley": Preset("shapley", _SHAPLEY),
 }
 
 
@@ -113,7 +94,7 @@ def default(preset: str = "contrast") -> ml_collections.ConfigDict:
     if preset not in PRESETS:
         raise ValueError(f"preset {preset!r} is unknown; choose one of {', '.join(PRESETS)}")
     config = ml_collections.ConfigDict()
-    config.method = "fex" if preset in ("contrast", "paper", "authors") else preset
+    config.method = PRESETS[preset].method
     config.seed = 0
     config.batch_size = 128  # of all devices together
     config.epochs = 1.0
@@ -181,9 +162,9 @@ def default(preset: str = "contrast") -> ml_collections.ConfigDict:
     # What a ViT's map head reads of a patch: its "token", as published, or more, "wide". A wide one
     # gives FastSHAP worse maps: docs/notebook.md. "shared" is wide, and mixes what all classes have
     # in common with what is each one's own: for many classes and few inputs.
-    config.map_head = "wide" if preset in ("contrast", "cortx") else "token"
+    config.map_head = PRESETS[preset].map_head
 
-    config.objective = ml_collections.ConfigDict(PRESETS[preset])
+    config.objective = ml_collections.ConfigDict(PRESETS[preset].objective)
 
     config.id_expo = ml_collections.ConfigDict()  # of method id_expo, which fine-tunes f
     config.id_expo.explainer = "gradcam_norm1"  # gradcam_attention, _norm1, _features, lime,
@@ -199,7 +180,7 @@ def default(preset: str = "contrast") -> ml_collections.ConfigDict:
     # What works on digits, garments and photographs alike: docs/notebook.md, "One optimiser".
     config.optimizer.learning_rate = 1.5e-4
     # Of that, for the predictor's backbone; 0 freezes it, all that the contrast of CoRTX moves.
-    config.optimizer.backbone_scale = 0.1 if preset == "cortx" else 0.0
+    config.optimizer.backbone_scale = PRESETS[preset].backbone_scale
     config.optimizer.warmup_fraction = 0.05  # of the run; then a cosine to zero
     config.optimizer.clip_norm = 1.0
 

@@ -7,10 +7,12 @@ import shutil
 import struct
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
-from fex_jax import escape, explain, pretrained
+from fex_jax import escape, explain, export, pretrained
 
 SHIPPED = pathlib.Path("models/digits_fex")
 DELETED = object()
@@ -49,6 +51,8 @@ def directory(tmp_path) -> pathlib.Path:
         ("contrastive", 1, "contrastive is 1; expected true or false"),
         ("map_head", "wide", r"map_in/kernel is \[64, 64\], expected \[320, 64\]"),
         ("map_head", "all", "map_head is 'all'"),
+        ("critic", False, "6 extra: heads/value_"),
+        ("critic", 1, "critic is 1; expected true or false"),
         ("fill", None, "fill is None; expected a number"),
         ("unit", "char", "unit is 'char'"),
         ("removal", "blur", "removal is 'blur'"),
@@ -71,6 +75,18 @@ def test_a_field_that_does_not_fit_is_named(directory, field, value, message):
     path.write_text(json.dumps(values))
     with pytest.raises(ValueError, match=message):
         explain.load(directory)
+
+
+def test_an_export_that_names_no_critic_has_one(directory):
+    """Breaks if explainers from before the field do not open, or keep what explains nothing."""
+    assert "critic" not in json.loads((directory / "explainer.json").read_text())
+    assert "heads/value_in/kernel" in load_file(directory / "explainer.safetensors")
+    opened = explain.load(directory)
+    assert {name.partition("_")[0] for name in opened.params["heads"]} == {"map"}
+    export.save_description(directory / "new", opened.predictor, opened.backbone)
+    export.save_weights(directory / "new", opened.params)
+    again = explain.load(directory / "new").params
+    jax.tree.map(np.testing.assert_array_equal, again, opened.params)
 
 
 @pytest.mark.parametrize(

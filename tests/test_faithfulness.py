@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fex_jax import explain, faithfulness, ppo, settings
+from fex_jax import contrast, explain, faithfulness, settings
 from fex_jax.export import save_description, save_weights
 from fex_jax.models.policy import functional_policy, make_backbone
 from fex_jax.training.step import make_optimizer
@@ -31,12 +31,12 @@ def explainer(predictor):
     return dataclasses.replace(made, params=params | {"heads": heads})
 
 
-def rollout(answers, budgets):
+def answered(answers, budgets):
     """Of which a loss reads: scores of f's answers [B, S], half to what masks keep."""
     h = np.log(answers / (1 - answers)) * np.where(np.arange(answers.shape[1]) < 2, 1, -1)
-    fields = dict.fromkeys(ppo.Rollout._fields)
+    fields = dict.fromkeys(contrast.Answered._fields)
     fields |= {"scores": jnp.float32(h[:, None]), "budgets": jnp.float32(budgets)[:, None, None]}
-    return ppo.Rollout(**fields)
+    return contrast.Answered(**fields)
 
 
 def test_the_loss_by_hand():
@@ -44,7 +44,7 @@ def test_the_loss_by_hand():
     answers = np.array([[0.9, 0.7, 0.2, 0.1], [0.6, 0.5, 0.4, 0.3]])
     budgets, p = np.array([0.0, 2.0]), np.array([0.8, 0.3])  # of what is kept, and of the rest
     logits = np.broadcast_to(np.log(p / (1 - p)), (2, 1, 2))
-    found = faithfulness.loss(jnp.float32(logits), rollout(answers, budgets), ppo.Objective())
+    found = faithfulness.loss(jnp.float32(logits), answered(answers, budgets))
     share = 1 / (1 + np.exp(-budgets))
     weights = share * (1 - share)
     of_answer = p[[0, 0, 1, 1]]
@@ -59,7 +59,7 @@ def test_it_is_least_where_it_predicts_the_answers():
     answers = np.array([[0.9, 0.7, 0.2, 0.1], [0.6, 0.5, 0.4, 0.3]])
     p = np.stack([answers[:, :2].mean(1), answers[:, 2:].mean(1)], -1)[:, None]  # [B, 1, 2]
     gradient = jax.grad(faithfulness.loss)(
-        jnp.float32(np.log(p / (1 - p))), rollout(answers, np.array([1.0, -1.0])), ppo.Objective()
+        jnp.float32(np.log(p / (1 - p))), answered(answers, np.array([1.0, -1.0]))
     )
     np.testing.assert_allclose(gradient, 0, atol=1e-6)
 

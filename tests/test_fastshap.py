@@ -73,7 +73,7 @@ def test_noisy_labels_have_the_shapley_values_as_their_mean(game, padded):  # no
         worth(np.zeros(4))[:, None], worth(np.ones(4))[:, None],
     )  # fmt: skip
     exact = shapley(model, inputs, targets)
-    np.testing.assert_allclose(fastshap.labels(played)[:, 0], exact, atol=1e-5)
+    np.testing.assert_allclose(fastshap.estimates(played)[:, 0], exact, atol=1e-5)
     objective = fastshap.Objective(fit="labels")
     slope = jax.grad(lambda phi: fastshap.loss(phi, played, objective)[0])(
         jnp.float32(exact[:, None])
@@ -83,7 +83,7 @@ def test_noisy_labels_have_the_shapley_values_as_their_mean(game, padded):  # no
     (model, inputs, _), _ = padded(6, [5, 3, 1, 4, 2])
     objective = fastshap.Objective(targets="argmax", num_masks=40_000, fit="labels")
     given = model.predict, model.mask, model.features, inputs, jax.random.key(0), objective
-    found = fastshap.labels(fastshap.play(*given))[:, 0]
+    found = fastshap.estimates(fastshap.play(*given))[:, 0]
     top = np.asarray(model.predict(inputs)).argmax(-1)
     np.testing.assert_allclose(found, shapley(model, inputs, top), atol=0.01)
 

@@ -1,4 +1,4 @@
-"""The paper's equations, against enumeration, finite differences and values computed by hand."""
+"""The equations that objectives share, by enumeration, finite differences and by hand."""
 
 import functools
 import itertools
@@ -40,69 +40,6 @@ def test_expected_mask_is_lambda():
     np.testing.assert_allclose(probabilities @ ALL_MASKS.astype(float), lam, atol=1e-6)
     drawn = ppo.bernoulli(LOGITS[0]).sample(seed=jax.random.key(0), sample_shape=(20_000,))
     np.testing.assert_allclose(drawn.mean(0), lam, atol=0.015)  # four standard errors
-
-
-def test_shift_budget_leaves_the_order_and_sets_the_mean():
-    """Breaks if the policy can move its own budget, or if the paper's objective is shifted."""
-    shifted = ppo.shift_budget(LOGITS, jnp.array([[1.0], [-2.0]]), ppo.Objective(budget_range=3.0))
-    np.testing.assert_allclose(shifted.mean(-1), [1.0, -2.0], atol=1e-6)
-    np.testing.assert_array_equal(jnp.argsort(shifted), jnp.argsort(LOGITS))
-    same = ppo.shift_budget(
-        LOGITS,
-        jnp.array([[1.0], [-2.0]]),
-        ppo.Objective(surrogate="clipped", num_targets=1, budget_range=0.0),
-    )
-    np.testing.assert_array_equal(same, LOGITS)
-
-
-def test_a_flat_map_climbs_along_the_shapley_values():
-    """Breaks if drawn budgets no longer make the first gradient 2(φ − mean φ) / 2r, r large.
-
-    Both sides by enumeration of a random game of three features.
-    """
-    game = np.random.default_rng(0).uniform(size=8)  # worth of the masks of ALL_MASKS
-    worth = {tuple(mask): game[i] for i, mask in enumerate(np.asarray(ALL_MASKS).tolist())}
-    shapley = np.zeros(3)
-    for order in itertools.permutations(range(3)):
-        mask = [0, 0, 0]
-        for feature in order:
-            before = worth[tuple(mask)]
-            mask[feature] = 1
-            shapley[feature] += (worth[tuple(mask)] - before) / 6
-    objective, limit = ppo.Objective(), 12.0
-    scores = game - game[::-1]  # f(m) − f(1 − m): the last mask is the first's complement
-
-    def expected_score(logits, budget):
-        logits = ppo.shift_budget(logits[None], budget, objective)
-        return jnp.exp(ppo.bernoulli_log_prob(logits, ALL_MASKS)) @ scores
-
-    budgets = np.linspace(-limit, limit, 2001)
-    gradients = jax.jit(jax.vmap(jax.grad(expected_score), (None, 0)))(jnp.zeros(3), budgets)
-    np.testing.assert_allclose(
-        gradients.mean(0) * 2 * limit, 2 * (shapley - shapley.mean()), atol=2e-3
-    )
-
-
-def test_ratio_scores_by_hand():
-    """Breaks if K_m is not the number of kept features or the empty mask divides by zero."""
-    masks = jnp.array([[0, 0, 0, 0], [1, 0, 0, 0], [1, 1, 0, 1]])
-    kept = jnp.array([0.5, 0.8, 0.9])
-    kept, masks = kept[:, None, None], masks[:, None]  # of one input and one class
-    np.testing.assert_allclose(ppo.ratio_score(kept, masks, "paper").ravel(), [0.0, 0.8, 0.3])
-    np.testing.assert_allclose(ppo.ratio_score(kept, masks, "authors").ravel(), [2.0, 1.6, 0.9])
-
-
-def test_advantages_by_hand():
-    """Breaks if a mask is its own baseline, or T or the scale is lost."""
-    scores = jnp.array([[1.0, 2.0, 6.0]])
-    baseline = ppo.leave_one_out(scores)
-    np.testing.assert_allclose(baseline, [[4.0, 3.5, 1.5]])
-    np.testing.assert_allclose(ppo.advantage(scores, baseline, "authors"), [[-3.0, -1.5, 4.5]])
-    np.testing.assert_allclose(ppo.advantage(scores, baseline, "paper"), [[-1.0, -0.5, 1.5]])
-    scaled = ppo.advantage(scores, baseline, "normalized")
-    np.testing.assert_allclose(jnp.mean(scaled**2), 1.0, rtol=1e-5)
-    of_two_kinds = ppo.leave_one_out(jnp.array([[1.0, 2.0, -6.0, -9.0]]), num_groups=2)
-    np.testing.assert_allclose(of_two_kinds, [[2.0, 1.0, -9.0, -6.0]])
 
 
 def test_surrogate_gradient_is_the_policy_gradient():
@@ -167,40 +104,24 @@ def test_the_divergence_of_sigmoids():
     np.testing.assert_allclose(ppo.kl_to_sigmoids(z, f), both.sum(), rtol=1e-5)
     gradient = jax.grad(ppo.kl_to_sigmoids)(z, f)
     np.testing.assert_allclose(gradient, p - f, atol=1e-5)
-    with pytest.raises(ValueError, match="for f of sigmoids use kl=authors"):
-        ppo.Objective(output="sigmoid", kl="paper")
+    for output, own in (("sigmoid", ppo.kl_to_sigmoids(z, f)), ("value", 0.0)):
+        assert float(ppo.kl_term(output, z, f, "authors")) == float(own)
 
 
-def test_gradients_of_value_loss_and_entropy():
-    """Breaks if a gradient is stopped or scaled: 2 mean(v − c), and finite differences."""
-    values, scores = jnp.array([0.5, -0.2]), jnp.array([[1.0, 2.0], [0.0, 0.4]])
-    gradient = jax.grad(ppo.value_loss)(values, scores)
-    np.testing.assert_allclose(gradient, (values - scores.mean(-1)) * 2 / 2, rtol=1e-6)
+def test_gradient_of_the_entropy():
+    """Breaks if a gradient is stopped or scaled: finite differences."""
     entropy = lambda logits: ppo.bernoulli_entropy(logits).sum()  # noqa: E731
     np.testing.assert_allclose(
         jax.grad(entropy)(LOGITS), finite_difference(entropy, LOGITS), atol=1e-3
     )
 
 
-def test_maps_are_contrasted_only_where_their_means_learn_f():
-    """Breaks if maps are weighed against each other by probabilities that nothing has taught."""
-    assert ppo.Objective().learns_f
-    assert not ppo.Objective(kl_coef=0.0).learns_f and not ppo.Objective(kl="paper").learns_f
-
-
-def test_objective_refuses_unknown_names():
-    """Breaks if a typo in a config silently trains something else."""
-    with pytest.raises(ValueError, match="score is 'papr'; expected one of paper, authors"):
-        ppo.Objective(score="papr")
-    with pytest.raises(ValueError, match="num_masks=5; expected at least 4, an even number"):
-        ppo.Objective(num_masks=5)
-    with pytest.raises(ValueError, match="num_masks=1; expected at least 2"):
-        ppo.Objective(score="authors", answers="probability", num_masks=1)
-    with pytest.raises(ValueError, match="score=paper: f / K_m needs positive answers"):
-        ppo.Objective(score="paper")
-    with pytest.raises(ValueError, match="both questions of the contrast"):
-        ppo.Objective(surrogate="clipped", baseline="value")
-    with pytest.raises(ValueError, match="takes surrogate=clipped"):
-        ppo.Objective(budget_range=0.0)
-    with pytest.raises(ValueError, match="temperature=0"):
-        ppo.Objective(temperature=0.0)
+def test_features_that_are_not_there_are_never_kept():
+    """Breaks if padding is drawn, or adds to log q or H."""
+    valid = jnp.array([True, True, False])
+    padded = ppo.of_features(LOGITS, valid)
+    drawn = ppo.bernoulli(padded).sample(seed=jax.random.key(0), sample_shape=(99,))
+    assert drawn.any() and not drawn[..., 2].any()
+    for function in (ppo.bernoulli_entropy, lambda z: ppo.bernoulli_log_prob(z, 0 * z)):
+        np.testing.assert_array_equal(function(padded), function(LOGITS[:, :2]))
+    assert ppo.of_features(LOGITS, None) is LOGITS

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from fex_jax import algorithm, ppo, predictors, tokens, updates
+from fex_jax import contrast, ppo, predictors, tokens, updates
 from fex_jax.models.policy import functional_policy
 from tests import tiny_text
 from tests.conftest import random_params
@@ -128,12 +128,13 @@ def test_an_explainer_is_trained_on_texts(unit):
     optimizer = optax.sgd(1e-2)
     state = updates.TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
     step = functools.partial(
-        algorithm.train_step, predict=model.predict, mask=model.mask, optimizer=optimizer,
-        policy=lambda params, x, y: ppo.PolicyOutput(*bind(params)(x, y)),
-        objective=ppo.Objective(num_masks=4, num_updates=2),
+        contrast.train_step, read=lambda params, x: None, optimizer=optimizer,
+        policy=lambda params, pair, y: ppo.PolicyOutput(*bind(params)(pair[0], y)),
+        objective=contrast.Objective(num_masks=4, num_updates=2),
     )  # fmt: skip
     inputs = jax.tree.map(lambda x: np.tile(x, (2, 1)), _inputs(unit))
-    after, metrics = jax.jit(step)(state, inputs, jax.random.key(0))
+    compiled = jax.jit(lambda state, x: step(state, model, x, jax.random.key(0)))
+    after, metrics = compiled(state, inputs)
     assert all(np.isfinite(value) for value in metrics.values())
     assert metrics["policy/num_features"] == {"token": 4.0, "word": 3.5}[unit]
     assert metrics["policy/kept_features"] <= metrics["policy/num_features"]

@@ -27,7 +27,7 @@ def test_four_devices_give_the_loss_and_gradients_of_one():
         import jax
         jax.config.update("jax_num_cpu_devices", 4)
         import jax.numpy as jnp, numpy as np, optax
-        from fex_jax import algorithm, ppo, predictors, sharding, updates
+        from fex_jax import contrast, ppo, predictors, sharding, updates
         from fex_jax.models.policy import functional_policy
         from tests.conftest import random_checkpoint, random_params
 
@@ -36,14 +36,14 @@ def test_four_devices_give_the_loss_and_gradients_of_one():
         init, bind = functional_policy(predictor.config, 10)
         params = random_params(init)
         optimizer = optax.sgd(1.0)
-        objective = ppo.Objective(num_updates=1)
+        objective = contrast.Objective(num_updates=1)
         images = np.random.default_rng(0).normal(size=(16, 32, 32, 3)).astype(np.float32)
 
         def step(state, frozen, images):
             model = predictors.image(predictor.config, frozen)
-            return algorithm.train_step(
-                state, images, jax.random.key(1), predict=model.predict, mask=model.mask,
-                policy=lambda p, x, y: ppo.PolicyOutput(*bind(p)(x, y)),
+            return contrast.train_step(
+                state, model, images, jax.random.key(1), read=lambda p, x: None,
+                policy=lambda p, pair, y: ppo.PolicyOutput(*bind(p)(pair[0], y)),
                 optimizer=optimizer, objective=objective)
 
         results = []

@@ -210,7 +210,7 @@ def test_wrong_settings_end_in_one_line(arguments, tmp_path, monkeypatch, flag, 
     "setting, value, message",
     [
         ("data.path", "nowhere", "TFDS could not prepare 'imagenet2012'"),
-        ("objective.score", "reward", "score is 'reward'; expected one of paper"),
+        ("objective.form", "reward", "form is 'reward'; expected one of paper"),
         ("policy", "resnet", "policy 'resnet' is unknown; choose vit or unet"),
         ("predictor.path", "no/such/model/anywhere", "neither a directory nor a"),
         ("mesh.fsdp", 3, "does not divide"),

@@ -1,7 +1,6 @@
 """DeBERTa-v2 and v3 (He et al., 2021, 2023), as `DebertaV2ForSequenceClassification`.
 
-Shapes: B texts, T tokens (padding included), D hidden size, E that of embeddings, d that of a head,
-P relative positions, K classes.
+Shapes: B texts, T tokens, D hidden, E embedding and d head size, P relative positions, K classes.
 """
 
 import dataclasses

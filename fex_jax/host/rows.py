@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from fex_jax import checks
+from fex_jax import checks, objectives
 from fex_jax.data.columns import Columns
 from fex_jax.data.tables import Source
 from fex_jax.host import rows_file, units
@@ -129,8 +129,8 @@ class Rows:
             raise ValueError(f"policy is {config.policy!r}; tables are explained by an mlp")
         if (kind := config.removal.kind) not in ("probe", "background", "surrogate"):
             raise ValueError(f"removal.kind is {kind!r}; of tables choose background or surrogate")
-        plain = config.objective.get("surrogate") == "clipped"  # learns from probabilities
-        if config.method == "fex" and not plain and len(source.groups) == 1:  # less its own mean
+        plain = "value" not in objectives.trait(config.method, "OUTPUTS", ["value"])
+        if len(source.groups) == 1 and objectives.trait(config.method, "CENTRED"):
             raise ValueError("a table's only feature has the contrast 0: choose the preset shapley")
         wanted = None if f.input == "table" else f.input[0]
         if wanted not in (None, len(source.columns)):

@@ -24,7 +24,7 @@ _CLASSES_AT_ONCE = 16  # maps held in memory together by the paper's KL term
 
 
 class Heads(nnx.Module):
-    """Map head on feature tokens, value head on the pooled token; three linear layers each.
+    """Map head on feature tokens, three linear layers; as many of a critic, on the pooled token.
 
     A map head that reads more than `width` numbers of a feature reads them again in its last layer,
     beside the hidden one.
@@ -37,6 +37,7 @@ class Heads(nnx.Module):
         read: int,
         shared: bool = False,
         faithful: bool = False,
+        critic: bool = False,
         *,
         rngs: nnx.Rngs,
     ):
@@ -51,8 +52,12 @@ class Heads(nnx.Module):
         if shared:
             self.map_all = linear(1, 0.01, last)
             self.mix = nnx.Param(jnp.array([1.0, 0.0]))  # no gradient: `training.held_out`
-        self.value_in, self.value_mid = linear(width), linear(width)
-        self.value_out = linear(num_classes, 0.01)
+        if critic:
+            self.value_in, self.value_mid = linear(width), linear(width)
+            self.value_out = linear(num_classes, 0.01)
+        else:
+            for _ in range(6):  # a critic's keys: what comes after is drawn as with one
+                rngs.params()
         if faithful:  # last: the others are drawn as they are without it
             self.faith_in, self.faith_mid = linear(width, inputs=4), linear(width)
             self.faith_out = linear(2, 0.01)
@@ -74,7 +79,7 @@ class Reading(NamedTuple):
 
 
 class Policy(nnx.Module):
-    """g and v: inputs to one attribution map per class and one value per class.
+    """g: inputs to one attribution map per class; with a critic v, to one value per class.
 
     Inputs are normalised images [B, H, W, C], rows of a table [B, E], or a `TokenBatch`, whose
     texts have fewer features than N: what is said of a feature comes from the mean of its tokens,
@@ -99,6 +104,7 @@ class Policy(nnx.Module):
         *,
         map_head: MapHead = "token",
         faithful: bool = False,
+        critic: bool = False,
         dtype: jnp.dtype = jnp.float32,
         remat: bool = False,
         rngs: nnx.Rngs,
@@ -119,8 +125,8 @@ class Policy(nnx.Module):
         self.shares = map_head == "shared"
         width = backbone.hidden_size
         read = 5 * width if self.reads_more else width
-        self.heads = Heads(width, num_classes, read, self.shares, faithful, rngs=rngs)
-        self.config, self.faithful = backbone, faithful
+        self.heads = Heads(width, num_classes, read, self.shares, faithful, critic, rngs=rngs)
+        self.config, self.faithful, self.critic = backbone, faithful, critic
 
     def __call__(
         self, inputs: jax.Array | TokenBatch, targets: jax.Array, kl: str = "authors"
@@ -149,9 +155,7 @@ class Policy(nnx.Module):
             logits = self._mixed(*parts)
         mean_of_class = self._mean_log_sigmoid if kl == "paper" else self._mean
         class_logits = mean_of_class(hidden, valid)
-        value = jax.nn.relu(self.heads.value_in(pooled))
-        values = self.heads.value_out(jax.nn.relu(self.heads.value_mid(value)))
-        values = jnp.take_along_axis(values, targets, -1)
+        values = self._values(pooled, targets) if self.critic else None
         means = class_logits if kl == "authors" else self._mean(hidden, valid)
         valid = None if valid is None else valid[:, None]
         faith = None
@@ -182,6 +186,10 @@ class Policy(nnx.Module):
             maps = self._mixed(self._shared(hidden), maps)
         means = self._mean(hidden, valid)
         return self._faith(maps, means, targets, None if valid is None else valid[:, None])
+
+    def _values(self, pooled: jax.Array, targets: jax.Array) -> jax.Array:
+        hidden = jax.nn.relu(self.heads.value_mid(jax.nn.relu(self.heads.value_in(pooled))))
+        return jnp.take_along_axis(self.heads.value_out(hidden), targets, -1)
 
     def _faith(
         self, maps: jax.Array, means: jax.Array, targets: jax.Array, valid: jax.Array | None
@@ -334,16 +342,9 @@ def functional_policy(
     remat: bool = False,
     map_head: MapHead = "token",
     faithful: bool = False,
+    critic: bool = False,
 ) -> tuple[Callable[[jax.Array], Params], Callable[[Params], Policy]]:
     """init(key) → params, and bind(params) → a `Policy` with them."""
-    return functional(
-        lambda rngs: Policy(
-            backbone,
-            num_classes,
-            map_head=map_head,
-            faithful=faithful,
-            dtype=dtype,
-            remat=remat,
-            rngs=rngs,
-        )
-    )
+    heads = {"map_head": map_head, "faithful": faithful, "critic": critic}
+    network = {"dtype": dtype, "remat": remat} | heads
+    return functional(lambda rngs: Policy(backbone, num_classes, **network, rngs=rngs))

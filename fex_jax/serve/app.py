@@ -34,7 +34,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from fex_jax import checks, modalities
+from fex_jax import checks, modalities, objectives
 from fex_jax.host import HostError
 from fex_jax.serve import bodies, kserve
 from fex_jax.serve.batching import Batcher, Full
@@ -209,7 +209,7 @@ def _described(service: _Service) -> dict[str, Any]:
         "modality": predictor.modality,
         "labels": list(service.labels),
         "output": predictor.output,
-        "method": explainer.method,
+        "absolute": objectives.KINDS[explainer.method].absolute,
         "grid": looks and list(explainer.grid),
         "side": looks and looks.image_size,
         "asks": not predictor.absence,

@@ -13,7 +13,7 @@ import ml_collections
 import numpy as np
 from jax.experimental import multihost_utils
 
-from fex_jax import checks, feeding, probing, surrogate
+from fex_jax import checks, feeding, objectives, probing, surrogate
 from fex_jax.data import tables
 from fex_jax.feeding.sources import Source
 from fex_jax.host import black_box
@@ -48,8 +48,8 @@ def queries_of_probe(found: Sequence[Removal | Words], inputs: int) -> int:
 
 
 def queries_of_input(config: ml_collections.ConfigDict) -> int:
-    """What a step asks of f about one input: the whole one, its masks, of FastSHAP the blank."""
-    return config.objective.num_masks + (2 if config.method == "fastshap" else 1)
+    """What a step asks of f about one input: the whole one, its masks, of some the blank."""
+    return config.objective.num_masks + objectives.trait(config.method, "UNMASKED", 1)
 
 
 def queries_of_comparison(removal: Removal | Words | Own, longest: int) -> int:
@@ -74,7 +74,7 @@ def affordable(
 
     The comparison at the end has its own, if it takes no more than a tenth.
     """
-    kept, found = held_out.count(config.objective, size), candidates(config, f)
+    kept, found = held_out.count(config.method, size), candidates(config, f)
     asked = queries_of_probe(found, min(size, PROBED)) + held_out.queries(kept)
     compared = queries_of_comparison(found[0], config.text.max_length)
     asked += compared if compared <= queries / 10 else 0

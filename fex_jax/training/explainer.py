@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
@@ -18,11 +17,9 @@ from fex_jax import (
     checks,
     export,
     faithfulness,
-    fastshap,
     feeding,
     logs,
     objectives,
-    ppo,
     predictors,
     pretrained,
     settings,
@@ -32,7 +29,7 @@ from fex_jax.export import Predictor
 from fex_jax.feeding.sources import Source
 from fex_jax.host import Bank, HostError, HostPredictor, black_box
 from fex_jax.models import Params
-from fex_jax.models.policy import Backbone, functional_policy, make_backbone
+from fex_jax.models.policy import Backbone, make_backbone
 from fex_jax.training import asking, held_out, identity, loop, overlap, run
 from fex_jax.training import step as steps
 from fex_jax.training.opening import open_predictor
@@ -94,7 +91,7 @@ def train(
         source = source or feeding.of(predictor).open_source(
             predictor, config, config.data.train_split
         )
-        kept, source = held_out.split(config, objective, source)
+        kept, source = held_out.split(config, source)
         warn_of_few_updates(config, source)
         backbone = make_backbone(config.policy, predictor.config)
         start = None if config.policy == "unet" else queried.params["backbone"]
@@ -105,7 +102,7 @@ def train(
     steps.make_objective(config, predictor.output, kind.modality, inside=False)
     box = black_box.of(predictor)
     source = source or feeding.of(box).open_source(box, config, config.data.train_split)
-    kept, source = held_out.split(config, objective, source)
+    kept, source = held_out.split(config, source)
     warn_of_few_updates(config, source)
     config = asking.with_network(config, predictor, workdir)
     backbone, start, reads = kind.policy(config, predictor, source)
@@ -137,14 +134,7 @@ def _train(
     batch_size, total = config.batch_size, num_steps(config, source)
 
     # The policy, its optimiser and where their arrays live.
-    init, network = functional_policy(
-        backbone,
-        predictor.config.num_classes,
-        jnp.dtype(config.dtype),
-        config.remat,
-        config.map_head,
-        faithfulness.is_learned(objective),
-    )
+    init, network = steps.make_network(config, backbone, predictor.config.num_classes, objective)
     optimizer = steps.make_optimizer(config, total)
     own = jax.tree.map(np.asarray, queried.params)  # the same in every process
     frozen = jax.device_put(own, sharding.split_parameters(own, mesh))
@@ -232,7 +222,7 @@ def _train(
             feed,
             total,
             manager,
-            make_report(workdir, int(state.step), config.method == "fex", bank),
+            make_report(workdir, int(state.step), bank),
             revise,
             batch_size=batch_size,
             log_every=config.log_every,
@@ -302,26 +292,24 @@ def learning_rates(path: pathlib.Path, step: int, config: ml_collections.ConfigD
 
 def save_description(
     config: ml_collections.ConfigDict,
-    objective: ppo.Objective | fastshap.Objective,
+    objective: Any,
     predictor: Predictor,
     backbone: Any,
     directory: pathlib.Path,
     faithful: bool | None = None,
 ) -> None:
     """All of the export but the explainer's weights, so that an unfinished run can be opened."""
-    draws_budget = config.method == "fex" and objective.budget_range > 0
+    module = objectives.of(config.method)
+    own = {}
+    if hasattr(module, "exported"):
+        own = module.exported(objective, predictor.config.num_classes)
     export.save_description(
         directory,
         predictor,
         backbone,
-        method=config.method,
-        budget=-objective.budget_range if draws_budget else None,
-        temperature=objective.temperature if draws_budget else None,
-        # Of two classes one's map is the other's mirrored: a contrast would add but noise.
-        contrastive=draws_budget
-        and objective.learns_f
-        and predictor.output == "softmax"  # labels that do not exclude each other: no contrast
-        and predictor.config.num_classes > 2,
+        method=objectives.METHODS[config.method],
+        **own,
+        critic=objectives.trait(config.method, "CRITIC"),
         map_head=config.map_head,
         faithful=faithfulness.is_learned(objective) if faithful is None else faithful,
         fill=config.predictor.fill,
@@ -331,11 +319,11 @@ def save_description(
 
 
 def make_report(
-    workdir: pathlib.Path, start: int, warn: bool, bank: Bank | None = None
+    workdir: pathlib.Path, start: int, bank: Bank | None = None
 ) -> Callable[[dict[str, float], dict], str]:
     """report(metrics, parameters) → a line for people; the first collapse is said, once."""
     log = logs.open_log(workdir, start) if jax.process_index() == 0 else lambda metrics: None
-    warned = not warn
+    warned = False
 
     def report(metrics: dict[str, float], _: dict) -> str:
         nonlocal warned

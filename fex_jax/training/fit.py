@@ -20,7 +20,7 @@ from fex_jax.evaluation import tasks
 from fex_jax.feeding.sources import Source
 from fex_jax.host import HostPredictor, black_box
 from fex_jax.host.estimator import estimator
-from fex_jax.training import asking, step
+from fex_jax.training import asking
 from fex_jax.training import held_out as yardstick
 from fex_jax.training.explainer import Predictor, train
 
@@ -254,7 +254,7 @@ def _names(config: ml_collections.ConfigDict, prefix: str = "") -> list[str]:
 def _describe(
     config: ml_collections.ConfigDict, predictor: Predictor, size: int, held_out: int, skipped: str
 ) -> None:
-    kept = yardstick.count(step.make_objective(config, predictor.output), size)
+    kept = yardstick.count(config.method, size)
     steps = max(1, int(config.epochs * (size - kept)) // config.batch_size)
     updates = steps * config.objective.num_updates * config.objective.num_passes
     print(

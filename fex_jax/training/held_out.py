@@ -11,10 +11,12 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from fex_jax import algorithm, contrast, export, faithfulness, ppo
+from fex_jax import contrast, export, faithfulness, objectives
+from fex_jax.contrast import Answered, Objective
 from fex_jax.feeding.sources import Source
 from fex_jax.models import Params
 from fex_jax.models.policy import Policy
+from fex_jax.ppo import PolicyOutput
 from fex_jax.predictors import Bind
 from fex_jax.training import run
 from fex_jax.updates import TrainState
@@ -42,19 +44,16 @@ class Found(NamedTuple):
     blob: float  # by a blob at the centre of the grid, at its best scale: what looks at no input
 
 
-def split(
-    config: ml_collections.ConfigDict, objective: Any, source: Source
-) -> tuple[Source | None, Source]:
+def split(config: ml_collections.ConfigDict, source: Source) -> tuple[Source | None, Source]:
     """Inputs that are held out, where the objective explains answers, and those to train on."""
-    kept = count(objective, min(config.data.limit or source.size, source.size))
+    kept = count(config.method, min(config.data.limit or source.size, source.size))
     return source.split(kept) if kept else (None, source)
 
 
-def count(objective: Any, size: int) -> int:
+def count(method: str, size: int) -> int:
     """How many of so many inputs are held out."""
     kept = min(_MOST, size // _ONE_OF)
-    explains = getattr(objective, "surrogate", "") == "regression"
-    return kept if explains and kept >= _LEAST else 0
+    return kept if kept >= _LEAST and objectives.trait(method, "REGRESSES") else 0
 
 
 def queries(kept: int) -> int:
@@ -67,7 +66,7 @@ def interval(num_steps: int) -> int:
     return max(1, num_steps // _MEASURES)
 
 
-def objective_of(objective: ppo.Objective) -> ppo.Objective:
+def objective_of(objective: Objective) -> Objective:
     """The questions about a held-out input: of more masks, and about its first classes."""
     return dataclasses.replace(objective, num_masks=_MASKS, targets="argmax")
 
@@ -76,50 +75,50 @@ def ask(
     bind: Bind,
     predictor_params: Params,
     batches: Iterator[Any],
-    objective: ppo.Objective,
+    objective: Objective,
     key: jax.Array,
-) -> list[tuple[Any, ppo.Rollout]]:
+) -> list[tuple[Any, Answered]]:
     """Batches with f's answers to masks that no policy has drawn: every feature alike."""
 
     def flat(model: Any) -> Callable:
-        def policy(inputs: Any, targets: jax.Array) -> ppo.PolicyOutput:
+        def policy(inputs: Any, targets: jax.Array) -> PolicyOutput:
             valid = model.features(inputs)[:, None]
             logits = jnp.zeros((*targets.shape, valid.shape[-1]))
-            return ppo.PolicyOutput(logits, jnp.zeros(()), jnp.zeros(targets.shape), valid)
+            return PolicyOutput(logits, jnp.zeros(()), valid=valid)
 
         return policy
 
     @jax.jit
-    def rollout(params: Params, batch: Any, key: jax.Array) -> ppo.Rollout:
+    def play(params: Params, batch: Any, key: jax.Array) -> Answered:
         model, inputs = bind(params, batch)
         asked = objective_of(objective)
         arguments = model.predict, model.mask, flat(model), inputs, key, asked, model.grid
-        return algorithm.rollout(*arguments)[0]._replace(inputs=None)
+        return contrast.play(*arguments)[0]._replace(inputs=None)
 
     return [
-        (batch, rollout(predictor_params, batch, jax.random.fold_in(key, number)))
+        (batch, play(predictor_params, batch, jax.random.fold_in(key, number)))
         for number, batch in enumerate(batches)
     ]
 
 
 def make_measure(
-    policy: Callable[[Params], Policy], objective: ppo.Objective, grid: tuple[int, ...]
-) -> Callable[[Params, list[tuple[Any, ppo.Rollout]]], Found]:
+    policy: Callable[[Params], Policy], objective: Objective, grid: tuple[int, ...]
+) -> Callable[[Params, list[tuple[Any, Answered]]], Found]:
     """measure(the policy's parameters, what it reads of inputs and their answers) → `Found`."""
     asked = objective_of(objective)
 
     def centred(values: jax.Array) -> jax.Array:
-        groups = values.reshape(*values.shape[:-1], asked.num_groups, -1)
+        groups = values.reshape(*values.shape[:-1], contrast.GROUPS, -1)
         return (groups - groups.mean(-1, keepdims=True)).reshape(values.shape)
 
     @jax.jit
-    def sums(params: Params, reading: Any, answered: ppo.Rollout) -> jax.Array:
+    def sums(params: Params, reading: Any, answered: Answered) -> jax.Array:
         """Σ over inputs and masks of w a b, [pairs of a and b, T]."""
-        output = ppo.PolicyOutput(*policy(params).say(reading, answered.targets, asked.kl))
+        output = PolicyOutput(*policy(params).say(reading, answered.targets))
         shared, own = output.parts or (output.logits, jnp.zeros_like(output.logits))
 
         def predicted(logits: jax.Array) -> jax.Array:
-            z = ppo.centre(jnp.broadcast_to(logits, own.shape), output.valid)
+            z = contrast.centre(jnp.broadcast_to(logits, own.shape), output.valid)
             linear = jnp.einsum("bsn,btn->bts", answered.masks.astype(z.dtype), z)
             return centred(contrast.slope(z, asked, output.valid) * linear)
 
@@ -130,7 +129,7 @@ def make_measure(
             [jnp.stack([(weights * a * b).sum((0, 2)) for a in values]) for b in values]
         )
 
-    def measure(params: Params, held_out: list[tuple[Any, ppo.Rollout]]) -> Found:
+    def measure(params: Params, held_out: list[tuple[Any, Answered]]) -> Found:
         parts = [np.asarray(sums(params, *part), float) for part in held_out]
         products = np.sum(parts, axis=0)  # [4, 4, T]
         whole = products.sum(-1)
@@ -166,22 +165,21 @@ def _best_mix(products: np.ndarray) -> tuple[float, float]:
     return float(a), float(b)
 
 
-def of_half_the_queries(answered: list[tuple[Any, ppo.Rollout]], objective: ppo.Objective) -> float:
+def of_half_the_queries(answered: list[tuple[Any, Answered]], objective: Objective) -> float:
     """What a linear regression on one half of an input's answers explains of the other half.
 
     That is LIME about each input by `_MASKS` / 2 queries, of its first class, with the ridge of
     `_RIDGES` that explains most: a rival at its best.
     """
-    groups = objective_of(objective).num_groups
     left, total = np.zeros(len(_RIDGES)), 0.0
-    for _, rollout in answered:
-        weights = np.asarray(contrast.plausibility(rollout, objective))[:, 0, 0]
+    for _, batch in answered:
+        weights = np.asarray(contrast.plausibility(batch, objective))[:, 0, 0]
         for masks, scores, weight in zip(
-            np.asarray(rollout.masks, float), np.asarray(rollout.scores)[:, 0], weights, strict=True
+            np.asarray(batch.masks, float), np.asarray(batch.scores)[:, 0], weights, strict=True
         ):
             # [halves, groups, masks of a group]; what is known of a half is less its groups' means.
-            r = scores.reshape(groups, 2, -1).swapaxes(0, 1)
-            m = masks.reshape(groups, 2, -1, masks.shape[-1]).swapaxes(0, 1)
+            r = scores.reshape(contrast.GROUPS, 2, -1).swapaxes(0, 1)
+            m = masks.reshape(contrast.GROUPS, 2, -1, masks.shape[-1]).swapaxes(0, 1)
             r, m = r - r.mean(2, keepdims=True), m - m.mean(2, keepdims=True)
             r, m = r.reshape(2, -1), m.reshape(2, -1, masks.shape[-1])
             for known, asked in ((0, 1), (1, 0)):
@@ -206,7 +204,7 @@ def make_revise(
     policy: Callable[[Params], Policy],
     predictor_params: Params,
     batches: Iterator[Any],
-    objective: ppo.Objective,
+    objective: Objective,
     key: jax.Array,
     folder: pathlib.Path,
     frozen: bool,
@@ -228,7 +226,7 @@ def make_revise(
 
     @jax.jit
     def faithful(params: Params, reading: Any, targets: jax.Array) -> jax.Array:
-        output = ppo.PolicyOutput(*policy(params).say(reading, targets))
+        output = PolicyOutput(*policy(params).say(reading, targets))
         return faithfulness.of(output.faithfulness[:, 0])
 
     answered, readings, measure = [], [], None

@@ -17,20 +17,20 @@ import ml_collections
 import optax
 
 from fex_jax import (
-    algorithm,
     attributions,
+    contrast,
     data,
     export,
     feeding,
     id_expo,
     linear,
     masking,
-    ppo,
     predictors,
     pretrained,
 )
 from fex_jax.models import Params
 from fex_jax.models.policy import functional_policy, make_backbone
+from fex_jax.ppo import PolicyOutput
 from fex_jax.training import classifier, explainer, identity
 from fex_jax.training import step as steps
 
@@ -156,7 +156,7 @@ def weights(settings: ml_collections.ConfigDict) -> dict[str, Any]:
 def _of_fex(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     """The settings with the method that the explainer beside the classifier is."""
     config = config.copy_and_resolve_references()
-    config.method = "fex"
+    config.method = "contrast"
     return config
 
 
@@ -164,7 +164,7 @@ def make_loss(
     config: ml_collections.ConfigDict,
     checkpoint: pretrained.Checkpoint,
     policy: Callable | None = None,
-    objective: ppo.Objective | None = None,
+    objective: contrast.Objective | None = None,
 ) -> Callable[[Params, Any, jax.Array, jax.Array], jax.Array]:
     """loss({"f": …, "g": …}, (pixels, probabilities [B, K]), key, share that is done) → scalar.
 
@@ -205,16 +205,16 @@ def make_loss(
     def _fex_loss(params: Params, pixels: jax.Array, key: jax.Array) -> jax.Array:
         model, images = bind(jax.lax.stop_gradient(params["f"]), pixels)
 
-        def output(params: Params, images: jax.Array, classes: jax.Array) -> ppo.PolicyOutput:
-            return ppo.PolicyOutput(*policy(params)(images, classes, objective.kl))
+        def output(params: Params, images: jax.Array, classes: jax.Array) -> PolicyOutput:
+            return PolicyOutput(*policy(params)(images, classes))
 
         fixed = jax.lax.stop_gradient(params["g"])
-        rollout, _ = algorithm.rollout(
+        answered, _ = contrast.play(
             model.predict, model.mask, lambda *given: output(fixed, *given), images, key, objective,
             model.grid,
         )  # fmt: skip
-        said = output(params["g"], images, rollout.targets)
-        return algorithm.loss(said, rollout, objective)[0]
+        said = output(params["g"], images, answered.targets)
+        return contrast.loss(said, answered, objective)[0]
 
     return loss
 

@@ -18,7 +18,7 @@ import ml_collections
 import numpy as np
 import optax
 
-from fex_jax import algorithm, fastshap, predictors
+from fex_jax import algorithm, contrast, fastshap, objectives, predictors
 from fex_jax.host.black_box import BlackBox
 from fex_jax.training import step as steps
 from fex_jax.training.loop import Step
@@ -49,38 +49,40 @@ def suits(config: ml_collections.ConfigDict, predictor: Any) -> bool:
 
     Of tables that have a surrogate it answers in the place of f, on the device.
     """
-    regression = getattr(config.objective, "surrogate", "") == "regression"
     alone = jax.process_count() == 1
     asks = not (predictor.inside or getattr(predictor.removal, "conditional", False))
-    suited = regression or config.method == "fastshap"
-    return config.predictor.overlap and asks and suited and alone
+    return config.predictor.overlap and asks and config.method in _PARTS and alone
 
 
 def draws_by_policy(config: ml_collections.ConfigDict) -> bool:
     """Whether the state of a run that overlaps has the policy that draws masks."""
-    return config.method == "fex"
+    return objectives.trait(config.method, "REGRESSES")
 
 
-def _of_fex(config: ml_collections.ConfigDict, network: Callable, optimizer: Any, objective: Any):
-    read, output = steps.make_policy(config, network)
+def _of_contrast(
+    config: ml_collections.ConfigDict, network: Callable, optimizer: Any, objective: Any
+):
+    def networks(model: predictors.Model) -> dict[str, Callable]:
+        return contrast.networks(steps.make_networks(config, network, model, objective))
 
     def draw(params: dict, model: predictors.Model, inputs: Any, answers: jax.Array, key: Any):
-        pair = inputs, read(params, model, inputs)
-        policy = functools.partial(output(model), params)
-        drawn = algorithm.draw(policy, pair, answers, key, objective, model.grid)
-        return pair[1], drawn, algorithm.questions(drawn, objective)
+        own = networks(model)
+        pair = inputs, own["read"](params, inputs)
+        policy = functools.partial(own["policy"], params)
+        drawn = contrast.draw(policy, pair, answers, key, objective, model.grid)
+        return pair[1], drawn, contrast.questions(drawn.masks)
 
-    def again(drawn: algorithm.Drawn, asked: jax.Array) -> algorithm.Drawn:
-        kept = drawn._replace(masks=jnp.asarray(asked, drawn.masks.dtype))
-        masks = algorithm.questions(kept, objective)
+    def again(drawn: contrast.Drawn, asked: jax.Array) -> contrast.Drawn:
+        masks = contrast.questions(jnp.asarray(asked, drawn.masks.dtype))
         if drawn.valid is not None:
             masks *= drawn.valid[:, 0].astype(masks.dtype)
-        return kept._replace(masks=masks)
+        return drawn._replace(masks=masks)
 
     def learn(state: TrainState, model: predictors.Model, asked: Asked, answers: jax.Array):
         pair = asked.inputs, asked.reading
-        rollout, metrics = algorithm.judge(asked.drawn, pair, answers, objective)
-        found, losses = algorithm.learn(state, rollout, output(model), optimizer, objective)
+        batch, metrics = contrast.judge(asked.drawn, pair, answers, objective)
+        given = networks(model)["policy"], contrast.loss, optimizer, objective
+        found, losses = algorithm.learn(state, batch, *given)
         return found._replace(previous=state.params), metrics | losses
 
     return Parts(draw, again, learn)
@@ -89,8 +91,6 @@ def _of_fex(config: ml_collections.ConfigDict, network: Callable, optimizer: Any
 def _of_fastshap(
     config: ml_collections.ConfigDict, network: Callable, optimizer: Any, objective: Any
 ):
-    policy = steps.learning_policy(config, network)
-
     def draw(params: dict, model: predictors.Model, inputs: Any, answers: jax.Array, key: Any):
         drawn = fastshap.draw(model.features(inputs), answers, key, objective)
         return None, drawn, fastshap.questions(drawn)
@@ -99,13 +99,14 @@ def _of_fastshap(
         return drawn._replace(coalitions=asked[1:] & drawn.valid)
 
     def learn(state: TrainState, model: predictors.Model, asked: Asked, answers: jax.Array):
-        def explainer(params: dict, inputs: Any, targets: jax.Array) -> jax.Array:
-            return policy(params).maps(model.view(inputs), targets)
-
+        own = objectives.explainer(steps.make_networks(config, network, model, objective))
         game = fastshap.judge(asked.drawn, asked.inputs, answers)
-        return fastshap.learn(state, game, explainer, optimizer, objective)
+        return fastshap.learn(state, game, own["explainer"], optimizer, objective)
 
     return Parts(draw, again, learn)
+
+
+_PARTS = {"contrast": _of_contrast, "fastshap": _of_fastshap}  # of a config's method
 
 
 @contextlib.contextmanager
@@ -125,8 +126,7 @@ def stepping(
     the answers.
     """
     objective = steps.make_objective(config, predictors.output(box))
-    of = _of_fex if draws_by_policy(config) else _of_fastshap
-    parts = of(config, network, optimizer, objective)
+    parts = _PARTS[config.method](config, network, optimizer, objective)
     over = threading.Event()
 
     @jax.jit

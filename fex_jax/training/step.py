@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
-from fex_jax import algorithm, objectives, ppo, predictors, updates
+from fex_jax import faithfulness, objectives, predictors, updates
 from fex_jax.export import Predictor
-from fex_jax.models.policy import Policy
+from fex_jax.models.policy import Backbone, Policy, functional_policy
 
 _NEW = "unet", "small_bert", "mlp"  # backbones that start from nothing
 
@@ -25,9 +25,6 @@ def make_objective(
 
     Of a black box, whose network cannot be had, `inside` is False.
     """
-    if config.method not in objectives.KINDS:
-        known = ", ".join(objectives.KINDS)
-        raise ValueError(f"method {config.method!r} is unknown; choose {known}")
     module = objectives.of(config.method)
     if modality not in (None, of := getattr(module, "MODALITY", modality)):
         raise ValueError(
@@ -43,19 +40,38 @@ def make_objective(
             f"the predictor is a black box, and the method {config.method!r} needs its network or "
             "its masked inputs: use the preset contrast or fastshap"
         )
-    if config.method == "cortx" and backbone_scale(config) == 0:
+    if hasattr(module, "MOVES") and backbone_scale(config) == 0:
         raise ValueError(
-            "optimizer.backbone_scale is 0, and CoRTX's contrast has nothing to learn but the "
-            "backbone: choose a number above 0"
+            f"optimizer.backbone_scale is 0, and {module.MOVES}: choose a number above 0"
         )
-    own = {"output": output} if config.method == "fex" else {}
-    objective = module.Objective(**config.objective, **own)
-    if config.map_head == "shared" and getattr(objective, "surrogate", "") != "regression":
+    if config.map_head == "shared" and not hasattr(module, "REGRESSES"):
         raise ValueError(
             "map_head=shared is learned by FEX's regression, the preset contrast; for this "
             "objective choose token or wide"
         )
-    return objective
+    fields = module.Objective.__dataclass_fields__
+    if unknown := [name for name in config.objective if name not in fields]:
+        raise ValueError(
+            f"objective.{unknown[0]} is no setting of the method {config.method}, which has "
+            f"{', '.join(fields)}: leave it out"
+        )
+    own = {"output": output} if "output" in fields else {}
+    return module.Objective(**config.objective, **own)
+
+
+def make_network(
+    config: ml_collections.ConfigDict, backbone: Backbone, num_classes: int, objective: Any
+) -> tuple[Callable[[jax.Array], dict], Callable[[dict], Policy]]:
+    """init(key) → parameters, and network(parameters) → the policy with the heads that learn."""
+    return functional_policy(
+        backbone,
+        num_classes,
+        jnp.dtype(config.dtype),
+        config.remat,
+        config.map_head,
+        faithfulness.is_learned(objective),
+        objectives.trait(config.method, "CRITIC"),
+    )
 
 
 def make_optimizer(
@@ -112,8 +128,8 @@ def make_step(
 ) -> Callable:
     """step(state, predictor's parameters, batch, key) → (state, metrics), to be jitted."""
     objective = make_objective(config, predictors.output(predictor))
-    bind, policy = make_bind(config, predictor), learning_policy(config, network)
-    read, output = make_policy(config, network)
+    module, bind = objectives.of(config.method), make_bind(config, predictor)
+    networks = getattr(module, "networks", objectives.explainer)
     given = config.policy_backbone.path or config.predictor.surrogate  # is not what f reads with
     own = predictor.inside and config.policy not in _NEW and not given
     shares = own and backbone_scale(config) == 0
@@ -121,78 +137,26 @@ def make_step(
     def step(state: updates.TrainState, predictor_params: dict, batch: Any, key: jax.Array):
         model, inputs = bind(predictor_params, batch)
         key = jax.random.fold_in(key, state.step)
-
-        if config.method != "fex":
-            module = objectives.of(config.method)
-
-            def explainer(params: dict, x: Any, y: jax.Array) -> jax.Array:
-                return policy(params).maps(model.view(x), y)
-
-            learned = {"explainer": explainer}
-            if hasattr(module, "networks"):
-                given = explainer, model, policy, lambda params: bind(params, batch)[0]
-                learned = module.networks(*given)
-            learned |= {"optimizer": optimizer, "objective": objective}
-            return module.train_step(state, model, inputs, key, **learned)
-        inputs = model.drawn(inputs, jax.random.fold_in(key, 0))
-        params = state.params
-        if shares:  # XLA computes once what f(x) and the policy read
-            params = params | {"backbone": predictor_params["backbone"]}
-        return algorithm.train_step(
-            state,
-            (inputs, read(params, model, inputs)),
-            key,
-            predict=lambda pair: model.predict(pair[0]),
-            mask=lambda pair, masks: (model.mask(pair[0], masks), None),
-            policy=output(model),
-            optimizer=optimizer,
-            objective=objective,
-            grid=model.grid,
+        given = make_networks(config, network, model, objective)._replace(
+            rebind=lambda params: bind(params, batch)[0],
+            shared=predictor_params["backbone"] if shares else None,
+        )
+        return module.train_step(
+            state, model, inputs, key, **networks(given), optimizer=optimizer, objective=objective
         )
 
     return step
 
 
-def make_policy(
-    config: ml_collections.ConfigDict, network: Callable[[dict], Policy]
-) -> tuple[Callable, Callable]:
-    """read and output of FEX's policy on pairs (inputs, what was read of them).
-
-    read(params, model, inputs) is what a frozen backbone reads of inputs, once for all passes, or
-    None. output(model) is the policy (params, pair, classes) → `ppo.PolicyOutput`.
-    """
-    frozen, policy = backbone_scale(config) == 0, learning_policy(config, network)
-
-    def read(params: dict, model: predictors.Model, inputs: Any) -> Any:
-        return policy(params).read(model.view(inputs)) if frozen else None
-
-    def output(model: predictors.Model) -> Callable:
-        def say(params: dict, pair: tuple, classes: jax.Array) -> ppo.PolicyOutput:
-            given, reading = pair
-            network = policy(params)
-            if not frozen:
-                reading = network.read(model.view(given))
-            found = ppo.PolicyOutput(*network.say(reading, classes, config.objective.kl))
-            return found._replace(row=_of_row(network, model, given, classes))
-
-        return say
-
-    return read, output
-
-
-def _of_row(
-    network: Policy, model: predictors.Model, inputs: Any, classes: jax.Array
-) -> jax.Array | None:
-    """The map of each input's background row less the mean map of all of them, [B, T, N].
-
-    None: there is no background. Nothing learns through it.
-    """
-    if model.background is None or model.rows is None:
-        return None
-    size = len(jax.tree.leaves(model.background)[0]), len(network.heads.map_out.bias[...])
-    every = jnp.broadcast_to(jnp.arange(size[1]), size)
-    maps = jax.lax.stop_gradient(network.maps(model.view(model.background), every))  # [M, K, N]
-    return (maps - maps.mean(0))[model.rows(inputs), classes]
+def make_networks(
+    config: ml_collections.ConfigDict,
+    network: Callable[[dict], Policy],
+    model: predictors.Model,
+    objective: Any,
+) -> objectives.Networks:
+    """What an objective's `networks` takes, but for `rebind` and what is `shared`."""
+    policy, frozen = learning_policy(config, network), backbone_scale(config) == 0
+    return objectives.Networks(model, policy, frozen, objective)
 
 
 def make_bind(config: ml_collections.ConfigDict, predictor: Predictor) -> predictors.Bind:

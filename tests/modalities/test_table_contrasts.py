@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import fex_jax
-from fex_jax import explain, settings
+from fex_jax import contrast, explain, settings
 from fex_jax.evaluation import tables as truth
 from fex_jax.host.predictor import host
 from fex_jax.training import step
@@ -137,9 +137,10 @@ def test_the_map_of_a_drawn_row_is_taken_off(contrasts):
     batch = explainer.predictor.reads.batch(linear(2)[0].to_numpy())
     model, inputs = explainer.asking(f).bind({}, batch)
     classes, params = np.array([[1, 0], [0, 1]]), explainer.params
-    _, output = step.make_policy(settings.of_tables("contrast"), explainer.network)
+    given = settings.of_tables("contrast"), explainer.network, model, None
+    policy = contrast.networks(step.make_networks(*given))["policy"]
     rows = [
-        output(model)(params, (model.against(inputs, np.full((2, 1), row)), None), classes).row
+        policy(params, (model.against(inputs, np.full((2, 1), row)), None), classes).row
         for row in range(30)
     ]
     np.testing.assert_allclose(np.mean(rows, 0), 0, atol=1e-4)  # in the mean nothing

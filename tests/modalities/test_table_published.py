@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import GaussianNB
 
 import fex_jax
-from fex_jax import algorithm, explain, ppo, predictors, settings
+from fex_jax import explain, ppo, predictors, published, settings
 from fex_jax.data import tables
 from fex_jax.evaluation import tables as evaluation
 from fex_jax.host import black_box
@@ -55,7 +55,7 @@ def test_masks_are_worth_probabilities(preset):
         return ppo.PolicyOutput(flat, jnp.zeros((6, 3)), jnp.zeros(targets.shape))
 
     given = bound.predict, bound.mask, policy, inputs, jax.random.key(3), objective
-    found, _ = algorithm.rollout(*given)
+    found, _ = published.play(*given)
 
     said = model.predict_proba(frame(6))
     np.testing.assert_allclose(found.probabilities, said, atol=1e-6)

@@ -221,7 +221,7 @@ def test_shap_and_pictures(fitted, tmp_path):
 @pytest.mark.parametrize(
     "predictor, options, message",
     [
-        (F, {"preset": "paper"}, "answers with output='value', any number, and the presets paper"),
+        (F, {"preset": "paper"}, "answers with output='value', and the presets paper"),
         (F, {"preset": "cortx"}, "the preset cortx needs a classifier.s network, and of tables"),
         (F, {"unit": "log-odds"}, "table.unit is 'log-odds'; of probabilities choose"),
         (F, {"queries": 100}, "queries of tables are not counted"),

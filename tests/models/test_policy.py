@@ -21,8 +21,8 @@ UNET = UNetConfig(16, 4, hidden_size=16)
 IMAGES = np.random.default_rng(0).normal(size=(3, 16, 16, 3)).astype(np.float32)
 
 
-def build(backbone, num_classes=7, map_head="token"):
-    init, bind = functional_policy(backbone, num_classes, map_head=map_head)
+def build(backbone, num_classes=7, map_head="token", critic=False):
+    init, bind = functional_policy(backbone, num_classes, map_head=map_head, critic=critic)
     return bind(random_params(init))
 
 
@@ -33,7 +33,7 @@ def build(backbone, num_classes=7, map_head="token"):
 )
 def test_one_map_and_the_class_means_equal_all_maps(backbone, map_head):
     """Breaks if the short cuts through the linear last layer differ from computing every map."""
-    policy = build(backbone, map_head=map_head)
+    policy = build(backbone, map_head=map_head, critic=True)
     targets = jnp.array([[2, 5], [0, 2], [6, 6]])
     every = jnp.broadcast_to(jnp.arange(7), (3, 7))
     maps = policy.maps(IMAGES, every)  # [3, 7, 16]
@@ -172,7 +172,7 @@ def test_make_backbone():
 def test_text_maps_and_means_are_over_the_features_a_text_has(family):
     """Breaks if padding enters the KL's mean map or what a map is trusted for, or a short text
     depends on its bucket."""
-    init, bind = functional_policy(tiny_text.config(family), 3, faithful=True)
+    init, bind = functional_policy(tiny_text.config(family), 3, faithful=True, critic=True)
     policy = bind(random_params(init))
     tokenizer = tiny_text.tokenizer()
     texts = tokenizer(["the film was funny !", "great"], "word")
@@ -205,3 +205,16 @@ def test_text_policy_starts_from_the_predictor():
     init, _ = functional_policy(checkpoint.config, 2)
     theirs, ours = checkpoint.params["backbone"], random_params(init)["backbone"]
     assert jax.tree.map(jnp.shape, theirs) == jax.tree.map(jnp.shape, ours)
+
+
+def test_a_critic_is_there_where_it_is_asked_for():
+    """Breaks if a head is built that nothing trains, or the others are drawn otherwise without."""
+    (with_one, _), (without, bind) = (
+        functional_policy(VIT, 7, faithful=True, critic=critic) for critic in (True, False)
+    )
+    more, fewer = (jax.jit(init)(jax.random.key(0)) for init in (with_one, without))
+    critic = {"value_in", "value_mid", "value_out"}
+    assert more["heads"].keys() - fewer["heads"].keys() == critic
+    left = more | {"heads": {n: x for n, x in more["heads"].items() if n not in critic}}
+    jax.tree.map(np.testing.assert_array_equal, left, fewer)
+    assert bind(fewer)(IMAGES, jnp.zeros((3, 1), int))[2] is None

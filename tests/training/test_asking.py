@@ -22,7 +22,7 @@ def test_what_is_afforded_is_no_more_than_may_be_asked(size, queries):
         lambda images: np.ones((len(images), 2)) / 2, labels=("a", "b"), input=(32, 32, 3)
     )
     config.epochs = asking.affordable(config, f, size, queries)
-    kept = held_out.count(config.objective, size)
+    kept = held_out.count(config.method, size)
     training = num_steps(config, SimpleNamespace(size=size - kept)) * 32 * 11
     probed = asking.queries_of_probe(asking.candidates(config, f), asking.PROBED)
     compared = asking.queries_of_comparison(asking.candidates(config, f)[0], 0)

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from fex_jax import explain, feeding, host, settings
+from fex_jax import explain, feeding, host, objectives, settings
 from fex_jax.training import step
 from fex_jax.training.explainer import train
 
@@ -84,19 +84,21 @@ def test_a_shared_head_is_of_the_regression(predictor, preset, tmp_path):
         train(config, tmp_path / "run", predictor, source)
 
 
-@pytest.mark.parametrize("preset", ["l2x", "cortx"])
+@pytest.mark.parametrize("preset", ["authors", "l2x", "cortx"])
 def test_rivals_are_trained_stopped_and_opened(predictor, preset, tmp_path):
-    """Breaks if a rival does not learn, is lost when it is stopped, or its export holds more than
-    what explains: L2X's q is of training alone."""
+    """Breaks if a rival does not learn, is lost when it is stopped, or what is opened holds more
+    than what explains: L2X's q and the authors' critic are of training alone."""
     config = small(preset, **{"optimizer.backbone_scale": 1.0, "objective.num_passes": 2})
     source, _, _ = feeding.open_data(predictor, PICTURES)
     train(config, tmp_path, predictor, source)
     finished = explain.load(tmp_path)
-    assert finished.method == preset and finished.params.keys() == {"backbone", "heads"}
+    assert finished.method == objectives.METHODS[config.method]
+    assert finished.params.keys() == {"backbone", "heads"}
+    assert {name.partition("_")[0] for name in finished.params["heads"]} == {"map"}
     assert np.any(finished.params["heads"]["map_in"]["bias"])
     log = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in log] == [1, 2]
-    learned = {"l2x": "q/divergence", "cortx": "contrast/loss"}[preset]
+    learned = {"authors": "loss/value", "l2x": "q/divergence", "cortx": "contrast/loss"}[preset]
     assert all(np.isfinite(line[learned]) for line in log)
 
     # Stopped after the first step, it can be opened, and goes on to the same end.
@@ -117,6 +119,8 @@ def test_rivals_are_trained_stopped_and_opened(predictor, preset, tmp_path):
         ("cortx", "value", "output='value', and CoRTX learns from probabilities: use"),
         ("l2x", "value", "L2X learns from probabilities of classes that exclude each other: use"),
         ("l2x", "sigmoid", "output='sigmoid', and L2X learns from probabilities of classes"),
+        ("authors", "value", "the presets paper and authors learn from probabilities: use"),
+        ("paper", "sigmoid", "output='sigmoid', and the preset paper compares softmaxes"),
     ],
 )
 def test_answers_that_an_objective_cannot_use_are_refused(preset, output, message):

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from fex_jax import ppo
+from fex_jax import contrast, ppo
 from fex_jax.predictors import Model
 from fex_jax.training import held_out
 from fex_jax.updates import TrainState
 
 SIZE = 12
-OBJECTIVE = ppo.Objective(num_targets=1)
+OBJECTIVE = contrast.Objective(num_targets=1)
 WEIGHTS = np.random.default_rng(0).normal(size=SIZE).astype(np.float32) / 6
 X = np.ones((6, SIZE), np.float32)
 
@@ -32,12 +32,12 @@ def bind(_, x):
 def policy(params):
     """Maps z_0 and c of the parameters, mirrored for class 0."""
 
-    def say(inputs, targets, kl):
+    def say(inputs, targets):
         sign = (2 * targets - 1)[..., None].astype(jnp.float32)  # [B, 1, 1]
         parts = tuple(sign * params["heads"][name] for name in ("shared", "own"))
         logits = params["heads"]["mix"] @ jnp.stack(parts).reshape(2, -1)
         logits = logits.reshape(parts[0].shape)
-        return ppo.PolicyOutput(logits, jnp.zeros(()), jnp.zeros(targets.shape), None, parts)
+        return ppo.PolicyOutput(logits, jnp.zeros(()), parts=parts)
 
     return SimpleNamespace(read=lambda x: x, say=say)
 
@@ -49,20 +49,20 @@ def answered():
 
 def params(shared, own):
     # α Σ m_i z_i / G is c(m) where z = w G / α; log-odds of a half of the contrast have slope 1.
-    scale = OBJECTIVE.num_groups / OBJECTIVE.temperature
+    scale = contrast.GROUPS / OBJECTIVE.temperature
     heads = {"shared": scale * jnp.asarray(shared), "own": scale * jnp.asarray(own)}
     return {"heads": heads | {"mix": jnp.array([1.0, 0.0])}}
 
 
 def test_f_is_asked_once_about_flat_masks(answered):
     """Breaks if held-out masks follow a policy, or answers are of other masks."""
-    assert [len(rollout.masks) for _, rollout in answered] == [4, 2]
-    _, rollout = answered[0]
-    kept, removed = np.asarray(rollout.masks, np.float32) @ WEIGHTS, 0
+    assert [len(batch.masks) for _, batch in answered] == [4, 2]
+    _, batch = answered[0]
+    kept, removed = np.asarray(batch.masks, np.float32) @ WEIGHTS, 0
     removed = WEIGHTS.sum() - kept
-    sign = 2 * np.asarray(rollout.targets) - 1
+    sign = 2 * np.asarray(batch.targets) - 1
     expected = np.concatenate([kept[:, :10], -removed[:, 10:]], -1) * sign
-    np.testing.assert_allclose(rollout.scores[:, 0], expected, atol=1e-4)
+    np.testing.assert_allclose(batch.scores[:, 0], expected, atol=1e-4)
 
 
 def test_what_maps_explain(answered):
@@ -93,12 +93,12 @@ def test_what_maps_explain(answered):
 def _explained(answered, weights):
     """1 − Σ p (R − R̂)² / Σ p R² in NumPy."""
     left = total = 0.0
-    for _, rollout in answered:
-        sign = 2 * np.asarray(rollout.targets) - 1
-        f = np.take_along_axis(np.asarray(rollout.probabilities), np.asarray(rollout.targets), 1)
-        linear = np.asarray(rollout.masks, float) @ (weights - weights.mean()) * sign
+    for _, batch in answered:
+        sign = 2 * np.asarray(batch.targets) - 1
+        f = np.take_along_axis(np.asarray(batch.probabilities), np.asarray(batch.targets), 1)
+        linear = np.asarray(batch.masks, float) @ (weights - weights.mean()) * sign
         for half in (slice(0, 10), slice(10, 20)):
-            r, z = np.asarray(rollout.scores)[:, 0, half], linear[:, half]
+            r, z = np.asarray(batch.scores)[:, 0, half], linear[:, half]
             r, z = r - r.mean(-1, keepdims=True), z - z.mean(-1, keepdims=True)
             # Each batch's f is relative to its own mean.
             left += (f / f.mean() * (r - z) ** 2).sum()
@@ -129,12 +129,12 @@ def test_what_half_the_queries_explain(answered):
     from sklearn.linear_model import Ridge
 
     left, total = {}, 0.0
-    for _, rollout in answered:
-        f = np.take_along_axis(np.asarray(rollout.probabilities), np.asarray(rollout.targets), 1)
+    for _, batch in answered:
+        f = np.take_along_axis(np.asarray(batch.probabilities), np.asarray(batch.targets), 1)
         for row, weight in enumerate((f / f.mean())[:, 0]):
             masks, scores = (
-                np.asarray(rollout.masks[row], float),
-                np.asarray(rollout.scores[row, 0]),
+                np.asarray(batch.masks[row], float),
+                np.asarray(batch.scores[row, 0]),
             )
             parts = [np.r_[0:5], np.r_[5:10], np.r_[10:15], np.r_[15:20]]
             halves = (parts[0], parts[2]), (parts[1], parts[3])
@@ -194,9 +194,8 @@ def test_the_best_state_is_exported(tmp_path):
 
 def test_who_holds_inputs_back():
     """Breaks if an objective that explains no answers loses inputs, or too few are split."""
-    source, limit = SimpleNamespace(size=160), SimpleNamespace(data=SimpleNamespace(limit=0))
-    clipped = ppo.Objective(surrogate="clipped", num_targets=1)
-    assert held_out.split(limit, clipped, source) == (None, source)
-    few = SimpleNamespace(data=SimpleNamespace(limit=127))
-    assert held_out.split(few, OBJECTIVE, source) == (None, source)
-    assert held_out.count(clipped, 160) == held_out.count(OBJECTIVE, 127) == 0
+    source = SimpleNamespace(size=160)
+    for method, limit in (("published", 0), ("fastshap", 0), ("contrast", 127)):
+        config = SimpleNamespace(method=method, data=SimpleNamespace(limit=limit))
+        assert held_out.split(config, source) == (None, source)
+    assert held_out.count("published", 160) == held_out.count("contrast", 127) == 0

@@ -188,7 +188,7 @@ function draw(panel) {
 // λ as it is; φ, which has no scale, over its largest.
 function strengths(map) {
   const flat = map.attributions.flat();
-  if (model.method !== "fex") {
+  if (!model.absolute) {
     const most = Math.max(...flat.map(Math.abs), 1e-9);
     return flat.map((value) => value / most);
   }
