@@ -69,6 +69,7 @@ _SIZES = {
     "layer_norm_eps": checks.number(0, 1),
     "qkv_bias": checks.flag(),
     "swiglu": checks.flag(),
+    "distilled": checks.flag(),
     "activation": checks.one_of(*ACTIVATIONS),
     "depth": checks.integer(0, 8),
     "vocab_size": checks.integer(1, 2**24),

@@ -13,7 +13,7 @@ from flax import nnx
 
 from fex_jax.attributions.door import public
 from fex_jax.attributions.gradients import require, tapped_gradients
-from fex_jax.models import bert, vit
+from fex_jax.models import bert, vit, vit_head
 from fex_jax.predictors import Inputs, Model
 
 Network = vit.ViTClassifier | bert.BertClassifier
@@ -106,12 +106,8 @@ def _head(network: Network, tokens: jax.Array, targets: jax.Array) -> jax.Array:
         )
 
     def apply(kernel: jax.Array, tokens: jax.Array) -> jax.Array:
-        features = tokens[:, 0]
-        if network.config.classifies_patches:
-            # The mean is part of the linear map: each token is one of its inputs.
-            patches = tokens[:, network.config.num_prefix_tokens :].mean(1)
-            features = jnp.concatenate([features, patches], axis=-1)
-        return features @ kernel
+        # DINOv2's mean is part of the linear map: each token is one of its inputs.
+        return vit_head.summary(network.config, tokens) @ kernel
 
     return _linear(network.head.kernel[...], tokens, relevance, apply)
 

@@ -8,16 +8,17 @@ import numpy as np
 from flax import nnx
 
 from fex_jax import checks, families
-from fex_jax.models import Params, vit
+from fex_jax.models import Params, vit_head
 from fex_jax.models.activations import ACTIVATIONS
 from fex_jax.models.vit import ViTConfig
 from fex_jax.preprocessing import MAX_SIDE
 from fex_jax.pretrained import hub
 from fex_jax.pretrained import rules as names
 
+_DISTILLED = "DeiTForImageClassificationWithTeacher"
 ARCHITECTURES = {
     "vit": ("ViTForImageClassification", "ViTModel"),
-    "deit": ("DeiTForImageClassification", "DeiTModel"),
+    "deit": ("DeiTForImageClassification", _DISTILLED, "DeiTModel"),
     "dinov2": ("Dinov2ForImageClassification", "Dinov2Model"),
     "dinov2_with_registers": (
         "Dinov2WithRegistersForImageClassification",
@@ -25,7 +26,7 @@ ARCHITECTURES = {
     ),
 }
 PROCESSORS = {"vit": "ViT", "deit": "DeiT", "dinov2": "Bit", "dinov2_with_registers": "Bit"}
-HEAD = "classifier"
+HEAD = "classifier|cls_classifier"
 # Transformers leaves keys with default values out of some config.json files.
 _CONFIG_DEFAULTS: dict[str, Any] = {
     "image_size": 224,
@@ -88,6 +89,7 @@ def read_config(hf_config: dict[str, Any], num_classes: int, source: Path) -> Vi
         swiglu=values.get("use_swiglu_ffn", False),
         num_registers=values.get("num_register_tokens", 0),
         activation=values["hidden_act"],
+        distilled=_DISTILLED in values.get("architectures", ()),
     )
 
 
@@ -103,6 +105,7 @@ def write_config(config: ViTConfig) -> dict[str, Any]:
     if config.num_registers:
         mlp |= {"num_register_tokens": config.num_registers}
     return {
+        **({"architectures": [_DISTILLED]} if config.distilled else {}),
         "image_size": config.image_size,
         "patch_size": config.patch_size,
         "num_channels": config.num_channels,
@@ -116,9 +119,9 @@ def write_config(config: ViTConfig) -> dict[str, Any]:
     }
 
 
-def head(config: ViTConfig, rngs: nnx.Rngs) -> nnx.Linear:
+def head(config: ViTConfig, rngs: nnx.Rngs) -> nnx.Module:
     """The network's last layer, of first values."""
-    return vit.head(config, rngs)
+    return vit_head.head(config, rngs)
 
 
 def check(tensors: dict[str, np.ndarray], config: ViTConfig, source: Path) -> None:
@@ -143,6 +146,7 @@ _BLOCK = r"backbone/blocks/(\d+)/"
 _LAYER = r"{family}.encoder.layer.\1."
 _COMMON_RULES = [
     *names.linear("head", "classifier"),
+    *names.linear("head/(cls|distillation)", r"\1_classifier"),
     names.Rule("backbone/(cls|distillation|register)_token(s?)", r"{family}.embeddings.\1_token\2"),
     names.Rule("backbone/position_embedding", "{family}.embeddings.position_embeddings"),
     names.Rule(

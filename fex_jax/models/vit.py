@@ -16,6 +16,7 @@ from jax.typing import DTypeLike
 
 from fex_jax.models import Tap, no_tap, sides
 from fex_jax.models.activations import ACTIVATIONS
+from fex_jax.models.vit_head import head, summary
 
 Family = Literal["vit", "deit", "dinov2", "dinov2_with_registers"]
 
@@ -41,6 +42,9 @@ class ViTConfig:
     swiglu: bool = False
     num_registers: int = 0  # tokens without a place, between CLS and the patches
     activation: str = "gelu"  # of `ACTIVATIONS`; with `swiglu` unused
+    # Of a DeiT, whether its second head, which learned from a teacher, is there. The digests of all
+    # other models are of a `repr` without it.
+    distilled: bool = dataclasses.field(default=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.family not in get_args(Family):
@@ -69,6 +73,8 @@ class ViTConfig:
             )
         if self.swiglu and not self.is_dinov2:
             raise ValueError(f"swiglu is for dinov2 only, not {self.family}")
+        if self.distilled and self.family != "deit":
+            raise ValueError(f"a {self.family} has no head that learned from a teacher")
 
     def classifier(self, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs) -> "ViTClassifier":
         """The network."""
@@ -94,11 +100,6 @@ class ViTConfig:
     def is_dinov2(self) -> bool:
         """Whether its blocks and its head are DINOv2's."""
         return self.family.startswith("dinov2")
-
-    @property
-    def classifies_patches(self) -> bool:
-        """Whether the classification head reads the mean patch token, too: DINOv2's does."""
-        return self.is_dinov2
 
 
 class Linear(nnx.Linear):
@@ -297,10 +298,7 @@ class ViT(nnx.Module):
 
 
 class ViTClassifier(nnx.Module):
-    """Vision transformer with a linear head: normalised images [B, H, W, C] -> logits [B, K].
-
-    The head reads CLS in ViT and DeiT, and CLS beside the mean patch token in DINOv2.
-    """
+    """Vision transformer with a linear head: normalised images [B, H, W, C] -> logits [B, K]."""
 
     def __init__(
         self,
@@ -315,18 +313,7 @@ class ViTClassifier(nnx.Module):
         self.head = head(config, rngs)
 
     def __call__(self, images: jax.Array, tap: Tap = no_tap) -> jax.Array:
-        tokens = self.backbone(images, tap)
-        features = tokens[:, 0]
-        if self.config.classifies_patches:
-            patches = tokens[:, self.config.num_prefix_tokens :]
-            features = jnp.concatenate([features, patches.mean(axis=1)], axis=-1)  # [B, 2 D]
-        return self.head(features)
-
-
-def head(config: ViTConfig, rngs: nnx.Rngs) -> nnx.Linear:
-    """Classification head in float32, on twice the hidden size for DINOv2."""
-    features = config.hidden_size * (2 if config.classifies_patches else 1)
-    return nnx.Linear(features, config.num_classes, dtype=jnp.float32, rngs=rngs)
+        return self.head(summary(self.config, self.backbone(images, tap)))
 
 
 def stack(

@@ -67,7 +67,8 @@ def load(
     """Loads a directory whose config.json holds `hf_config`; see `pretrained.load`."""
     family = families.of(hf_config["model_type"])
     tensors = _normalize_keys(hub.read_tensors(directory), hf_config["model_type"])
-    kernel = tensors.get(f"{family.HEAD}.weight")
+    kernels = (tensors.get(f"{name}.weight") for name in family.HEAD.split("|"))
+    kernel = next((found for found in kernels if found is not None), None)
     fresh_head, num_classes = hub.choose_head(kernel, num_classes, hf_config, directory)
     head_says = {} if fresh_head else hf_config
     labels = hub.read_labels(head_says, num_classes)

@@ -1,0 +1,54 @@
+"""What a vision transformer's classification head reads, and the heads.
+
+Shapes: B images, P prefix tokens, N patches, D hidden size, K classes.
+"""
+
+from typing import TYPE_CHECKING
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+if TYPE_CHECKING:
+    from fex_jax.models.vit import ViTConfig
+
+
+class TwoHeads(nnx.Module):
+    """The mean of DeiT's two heads, on CLS and on the distillation token: [B, 2 D] -> [B, K].
+
+    Touvron et al., 2021, section 4.
+    """
+
+    def __init__(self, features: int, num_classes: int, rngs: nnx.Rngs):
+        self.cls = nnx.Linear(features, num_classes, dtype=jnp.float32, rngs=rngs)
+        self.distillation = nnx.Linear(features, num_classes, dtype=jnp.float32, rngs=rngs)
+
+    def __call__(self, features: jax.Array) -> jax.Array:
+        first, second = jnp.split(features, 2, axis=-1)
+        return (self.cls(first) + self.distillation(second)) / 2
+
+    @property
+    def kernel(self) -> jax.Array:
+        """[2 D, K] of the one linear layer that they are together."""
+        return jnp.concatenate([self.cls.kernel[...], self.distillation.kernel[...]]) / 2
+
+
+def head(config: "ViTConfig", rngs: nnx.Rngs) -> nnx.Linear | TwoHeads:
+    """Classification head in float32, of what `summary` returns."""
+    if config.distilled:
+        return TwoHeads(config.hidden_size, config.num_classes, rngs)
+    features = config.hidden_size * (2 if config.is_dinov2 else 1)
+    return nnx.Linear(features, config.num_classes, dtype=jnp.float32, rngs=rngs)
+
+
+def summary(config: "ViTConfig", tokens: jax.Array) -> jax.Array:
+    """What the head reads of the last tokens [B, P + N, D]: CLS [B, D], or two tokens [B, 2 D].
+
+    DINOv2's reads the mean patch token, too; DeiT's with teacher the distillation token.
+    """
+    if config.distilled:
+        return tokens[:, :2].reshape(len(tokens), -1)
+    if not config.is_dinov2:
+        return tokens[:, 0]
+    patches = tokens[:, config.num_prefix_tokens :].mean(axis=1)
+    return jnp.concatenate([tokens[:, 0], patches], axis=-1)
