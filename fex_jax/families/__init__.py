@@ -12,7 +12,7 @@ A family's module has
 and, of images,
 
     PROCESSORS     by model_type, the image processor of a preprocessor_config.json that names none
-    HEAD           the name of the classification layer in Hugging Face files
+    HEAD           the classification layer's names in Hugging Face files, with | between them
     resized(params, stored, config), where parameters depend on the images' size
 
 A config is a frozen data class with family, image_size, patch_size, grid, num_classes and
@@ -81,22 +81,16 @@ def of(model_type: str) -> ModuleType:
     return importlib.import_module(f"{__name__}.{MODULES[model_type]}")
 
 
-class Cells:
-    """Features of a convolutional network's config: square cells of its images."""
+def cell(config: Any) -> int:
+    """Pixels a side of a cell of a config's images: as many as divide both sides, up to 16."""
+    common = math.gcd(*sides(config.image_size))
+    return max(side for side in range(1, _LARGEST_CELL + 1) if common % side == 0)
 
-    image_size: int | tuple[int, int]
 
-    @property
-    def patch_size(self) -> int:
-        """Pixels a side of a cell: as many as divide both of the image's, up to 16."""
-        common = math.gcd(*sides(self.image_size))
-        return max(side for side in range(1, _LARGEST_CELL + 1) if common % side == 0)
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """(rows, columns) of cells."""
-        height, width = sides(self.image_size)
-        return height // self.patch_size, width // self.patch_size
+def cells(config: Any) -> tuple[int, int]:
+    """(rows, columns) of cells of a config's images."""
+    height, width = sides(config.image_size)
+    return height // cell(config), width // cell(config)
 
 
 def convolution(

@@ -40,7 +40,7 @@ _CHECKS = families.STAGES | {
 
 
 @dataclasses.dataclass(frozen=True)
-class ConvNextConfig(families.Cells):
+class ConvNextConfig:
     """Architecture of a ConvNeXt."""
 
     image_size: int | tuple[int, int]
@@ -53,6 +53,7 @@ class ConvNextConfig(families.Cells):
     num_channels: int = 3
     activation: str = "gelu"  # of `ACTIVATIONS`
     family: ClassVar[str] = "convnext"
+    patch_size, grid = property(families.cell), property(families.cells)
 
     def classifier(self, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs) -> "ConvNext":
         """The network."""

@@ -39,7 +39,7 @@ _CHECKS = families.STAGES | {
 
 
 @dataclasses.dataclass(frozen=True)
-class ResNetConfig(families.Cells):
+class ResNetConfig:
     """Architecture of a ResNet."""
 
     image_size: int | tuple[int, int]
@@ -53,6 +53,7 @@ class ResNetConfig(families.Cells):
     num_channels: int = 3
     hidden_act: str = "relu"  # of `ACTIVATIONS`
     family: ClassVar[str] = "resnet"
+    patch_size, grid = property(families.cell), property(families.cells)
 
     def classifier(self, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs) -> families.OfMean:
         """The network."""

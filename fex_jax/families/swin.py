@@ -43,7 +43,7 @@ _SIZES = dict.fromkeys(("image_size", "patch_size"), checks.either(_SIDE, checks
 
 
 @dataclasses.dataclass(frozen=True)
-class SwinConfig(families.Cells):
+class SwinConfig:
     """Architecture of a Swin."""
 
     image_size: int | tuple[int, int]
@@ -60,6 +60,7 @@ class SwinConfig(families.Cells):
     layer_norm_eps: float = 1e-5
     num_channels: int = 3
     family: ClassVar[str] = "swin"
+    patch_size, grid = property(families.cell), property(families.cells)
 
     def __post_init__(self) -> None:
         if len(self.heads) != len(self.depths):
