@@ -27,6 +27,7 @@ from fex_jax.models.mlp import MLPConfig
 from fex_jax.models.policy import Backbone, MapHead, Policy
 from fex_jax.models.unet import UNetConfig
 from fex_jax.models.vit import ViTConfig
+from fex_jax.preprocessing import Preprocessing
 from fex_jax.pretrained.rules import differences
 
 _FORMAT = 4
@@ -46,13 +47,15 @@ SETTINGS = {
 }
 _DEFAULTS: dict[str, Any] = {
     "temperature": None, "contrastive": False, "map_head": "token", "faithful": False,
-    "critic": True, "removal": "mask",
+    "critic": True, "removal": "mask", "looks": None,
 }  # fmt: skip
 _FIELDS = SETTINGS | {
     "format": checks.one_of(_FORMAT),
     "critic": checks.flag(),  # whether the weights hold one: it is of training alone
     "policy": checks.one_of(*_BACKBONES, "bert"),  # "bert": one of texts' `families`
     "backbone": checks.mapping(),
+    # How the backbone sees images, if otherwise than the predictor: a preprocessor_config.json.
+    "looks": checks.either(checks.mapping(), checks.nothing()),
 }
 # The smallest and the largest backbone that is built, several times the largest of the field.
 _SIDE = checks.integer(1, 4096)
@@ -107,7 +110,7 @@ def read(path: str | pathlib.Path) -> Export:
     stored = checks.tensor_shapes(weights) if complete else None
     if stored is not None:
         _check_depth(backbone, stored, weights)
-    predictor = _read_predictor(export)
+    predictor = _read_predictor(export, settings.pop("looks"))
     _check_fits(backbone, predictor, export)
     wanted = shapes(
         lambda rngs: Policy(
@@ -199,7 +202,7 @@ def _read_description(path: pathlib.Path) -> tuple[Backbone, dict[str, Any]]:
         backbone = kind(**{n: tuple(v) if isinstance(v, list) else v for n, v in given})
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
-    return backbone, {name: values[name] for name in (*SETTINGS, "critic")}
+    return backbone, {name: values[name] for name in (*SETTINGS, "critic", "looks")}
 
 
 def _check_names(
@@ -231,13 +234,18 @@ def _of_another_network(path: pathlib.Path, reason: str) -> ValueError:
     )
 
 
-def _read_predictor(export: pathlib.Path) -> Predictor:
+def _read_predictor(export: pathlib.Path, looks: dict[str, Any] | None) -> Predictor:
     directory = checks.file_inside(export, "predictor")
     if not directory.is_dir():  # its name could be one of the hub's
         raise FileNotFoundError(f"{export} holds no predictor: {directory} is no folder")
     if black_box.is_saved(directory):
         return black_box.read(directory)
-    return pretrained.load(str(directory.absolute()))
+    found = pretrained.load(str(directory.absolute()))
+    if looks is None:
+        return found
+    if found.modality != "images":
+        raise ValueError(f"{export}: explainer.json has looks, which its {found.modality} have not")
+    return found.read_as(Preprocessing.from_dict(looks))
 
 
 def _check_fits(backbone: Backbone, predictor: Predictor, export: pathlib.Path) -> None:
@@ -248,6 +256,14 @@ def _check_fits(backbone: Backbone, predictor: Predictor, export: pathlib.Path) 
             raise ValueError(
                 f"{export}: its policy and its black box are of other {predictor.modality}, "
                 f"{backbone} and {predictor}: they do not belong together"
+            )
+        return
+    if looks := getattr(predictor, "looks", None):  # a policy that has begun elsewhere
+        has = getattr(backbone, "image_size", None), getattr(backbone, "grid", None)
+        if not isinstance(backbone, ViTConfig) or has != (looks.image_size, own.grid):
+            raise ValueError(
+                f"{export}: its policy {backbone} does not read images of {looks.image_size} px in "
+                f"{own.grid} patches, as its predictor's are shown: they do not belong together"
             )
         return
     if isinstance(backbone, type(own)):  # a policy of the predictor's own architecture
@@ -321,6 +337,8 @@ def save_description(
         "unit": unit,
         "removal": removal,
     }
+    if looks := getattr(predictor, "looks", None):
+        description["looks"] = looks.to_dict()
     (directory / "explainer.json").write_text(json.dumps(description, indent=2) + "\n")
 
 

@@ -204,6 +204,12 @@ class Preprocessing:
             images = (images - mean) / std
         return images
 
+    def look(self, pixels: jax.Array) -> jax.Array:
+        """Whole pictures [B, H, W, 3] in 0..255, of any size, as float32 model inputs."""
+        if pixels.shape[1:3] != self.sides:
+            pixels = jax.image.resize(pixels, (pixels.shape[0], *self.sides, 3), "bilinear")
+        return self.normalize(pixels)
+
     def denormalize(self, images: Images) -> Images:
         """Model inputs [..., 3] back to float32 pixels in 0..1; numpy or JAX, as given."""
         images = images.astype(np.float32)

@@ -158,7 +158,8 @@ def default(preset: str = "contrast") -> ml_collections.ConfigDict:
     # where the hub's cache has it and pictures are large enough, or else "unet".
     config.policy = "vit"
     config.policy_backbone = ml_collections.ConfigDict()
-    config.policy_backbone.path = ""  # of a black box: a ViT's or BERT's directory or hub id
+    # A directory or hub id in the place of all these: a ViT's, or of a black box of texts a BERT's.
+    config.policy_backbone.path = ""
     # What a ViT's map head reads of a patch: its "token", as published, or more, "wide". A wide one
     # gives FastSHAP worse maps: docs/notebook.md. "shared" is wide, and mixes what all classes have
     # in common with what is each one's own: for many classes and few inputs.

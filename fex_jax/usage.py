@@ -25,7 +25,7 @@ _MEANING = {
     "predictor.labels": "file of a black box's classes, one a line",
     "predictor.options": "more about a black box, JSON",
     "policy": "the explainer's network: vit, unet, bert, small_bert, auto",
-    "policy_backbone.path": "a pretrained ViT or BERT to explain a black box with",
+    "policy_backbone.path": "a pretrained ViT to explain images with, or BERT a black box of texts",
     "map_head": "what a map reads of a patch: token, wide or shared",
     "batch_size": "inputs a batch, all devices together",
     "epochs": "passes over the data",

@@ -236,7 +236,7 @@ def test_fastshap_goes_the_same_way(predictor_directory, imagenet, tmp_path, mon
     def narrow(*which):
         return dataclasses.replace(make_backbone(*which), hidden_size=16)
 
-    monkeypatch.setattr("fex_jax.training.explainer.make_backbone", narrow)
+    monkeypatch.setattr("fex_jax.training.opening.make_backbone", narrow)
     config = vit_imagenet.get_config("fastshap")
     config.update_from_flattened_dict(
         {

@@ -18,6 +18,7 @@ from fex_jax.pretrained import rules as names
 ARCHITECTURES = {"resnet": ("ResNetForImageClassification", "ResNetModel")}
 PROCESSORS = {"resnet": "ConvNext"}
 HEAD = "classifier.1"
+head = families.head
 _DEFAULTS: dict[str, Any] = {
     "image_size": 224,  # config.json has none: the preprocessor decides
     "num_channels": 3,

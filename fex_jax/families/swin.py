@@ -24,6 +24,7 @@ from fex_jax.pretrained import rules as names
 ARCHITECTURES = {"swin": ("SwinForImageClassification", "SwinModel")}
 PROCESSORS = {"swin": "ViT"}
 HEAD = "classifier"
+head = families.head
 _EPSILON = 1e-5  # of the LayerNorms before blocks and between stages
 _SIDE = checks.integer(1, MAX_SIDE)
 # By their names in config.json, the fields of the config that it has and what they may be.

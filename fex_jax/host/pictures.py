@@ -8,16 +8,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fex_jax import checks, pretrained
+from fex_jax import checks
 from fex_jax.host.answers import Output
 from fex_jax.host.model import identified, to_pixels
 from fex_jax.host.predictor import HostPredictor
 from fex_jax.models import Params
 from fex_jax.models.policy import Backbone
 from fex_jax.models.unet import UNetConfig
-from fex_jax.models.vit import ViTConfig
 from fex_jax.predictors import Model
 from fex_jax.preprocessing import MAX_SIDE, Preprocessing
+from fex_jax.pretrained.image import reader
 from fex_jax.removal import Removal
 
 _FINEST = 16  # cells a side that a picture has by default
@@ -104,18 +104,7 @@ class Pictures:
         rows, columns = _grid(f.input[:2], config.removal.grid)
         path = config.policy_backbone.path
         if path:
-            found = pretrained.load(path, num_classes=2)  # the head is not used
-            if found.modality != "images":
-                raise ValueError(f"policy_backbone.path: {path} reads texts; f's inputs are images")
-            if not isinstance(found.config, ViTConfig):
-                raise ValueError(
-                    f"policy_backbone.path: {path} is a {found.config.family}, which has no "
-                    "tokens; give a ViT, a DeiT or a DINOv2"
-                )
-            if found.config.grid != (rows, columns):
-                side = found.config.patch_size
-                size = rows * side if rows == columns else (rows * side, columns * side)
-                found = pretrained.load(path, image_size=size, num_classes=2)
+            found = reader(path, (rows, columns))
             reads = cls(f.input, found.preprocessing)
             return found.config, found.params["backbone"], reads
         if config.policy != "unet":
@@ -210,10 +199,7 @@ class Pictures:
 
     def look(self, images: jax.Array) -> jax.Array:
         """f's pictures [B, H, W, 3] in 0..255 as the explaining network reads them."""
-        sides = self.looks.sides
-        if sides != self.input[:2]:
-            images = jax.image.resize(images, (images.shape[0], *sides, 3), "bilinear")
-        return self.looks.normalize(images)
+        return self.looks.look(images)
 
     def save(self, _: Any) -> dict[str, Any]:
         """Its `fields`."""

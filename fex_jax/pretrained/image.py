@@ -11,6 +11,7 @@ import numpy as np
 from fex_jax import checks, families, predictors
 from fex_jax.host.answers import Output
 from fex_jax.models import Params, shapes
+from fex_jax.models.vit import ViTConfig
 from fex_jax.preprocessing import MAX_SIDE, Preprocessing
 from fex_jax.pretrained import hub, rules
 
@@ -28,6 +29,8 @@ class Checkpoint:
     labels: tuple[str, ...]
     preprocessing: Preprocessing
     output: Output = "softmax"  # what answers are, see `predictors.Model`
+    # How a network that explains sees what f sees; None: as f does.
+    looks: Preprocessing | None = None
     modality: ClassVar[str] = "images"  # of `fex_jax.modalities`
     inside: ClassVar[bool] = True  # methods may look inside
     absence: ClassVar[str] = ""  # why it cannot be asked
@@ -51,7 +54,17 @@ class Checkpoint:
     ) -> tuple[predictors.Model, jax.Array]:
         """See `predictors.from_checkpoint`; pixels [B, H, W, C] are uint8 or in [0, 255]."""
         found = predictors.image(self.config, params, fill, dtype, self.output)
+        if self.looks is not None:
+            found = dataclasses.replace(found, view=self.look)
         return found, self.preprocessing.normalize(pixels)
+
+    def read_as(self, looks: Preprocessing | None) -> "Checkpoint":
+        """The same, explained by a network that sees images so."""
+        return dataclasses.replace(self, looks=looks)
+
+    def look(self, images: jax.Array) -> jax.Array:
+        """f's normalised images [B, H, W, 3] as a network that explains reads them."""
+        return self.looks.look(255 * self.preprocessing.denormalize(images))
 
     def save(self, directory: str | Path) -> None:
         """Writes a directory that transformers opens; it is made if not there."""
@@ -96,6 +109,30 @@ def load(
         preprocessing=preprocessing,
         output=hub.read_output(head_says, num_classes),
     )
+
+
+def reader(path: str, grid: tuple[int, int]) -> Checkpoint:
+    """The ViT of `policy_backbone.path`, at the size that has a patch for each cell of a grid.
+
+    It explains another classifier of images; its own head is of no use.
+
+    Raises:
+      ValueError: the path is of texts, or of a network without tokens.
+    """
+    directory = hub.locate(path)
+    said = hub.read_config(directory)
+    if said["model_type"] not in families.IMAGES:
+        raise ValueError(f"policy_backbone.path: {path} reads texts; f's inputs are images")
+    found = load(directory, said, num_classes=2)
+    if not isinstance(found.config, ViTConfig):
+        raise ValueError(
+            f"policy_backbone.path: {path} is a {found.config.family}, which has no tokens; give "
+            "a ViT, a DeiT or a DINOv2"
+        )
+    if found.config.grid == grid:
+        return found
+    rows, columns = (cells * found.config.patch_size for cells in grid)
+    return load(directory, said, rows if rows == columns else (rows, columns), num_classes=2)
 
 
 def save(directory: str | Path, checkpoint: Checkpoint) -> None:

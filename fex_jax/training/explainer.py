@@ -29,10 +29,10 @@ from fex_jax.export import Predictor
 from fex_jax.feeding.sources import Source
 from fex_jax.host import Bank, HostError, HostPredictor, black_box
 from fex_jax.models import Params
-from fex_jax.models.policy import Backbone, make_backbone
+from fex_jax.models.policy import Backbone
 from fex_jax.training import asking, held_out, identity, loop, overlap, run
 from fex_jax.training import step as steps
-from fex_jax.training.opening import open_predictor
+from fex_jax.training.opening import open_backbone, open_predictor
 from fex_jax.updates import TrainState
 
 # Settings that may differ when a run continues, and the one that is said when it does. Of the
@@ -93,8 +93,9 @@ def train(
         )
         kept, source = held_out.split(config, source)
         warn_of_few_updates(config, source)
-        backbone = make_backbone(config.policy, predictor.config)
-        start = None if config.policy == "unet" else queried.params["backbone"]
+        backbone, start, reads = open_backbone(config, queried)
+        if predictor.modality == "images":
+            predictor, queried = predictor.read_as(reads), queried.read_as(reads)
         with run.lock(workdir):
             _train(config, workdir, mesh, predictor, queried, source, kept, backbone, start)
         return

@@ -73,8 +73,8 @@ def fit(
         an iterator of strings or of pairs of them, a .csv, .tsv, .jsonl, .parquet or .txt file, or
         a folder; of both, a `datasets.Dataset`, DataFrame, or `Source`; of arrays, one, or .npy.
       labels: of a black box that is named: its classes, or a file of them.
-      backbone: of a black box: the directory or hub id of a ViT or BERT that the explainer starts
-        from; None: docs/black_boxes.md, "What reads the inputs".
+      backbone: the directory or hub id of a ViT that explains a classifier of images, or of a BERT
+        that explains a black box of texts; None: docs/black_boxes.md, "What reads the inputs".
       queries: of a black box: answers that may be asked for in all; None: any number. Where
         `epochs` is None, as many epochs are trained as they suffice for.
       workdir: where checkpoints, logs and the export go; the same call continues there after an
@@ -117,8 +117,8 @@ def fit(
         if workdir is None and not f.digest:  # nothing is kept that could be taken for another's
             f = dataclasses.replace(f, digest=f"of this process, {uuid.uuid4().hex}")
         predictor = black_box.of(f)
-    elif not (backbone is queries is None):
-        raise ValueError("backbone and queries are of black boxes; leave them out")
+    elif queries is not None:
+        raise ValueError("queries are counted of a black box; leave them out")
     options = {"column": column, "groups": groups, "background": background, "unit": unit}
     source, own, skipped = feeding.open_data(predictor, data, limit, **options)
     settings = own | ({"policy_backbone.path": backbone} if backbone else {}) | dict(settings or {})

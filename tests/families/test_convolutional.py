@@ -112,6 +112,13 @@ def test_logits_equal_torch(variant, tmp_path):
     np.testing.assert_allclose(torch_logits(again.eval(), images), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("family", ["resnet", "convnext"])
+def test_other_classes_begin_from_the_backbone(saved, family):
+    """Breaks if a convolutional network cannot get a new head."""
+    head = pretrained.load(str(saved[family]), num_classes=5).params["head"]
+    assert head["kernel"].shape == (12, 5)
+
+
 @pytest.mark.parametrize("side", [224, 384])
 def test_their_processor(side):
     """Breaks if pictures are cut elsewhere than transformers cuts them: from 384 on, nowhere."""
@@ -158,7 +165,7 @@ def test_trained_for_and_compared(saved, tmp_path, capsys, monkeypatch):
     def narrow(*which):
         return dataclasses.replace(make_backbone(*which), hidden_size=16)
 
-    monkeypatch.setattr("fex_jax.training.explainer.make_backbone", narrow)
+    monkeypatch.setattr("fex_jax.training.opening.make_backbone", narrow)
     pictures = np.random.default_rng(2).integers(0, 256, (16, 48, 48, 3), np.uint8)
     run = tmp_path / "run"
     fex_jax.fit(str(saved["convnext"]), pictures, workdir=run, epochs=1)
