@@ -1,4 +1,4 @@
-"""Random masks whose neighbouring features are kept or removed together.
+"""Random masks: of neighbouring features that are kept or removed together, and of coalitions.
 
 Of independently drawn masks half of every object is always left. A picture's answers then differ
 little, and mostly by what no map explains. Masks that fall in patches of several sizes remove whole
@@ -43,6 +43,26 @@ def uniform(key: jax.Array, grid: tuple[int, ...], shape: tuple[int, ...] = ()) 
     down, across = (jnp.asarray(_filters(side))[lengths] for side in grid)
     fields = jnp.einsum("...ij,...jk,...lk->...il", down, fields, across)
     return jax.scipy.special.ndtr(fields).reshape(*shape, size)
+
+
+def sample_coalitions(key: jax.Array, count: int, valid: jax.Array) -> jax.Array:
+    """Coalitions drawn from the Shapley kernel with their complements, [M, B, N]; M ≥ `count`.
+
+    For training: of a few draws of each of many inputs, every one counts alike, and none is
+    enumerated. Of the n features that an input has, `valid` [B, N], they hold 1 to n − 1; where n
+    is 1, all or none: there is nothing between, and both are consistent with φ = v(x) − v(∅).
+    """
+    half = -(-count // 2)
+    batch, size = valid.shape
+    size_key, member_key = jax.random.split(key)
+    sizes = jnp.arange(1, max(size, 2))
+    others = valid.sum(-1, keepdims=True) - sizes  # [B, N − 1]
+    logits = jnp.where(others > 0, -jnp.log(sizes * jnp.maximum(others, 1)), -jnp.inf)
+    members = 1 + jax.random.categorical(size_key, logits, shape=(half, batch))
+    places = jax.random.uniform(member_key, (half, batch, size))
+    ranks = jnp.argsort(jnp.argsort(jnp.where(valid, places, 1.0), -1), -1)
+    masks = ranks < members[..., None]
+    return jnp.concatenate([masks, ~masks]) & valid
 
 
 def covariance(grid: tuple[int, int], length: float) -> np.ndarray:

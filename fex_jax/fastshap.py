@@ -17,7 +17,8 @@ import jax.numpy as jnp
 import optax
 
 from fex_jax.answers import ask
-from fex_jax.attributions.kernel_shap import normalize, sample_coalitions
+from fex_jax.attributions.kernel_shap import normalize
+from fex_jax.draws import sample_coalitions
 from fex_jax.predictors import Inputs, Model
 from fex_jax.targets import choose_classes
 from fex_jax.updates import Metrics, TrainState, update

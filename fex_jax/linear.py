@@ -10,7 +10,7 @@ Shapes: B inputs, N features.
 import jax
 import jax.numpy as jnp
 
-from fex_jax.attributions.kernel_shap import sample_coalitions
+from fex_jax.draws import sample_coalitions
 from fex_jax.predictors import Inputs, Model
 
 

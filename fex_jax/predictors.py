@@ -11,11 +11,11 @@ from flax import nnx
 
 from fex_jax import masking
 from fex_jax.answers import PROBABILITIES
-from fex_jax.host.answers import Output
 from fex_jax.models import Params, functional
 from fex_jax.models.bert import BertConfig
 from fex_jax.models.vit import ViTConfig
 from fex_jax.token_batch import TokenBatch
+from fex_jax.outputs import Output
 
 Inputs = Any  # an array [B, ...], or a pytree of them
 Bind = Callable[[Params, Any], tuple["Model", Inputs]]  # `from_checkpoint`

@@ -20,7 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from fex_jax.attributions.kernel_shap import normalize, sample_coalitions
+from fex_jax.attributions.kernel_shap import normalize
+from fex_jax.draws import sample_coalitions
 from fex_jax.predictors import Inputs, Model
 from fex_jax.updates import Metrics, TrainState, update
 

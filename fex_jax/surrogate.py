@@ -21,7 +21,7 @@ from flax import traverse_util
 from tqdm import trange
 
 from fex_jax import models
-from fex_jax.attributions.kernel_shap import sample_coalitions
+from fex_jax.draws import sample_coalitions
 from fex_jax.models import Params
 from fex_jax.models.mlp import MLP, MLPConfig, Steps
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from fex_jax import linear
-from fex_jax.attributions.kernel_shap import constrained_regression, sample_coalitions
+from fex_jax.attributions.kernel_shap import constrained_regression
+from fex_jax.draws import sample_coalitions
 from fex_jax.predictors import Model
 
 SIZE, QUERIES = 6, 40

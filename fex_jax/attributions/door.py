@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fex_jax.host.answers import HostError
+from fex_jax.errors import HostError
 from fex_jax.predictors import Inputs, Model
 
 F = TypeVar("F", bound=Callable[..., jax.Array])

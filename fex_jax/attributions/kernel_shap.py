@@ -100,23 +100,3 @@ def normalize(attributions: jax.Array, total: jax.Array, valid: jax.Array) -> ja
     """
     share = total / valid.sum(-1, dtype=total.dtype) - attributions.mean(-1, where=valid)
     return jnp.where(valid, attributions + share[..., None], 0)
-
-
-def sample_coalitions(key: jax.Array, count: int, valid: jax.Array) -> jax.Array:
-    """Coalitions drawn from the Shapley kernel with their complements, [M, B, N]; M ≥ `count`.
-
-    For training: of a few draws of each of many inputs, every one counts alike, and none is
-    enumerated. Of the n features that an input has, `valid` [B, N], they hold 1 to n − 1; where n
-    is 1, all or none: there is nothing between, and both are consistent with φ = v(x) − v(∅).
-    """
-    half = -(-count // 2)
-    batch, size = valid.shape
-    size_key, member_key = jax.random.split(key)
-    sizes = jnp.arange(1, max(size, 2))
-    others = valid.sum(-1, keepdims=True) - sizes  # [B, N − 1]
-    logits = jnp.where(others > 0, -jnp.log(sizes * jnp.maximum(others, 1)), -jnp.inf)
-    members = 1 + jax.random.categorical(size_key, logits, shape=(half, batch))
-    places = jax.random.uniform(member_key, (half, batch, size))
-    ranks = jnp.argsort(jnp.argsort(jnp.where(valid, places, 1.0), -1), -1)
-    masks = ranks < members[..., None]
-    return jnp.concatenate([masks, ~masks]) & valid

@@ -13,7 +13,7 @@ import sys
 import types
 from typing import Any
 
-from fex_jax.host.answers import HostError
+from fex_jax.errors import HostError
 from fex_jax.host.bank import Bank
 from fex_jax.host.opening import is_name, open, parse_options
 from fex_jax.host.predictor import HostPredictor, host

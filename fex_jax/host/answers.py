@@ -1,14 +1,11 @@
 """What a black box said, checked before anything learns from it."""
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from fex_jax.errors import HostError
-
-__all__ = ["HostError", "Output", "brief", "check"]
-
-Output = Literal["softmax", "sigmoid", "value"]
+from fex_jax.outputs import Output
 
 _ENOUGH = 16  # numbers: so many logits do not all happen to lie in 0..1
 

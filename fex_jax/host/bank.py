@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from fex_jax import checks
-from fex_jax.host.answers import HostError
+from fex_jax.errors import HostError
 from fex_jax.host.predictor import HostPredictor
 
 _FORMAT = "fex-jax answers 1"

@@ -36,11 +36,12 @@ import jax
 import numpy as np
 
 from fex_jax import checks, modalities, tokens
-from fex_jax.host.answers import HostError, Output
+from fex_jax.errors import HostError
 from fex_jax.host.bank import Bank
 from fex_jax.host.model import callback, plain_errors
 from fex_jax.host.predictor import HostPredictor
 from fex_jax.models import Params
+from fex_jax.outputs import Output
 from fex_jax.predictors import Inputs, Model
 from fex_jax.preprocessing import Preprocessing
 from fex_jax.probing import Probe

@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fex_jax.host.answers import HostError, brief
+from fex_jax.errors import HostError
+from fex_jax.host.answers import brief
 from fex_jax.host.model import callback, to_pixels
 from fex_jax.host.pictures import default_sigma
 from fex_jax.host.predictor import HostPredictor

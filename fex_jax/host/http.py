@@ -25,7 +25,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from fex_jax.host.answers import HostError, brief
+from fex_jax.errors import HostError
+from fex_jax.host.answers import brief
 from fex_jax.host.predictor import HostPredictor, Input, host
 
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
 
-from fex_jax.host.answers import HostError
+from fex_jax.errors import HostError
 from fex_jax.host.bank import ID, identify
 from fex_jax.host.predictor import HostPredictor
 from fex_jax.predictors import Inputs, Model

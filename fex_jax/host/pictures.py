@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from fex_jax import checks
-from fex_jax.host.answers import Output
 from fex_jax.host.model import identified, to_pixels
 from fex_jax.host.predictor import HostPredictor
 from fex_jax.models import Params
 from fex_jax.models.policy import Backbone
 from fex_jax.models.unet import UNetConfig
+from fex_jax.outputs import Output
 from fex_jax.predictors import Model
 from fex_jax.preprocessing import MAX_SIDE, Preprocessing
 from fex_jax.pretrained.image import reader

@@ -11,7 +11,9 @@ from typing import Any, Literal
 import numpy as np
 
 from fex_jax import checks
-from fex_jax.host.answers import HostError, Output, brief, check
+from fex_jax.errors import HostError
+from fex_jax.host.answers import brief, check
+from fex_jax.outputs import Output
 
 Batch = Any  # an array, a list of strings or a data frame
 

@@ -22,11 +22,11 @@ from fex_jax import checks, objectives
 from fex_jax.data.columns import Columns
 from fex_jax.data.tables import Source
 from fex_jax.host import rows_file, units
-from fex_jax.host.answers import Output
 from fex_jax.host.predictor import HostPredictor
 from fex_jax.host.units import Unit
 from fex_jax.models import mlp
 from fex_jax.models.mlp import MLPConfig
+from fex_jax.outputs import Output
 from fex_jax.predictors import Model
 from fex_jax.removal import Background
 from fex_jax.surrogate import Surrogate

@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from fex_jax import checks, masking, pretrained, tokens
-from fex_jax.host.answers import Output
 from fex_jax.host.bank import Bank, identify
 from fex_jax.host.predictor import HostPredictor
 from fex_jax.models import Params
 from fex_jax.models.bert import BertConfig
 from fex_jax.models.policy import Backbone
+from fex_jax.outputs import Output
 from fex_jax.predictors import Model
 from fex_jax.removal import Words
 from fex_jax.token_batch import TokenBatch

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from fex_jax import errors
+from fex_jax.errors import HostError
 from fex_jax.host import digests
-from fex_jax.host.answers import HostError, brief
+from fex_jax.host.answers import brief
 from fex_jax.host.pixels import preparation
 from fex_jax.host.predictor import HostPredictor, Input, host
 

@@ -4,7 +4,7 @@ from typing import Literal, cast, get_args
 
 import numpy as np
 
-from fex_jax.host.answers import Output
+from fex_jax.outputs import Output
 
 Unit = Literal["log-odds", "probability", "value"]
 _CERTAIN = 1e-6  # log-odds take probabilities to be so far from 0 and 1

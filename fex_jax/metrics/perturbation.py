@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from fex_jax import masking
-from fex_jax.host.answers import Output
+from fex_jax.outputs import Output
 
 
 @dataclass(frozen=True)

@@ -20,12 +20,12 @@ from safetensors.numpy import save_file
 from scipy.special import expit
 
 from fex_jax import checks, modalities
-from fex_jax.host.answers import Output
 from fex_jax.host.model import identified
 from fex_jax.host.predictor import HostPredictor
 from fex_jax.host.rows import Config
 from fex_jax.modalities.images import Explanation
 from fex_jax.models.mlp import MLPConfig
+from fex_jax.outputs import Output
 from fex_jax.predictors import Model
 from fex_jax.removal import Own
 

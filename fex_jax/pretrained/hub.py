@@ -12,7 +12,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from fex_jax import checks, families
-from fex_jax.host.answers import Output
+from fex_jax.outputs import Output
 
 _FILES = (
     "config.json",

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from fex_jax import checks, families, predictors
-from fex_jax.host.answers import Output
 from fex_jax.models import Params, shapes
 from fex_jax.models.vit import ViTConfig
+from fex_jax.outputs import Output
 from fex_jax.preprocessing import MAX_SIDE, Preprocessing
 from fex_jax.pretrained import hub, rules
 
