@@ -19,6 +19,7 @@ from flax import traverse_util
 from safetensors.numpy import save_file
 
 from fex_jax import checks, escape, families, objectives, pretrained, tokens
+from fex_jax.families.rules import differences
 from fex_jax.host import black_box
 from fex_jax.host.black_box import BlackBox
 from fex_jax.models import Params, shapes
@@ -28,7 +29,6 @@ from fex_jax.models.policy import Backbone, MapHead, Policy
 from fex_jax.models.unet import UNetConfig
 from fex_jax.models.vit import ViTConfig
 from fex_jax.preprocessing import Preprocessing
-from fex_jax.pretrained.rules import differences
 
 _FORMAT = 4
 _BACKBONES = {"vit": ViTConfig, "unet": UNetConfig, "mlp": MLPConfig}

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from fex_jax import checks, escape, export, modalities, objectives, report
-from fex_jax.pretrained import hub
+from fex_jax.families import hub
 
 _FILES = ("explainer.json", "explainer.safetensors", "predictor/*.json", "predictor/*.safetensors")
 _SHOWN = 12  # labels in a card

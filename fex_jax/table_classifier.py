@@ -28,11 +28,11 @@ from safetensors.numpy import save_file
 from fex_jax import checks
 from fex_jax.data.columns import Columns
 from fex_jax.data.tables import Source
+from fex_jax.families.rules import differences
 from fex_jax.host import HostPredictor, digests, host
 from fex_jax.models import Params
 from fex_jax.models.mlp import Steps
 from fex_jax.predictors import Model
-from fex_jax.pretrained.rules import differences
 
 _HIDDEN = 64, 64  # numbers of the layers between
 _FORMAT = 1

@@ -1,13 +1,14 @@
 """Families of classifiers, a file each, named by model_type: config, network, weight rules.
 
-A family's module has
+Beside them, `hub` finds, reads and writes Hugging Face directories, and `rules` converts the names
+and layouts of tensors. A family's module has
 
     ARCHITECTURES  by model_type, the classes of transformers that can be read; the first is written
     read_config(hf_config, num_classes, source) -> config, of the size in pixels that is stored
     write_config(config) -> what config.json says of it
     head(config, rngs) -> the network's head, of first values
     check(tensors, config, source), before anything of the config's sizes is built
-    rules(config) -> `pretrained.rules.Rule`s; ignored(config) -> a regex of tensors without use
+    rules(config) -> `families.rules.Rule`s; ignored(config) -> a regex of tensors without use
 
 and, of images,
 

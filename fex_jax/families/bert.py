@@ -7,11 +7,11 @@ import numpy as np
 from flax import nnx
 
 from fex_jax import checks
+from fex_jax.families import hub
+from fex_jax.families import rules as names
 from fex_jax.models import bert
 from fex_jax.models.activations import ACTIVATIONS
 from fex_jax.models.bert import NETWORKS, BertConfig
-from fex_jax.pretrained import hub
-from fex_jax.pretrained import rules as names
 
 CONFIG = BertConfig
 SIZES: dict[str, checks.Check] = {}

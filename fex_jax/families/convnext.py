@@ -12,10 +12,10 @@ from jax.typing import DTypeLike
 
 from fex_jax import checks, families
 from fex_jax.families import convolution, head
+from fex_jax.families import rules as names
 from fex_jax.models import Tap, no_tap
 from fex_jax.models.activations import ACTIVATIONS
 from fex_jax.models.vit import LayerScale, Linear, layer_norm
-from fex_jax.pretrained import rules as names
 
 ARCHITECTURES = {"convnext": ("ConvNextForImageClassification", "ConvNextModel")}
 PROCESSORS = {"convnext": "ConvNext"}

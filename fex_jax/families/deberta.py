@@ -16,12 +16,12 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from fex_jax import checks, families
+from fex_jax.families import hub
+from fex_jax.families import rules as names
 from fex_jax.models import Tap, no_tap
 from fex_jax.models.activations import ACTIVATIONS
 from fex_jax.models.bert import HIDDEN_FROM_ATTENTION, Head, check_window
 from fex_jax.models.vit import Linear, Mlp, layer_norm, stack
-from fex_jax.pretrained import hub
-from fex_jax.pretrained import rules as names
 from fex_jax.token_batch import TokenBatch
 
 ARCHITECTURES = {

@@ -12,8 +12,8 @@ from jax.typing import DTypeLike
 
 from fex_jax import checks, families
 from fex_jax.families import BatchNorm, convolution
+from fex_jax.families import rules as names
 from fex_jax.models.activations import ACTIVATIONS
-from fex_jax.pretrained import rules as names
 
 ARCHITECTURES = {"resnet": ("ResNetForImageClassification", "ResNetModel")}
 PROCESSORS = {"resnet": "ConvNext"}

@@ -15,11 +15,11 @@ from jax.typing import DTypeLike
 
 from fex_jax import checks, families
 from fex_jax.families import convolution
+from fex_jax.families import rules as names
 from fex_jax.models import Params, sides
 from fex_jax.models.activations import ACTIVATIONS
 from fex_jax.models.vit import Attention, Linear, Mlp, layer_norm
 from fex_jax.preprocessing import MAX_SIDE
-from fex_jax.pretrained import rules as names
 
 ARCHITECTURES = {"swin": ("SwinForImageClassification", "SwinModel")}
 PROCESSORS = {"swin": "ViT"}

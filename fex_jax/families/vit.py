@@ -8,12 +8,12 @@ import numpy as np
 from flax import nnx
 
 from fex_jax import checks, families
+from fex_jax.families import hub
+from fex_jax.families import rules as names
 from fex_jax.models import Params, vit_head
 from fex_jax.models.activations import ACTIVATIONS
 from fex_jax.models.vit import ViTConfig
 from fex_jax.preprocessing import MAX_SIDE
-from fex_jax.pretrained import hub
-from fex_jax.pretrained import rules as names
 
 _DISTILLED = "DeiTForImageClassificationWithTeacher"
 ARCHITECTURES = {

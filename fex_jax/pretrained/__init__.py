@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from fex_jax import families
-from fex_jax.pretrained import hub, image, text
+from fex_jax.families import hub
+from fex_jax.pretrained import image, text
 from fex_jax.pretrained.image import Checkpoint
 from fex_jax.pretrained.text import TextCheckpoint
 

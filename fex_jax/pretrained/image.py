@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from fex_jax import checks, families, predictors
+from fex_jax.families import hub, rules
 from fex_jax.models import Params, shapes
 from fex_jax.models.vit import ViTConfig
 from fex_jax.outputs import Output
 from fex_jax.preprocessing import MAX_SIDE, Preprocessing
-from fex_jax.pretrained import hub, rules
 
 _MAX_PATCHES = 2**16  # 256 × 256: attention is quadratic in them
 _SIDE = checks.integer(1, MAX_SIDE)

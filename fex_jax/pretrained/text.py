@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from fex_jax import families, predictors, tokens
+from fex_jax.families import hub, rules
 from fex_jax.models import Params, shapes
 from fex_jax.outputs import Output
-from fex_jax.pretrained import hub, rules
 from fex_jax.token_batch import TokenBatch
 
 

@@ -15,6 +15,7 @@ from jax.experimental import multihost_utils
 
 from fex_jax import checks, feeding, objectives, probing, surrogate
 from fex_jax.data import tables
+from fex_jax.families import hub
 from fex_jax.feeding.sources import Source
 from fex_jax.host import black_box
 from fex_jax.host.bank import Bank
@@ -23,7 +24,6 @@ from fex_jax.host.model import plain_errors
 from fex_jax.host.predictor import HostPredictor
 from fex_jax.host.rows import Rows
 from fex_jax.host.strings import Strings
-from fex_jax.pretrained import hub
 from fex_jax.probing import Probe
 from fex_jax.removal import Own, Removal, Words
 from fex_jax.training import banks, held_out, overlap, run

@@ -8,7 +8,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from fex_jax import pretrained
-from fex_jax.pretrained import hub
+from fex_jax.families import hub
 from tests import tiny_text
 
 FILES = [

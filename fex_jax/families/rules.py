@@ -11,8 +11,8 @@ from flax import nnx, traverse_util
 
 from fex_jax import escape
 from fex_jax.checks import not_finite_floats
+from fex_jax.families import hub
 from fex_jax.models import Params
-from fex_jax.pretrained import hub
 
 
 class Rule(NamedTuple):
