@@ -4,6 +4,7 @@ import atexit
 import gc
 import json
 import os
+import pathlib
 import shutil
 import sys
 import tempfile
@@ -34,7 +35,9 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
 from fex_jax import pretrained  # noqa: E402
+from fex_jax.export import save_description, save_weights  # noqa: E402
 from fex_jax.models import Params, shapes  # noqa: E402
+from fex_jax.models.policy import functional_policy, make_backbone  # noqa: E402
 from fex_jax.models.vit import ViTClassifier, ViTConfig  # noqa: E402
 from fex_jax.preprocessing import Preprocessing  # noqa: E402
 
@@ -112,6 +115,17 @@ def predictor_directory(predictor, tmp_path_factory) -> str:
     directory = tmp_path_factory.mktemp("predictor")
     pretrained.save(directory, predictor)
     return str(directory)
+
+
+@pytest.fixture(scope="session")
+def export(predictor, tmp_path_factory) -> pathlib.Path:
+    """An export of an untrained policy."""
+    directory = tmp_path_factory.mktemp("run") / "export"
+    backbone = make_backbone("vit", predictor.config)
+    init, _ = functional_policy(backbone, 10)
+    save_description(directory, predictor, backbone, budget=-3.0)
+    save_weights(directory, random_params(init))
+    return directory
 
 
 @pytest.fixture
