@@ -11,6 +11,7 @@ import pathlib
 import reprlib
 import shutil
 from collections.abc import Collection
+from types import SimpleNamespace
 from typing import Any, NamedTuple, get_args
 
 import jax
@@ -241,11 +242,8 @@ def _read_predictor(export: pathlib.Path, looks: dict[str, Any] | None) -> Predi
     if black_box.is_saved(directory):
         return black_box.read(directory)
     found = pretrained.load(str(directory.absolute()))
-    if looks is None:
-        return found
-    if found.modality != "images":
-        raise ValueError(f"{export}: explainer.json has looks, which its {found.modality} have not")
-    return found.read_as(Preprocessing.from_dict(looks))
+    seen = looks and found.modality == "images"
+    return found.read_as(Preprocessing.from_dict(looks)) if seen else found
 
 
 def _check_fits(backbone: Backbone, predictor: Predictor, export: pathlib.Path) -> None:
@@ -259,14 +257,9 @@ def _check_fits(backbone: Backbone, predictor: Predictor, export: pathlib.Path) 
             )
         return
     if looks := getattr(predictor, "looks", None):  # a policy that has begun elsewhere
-        has = getattr(backbone, "image_size", None), getattr(backbone, "grid", None)
-        if not isinstance(backbone, ViTConfig) or has != (looks.image_size, own.grid):
-            raise ValueError(
-                f"{export}: its policy {backbone} does not read images of {looks.image_size} px in "
-                f"{own.grid} patches, as its predictor's are shown: they do not belong together"
-            )
-        return
-    if isinstance(backbone, type(own)):  # a policy of the predictor's own architecture
+        own = SimpleNamespace(image_size=looks.image_size, grid=own.grid)
+        names = ["image_size", "grid"]
+    elif isinstance(backbone, type(own)):  # a policy of the predictor's own architecture
         names = [field.name for field in dataclasses.fields(own)]
     elif isinstance(backbone, UNetConfig) and hasattr(own, "image_size"):
         names = ["image_size", "patch_size", "num_channels"]
@@ -276,7 +269,7 @@ def _check_fits(backbone: Backbone, predictor: Predictor, export: pathlib.Path) 
             f"{type(own).__name__}: they do not belong together"
         )
     for name in names:
-        ours, theirs = getattr(backbone, name), getattr(own, name)
+        ours, theirs = getattr(backbone, name, None), getattr(own, name)
         if ours != theirs:
             raise ValueError(
                 f"{export}: {name} of its policy is {ours} and of its predictor {theirs}: they do "

@@ -56,7 +56,10 @@ def test_a_vit_explains_a_resnet(vit, tmp_path):
     said = json.loads(path.read_text())
     for looks, message in (
         (None, "they do not belong together"),
-        (said["looks"] | {"size": {"height": 48, "width": 48}}, "does not read images of 48 px"),
+        (
+            said["looks"] | {"size": {"height": 48, "width": 48}},
+            "image_size of its policy is 12 and of its predictor 48: they do not belong together",
+        ),
     ):
         path.write_text(json.dumps(said | {"looks": looks}))
         with pytest.raises(ValueError, match=message):
