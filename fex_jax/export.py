@@ -113,16 +113,9 @@ def read(path: str | pathlib.Path) -> Export:
         _check_depth(backbone, stored, weights)
     predictor = _read_predictor(export, settings.pop("looks"))
     _check_fits(backbone, predictor, export)
-    wanted = shapes(
-        lambda rngs: Policy(
-            backbone,
-            predictor.config.num_classes,
-            map_head=settings["map_head"],
-            faithful=settings["faithful"],
-            critic=settings["critic"],
-            rngs=rngs,
-        )
-    )
+    heads = {name: settings[name] for name in ("map_head", "faithful", "critic")}
+    classes = predictor.config.num_classes
+    wanted = shapes(lambda rngs: Policy(backbone, classes, **heads, rngs=rngs))
     if stored is None:
         # Of FEX's two modules neither has anything beside.
         method = next(m for m, name in objectives.METHODS.items() if name == settings["method"])

@@ -14,8 +14,8 @@ from fex_jax.answers import PROBABILITIES
 from fex_jax.models import Params, functional
 from fex_jax.models.bert import BertConfig
 from fex_jax.models.vit import ViTConfig
-from fex_jax.token_batch import TokenBatch
 from fex_jax.outputs import Output
+from fex_jax.token_batch import TokenBatch
 
 Inputs = Any  # an array [B, ...], or a pytree of them
 Bind = Callable[[Params, Any], tuple["Model", Inputs]]  # `from_checkpoint`
