@@ -8,9 +8,7 @@ result, `<workdir>/export`, is opened by `fex_jax.load`. In a notebook: `fex_jax
 is `--config=configs/black_box.py`.
 """
 
-import os
 import pathlib
-import sys
 from typing import Any
 
 from fex_jax.errors import in_a_line
@@ -43,7 +41,7 @@ def main(_: list[str]) -> None:
     from fex_jax.training.opening import open_predictor
 
     compiled.keep()
-    try:
+    with sharding.ending_together():
         sharding.connect(**given.config.distributed)
         if given.config.method == "id_expo":
             from fex_jax.training import joint, joint_tables
@@ -59,11 +57,6 @@ def main(_: list[str]) -> None:
             if given.config.policy == "mlp":
                 _say_worth(given.config, pathlib.Path(given.workdir), predictor)
             print(f"wrote {given.workdir}: fex_jax.load opens it, eval.py scores it")
-    except jax.errors.JaxRuntimeError as error:
-        if jax.process_count() == 1:
-            raise
-        print(f"error: another process of this run has ended: {str(error)[:300]}", file=sys.stderr)
-        os._exit(1)  # Python's own end would wait for it
 
 
 def _say_worth(config: Any, workdir: pathlib.Path, f: Any) -> None:

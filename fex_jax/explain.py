@@ -187,7 +187,7 @@ class Explainer:
         if width > count:  # maps cost little, programs of their own much
             classes = np.pad(classes, ((0, 0), (0, width - count)), mode="edge")
         if with_prediction and answers is None and self.predictor.inside:
-            given = *self.weights, _as_floats(batch), classes
+            given = *self.weights, programs.placed(batch), classes
             found = programs.run(self, programs.EXPLANATION, *given, refine=refine)
             maps, classes, answers, values = jax.tree.map(np.asarray, found)
         else:  # a black box is asked by a program of its own
@@ -198,14 +198,14 @@ class Explainer:
             if answers is None and self.needs_answers:
                 known = np.asarray(self.answers(batch))
             maps = np.asarray(self.attribute(batch, classes, known, refine=refine))
-            given = self.weights[1], _as_floats(batch), classes, known
+            given = self.weights[1], programs.placed(batch), classes, known
             values = jax.tree.map(np.asarray, programs.run(self, programs.FAITHFULNESS, *given))
         values = None if values is None else values[:, :count]
         return maps[:, :count], classes[:, :count], answers, values
 
     def answers(self, batch: Any) -> jax.Array:
         """f(x) of a batch, [B, K]; compiled once for each shape. Without f what `p` is."""
-        return programs.run(self, programs.ANSWER, *self.weights, _as_floats(batch))
+        return programs.run(self, programs.ANSWER, *self.weights, programs.placed(batch))
 
     def attribute(
         self, batch: Any, classes: Any, answers: Any = None, *, refine: int = 0
@@ -218,7 +218,7 @@ class Explainer:
           answers: f(x) [B, K]; None: asked for where a map depends on it.
           refine: queries about each map; 0: none.
         """
-        batch = _as_floats(batch)
+        batch = programs.placed(batch)
         if not self.needs_answers:
             answers = None  # one program for all callers, and so the same bits
         elif answers is None:
@@ -229,7 +229,7 @@ class Explainer:
 
     def memory(self, batch: Any, classes: Any, *, refine: int = 0) -> Any:
         """XLA's account of what `attribute` takes of memory; None where it gives none."""
-        batch = _as_floats(batch)
+        batch = programs.placed(batch)
         answers = self.answers(batch) if self.needs_answers else None
         arguments = *self.weights, batch, classes, answers
         lowered = self.programs[programs.SCORES].lower(*arguments, refine=refine)
@@ -334,7 +334,7 @@ class Explainer:
     # setdefault is atomic, and what is made before the first call costs nothing.
     @property
     def weights(self) -> tuple[Params, Params]:
-        """f's parameters and the network's, on the device."""
+        """f's parameters and the network's, on each device."""
         own = self.__dict__
         return own.get("_placed") or own.setdefault("_placed", programs.weights(self))
 
@@ -343,8 +343,3 @@ class Explainer:
         """What `programs.jitted` made."""
         own = self.__dict__
         return own.get("_jitted") or own.setdefault("_jitted", programs.jitted(self))
-
-
-def _as_floats(batch: Any) -> Any:
-    """Pixels as float32, as `explain` has them: whole numbers need no program of their own."""
-    return np.asarray(batch, np.float32) if getattr(batch, "dtype", None) == np.uint8 else batch

@@ -4,9 +4,9 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 
-from fex_jax import faithfulness
+from fex_jax import faithfulness, sharding
 from fex_jax.host.model import plain_errors
 from fex_jax.models import Params
 from fex_jax.targets import ranked
@@ -37,9 +37,15 @@ def explanation(
 
 
 def weights(explainer: "Explainer") -> tuple[Params, Params]:
-    """f's parameters and the network's, on the device."""
-    f, own = jax.tree.map(jnp.asarray, (explainer.predictor.params, explainer.params))
+    """f's parameters and the network's, on each device."""
+    f, own = sharding.copied((explainer.predictor.params, explainer.params))
     return f, own | {"backbone": f["backbone"]} if explainer.shares_backbone else own
+
+
+def placed(batch: Any) -> Any:
+    """Split over the devices; pixels as float32, so that whole numbers need no other program."""
+    pixels = getattr(batch, "dtype", None) == np.uint8
+    return sharding.spread(np.asarray(batch, np.float32) if pixels else batch)
 
 
 def jitted(explainer: "Explainer") -> tuple[Any, ...]:

@@ -4,10 +4,16 @@ The batch is split over all devices. Parameters are copied to every device, or s
 axis where one device cannot hold them; XLA inserts the communication.
 """
 
+import contextlib
+import functools
+import os
 import re
-from typing import Any
+import sys
+from collections.abc import Iterator
+from typing import Any, cast
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -45,6 +51,18 @@ def connect(address: str = "", count: int = 0, index: int = 0) -> None:
         jax.distributed.initialize(**given, heartbeat_timeout_seconds=_HEARTBEAT)
     except (RuntimeError, ValueError) as error:
         raise ValueError(f"the processes of {address} do not find each other: {error}") from error
+
+
+@contextlib.contextmanager
+def ending_together() -> Iterator[None]:
+    """Within it, a process that finds another of its run gone says so and ends."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if jax.process_count() == 1:
+            raise
+        print(f"error: another process of this run has ended: {str(error)[:300]}", file=sys.stderr)
+        os._exit(1)  # Python's own end would wait for it
 
 
 def make_mesh(fsdp: int = 1) -> Mesh:
@@ -92,7 +110,61 @@ def global_batch(local: Any, mesh: Mesh) -> Any:
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(split, x), local)
 
 
+def copied(params: Any) -> Any:
+    """Parameters on each of this process's devices; within `jax.default_device`, on that one."""
+    mesh = _own_mesh()
+    if mesh.size == 1:
+        return jax.tree.map(jnp.asarray, params)
+    return jax.device_put(params, replicated(mesh))
+
+
+def spread(batch: Any) -> Any:
+    """A batch, arrays [B, ...], split over the devices of `copied`, where they divide B."""
+    mesh = _own_mesh()
+    if mesh.size == 1 or any(len(x) % mesh.size for x in jax.tree.leaves(batch)):
+        return batch
+    return jax.device_put(batch, split_batch(mesh))
+
+
+def _own_mesh() -> Mesh:
+    one = jax.default_device.value
+    devices = [one] if isinstance(one, jax.Device) else jax.local_devices(backend=one)
+    return Mesh(np.reshape(devices, (-1, 1)), ("data", "fsdp"))
+
+
 def gather(tree: Any, mesh: Mesh) -> Any:
-    """Arrays that any processes hold as NumPy's in each, one after the other."""
-    copy = jax.jit(lambda x: x, out_shardings=replicated(mesh))
-    return jax.tree.map(lambda x: np.asarray(copy(x)), tree)
+    """Arrays placed by `split_parameters` as NumPy's, in process 0; None for each in the others.
+
+    Copied to memory shard by shard. Of what process 0 has no part of, its devices get one shard at
+    a time.
+    """
+    first = jax.process_index() == 0
+
+    def whole(array: jax.Array) -> np.ndarray | None:
+        spec = tuple(cast(NamedSharding, array.sharding).spec)
+        if "fsdp" not in spec:
+            return np.asarray(array.addressable_data(0)) if first else None
+        axis, parts = spec.index("fsdp"), []
+        size = array.shape[axis] // mesh.shape["fsdp"]
+        own = {shard.index[axis].start or 0: shard.data for shard in array.addressable_shards}
+        for number, devices in enumerate(mesh.devices.T):  # each column holds one shard
+            if any(device.process_index == 0 for device in devices):
+                part = own.get(number * size)
+            else:
+                part = _shard(array, number, array.sharding).addressable_data(0)
+            if first:
+                parts.append(np.asarray(part))
+        return np.concatenate(parts, axis) if first else None
+
+    return jax.tree.map(whole, tree)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _shard(array: jax.Array, number: int, sharding: NamedSharding) -> jax.Array:
+    """One shard of the fsdp axis, on every device."""
+
+    def send(own: jax.Array) -> jax.Array:
+        here = jax.lax.axis_index("fsdp") == number
+        return jax.lax.psum(jnp.where(here, own, jnp.zeros_like(own)), "fsdp")
+
+    return jax.shard_map(send, mesh=sharding.mesh, in_specs=sharding.spec, out_specs=P())(array)

@@ -180,20 +180,21 @@ def _work(
 def _on_all_devices(rows: Rows) -> tuple[Callable[[list], tuple[pa.Table, list]], int]:
     """What explains a chunk on a free device, for several threads; and how many there are."""
     devices = jax.local_devices()
-    free: queue.SimpleQueue[tuple[jax.Device, Rows]] = queue.SimpleQueue()
-    free.put((devices[0], rows))
-    for device in devices[1:]:  # each has its own copy of the weights
-        own = dataclasses.replace(rows, explainer=dataclasses.replace(rows.explainer))
-        free.put((device, own))
+    free: queue.SimpleQueue[tuple[contextlib.AbstractContextManager, Rows]] = queue.SimpleQueue()
+    if len(devices) == 1:  # for which the caller has perhaps compiled already
+        free.put((contextlib.nullcontext(), rows))
+    else:  # each has its own copy of the weights
+        for device in devices:
+            own = dataclasses.replace(rows, explainer=dataclasses.replace(rows.explainer))
+            free.put((jax.default_device(device), own))
 
     def explain_chunk(chunk: list[tuple[Item, Any]]) -> tuple[pa.Table, list]:
-        device, own = free.get()
+        within, own = free.get()
         try:
-            # The first is the default, under which the caller has perhaps compiled already.
-            with contextlib.nullcontext() if own is rows else jax.default_device(device):
+            with within:
                 return own.explain([item.id for item, _ in chunk], [x for _, x in chunk]), chunk
         finally:
-            free.put((device, own))
+            free.put((within, own))
 
     return explain_chunk, len(devices)
 

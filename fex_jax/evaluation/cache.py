@@ -30,7 +30,7 @@ def common(task: Task, **settings: Any) -> str:
 
     That is every field of the task, `settings`, this package's code, and the device that is timed.
     """
-    device = jax.devices()[0].device_kind
+    device = f"{jax.local_device_count()} {jax.devices()[0].device_kind}"
     return fingerprint.of(task, settings, device, fingerprint.of_this_package())
 
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fex_jax import metrics
+from fex_jax import metrics, sharding
 from fex_jax.evaluation.run import Scores
 from fex_jax.evaluation.tasks import Predictor, Task, in_batches, object_masks, of
 from fex_jax.predictors import Bind
@@ -51,7 +51,7 @@ def make_perturbation(
                 found[f"{direction}_{field}"] = values
         return found
 
-    return functools.partial(perturb, predictor.params)
+    return functools.partial(perturb, sharding.copied(predictor.params))
 
 
 def statistics(

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from fex_jax import attributions, explain, modalities
+from fex_jax import attributions, explain, modalities, sharding
 from fex_jax.evaluation.tasks import Predict, Task
 from fex_jax.host.model import counted
 from fex_jax.predictors import Bind
@@ -64,6 +64,7 @@ def baseline(
       ValueError: a function of other parameters, or an option that it does not have.
     """
     options = _all_options(name, function, options)
+    params = sharding.copied(params)
 
     @jax.jit
     def program(params: Any, batch: Any, targets: jax.Array, key: jax.Array) -> jax.Array:
@@ -189,7 +190,7 @@ def attribute(
         groups = list((method.groups or _groups)(task.inputs, rows, size))
         for places, kept, batch in tqdm(groups, title, unit="batch", leave=False):
             own = keys[places] if method.own_keys else key
-            found = one_batch(batch, classes[rows[places]], own)
+            found = one_batch(sharding.spread(batch), classes[rows[places]], own)
             _write(scores, places[:kept], found, method)
         return scores
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from fex_jax import metrics, modalities, tokens
+from fex_jax import metrics, modalities, sharding, tokens
 from fex_jax.answers import ask, log_odds
 from fex_jax.export import Predictor
 from fex_jax.predictors import Bind
@@ -166,7 +166,7 @@ def agreement(task: Task, bind: Bind, params: Any, batch_size: int) -> np.ndarra
         own_a = contrast[0, :, 0] > contrast[1, :, 0]
         return own_a & (contrast[1, :, 1] > contrast[0, :, 1])
 
-    classes = np.stack([task.targets, task.second], 1)
+    classes, params = np.stack([task.targets, task.second], 1), sharding.copied(params)
     both = (x[task.pairs] for x in (task.inputs, classes, task.segmentation))
     return in_batches(lambda rows: own(params, *rows), tuple(both), batch_size, "two objects")
 
@@ -179,7 +179,7 @@ def make_prediction(bind: Bind, params: Any) -> Predict:
         model, inputs = bind(params, batch)
         return model.predict(inputs)
 
-    return functools.partial(predict, params)
+    return functools.partial(predict, sharding.copied(params))
 
 
 def in_batches(call: Callable[..., Any], arrays: Any, batch_size: int, title: str) -> Any:
@@ -192,7 +192,7 @@ def in_batches(call: Callable[..., Any], arrays: Any, batch_size: int, title: st
     parts = []
     for start in tqdm(range(0, count, batch_size), title, unit="batch", leave=False):
         rows = np.arange(start, start + batch_size) % count
-        found = call(jax.tree.map(lambda x, rows=rows: x[rows], arrays))
+        found = call(sharding.spread(jax.tree.map(lambda x, rows=rows: x[rows], arrays)))
         parts.append(jax.tree.map(lambda x, kept=count - start: np.asarray(x)[:kept], found))
     return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
 
