@@ -28,7 +28,9 @@ with in_a_line():
 
     from fex_jax import settings, usage
 
-_IN_HELP = "data.name", "data.path", "data.eval_split", "seed", "text", "eval", "attributions"
+_IN_HELP = (
+    "data.name", "data.path", "data.eval_split", "dtype", "seed", "text", "eval", "attributions"
+)  # fmt: skip
 
 
 def read_config(given: ml_collections.ConfigDict | None, workdir: pathlib.Path):

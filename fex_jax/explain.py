@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from fex_jax import export, faithfulness, modalities, predictors, programs, sharing, tokens
+from fex_jax import checks, export, faithfulness, modalities, predictors, programs, sharing, tokens
 from fex_jax.answers import mirrored, odds_of_draw
 from fex_jax.attributions.kernel_shap import normalize
 from fex_jax.data.decode import Picture
@@ -42,6 +42,7 @@ def load(
     predictor: HostPredictor | Bank | str | None = None,
     *,
     revision: str | None = None,
+    dtype: str = "float32",
 ) -> "Explainer":
     """Opens an export, a training run's folder, or one checkpoint `<run>/checkpoints/<step>`.
 
@@ -53,12 +54,14 @@ def load(
       predictor: of an explainer of a black box, f: a host predictor, a name that `host.open` takes,
         or a bank of its answers. Without f its own p = softmax of the maps' means serves for f(x),
         which training has taught it; and what takes queries is refused.
+      dtype: of matrix products, or "bfloat16"; heads, norms and softmax stay in float32.
 
     Raises:
       ValueError, FileNotFoundError, ConnectionError: what is missing or does not fit.
     """
+    checks.require({"dtype": dtype}, {"dtype": checks.one_of("float32", "bfloat16")}, "load")
     found = export.read(sharing.locate(path, revision))
-    explainer = Explainer(found.predictor, found.backbone, found.params, **found.settings)
+    explainer = Explainer(*found[:3], **found.settings, dtype=dtype)
     return explainer if predictor is None else explainer.asking(predictor)
 
 
@@ -82,6 +85,7 @@ class Explainer:
     fill: float = 0.0  # what a removed patch becomes
     unit: tokens.Unit = "word"  # what a feature of a text is
     removal: str = "mask"  # what becomes of a removed feature's tokens; or "delete"
+    dtype: str = "float32"  # of matrix products; or "bfloat16"
 
     def __call__(self, *inputs: Any, **options: Any) -> Any:
         """Explains any number of images, texts or rows: explainer(images, targets, refine=100).
@@ -133,7 +137,8 @@ class Explainer:
     @functools.cached_property
     def bind(self) -> Bind:
         """bind(predictor's parameters, batch) → (`predictors.Model`, its inputs)."""
-        return predictors.from_checkpoint(self.predictor, self.fill, self.removal)
+        given = self.fill, self.removal, jnp.dtype(self.dtype)
+        return predictors.from_checkpoint(self.predictor, *given)
 
     @functools.cached_property
     def shares_backbone(self) -> bool:
@@ -314,7 +319,7 @@ class Explainer:
     def network(self) -> Callable[[Params], Policy]:
         classes = len(self.predictor.labels)
         head = {"map_head": self.map_head, "faithful": self.faithful}
-        return functional_policy(self.backbone, classes, **head)[1]
+        return functional_policy(self.backbone, classes, jnp.dtype(self.dtype), **head)[1]
 
     def learned(self, classes: jax.Array, answers: jax.Array | None) -> jax.Array:
         """The classes whose maps are read: where it is mirrored, the more probable one's."""

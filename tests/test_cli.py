@@ -45,12 +45,17 @@ def test_commands_do_what_the_library_does(tmp_path, capsys):
     file = tmp_path / "m.onnx"
     assert cli.main(["export", "models/digits_fex", str(file)]) == 0 and file.is_file()
     assert capsys.readouterr().out.strip() == str(file)
-    assert cli.main(["explain", "models/digits_fex", "docs/scene.png", "--target=8"]) == 0
+    command = ["explain", "models/digits_fex", "docs/scene.png", "--target=8"]
+    assert cli.main(command) == 0
     first, *rows = capsys.readouterr().out.strip().split("\n")
     expected = explain.load("models/digits_fex")("docs/scene.png", "8").attributions[0]
     assert first == "docs/scene.png: 8 (7%)"
     shown = np.array([[float(value.strip("%")) for value in row.split()] for row in rows])
     np.testing.assert_allclose(shown, 100 * expected, atol=0.51)
+    assert cli.main([*command, "--dtype=bfloat16"]) == 0
+    _, *other = capsys.readouterr().out.strip().split("\n")
+    rounded = np.array([[float(value.strip("%")) for value in row.split()] for row in other])
+    assert 1 <= np.abs(rounded - shown).max() <= 4  # of 100
     assert cli.main(["explain", str(tmp_path), "x"]) == 1
     assert "holds no explainer" in capsys.readouterr().err
     assert cli.main(["explain", "models/digits_vit", "x"]) == 1

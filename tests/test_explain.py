@@ -42,6 +42,20 @@ def test_maps_equal_the_policy(explainer, predictor):
     np.testing.assert_allclose(result.probabilities.sum(-1), 1, rtol=1e-5)
 
 
+def test_bfloat16_rounds_and_no_more():
+    """Breaks if a dtype does not reach both networks, or heads, norms or softmax round, too."""
+    wide, half = (explain.load("models/digits_fex", dtype=d) for d in ("float32", "bfloat16"))
+    scene = "docs/scene.png"
+    for options in ({}, {"refine": 10}):
+        expected, found = wide([scene], top_k=2, **options), half([scene], top_k=2, **options)
+        np.testing.assert_array_equal(found.targets, expected.targets)
+        for name, most in (("attributions", 0.03), ("probabilities", 0.01)):
+            a, b = getattr(found, name), getattr(expected, name)
+            assert a.dtype == np.float32 and 0 < np.abs(a - b).max() < most, name
+    with pytest.raises(ValueError, match="load: dtype is 'float16'; expected"):
+        explain.load("models/digits_fex", dtype="float16")
+
+
 @pytest.fixture(scope="module")
 def own_backbone(explainer):
     """The same with a backbone that is not its predictor's."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
@@ -128,7 +129,8 @@ def evaluate(
         if fingerprint.of(explainers[0].predictor) != fingerprint.of(predictor):
             raise ValueError(f"{names[0]} explains another predictor than the one given")
     fill, removal, unit = features(explainers, fill=fill, removal=removal, unit=unit)
-    bind = predictors.from_checkpoint(predictor, fill, removal)
+    dtype = explainers[0].dtype if explainers else "float32"
+    bind = predictors.from_checkpoint(predictor, fill, removal, jnp.dtype(dtype))
     predict = tasks.make_prediction(bind, predictor.params)
     rows = choose(given, explainers, bind, predictor, options, refine)
     external = {name: pathlib.Path(path) for name, path in scores.items()}
@@ -147,7 +149,7 @@ def evaluate(
     results: dict[str, list[cache.Result]] = {}
     common = output and cache.common(
         task, protocol=protocol, batch_size=batch_size, seed=seed, predictor=predictor,
-        fill=fill, removal=removal, unit=unit,
+        fill=fill, removal=removal, unit=unit, dtype=dtype,
     )  # fmt: skip
     with tqdm(total=len(rows) + len(external), unit="method") as progress:
         for method in rows:

@@ -25,13 +25,15 @@ _RESERVED = ("all", *_TRAINED, *(f"{name}-unet" for name in _TRAINED))
 Given = str | Callable | explain.Explainer
 
 
-def load_explainers(paths: Sequence[str | pathlib.Path]) -> list[explain.Explainer]:
+def load_explainers(
+    paths: Sequence[str | pathlib.Path], dtype: str = "float32"
+) -> list[explain.Explainer]:
     """What train.py wrote to several folders, all for one predictor.
 
     Raises:
       ValueError: one explains another predictor than the first, or other features of it.
     """
-    explainers = [explain.load(path) for path in paths]
+    explainers = [explain.load(path, dtype=dtype) for path in paths]
     check_comparable(explainers, list(map(str, paths)))
     return explainers
 
@@ -47,14 +49,14 @@ def opened(
 
     Args:
       paths: as `load_explainers` takes them.
-      config: of the run; its `predictor` says how f is opened.
+      config: of the run; its `predictor` says how f is opened, its `dtype` what products are.
       f: a name that `host.open` takes; None: the one in the config.
       queries: answers that the bank may hold in the end; None: any number.
 
     Raises:
       ValueError: f has no name, or is another than the one that is explained.
     """
-    explainers = load_explainers(paths)
+    explainers = load_explainers(paths, config.dtype)
     box = explainers[0].predictor
     if box.inside:
         if f is not None or queries is not None:
@@ -84,11 +86,11 @@ def check_comparable(explainers: Sequence[explain.Explainer], names: Sequence[st
     for name, explainer in zip(names[1:], explainers[1:], strict=True):
         if fingerprint.of(explainer.predictor) != first:
             raise ValueError(f"{name} explains another predictor than {names[0]}")
-        for field in ("unit", "removal", "fill"):
+        for field in ("unit", "removal", "fill", "dtype"):
             own, other = getattr(explainer, field), getattr(explainers[0], field)
             if own != other:
                 raise ValueError(
-                    f"{name} was trained with {field}={own!r}, but {names[0]} with {other!r}: "
+                    f"{name} has {field}={own!r}, but {names[0]} has {other!r}: "
                     "score them in tables of their own"
                 )
 

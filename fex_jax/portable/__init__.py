@@ -3,6 +3,7 @@
 `program` says what goes in and what comes out; a module a format writes it.
 """
 
+import dataclasses
 import importlib
 import os
 import pathlib
@@ -56,6 +57,7 @@ def export(
     if not path.parent.is_dir():
         raise ValueError(f"{path} cannot be written: there is no folder {path.parent}")
     checks.folder(path.parent, path.name)
+    explainer = dataclasses.replace(explainer, dtype="float32")  # not all formats have bfloat16
     found = program.of(explainer, length, resize=resize)
     writer = importlib.import_module(f"{__name__}.{FORMATS[path.suffix]}")
     # Whole or not at all: what a full disk or a kill interrupts never has the name of an export.

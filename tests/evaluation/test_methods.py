@@ -48,7 +48,7 @@ def test_explainers_of_one_predictor_are_scored_together(predictor, tmp_path):
     with pytest.raises(ValueError, match="b explains another predictor than a"):
         methods.check_comparable([first, other], ["a", "b"])
     filled = dataclasses.replace(first, fill=1.0)
-    with pytest.raises(ValueError, match=r"b was trained with fill=1.0, but a with 0.0"):
+    with pytest.raises(ValueError, match=r"b has fill=1.0, but a has 0.0"):
         methods.check_comparable([first, filled], ["a", "b"])
 
 
