@@ -39,7 +39,7 @@ def test_explainers_of_one_predictor_are_scored_together(predictor, tmp_path):
         save_description(tmp_path / name, own, predictor.config, budget=-3.0)
         save_weights(tmp_path / name, params)
     a, b, c = (tmp_path / name for name in "abc")
-    assert len(evaluation.load_explainers([a, b])) == 2
+    assert [e.dtype for e in evaluation.load_explainers([a, b], "bfloat16")] == ["bfloat16"] * 2
     with pytest.raises(ValueError, match="c explains another predictor than .*a"):
         evaluation.load_explainers([a, b, c])
     first = explain.Explainer(predictor, predictor.config, params)
@@ -50,6 +50,9 @@ def test_explainers_of_one_predictor_are_scored_together(predictor, tmp_path):
     filled = dataclasses.replace(first, fill=1.0)
     with pytest.raises(ValueError, match=r"b has fill=1.0, but a has 0.0"):
         methods.check_comparable([first, filled], ["a", "b"])
+    half = dataclasses.replace(first, dtype="bfloat16")
+    with pytest.raises(ValueError, match=r"b has dtype='bfloat16', but a has 'float32'"):
+        methods.check_comparable([first, half], ["a", "b"])
 
 
 def test_methods_are_chosen_by_name(predictor, explainer):
