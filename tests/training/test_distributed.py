@@ -1,14 +1,14 @@
-"""Several processes train as one does, stop together, and one goes on where they stopped."""
+"""Several processes train as one does, stop together, and go on where they stopped."""
 
-import json
+import contextlib
 import os
 import pathlib
 import signal
 import socket
 import subprocess
 import sys
-import textwrap
 import time
+from collections.abc import Iterator
 
 import jax
 import ml_collections
@@ -23,28 +23,35 @@ from fex_jax.host.pictures import default_sigma
 from fex_jax.removal import Removal
 from fex_jax.training.explainer import train
 from tests.conftest import random_checkpoint
+from tests.test_sharding import losses
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PICTURES = np.random.default_rng(0).integers(0, 256, (136, 32, 32, 3), np.uint8)
 SCRIPT = """
 import sys
+import jax
+jax.config.update("jax_num_cpu_devices", 2)
 from fex_jax import sharding
-sharding._SMALLEST_SPLIT = 64  # so that the tiny model is split at all
-from tests.training import test_distributed
-workdir, port, index = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-test_distributed.configured(port, index)  # connects
-test_distributed.ask_apart()
-test_distributed.run_black_box(workdir + "_box", port, index)
-test_distributed.run(workdir, port, index)
+sharding._SMALLEST_SPLIT = 64  # so that the tiny models are split at all
+from tests import test_sharding
+from tests.training import test_distributed as own
+workdir, port, index, begins = sys.argv[1], *map(int, sys.argv[2:])
+with sharding.ending_together():
+    own.configured(port, index)  # connects
+    if begins:
+        test_sharding.same_gradients([sharding.make_mesh(4)])
+        own.ask_apart()
+        own.run_black_box(workdir + "_box", port, index)
+    own.run(workdir, port, index)
 """
 
 
 def configured(port: int, index: int) -> ml_collections.ConfigDict:
-    """8 batches, in this process or, with a port, in one of two."""
+    """16 batches, in this process or, with a port, in one of two."""
     config = settings.default()
     config.update_from_flattened_dict(
         {
-            "batch_size": 16, "epochs": 1.0, "log_every": 1, "checkpoint.every": 100,
+            "batch_size": 16, "epochs": 2.0, "log_every": 1, "checkpoint.every": 3,
             "objective.num_masks": 4, "objective.num_updates": 2, "objective.num_passes": 1,
             "optimizer.learning_rate": 1e-3, "optimizer.backbone_scale": 1.0,
         }
@@ -72,7 +79,7 @@ def ask_apart() -> None:
 
     with jax.set_mesh(mesh):
         ask = jax.jit(lambda x: callback(double, 3, x), out_shardings=sharding.replicated(mesh))
-        for size, of_first, of_others in ((4, [2], [2]), (3, [3], [])):
+        for size, of_first, of_others in ((8, [2, 2], [2, 2]), (3, [3], [])):
             asked.clear()
             x = np.arange(size * 3, dtype=np.float32).reshape(size, 3)
             np.testing.assert_array_equal(ask(x), 2 * x)
@@ -89,6 +96,7 @@ def quarters(pictures: np.ndarray) -> np.ndarray:
 def run_black_box(workdir: str, port: int, index: int) -> None:
     """Two batches about what can only be asked."""
     config = configured(port, index)
+    config.epochs = 1.0
     pretrained.save(reads := pathlib.Path(f"{workdir}_vit{index}"), random_checkpoint())
     config.update({"map_head": "shared", "policy_backbone": {"path": str(reads)}})
     config.removal.update({"grid": 4, "kind": "fill", "softness": 0.0})
@@ -107,19 +115,52 @@ def answers(folder: pathlib.Path) -> set[bytes]:
         return {name for name, _, _ in bank.records()}
 
 
-def losses(workdir: pathlib.Path) -> list[float]:
-    lines = (workdir / "metrics.jsonl").read_text().splitlines()
-    return [json.loads(line)["loss"] for line in lines]
+@contextlib.contextmanager
+def two_processes(workdir: pathlib.Path, begins: bool) -> Iterator[list[subprocess.Popen]]:
+    """Of two devices each; they run `SCRIPT` and are dead afterwards."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with contextlib.ExitStack() as stack:
+        processes = [
+            stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-c", SCRIPT, workdir, *map(str, (port, index, int(begins)))],
+                    cwd=ROOT,
+                    env=os.environ | {"PYTHONPATH": str(ROOT)},
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    text=True,
+                )
+            )
+            for index in range(2)
+        ]
+        try:
+            yield processes
+        finally:
+            for process in processes:
+                process.kill()
 
 
-def test_two_processes_stop_together_and_one_goes_on(tmp_path, caplog):
+def wait_for(steps: int, workdir: pathlib.Path, processes: list[subprocess.Popen]) -> None:
+    """Until the run has logged so many."""
+    deadline = time.monotonic() + 300
+    while not (workdir / "metrics.jsonl").is_file() or len(losses(workdir)) < steps:
+        for process in processes:
+            assert process.poll() is None, process.stdout.read()
+        assert time.monotonic() < deadline, "took too long"
+        time.sleep(0.01)
+
+
+def test_two_processes_stop_together_and_go_on(tmp_path, caplog):
     """Breaks if batches, gradients, held-out inputs or checkpoints depend on the processes.
 
     Or if what can only be asked is not asked by each process about its own inputs, once.
 
-    Two processes that share the parameters are told to stop in the middle, by a signal to one of
-    them; this process goes on with what they saved, on a mesh of its own. Or if a step that begins
-    a run, follows another or continues a run is not of the same program: each takes seconds.
+    Of two processes with two devices each, which share the parameters, one is killed in the middle;
+    the other must say so and end. The same two go on until a signal to one of them stops both; this
+    process goes on with what they saved, on a mesh of its own. Or if a step that begins a run,
+    follows another or continues a run is not of the same program: each takes seconds.
     """
 
     def run_here(workdir: pathlib.Path) -> None:
@@ -128,44 +169,33 @@ def test_two_processes_stop_together_and_one_goes_on(tmp_path, caplog):
             run(workdir)
         assert sum("Compiling jit(step) " in line for line in caplog.messages) == 1
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    both = tmp_path / "both"
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", textwrap.dedent(SCRIPT), both, str(port), str(index)],
-            cwd=ROOT,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for index in range(2)
-    ]
-    try:
-        deadline = time.monotonic() + 300
-        while not (both / "metrics.jsonl").is_file() or len(losses(both)) < 2:
-            assert all(process.poll() is None for process in processes), processes[0].stdout.read()
-            assert time.monotonic() < deadline, "took too long"
-            time.sleep(0.02)
-        processes[1].send_signal(signal.SIGTERM)
-        run_here(tmp_path / "alone")  # meanwhile
-        said = [process.communicate(timeout=120)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [128 + signal.SIGTERM] * 2, said
-    assert "stopped by SIGTERM at step" in said[0] and "stopped by" not in said[1]
+    both, alone = tmp_path / "both", tmp_path / "alone"
+    with two_processes(both, begins=True) as processes:
+        run_here(alone)  # meanwhile
+        wait_for(4, both, processes)
+        processes[1].kill()
+        said = processes[0].communicate(timeout=60)[0]
+        assert processes[0].returncode == 1, said
+        assert "error: another process of this run has ended" in said
+    killed = losses(both)
+    assert 4 <= len(killed) < 14, "the kill came too late to test anything"
     first, second = (answers(tmp_path / "both_box" / name) for name in ("", "process_1"))
     assert len(first) == len(second) == 16 and not first & second
-    until = len(losses(both))
-    assert 2 <= until < 8, "the signal came too late to test anything"
+
+    with two_processes(both, begins=False) as processes:
+        wait_for(len(killed) + 1, both, processes)
+        processes[1].send_signal(signal.SIGTERM)
+        said = [process.communicate(timeout=120)[0] for process in processes]
+    assert [process.returncode for process in processes] == [128 + signal.SIGTERM] * 2, said
+    assert "stopped by SIGTERM at step" in said[0] and "stopped by" not in said[1]
+    until = losses(both)
+    assert len(killed) < len(until) < 16, "the signal came too late to test anything"
+    np.testing.assert_allclose(until[: len(killed)], killed, rtol=1e-6)
 
     run_here(both)
-    np.testing.assert_allclose(losses(both), losses(tmp_path / "alone"), rtol=2e-4)
+    np.testing.assert_allclose(losses(both), losses(alone), rtol=2e-4)
     found, expected = (
-        load_file(path / "export" / "explainer.safetensors") for path in (both, tmp_path / "alone")
+        load_file(path / "export" / "explainer.safetensors") for path in (both, alone)
     )
     assert found.keys() == expected.keys()
     for name, value in expected.items():
