@@ -6,7 +6,7 @@ import pytest
 import fex_jax
 from fex_jax import host
 from fex_jax.training.explainer import train
-from tests.host.test_front_door import small, source_of
+from tests.host.small_runs import small, source_of
 
 
 @pytest.mark.parametrize(
