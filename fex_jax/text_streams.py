@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from fex_jax import tokens
+from fex_jax.data import streams
 from fex_jax.text_data import Source
 
 Batch = dict[str, Any]  # "inputs" TokenBatch, "label" [B], "index" [B] place in the source
@@ -47,7 +48,7 @@ def train_stream(
     )
     index, count = process
     dataset = tf.data.Dataset.range(len(texts))
-    dataset = dataset.shuffle(len(texts), seed=seed, reshuffle_each_iteration=True).repeat()
+    dataset = streams.shuffled(dataset, len(texts), seed).repeat()
     dataset = _batches(dataset, lengths, batch_size).skip(start)
     part = slice(batch_size // count * index, batch_size // count * (index + 1))
     for numbers in dataset.prefetch(2).as_numpy_iterator():

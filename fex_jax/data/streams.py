@@ -26,7 +26,21 @@ Batch = dict[str, np.ndarray]  # "image" [B, H, W, 3] uint8, "label" [B], maybe 
 
 # What a set of pictures is known by.
 _RECORDS, _PICTURES = 10_000, 16
+_UNSET = 87654321  # what TensorFlow takes for its own seed where none is set
 _OPEN: weakref.WeakSet[Generator] = weakref.WeakSet()  # streams
+
+
+def shuffled(records: tf.data.Dataset, buffer: int, seed: int) -> tf.data.Dataset:
+    """Records, every epoch in another order, which follows from `seed` alone."""
+    # tf.data mixes in TensorFlow's own seed, which other code of the process may have set.
+    set_before, _ = tf.compat.v1.get_seed(seed)
+    if set_before != _UNSET:
+        tf.random.set_seed(_UNSET)
+    try:
+        return records.shuffle(buffer, seed=seed, reshuffle_each_iteration=True)
+    finally:
+        if set_before != _UNSET:
+            tf.random.set_seed(set_before)
 
 
 class Source(NamedTuple):
@@ -80,7 +94,7 @@ def train_stream(
     dataset = source.records.take(limit) if limit else source.records
     buffer = min(limit or source.size, source.shuffle_buffer)
     index, count = process
-    dataset = dataset.shuffle(buffer, seed=seed, reshuffle_each_iteration=True).repeat()
+    dataset = shuffled(dataset, buffer, seed).repeat()
     dataset = dataset.skip(start * batch_size).enumerate(start * batch_size)
     part = batch_size // count
     if count > 1:

@@ -9,11 +9,8 @@ import numpy as np
 import pytest
 
 from benchmarks.kernel_shap_error import additive_with_interactions, estimate, shap_estimate
-from fex_jax.attributions.kernel_shap import (
-    constrained_regression,
-    kernel_shap,
-    sample_coalitions,
-)
+from fex_jax.attributions.kernel_shap import constrained_regression, kernel_shap
+from fex_jax.draws import sample_coalitions
 from tests.attributions.parity import patch_numbers, torch_twin
 
 

@@ -53,6 +53,22 @@ def test_resuming_continues_the_same_stream(folder):
     assert not np.array_equal(whole[0]["image"], other["image"])
 
 
+def test_no_seed_of_tensorflow_changes_the_order(folder):
+    """Breaks if a seed that other code has set, as Keras does, gives a run another order, so that
+    it does not go on elsewhere as it began; or if that code loses its seed."""
+    source = data.folder_source(folder, "train")
+    options = {"seed": 3, "augment": True}
+    expected = take(data.train_stream(source, PREPROCESSING, 8, **options), 7)  # two epochs
+    try:
+        tf.random.set_seed(11)
+        given = tf.random.uniform([3]).numpy()
+        tf.random.set_seed(11)
+        assert_same(take(data.train_stream(source, PREPROCESSING, 8, **options), 7), expected)
+        np.testing.assert_array_equal(tf.random.uniform([3]), given)
+    finally:
+        tf.random.set_seed(87654321)  # as if none had been set
+
+
 def test_an_epoch_holds_every_image_once_and_the_next_is_reordered(folder):
     """Breaks if shuffling repeats or drops images, or every epoch has the same order."""
     source = data.folder_source(str(folder), "train")
