@@ -7,12 +7,9 @@ are compiled, warm and timed in turns in one process, medians of `--turns`. Weig
 time depends on them. Writes docs/results/price.json and makes the documents anew.
 """
 
-import json
 import pathlib
-import subprocess
 import sys
 
-import jax
 from absl import app, flags
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -40,10 +37,7 @@ def main(_: list[str]) -> None:
             row |= {f"{what}, ms": 1e3 * seconds for what, seconds in took.items()}
             rows.append(row | {"price": took["explanation"] / took["prediction"]})
             print(rows[-1], flush=True)
-    facts = {"device": jax.devices()[0].device_kind, "jax": jax.__version__}
-    path = ROOT / "docs" / "results" / "price.json"
-    path.write_text(json.dumps(facts | {"rows": rows}, indent=2, ensure_ascii=False) + "\n")
-    subprocess.run([sys.executable, str(ROOT / "scripts" / "docs.py")], check=True, cwd=ROOT)
+    performance.write({"price": rows})
 
 
 if __name__ == "__main__":

@@ -7,9 +7,7 @@ alone; times are taken in turns, medians. Under a scan, weights lie stacked, [12
 beginning. Writes docs/results/layers.json and makes the documents anew.
 """
 
-import json
 import pathlib
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -71,10 +69,7 @@ def main(_: list[str]) -> None:
             row |= {f"{way}, compiled in s": seconds for way, seconds in compiling.items()}
             rows.append(row)
             print(row, flush=True)
-    facts = {"device": jax.devices()[0].device_kind, "jax": jax.__version__}
-    path = ROOT / "docs" / "results" / "layers.json"
-    path.write_text(json.dumps(facts | {"rows": rows}, indent=2, ensure_ascii=False) + "\n")
-    subprocess.run([sys.executable, str(ROOT / "scripts" / "docs.py")], check=True, cwd=ROOT)
+    performance.write({"layers": rows})
 
 
 if __name__ == "__main__":

@@ -49,6 +49,17 @@ def timed(calls: dict[str, Callable[[], Any]], turns: int) -> dict[str, float]:
     return {name: statistics.median(of[1:]) for name, of in seconds.items()}
 
 
+def write(rows: dict[str, list[dict]], **facts: Any) -> None:
+    """Rows to files of docs/results, by name, with what they were measured on; then documents."""
+    import jax
+
+    facts |= {"device": jax.devices()[0].device_kind, "jax": jax.__version__}
+    for name, found in rows.items():
+        path = RESULTS / f"{name}.json"
+        path.write_text(json.dumps(facts | {"rows": found}, indent=2, ensure_ascii=False) + "\n")
+    subprocess.run([sys.executable, str(ROOT / "scripts" / "docs.py")], check=True, cwd=ROOT)
+
+
 def network(**changes: int) -> Any:
     """A predictor with random weights, of the shape above or changed."""
     import jax
@@ -170,8 +181,6 @@ def main(_: list[str]) -> None:
             found.append(json.loads(said.stdout.splitlines()[-1]))
             print(side, turn + 1, found[-1], flush=True)
 
-    import jax
-
     size, predictor = _BATCH.value, network()
     rows, memory, growth = [], [], []
 
@@ -236,12 +245,7 @@ def main(_: list[str]) -> None:
             }
         )
         print(growth[-1], flush=True)
-    device = jax.devices()[0].device_kind
-    facts = {"device": device, "batch": size, "jax": jax.__version__}
-    for name, found in (("performance", rows), ("memory", memory), ("growth", growth)):
-        path = RESULTS / f"{name}.json"
-        path.write_text(json.dumps(facts | {"rows": found}, indent=2, ensure_ascii=False) + "\n")
-    subprocess.run([sys.executable, str(ROOT / "scripts" / "docs.py")], check=True, cwd=ROOT)
+    write({"performance": rows, "memory": memory, "growth": growth}, batch=size)
 
 
 def _memory(what: str, compiled: Any) -> dict[str, Any]:
