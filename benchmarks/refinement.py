@@ -31,7 +31,7 @@ from fex_jax import (  # noqa: E402
 
 _QUERIES = (10, 50, 100, 200, 500)
 _RIVALS = ("rise", "lime", "kernel_shap")
-_PANELS = ("positive_auc", "negative_auc", "insertion")
+_PANELS = ("positive_auc", "negative_auc", "insertion", "deletion")
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "An experiment of configs/.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "The folder that train.py wrote.")
@@ -73,8 +73,8 @@ def measure(config, workdir: pathlib.Path) -> tuple[dict, dict[str, list[str]], 
 
 def draw(found: dict, lines: dict[str, list[str]]) -> Figure:
     """A panel a metric: a line a method, queries an input to the right."""
-    figure = Figure(figsize=(4.5 * len(_PANELS), 4), layout="constrained")
-    for axes, metric in zip(figure.subplots(1, len(_PANELS)), _PANELS, strict=True):
+    figure = Figure(figsize=(9, 7.5), layout="constrained")
+    for axes, metric in zip(figure.subplots(2, 2).flat, _PANELS, strict=True):
         for index, (label, line) in enumerate(lines.items()):
             style = {"color": plotting.COLOURS[index], "label": label}
             values = [found[name][metric]["mean"] for name in line]
