@@ -187,17 +187,17 @@ def tfds_source(name: str, split: str, data_dir: str | None = None) -> Source:
 
     own = "--config.data.name=texts --config.data.path=FILE"
     builder = data.prepare_tfds(name, data_dir, own)
-    features = builder.info.features
-    field = next((key for key in ("text", "sentence", "review") if key in features), None)
-    if field is None or "label" not in features:
+    fields = builder.info.features
+    field = next((key for key in ("text", "sentence", "review") if key in fields), None)
+    if field is None or "label" not in fields:
         raise ValueError(
-            f"TFDS set {name!r} has {sorted(features)}; expected label and text, sentence or review"
+            f"TFDS set {name!r} has {sorted(fields)}; expected label and text, sentence or review"
         )
     records = list(tfds.as_numpy(builder.as_dataset(split=split)))
     texts = [record[field].decode() for record in records]
     labels = [int(record["label"]) for record in records]
-    names = tuple(features["label"].names)
-    if "evidences" not in features:
+    names = tuple(fields["label"].names)
+    if "evidences" not in fields:
         return _shuffled(texts, labels, names=names)
     rationales = [
         _mark(text, [evidence.decode() for evidence in record["evidences"]])

@@ -49,7 +49,7 @@ _NAMES = {
     "empirical": "Empirical attribution",
     "gradcam_attention": "GradCAM, attention",
     "gradcam_norm1": "GradCAM",
-    "gradcam_features": "GradCAM, features",
+    "gradcam_features": "GradCAM, feature map",
     "rollout": "Attention rollout",
     "attcat": "AttCAT",
     "attlrp": "AttLRP",

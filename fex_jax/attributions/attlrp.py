@@ -99,8 +99,8 @@ def _head(network: Network, tokens: jax.Array, targets: jax.Array) -> jax.Array:
     relevance = jax.nn.one_hot(targets, network.config.num_classes)
     if isinstance(network, bert.BertClassifier):
         head = network.head
-        features = head.activation(head.dense(tokens[:, 0]))
-        relevance = _linear(head.out.kernel[...], features, relevance)
+        hidden = head.activation(head.dense(tokens[:, 0]))
+        relevance = _linear(head.out.kernel[...], hidden, relevance)
         return _linear(
             head.dense.kernel[...], tokens, relevance, lambda kernel, x: x[:, 0] @ kernel
         )

@@ -14,24 +14,24 @@ from fex_jax.predictors import Inputs, Model
 
 
 def gradcam(
-    features: jax.Array, logits_of_features: Callable[[jax.Array], jax.Array], targets: jax.Array
+    feature_map: jax.Array, logits_of: Callable[[jax.Array], jax.Array], targets: jax.Array
 ) -> jax.Array:
     """(Σ_c w_c a_c)₊ with w_c the mean of ∂y/∂a_c over positions (Selvaraju et al., 2017).
 
     Args:
-      features: the map a [B, ..., C], such as a CNN's last [B, h, w, C].
-      logits_of_features: the rest of the classifier, a → [B, K].
+      feature_map: a [B, ..., C], such as a CNN's last [B, h, w, C].
+      logits_of: the rest of the classifier, a → [B, K].
       targets: the explained classes y [B].
 
     Returns:
       [B, ...], such as [B, h, w].
     """
 
-    def explained(features: jax.Array) -> jax.Array:
-        logits = logits_of_features(features)
+    def explained(feature_map: jax.Array) -> jax.Array:
+        logits = logits_of(feature_map)
         return jnp.take_along_axis(logits, targets[:, None], axis=-1).sum()
 
-    return _weighted(features, jax.grad(explained)(features))
+    return _weighted(feature_map, jax.grad(explained)(feature_map))
 
 
 @public
@@ -72,10 +72,10 @@ def gradcam_norm1(model: Model, inputs: Inputs, targets: jax.Array, key: jax.Arr
 
 @public
 def gradcam_features(model: Model, inputs: Inputs, targets: jax.Array, key: jax.Array) -> jax.Array:
-    """GradCAM of a convolutional network's last features, laid over the grid bilinearly.
+    """GradCAM of a convolutional network's last feature map, laid over the grid bilinearly.
 
     Args:
-      model: whose `network` taps its features [B, h, w, C], or a ValueError says what it lacks.
+      model: whose `network` taps its feature map [B, h, w, C], or a ValueError says what it lacks.
       inputs: B of them.
       targets: the explained classes y [B].
       key: unused, here for all methods to be called alike.
@@ -83,9 +83,9 @@ def gradcam_features(model: Model, inputs: Inputs, targets: jax.Array, key: jax.
     Returns:
       [B, N].
     """
-    require(model, "GradCAM (features)", "network")
-    values, gradients = tapped_gradients(model, inputs, targets, "features")
-    found = _weighted(values["features"][0], gradients["features"][0])  # [B, h, w]
+    require(model, "GradCAM (feature map)", "network")
+    values, gradients = tapped_gradients(model, inputs, targets, "feature_map")
+    found = _weighted(values["feature_map"][0], gradients["feature_map"][0])  # [B, h, w]
     laid = jax.image.resize(found, (len(found), *model.grid), "linear")
     return laid.reshape(len(found), -1)
 
@@ -101,13 +101,13 @@ def _of_last(
     require(model, f"GradCAM ({name})", "network", "tokens")
     values, gradients = tapped_gradients(model, inputs, targets, name)
     # [B, T, C] → [B, N, C]
-    features, slopes = (model.tokens(view(x[name][-1]), inputs) for x in (values, gradients))
-    return _weighted(features, slopes, model.features(inputs)[..., None])
+    found, slopes = (model.tokens(view(x[name][-1]), inputs) for x in (values, gradients))
+    return _weighted(found, slopes, model.features(inputs)[..., None])
 
 
 def _weighted(
-    features: jax.Array, gradients: jax.Array, valid: jax.Array | None = None
+    feature_map: jax.Array, gradients: jax.Array, valid: jax.Array | None = None
 ) -> jax.Array:
-    positions = tuple(range(1, features.ndim - 1))
+    positions = tuple(range(1, feature_map.ndim - 1))
     weights = gradients.mean(positions, keepdims=True, where=valid)
-    return jax.nn.relu((weights * features).sum(-1)).astype(jnp.float32)
+    return jax.nn.relu((weights * feature_map).sum(-1)).astype(jnp.float32)

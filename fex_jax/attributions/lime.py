@@ -65,16 +65,16 @@ def lime(
 
 
 def weighted_ridge(
-    features: jax.Array, values: jax.Array, weights: jax.Array, ridge: jax.Array | float
+    masks: jax.Array, values: jax.Array, weights: jax.Array, ridge: jax.Array | float
 ) -> jax.Array:
     """Ridge regression with an intercept that is not penalised: [M, N], [M], [M], α → [N]."""
-    equations = _equations(features, values, weights)
+    equations = _equations(masks, values, weights)
     return _solution(regression.triangle(lambda _: equations, 1, equations.shape[-1]), ridge)
 
 
-def _equations(features: jax.Array, values: jax.Array, weights: jax.Array) -> jax.Array:
+def _equations(masks: jax.Array, values: jax.Array, weights: jax.Array) -> jax.Array:
     ones = jnp.ones_like(values)
-    columns = jnp.column_stack([ones, features.astype(values.dtype), values])
+    columns = jnp.column_stack([ones, masks.astype(values.dtype), values])
     return jnp.sqrt(weights)[:, None] * columns
 
 

@@ -175,18 +175,18 @@ def _tfrecord(path: str, columns: Columns) -> Iterator[Part]:
             raise OSError(error.message.split("\n")[0]) from error
         position += len(record) + 16  # its length and two checksums
         try:
-            features = tf.train.Example.FromString(record).features.feature
+            fields = tf.train.Example.FromString(record).features.feature
         except Exception as error:  # protobuf's, of a class that differs between versions
             yield Part(f":{number}", ValueError(f"no tf.train.Example: {error}"), position / size)
             continue
-        wanted = wanted or columns.find(sorted(features), escape.terminal(path))
-        keys = _bytes(features, columns.key) if columns.key else None
-        thing = cell(_bytes(features, wanted), columns.modality, path)
+        wanted = wanted or columns.find(sorted(fields), escape.terminal(path))
+        keys = _bytes(fields, columns.key) if columns.key else None
+        thing = cell(_bytes(fields, wanted), columns.modality, path)
         yield Part(f":{number}", thing, position / size, keys and os.fsdecode(keys))
 
 
-def _bytes(features: Any, name: str) -> bytes | None:
-    values = features[name].bytes_list.value
+def _bytes(fields: Any, name: str) -> bytes | None:
+    values = fields[name].bytes_list.value
     return values[0] if len(values) == 1 else None
 
 

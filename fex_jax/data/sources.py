@@ -197,9 +197,9 @@ def tfds_source(name: str, split: str, data_dir: str | None = None) -> Source:
 
     own = "--config.data.name=folder --config.data.path=DIRECTORY"
     builder = prepare_tfds(name, data_dir, own)
-    features = builder.info.features
-    if not {"image", "label"} <= set(features):
-        raise ValueError(f"TFDS set {name!r} has {sorted(features)}; expected image and label")
+    fields = builder.info.features
+    if not {"image", "label"} <= set(fields):
+        raise ValueError(f"TFDS set {name!r} has {sorted(fields)}; expected image and label")
     records = builder.as_dataset(
         split=split,
         decoders={"image": tfds.decode.SkipDecoding()},
@@ -218,4 +218,4 @@ def tfds_source(name: str, split: str, data_dir: str | None = None) -> Source:
         }
 
     size = builder.info.splits[split].num_examples
-    return Source(records, example, size, _SHUFFLE_BUFFER, tuple(features["label"].names))
+    return Source(records, example, size, _SHUFFLE_BUFFER, tuple(fields["label"].names))

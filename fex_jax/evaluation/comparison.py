@@ -17,8 +17,8 @@ from fex_jax.evaluation.methods import (
     check_comparable,
     check_rows,
     choose,
-    features,
     open_predictor,
+    settled,
 )
 from fex_jax.evaluation.table import Table, describe
 
@@ -128,7 +128,7 @@ def evaluate(
         check_comparable([explainers[0], *explainers], ["the predictor", *names])
         if fingerprint.of(explainers[0].predictor) != fingerprint.of(predictor):
             raise ValueError(f"{names[0]} explains another predictor than the one given")
-    fill, removal, unit = features(explainers, fill=fill, removal=removal, unit=unit)
+    fill, removal, unit = settled(explainers, fill=fill, removal=removal, unit=unit)
     dtype = explainers[0].dtype if explainers else "float32"
     bind = predictors.from_checkpoint(predictor, fill, removal, jnp.dtype(dtype))
     predict = tasks.make_prediction(bind, predictor.params)

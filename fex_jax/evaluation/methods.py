@@ -219,7 +219,7 @@ def open_predictor(
     return classifier, explainers, others
 
 
-def features(explainers: Sequence[explain.Explainer], **given: Any) -> tuple[Any, ...]:
+def settled(explainers: Sequence[explain.Explainer], **given: Any) -> tuple[Any, ...]:
     """fill, removal and unit: those of the explainers, which nothing else may contradict."""
     defaults = {"fill": 0.0, "removal": "mask", "unit": "word"}
     found = {}

@@ -10,8 +10,7 @@ import numpy as np
 from fex_jax import attributions, checks, explain, host, metrics, modalities, predictors, tokens
 from fex_jax.data import decode
 from fex_jax.evaluation import inputs, run, tasks
-from fex_jax.evaluation.methods import Given, choose, named, open_predictor
-from fex_jax.evaluation.methods import features as settled
+from fex_jax.evaluation.methods import Given, choose, named, open_predictor, settled
 from fex_jax.host.model import plain_errors
 from fex_jax.modalities import images
 from fex_jax.modalities.images import Explanation

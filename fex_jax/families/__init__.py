@@ -128,15 +128,15 @@ def head(config: Any, rngs: nnx.Rngs) -> nnx.Linear:
 
 
 class OfMean(nnx.Module):
-    """Normalised images [B, H, W, C] → logits [B, K], of the mean of a backbone's features."""
+    """Normalised images [B, H, W, C] → logits [B, K], of the mean of a backbone's cells."""
 
     def __init__(self, config: Any, backbone: nnx.Module, rngs: nnx.Rngs):
         self.config, self.backbone = config, backbone
         self.head = head(config, rngs)
 
     def __call__(self, images: jax.Array, tap: Tap = no_tap) -> jax.Array:
-        features = tap("features", self.backbone(images).astype(jnp.float32))
-        return self.head(features.mean((1, 2)))
+        cells = tap("feature_map", self.backbone(images).astype(jnp.float32))
+        return self.head(cells.mean((1, 2)))
 
 
 class BatchNorm(nnx.Module):

@@ -98,7 +98,7 @@ class _Stage(nnx.Module):
 
 
 class _Backbone(nnx.Module):
-    """Normalised images [B, H, W, 3] → features [B, h, w, C], h about H / 32."""
+    """Normalised images [B, H, W, 3] → feature map [B, h, w, C], h about H / 32."""
 
     def __init__(self, config: ConvNextConfig, dtype: DTypeLike, rngs: nnx.Rngs):
         sizes, side = config.hidden_sizes, config.stem
@@ -119,7 +119,7 @@ class _Backbone(nnx.Module):
 
 
 class ConvNext(nnx.Module):
-    """Normalised images [B, H, W, 3] → logits [B, K], of the features' mean, normalised."""
+    """Normalised images [B, H, W, 3] → logits [B, K], of the cells' mean, normalised."""
 
     def __init__(self, config: ConvNextConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.config = config
@@ -129,8 +129,8 @@ class ConvNext(nnx.Module):
         self.head = head(config, rngs)
 
     def __call__(self, images: jax.Array, tap: Tap = no_tap) -> jax.Array:
-        features = tap("features", self.backbone(images).astype(jnp.float32))
-        return self.head(self.norm(features.mean((1, 2))))
+        cells = tap("feature_map", self.backbone(images).astype(jnp.float32))
+        return self.head(self.norm(cells.mean((1, 2))))
 
 
 # --- Hugging Face files --------------------------------------------------------------------------

@@ -108,7 +108,7 @@ class _Block(nnx.Module):
 
 
 class _Backbone(nnx.Module):
-    """Normalised images [B, H, W, 3] → features [B, h, w, C], h about H / 32."""
+    """Normalised images [B, H, W, 3] → feature map [B, h, w, C], h about H / 32."""
 
     def __init__(self, config: ResNetConfig, dtype: DTypeLike, rngs: nnx.Rngs):
         width, self.activation = config.embedding_size, ACTIVATIONS[config.hidden_act]

@@ -181,7 +181,7 @@ class _Merging(nnx.Module):
 
 
 class _Backbone(nnx.Module):
-    """Normalised images [B, H, W, 3] → features [B, h, w, C] of the last stage, normalised."""
+    """Normalised images [B, H, W, 3] → feature map [B, h, w, C] of the last stage, normalised."""
 
     def __init__(self, config: SwinConfig, dtype: DTypeLike, rngs: nnx.Rngs):
         self.config, side, width = config, config.stem, config.embed_dim

@@ -10,8 +10,9 @@ Params = dict[str, Any]
 
 # tap(name, value) → value: called where attribution methods look into a classifier, in order of
 # the blocks. "hidden": a block's input [B, T, D]; "norm1": what its attention reads [B, T, D];
-# "attention": its weights [B, heads, T, T]; and "output", once: what the head reads [B, T, D]. What
-# it returns takes the value's place.
+# "attention": its weights [B, heads, T, T]; "output", once: what the head reads [B, T, D]; and of
+# a convolutional network "feature_map", once: its last one [B, h, w, C]. What it returns takes the
+# value's place.
 Tap = Callable[[str, jax.Array], jax.Array]
 
 

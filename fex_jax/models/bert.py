@@ -205,8 +205,8 @@ class Head(nnx.Module):
         self.dense = Linear(size, size, dtype=jnp.float32, rngs=rngs)
         self.out = Linear(size, config.num_classes, dtype=jnp.float32, rngs=rngs)
 
-    def __call__(self, features: jax.Array) -> jax.Array:
-        return self.out(self.activation(self.dense(features)))
+    def __call__(self, hidden: jax.Array) -> jax.Array:
+        return self.out(self.activation(self.dense(hidden)))
 
 
 class BertClassifier(nnx.Module):

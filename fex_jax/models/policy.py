@@ -41,9 +41,9 @@ class Heads(nnx.Module):
         *,
         rngs: nnx.Rngs,
     ):
-        def linear(features: int, scale: float = 1.0, inputs: int = width) -> Linear:
+        def linear(outputs: int, scale: float = 1.0, inputs: int = width) -> Linear:
             init = nnx.initializers.variance_scaling(scale, "fan_in", "truncated_normal")
-            return Linear(inputs, features, kernel_init=init, rngs=rngs)
+            return Linear(inputs, outputs, kernel_init=init, rngs=rngs)
 
         self.map_in, self.map_mid = linear(width, inputs=read), linear(width)
         # λ starts near 1/2: every mask is explored
@@ -74,7 +74,7 @@ class Reading(NamedTuple):
     """What a backbone says of a batch; of a frozen one it is the same in every pass."""
 
     pooled: jax.Array  # [B, D] the first token
-    features: Parts  # what the map head reads of each, side by side
+    each: Parts  # what the map head reads of each feature, side by side
     valid: jax.Array | None  # bool [B, N], features that an input has; None: all
 
 
@@ -142,8 +142,8 @@ class Policy(nnx.Module):
 
     def read(self, inputs: jax.Array | TokenBatch) -> Reading:
         """What the heads need to know of inputs: all that the backbone has a part in."""
-        tokens, features, valid = self._read(inputs)
-        return Reading(tokens[:, 0], features, valid)
+        tokens, each, valid = self._read(inputs)
+        return Reading(tokens[:, 0], each, valid)
 
     def say(self, reading: Reading, targets: jax.Array, kl: str = "authors") -> tuple[Any, ...]:
         """What calling the policy returns, from what it has read."""
@@ -231,10 +231,10 @@ class Policy(nnx.Module):
 
     def _hidden(self, reading: Reading) -> tuple[Parts, jax.Array, jax.Array | None]:
         """What the map head's last layer reads [B, N, D], the pooled token [B, D], valid."""
-        pooled, features, valid = reading
-        hidden = jax.nn.relu(_linear(self.heads.map_in, features))
+        pooled, each, valid = reading
+        hidden = jax.nn.relu(_linear(self.heads.map_in, each))
         hidden = jax.nn.relu(self.heads.map_mid(hidden))
-        return (hidden, *(features if self.reads_more else ())), pooled, valid
+        return (hidden, *(each if self.reads_more else ())), pooled, valid
 
     def _read(self, inputs: jax.Array | TokenBatch) -> tuple[jax.Array, Parts, jax.Array | None]:
         """Tokens [B, T, D], what the map head reads of each feature, D or 5 D numbers, valid."""

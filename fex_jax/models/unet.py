@@ -44,7 +44,7 @@ class Convolution(nnx.Conv):
     """
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """[B, H, W, C] → [B, H, W, features]."""
+        """[B, H, W, C] → [B, H, W, D]."""
         (rows, columns), (height, width) = self.kernel_size, x.shape[1:3]
         x, kernel = x.astype(self.dtype), self.kernel[...].astype(self.dtype)
         x = jnp.pad(x, ((0, 0), (rows // 2,) * 2, (columns // 2,) * 2, (0, 0)))

@@ -118,8 +118,8 @@ class PatchEmbedding(nnx.Module):
 
     def __init__(self, config: ViTConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.config = config
-        features = config.patch_size**2 * config.num_channels
-        self.projection = Linear(features, config.hidden_size, dtype=dtype, rngs=rngs)
+        numbers = config.patch_size**2 * config.num_channels
+        self.projection = Linear(numbers, config.hidden_size, dtype=dtype, rngs=rngs)
 
     def __call__(self, images: jax.Array) -> jax.Array:
         config, (rows, columns) = self.config, self.config.grid

@@ -19,12 +19,12 @@ class TwoHeads(nnx.Module):
     Touvron et al., 2021, section 4.
     """
 
-    def __init__(self, features: int, num_classes: int, rngs: nnx.Rngs):
-        self.cls = nnx.Linear(features, num_classes, dtype=jnp.float32, rngs=rngs)
-        self.distillation = nnx.Linear(features, num_classes, dtype=jnp.float32, rngs=rngs)
+    def __init__(self, width: int, num_classes: int, rngs: nnx.Rngs):
+        self.cls = nnx.Linear(width, num_classes, dtype=jnp.float32, rngs=rngs)
+        self.distillation = nnx.Linear(width, num_classes, dtype=jnp.float32, rngs=rngs)
 
-    def __call__(self, features: jax.Array) -> jax.Array:
-        first, second = jnp.split(features, 2, axis=-1)
+    def __call__(self, tokens: jax.Array) -> jax.Array:
+        first, second = jnp.split(tokens, 2, axis=-1)
         return (self.cls(first) + self.distillation(second)) / 2
 
     @property
@@ -37,8 +37,8 @@ def head(config: "ViTConfig", rngs: nnx.Rngs) -> nnx.Linear | TwoHeads:
     """Classification head in float32, of what `summary` returns."""
     if config.distilled:
         return TwoHeads(config.hidden_size, config.num_classes, rngs)
-    features = config.hidden_size * (2 if config.is_dinov2 else 1)
-    return nnx.Linear(features, config.num_classes, dtype=jnp.float32, rngs=rngs)
+    width = config.hidden_size * (2 if config.is_dinov2 else 1)
+    return nnx.Linear(width, config.num_classes, dtype=jnp.float32, rngs=rngs)
 
 
 def summary(config: "ViTConfig", tokens: jax.Array) -> jax.Array:

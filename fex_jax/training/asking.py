@@ -57,8 +57,8 @@ def queries_of_comparison(removal: Removal | Words | Own, longest: int) -> int:
 
     Of each the whole one and the blank, two curves of three methods in tenths, and Occlusion.
     """
-    features = longest if isinstance(removal, Words) else removal.num_features
-    return COMPARED * (2 + 3 * 2 * 9 + features)
+    occluded = longest if isinstance(removal, Words) else removal.num_features
+    return COMPARED * (2 + 3 * 2 * 9 + occluded)
 
 
 def left_of(queries: int, f: HostPredictor, workdir: pathlib.Path) -> int:

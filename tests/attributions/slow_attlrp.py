@@ -158,10 +158,10 @@ def forward(config, params, one, shifts=None):
         pairs = zip(normed, ("cls", "distillation"), strict=False)
         of_heads = [affine(token, params["head"][name]) for token, name in pairs]
         return seen | {"normed": normed, "logits": sum(of_heads) / 2}
-    features = normed[0]
+    read = normed[0]
     if config.family == "dinov2":
-        features = np.concatenate([features, normed[config.num_prefix_tokens :].mean(0)])
-    return seen | {"normed": normed, "logits": affine(features, params["head"])}
+        read = np.concatenate([read, normed[config.num_prefix_tokens :].mean(0)])
+    return seen | {"normed": normed, "logits": affine(read, params["head"])}
 
 
 def affine(x, layer):

@@ -25,8 +25,8 @@ def jax_gradcam(first, second, head, images, targets):
             x, kernel, (1, 1), "VALID", dimension_numbers=dimensions
         )
 
-    features = jax.nn.relu(convolve(jax.nn.relu(convolve(images, first)), second))
-    return gradcam(features, lambda a: jnp.square(a).mean((1, 2)) @ head, targets)
+    cells = jax.nn.relu(convolve(jax.nn.relu(convolve(images, first)), second))
+    return gradcam(cells, lambda a: jnp.square(a).mean((1, 2)) @ head, targets)
 
 
 def test_cnn_equals_torch_hooks(cnn):
@@ -48,12 +48,12 @@ def test_cnn_equals_torch_hooks(cnn):
         network[2].weight.copy_(torch.tensor(second).permute(3, 2, 0, 1))
         network[5].weight.copy_(torch.tensor(head).T)
     seen = {}
-    network[3].register_forward_hook(lambda m, args, output: seen.update(features=output))
+    network[3].register_forward_hook(lambda m, args, output: seen.update(cells=output))
     network[3].register_full_backward_hook(lambda m, _, gradients: seen.update(gradient=gradients))
     logits = network(torch.tensor(images).permute(0, 3, 1, 2))
     logits[range(2), targets].sum().backward()
     weights = seen["gradient"][0].mean((2, 3), keepdim=True)
-    expected = (weights * seen["features"]).sum(1).clamp(min=0).detach().numpy()
+    expected = (weights * seen["cells"]).sum(1).clamp(min=0).detach().numpy()
     scores = np.asarray(jax_gradcam(*cnn))
     assert scores.shape == (2, 6, 4) and scores.any((1, 2)).all()
     np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-5 * expected.max())
@@ -61,11 +61,11 @@ def test_cnn_equals_torch_hooks(cnn):
 
 def test_known_map():
     """Breaks without torch if a weight is not the mean gradient, or negative evidence is kept."""
-    features = jnp.array([[[1.0, 2.0], [3.0, 4.0], [0.0, 5.0]]])  # [1, 3 positions, 2 channels]
+    cells = jnp.array([[[1.0, 2.0], [3.0, 4.0], [0.0, 5.0]]])  # [1, 3 positions, 2 channels]
     slopes = jnp.array([[2.0, -1.0], [4.0, -1.0], [0.0, -1.0]])  # mean 2 and −1
 
     def logits(a):
         return jnp.stack([(a * slopes).sum((1, 2)), jnp.zeros(1)], -1)
 
-    scores = gradcam(features, logits, jnp.array([0]))
+    scores = gradcam(cells, logits, jnp.array([0]))
     np.testing.assert_allclose(scores, [[0.0, 2.0, 0.0]], atol=1e-6)

@@ -14,10 +14,10 @@ from tests.attributions.parity import torch_twin
 def test_regression_is_scikit_learns():
     """Breaks if the intercept is penalised or the weights are not used."""
     rng = np.random.default_rng(0)
-    features, values = rng.integers(0, 2, (40, 6)), rng.normal(size=40).astype(np.float32)
+    masks, values = rng.integers(0, 2, (40, 6)), rng.normal(size=40).astype(np.float32)
     weights = rng.uniform(size=40).astype(np.float32)
-    expected = Ridge(alpha=0.7).fit(features, values, weights).coef_
-    actual = weighted_ridge(jnp.asarray(features), values, weights, 0.7)
+    expected = Ridge(alpha=0.7).fit(masks, values, weights).coef_
+    actual = weighted_ridge(jnp.asarray(masks), values, weights, 0.7)
     np.testing.assert_allclose(actual, expected, atol=1e-5)
 
 

@@ -62,8 +62,8 @@ def gradcam_attention(model, images, targets) -> np.ndarray:
     weights = outputs.attentions[-1]
     (gradient,) = torch.autograd.grad(_explained(outputs.logits, targets), [weights])
     prefix = PREFIX[model.config.model_type]
-    features, gradient = weights[:, :, 0, prefix:], gradient[:, :, 0, prefix:]
-    cam = (gradient.mean(-1, keepdim=True) * features).sum(1).clamp(min=0)
+    found, gradient = weights[:, :, 0, prefix:], gradient[:, :, 0, prefix:]
+    cam = (gradient.mean(-1, keepdim=True) * found).sum(1).clamp(min=0)
     return cam.detach().numpy()
 
 
@@ -82,8 +82,8 @@ def gradcam_norm1(model, images, targets) -> np.ndarray:
     handle.remove()
     (gradient,) = torch.autograd.grad(_explained(logits, targets), seen)
     prefix = PREFIX[model.config.model_type]
-    features, gradient = seen[0][:, prefix:], gradient[:, prefix:]
-    cam = torch.einsum("bd,bnd->bn", gradient.mean(1), features).clamp(min=0)
+    found, gradient = seen[0][:, prefix:], gradient[:, prefix:]
+    cam = torch.einsum("bd,bnd->bn", gradient.mean(1), found).clamp(min=0)
     return cam.detach().numpy()
 
 

@@ -134,15 +134,15 @@ def test_their_processor(side):
 
 
 def test_gradcam_of_features(saved):
-    """Breaks if the map is not that of the last features, laid over the grid of cells."""
+    """Breaks if the map is not that of the last feature map, laid over the grid of cells."""
     predictor = pretrained.load(str(saved["resnet"]))
     assert predictor.config.grid == (3, 3)
     picture = np.random.default_rng(1).integers(0, 256, (48, 48, 3), np.uint8)
     found = fex_jax.attribute("gradcam_features", predictor, picture, 1).attributions
     model, inputs = predictors.from_checkpoint(predictor)(predictor.params, picture[None])
     kernel, bias = (predictor.params["head"][name] for name in ("kernel", "bias"))
-    features = model.network.backbone(inputs)
-    expected = gradcam(features, lambda x: x.mean((1, 2)) @ kernel + bias, jnp.array([1]))
+    cells = model.network.backbone(inputs)
+    expected = gradcam(cells, lambda x: x.mean((1, 2)) @ kernel + bias, jnp.array([1]))
     np.testing.assert_allclose(found, jax.image.resize(expected, (1, 3, 3), "linear"), atol=1e-5)
 
 

@@ -130,10 +130,10 @@ def test_bare_backbone_gets_a_fresh_head(family, tmp_path):
     torch = pytest.importorskip("torch")
     with torch.no_grad():
         tokens = model(torch.tensor(_images(SIDE)).permute(0, 3, 1, 2)).last_hidden_state.numpy()
-    features = tokens[:, 0]
+    read = tokens[:, 0]
     if family == "dinov2":
-        features = np.concatenate([features, tokens[:, 1:].mean(axis=1)], axis=-1)
-    expected = features @ checkpoint.params["head"]["kernel"] + checkpoint.params["head"]["bias"]
+        read = np.concatenate([read, tokens[:, 1:].mean(axis=1)], axis=-1)
+    expected = read @ checkpoint.params["head"]["kernel"] + checkpoint.params["head"]["bias"]
     np.testing.assert_allclose(_logits(checkpoint, _images(SIDE)), expected, atol=1e-4)
 
 

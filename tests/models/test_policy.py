@@ -62,7 +62,7 @@ def test_what_a_wide_map_head_reads(backbone, remat):
     policy, seen = bind(params), []
     plain = functional_policy(config, 7, map_head="wide")[1](params).backbone
     tokens = plain(IMAGES, lambda name, x: (seen.append(x), x)[1] if name == "hidden" else x)
-    parts = policy.read(IMAGES).features
+    parts = policy.read(IMAGES).each
     read = jnp.concatenate([jnp.broadcast_to(part, (3, 16, part.shape[-1])) for part in parts], -1)
     mean = tokens[:, first:].mean(1)
     for image, patch in [(0, 0), (1, 5), (2, 15)]:
@@ -80,7 +80,7 @@ def test_parts_are_read_as_one_array():
     init, bind = functional_policy(dataclasses.replace(VIT, num_layers=4), 7, map_head="wide")
     params = random_params(init)
     policy, head = bind(params), params["heads"]
-    parts = policy.read(IMAGES).features
+    parts = policy.read(IMAGES).each
     read = np.concatenate([np.broadcast_to(x, (3, 16, x.shape[-1])) for x in parts], -1)
     hidden = read
     for layer in ("map_in", "map_mid"):
