@@ -4,7 +4,7 @@
     python eval.py --config=configs/digit_scenes.py --workdir=runs/digits --methods=all
 
 Writes results.json, results.md, curves.png, probabilities.png and gallery.html to `<workdir>/eval`,
-of images also maps.png, of texts with labels top_words.png. Methods that are done are kept there:
+of images also maps.png, of labelled texts top_words.png. Methods that are done are kept there:
 the same command continues after an interruption. `--trained` adds other explainers (several of one
 method are its seeds), `--methods=package.module:function` a method of your own, `--scores` scores
 computed elsewhere, for the inputs that `--write_inputs` writes. The protocol is

@@ -67,8 +67,8 @@ def main(_: list[str]) -> None:
     pictures = np.random.default_rng(0).integers(0, 256, (count, *(vit.image_size,) * 2, 3))
     classes = np.zeros(count, np.int32)
     task = tasks.Task(
-        inputs=pictures.astype(np.uint8), grid=vit.grid, labels=classes, names=labels, known=None,
-        accuracy=None, targets=classes, second=classes, reference=classes,
+        inputs=pictures.astype(np.uint8), grid=vit.grid, true_classes=classes, names=labels,
+        known=None, accuracy=None, targets=classes, second=classes, reference=classes,
     )  # fmt: skip
     print(f"{jax.devices()[0].device_kind}, batches of {size}, float32")
     rows = {}

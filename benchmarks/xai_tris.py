@@ -66,7 +66,7 @@ def learn(drawn: tetrominoes.Tetrominoes, seed: int) -> list[tuple[np.ndarray, n
     )  # fmt: skip
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        network.fit(x / scale, drawn.labels[:TRAINING])
+        network.fit(x / scale, drawn.classes[:TRAINING])
     first, *rest = network.coefs_
     both = zip([first / scale, *rest], network.intercepts_, strict=True)
     return [(np.float32(weights), np.float32(bias)) for weights, bias in both]
@@ -149,11 +149,11 @@ def amortised(name: str) -> tuple[Callable, Callable]:
 def of_setting(scenario, background, seed: int) -> dict:
     """Accuracy, and each method's mean precision and earth mover's score."""
     drawn = tetrominoes.draw(scenario, background, 10_000, seed)
-    images, labels = drawn.images[..., None], drawn.labels
+    images, classes = drawn.images[..., None], drawn.classes
     params = learn(drawn, seed)
-    right = np.asarray(predict(params, images[TRAINING:]).argmax(-1)) == labels[TRAINING:]
+    right = np.asarray(predict(params, images[TRAINING:]).argmax(-1)) == classes[TRAINING:]
     rows = TRAINING + np.flatnonzero(right)[:TEST]
-    x, targets, masks = images[rows], labels[rows].astype(np.int32), drawn.masks[rows]
+    x, targets, masks = images[rows], classes[rows].astype(np.int32), drawn.masks[rows]
     keys = jax.random.split(jax.random.key(seed), TEST)
     scores = {name: program(name)(params, x, targets, keys) for name in METHODS}
     for name in AMORTISED:

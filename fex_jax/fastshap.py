@@ -107,7 +107,7 @@ def estimates(game: Game) -> jax.Array:
         φ̂_i = (v(x) − v(∅)) / n + 2 H_{n−1} (b_i − mean b),   b_i = mean_S 1[i ∈ S] v(S)
 
     with H_n = 1 + 1/2 + … + 1/n. It is KernelSHAP's regression with the expectation of its matrix
-    in the matrix's place (Covert and Lee, 2021). Regression on such labels is the objective of
+    in the matrix's place (Covert and Lee, 2021). Regression on such estimates is the objective of
     SimSHAP (Zhang et al., 2023) and of Stochastic Amortization (Covert et al., 2024).
     """
     valid = game.valid[:, None]  # [B, 1, N]

@@ -26,7 +26,7 @@ class Objects(NamedTuple):
     """Pictures of single objects."""
 
     images: np.ndarray  # [n, h, w] opacity in [0, 1], yet to be coloured; or those of `cutouts`
-    labels: np.ndarray  # [n] int
+    classes: np.ndarray  # [n] int
     names: tuple[str, ...]  # one per class
     backgrounds: tuple[np.ndarray, ...] = ()  # photographs [h, w, 3] in [0, 1]; none: grain
 
@@ -55,10 +55,10 @@ def fashion_mnist(directory: str | pathlib.Path | None = None) -> Objects:
     if not directory and _DEBIAN_FASHION_MNIST.is_dir():
         directory = _DEBIAN_FASHION_MNIST
     if directory:
-        images, labels = [], []
+        images, classes = [], []
         for part in ("train", "t10k"):
             images.append(_read_idx(pathlib.Path(directory) / f"{part}-images-idx3-ubyte.gz"))
-            labels.append(_read_idx(pathlib.Path(directory) / f"{part}-labels-idx1-ubyte.gz"))
+            classes.append(_read_idx(pathlib.Path(directory) / f"{part}-labels-idx1-ubyte.gz"))
     else:
         import tensorflow_datasets as tfds
 
@@ -71,9 +71,9 @@ def fashion_mnist(directory: str | pathlib.Path | None = None) -> Objects:
                 "--config.data.path"
             ) from error
         images = [np.asarray(part["image"])[..., 0] for part in parts]
-        labels = [np.asarray(part["label"]) for part in parts]
+        classes = [np.asarray(part["label"]) for part in parts]
     return Objects(
-        np.concatenate(images).astype(np.float32) / 255.0, np.concatenate(labels), _FASHION_LABELS
+        np.concatenate(images).astype(np.float32) / 255.0, np.concatenate(classes), _FASHION_LABELS
     )
 
 
@@ -151,10 +151,10 @@ def split_objects(objects: Objects, split: str, seed: int = 0) -> Objects:
         low, high = (round(edge * count) for edge in SPLITS[split])
         return np.random.default_rng(seed).permutation(count)[low:high]
 
-    kept = chosen(len(objects.labels))
+    kept = chosen(len(objects.classes))
     return objects._replace(
         images=objects.images[kept],
-        labels=objects.labels[kept],
+        classes=objects.classes[kept],
         backgrounds=tuple(objects.backgrounds[i] for i in chosen(len(objects.backgrounds))),
     )
 
@@ -193,14 +193,14 @@ def draw(objects: Objects, layout: Layout, seed: int, index: int) -> Scene:
     segmentation = np.zeros((size, size), np.uint8)
     free = np.ones((size, size), np.float32)  # 0 where an object's square is
 
-    chosen = _choose(objects.labels, rng, pair=rng.random() < layout.pair_fraction)
+    chosen = _choose(objects.classes, rng, pair=rng.random() < layout.pair_fraction)
     sides = [int(rng.integers(*layout.large)), int(rng.integers(*layout.small))][: len(chosen)]
     for source, side, corner in zip(chosen, sides, _corners(size, sides, rng), strict=True):
         region = _square(corner, side)
         picture = _resize(objects.images[source], side)
         _paint(canvas[:, *region], picture, rng)
         opacity = picture if picture.ndim == 2 else picture[3]
-        segmentation[region][opacity > 0.3] = 1 + objects.labels[source]
+        segmentation[region][opacity > 0.3] = 1 + objects.classes[source]
         free[region] = 0
 
     for _ in range(round(rng.integers(*layout.fragments) * (size / 64) ** 2)):
@@ -212,15 +212,15 @@ def draw(objects: Objects, layout: Layout, seed: int, index: int) -> Scene:
 
     image = np.empty((size, size, 3), np.uint8)
     image.transpose(2, 0, 1)[...] = np.rint(np.minimum(np.maximum(canvas, 0), 1) * 255)
-    return Scene(image, int(objects.labels[chosen[0]]), segmentation)
+    return Scene(image, int(objects.classes[chosen[0]]), segmentation)
 
 
-def _choose(labels: np.ndarray, rng: np.random.Generator, pair: bool) -> list[int]:
+def _choose(classes: np.ndarray, rng: np.random.Generator, pair: bool) -> list[int]:
     """One source object, or two of different classes."""
-    first = int(rng.integers(len(labels)))
+    first = int(rng.integers(len(classes)))
     if not pair:
         return [first]
-    others = np.flatnonzero(labels != labels[first])
+    others = np.flatnonzero(classes != classes[first])
     return [first, int(rng.choice(others))]
 
 

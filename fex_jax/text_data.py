@@ -24,7 +24,7 @@ class Source(NamedTuple):
     """Texts with their classes, in an order whose every prefix is a fair sample."""
 
     texts: list[Any]  # strings, or pairs of them
-    labels: np.ndarray  # [n] int32
+    classes: np.ndarray  # [n] int32
     names: tuple[str, ...]  # of the classes
     # what people marked as the reason for the label: bool for every word of `text.split()`
     rationales: list[np.ndarray] | None = None
@@ -40,7 +40,7 @@ class Source(NamedTuple):
         def part(rows: slice) -> "Source":
             return self._replace(
                 texts=self.texts[rows],
-                labels=self.labels[rows],
+                classes=self.classes[rows],
                 rationales=self.rationales and self.rationales[rows],
             )
 
@@ -82,8 +82,8 @@ def drawn_reviews_source(split: str, seed: int = 0) -> Source:
     if split not in _DRAWN:
         raise ValueError(f"split {split!r} is unknown; drawn reviews have {', '.join(_DRAWN)}")
     drawn = [reviews.write(seed, split, i) for i in range(_DRAWN[split])]
-    labels = np.array([review.label for review in drawn], np.int32)
-    return Source([r.text for r in drawn], labels, _SENTIMENT, [r.rationale for r in drawn])
+    classes = np.array([review.label for review in drawn], np.int32)
+    return Source([r.text for r in drawn], classes, _SENTIMENT, [r.rationale for r in drawn])
 
 
 def sst2_source(directory: str, split: str) -> Source:
@@ -102,7 +102,7 @@ def eraser_source(directory: str, split: str) -> Source:
     """
     root = pathlib.Path(directory).expanduser()
     path = root / f"{split}.jsonl"
-    texts, labels, rationales = [], [], []
+    texts, classes, rationales = [], [], []
     for place, row in _read_json_lines(path):
         try:
             label = ("NEG", "POS").index(row["classification"])
@@ -124,9 +124,9 @@ def eraser_source(directory: str, split: str) -> Source:
                 )
             marked[start:stop] = True
         texts.append(text)
-        labels.append(label)
+        classes.append(label)
         rationales.append(marked)
-    return _shuffled(texts, labels, rationales, names=_SENTIMENT)
+    return _shuffled(texts, classes, rationales, names=_SENTIMENT)
 
 
 def texts_source(
@@ -145,8 +145,8 @@ def texts_source(
     if split not in ("train", "test", "all"):
         raise ValueError(f"split {split!r} is unknown; texts have train, test and all")
     if root.is_dir():
-        classes = class_files(root, {".txt"})
-        rows = [(str(file), _read(file), name) for name in classes for file in classes[name]]
+        found = class_files(root, {".txt"})
+        rows = [(str(file), _read(file), name) for name in found for file in found[name]]
     elif root.suffix in (".csv", ".tsv"):
         rows = _read_table(root, "text")
     elif root.suffix == ".jsonl":
@@ -167,14 +167,14 @@ def texts_source(
         names = (
             [str(i) for i in range(max(map(int, given)) + 1)] if numbers else sorted(given - {""})
         )
-    texts, labels = _unzip(rows, names)
+    texts, classes = _unzip(rows, names)
     chosen = []
     for label in range(len(names)):
-        members = np.flatnonzero(np.array(labels) == label)
+        members = np.flatnonzero(np.array(classes) == label)
         order = np.random.default_rng((seed, label)).permutation(members)
         test = round(held_out * len(order))
         chosen += list({"test": order[:test], "train": order[test:], "all": order}[split])
-    return _shuffled([texts[i] for i in chosen], [labels[i] for i in chosen], names=names)
+    return _shuffled([texts[i] for i in chosen], [classes[i] for i in chosen], names=names)
 
 
 def tfds_source(name: str, split: str, data_dir: str | None = None) -> Source:
@@ -195,15 +195,15 @@ def tfds_source(name: str, split: str, data_dir: str | None = None) -> Source:
         )
     records = list(tfds.as_numpy(builder.as_dataset(split=split)))
     texts = [record[field].decode() for record in records]
-    labels = [int(record["label"]) for record in records]
+    classes = [int(record["label"]) for record in records]
     names = tuple(fields["label"].names)
     if "evidences" not in fields:
-        return _shuffled(texts, labels, names=names)
+        return _shuffled(texts, classes, names=names)
     rationales = [
         _mark(text, [evidence.decode() for evidence in record["evidences"]])
         for text, record in zip(texts, records, strict=True)
     ]
-    return _shuffled(texts, labels, rationales, names=names)
+    return _shuffled(texts, classes, rationales, names=names)
 
 
 def _read(path: pathlib.Path) -> str:
@@ -296,27 +296,27 @@ def _unzip(
     rows: Sequence[tuple[str, Any, str]], names: Sequence[str]
 ) -> tuple[list[Any], list[int]]:
     """Texts and class numbers; an empty text and an unknown class are errors with their place."""
-    texts, labels = [], []
+    texts, classes = [], []
     for place, text, label in rows:
         if not all(part.strip() for part in ([text] if isinstance(text, str) else text)):
             raise ValueError(f"{place} has no text")
         found = targets.named(label, names)
         if len(found) == 1:
-            labels += found
+            classes += found
         elif found:
             raise ValueError(
                 f"{place} has the label {label!r}, which several classes have: give the number, "
                 f"one of {', '.join(map(str, found))}"
             )
         elif label.isdecimal() and int(label) < len(names):
-            labels.append(int(label))
+            classes.append(int(label))
         else:
             raise ValueError(
                 f"{place} has the label {label!r}; expected 0 to {len(names) - 1}, or one of "
                 + ", ".join(names)
             )
         texts.append(text)
-    return texts, labels
+    return texts, classes
 
 
 def _mark(text: str, evidences: Sequence[str]) -> np.ndarray:
@@ -335,7 +335,7 @@ def _mark(text: str, evidences: Sequence[str]) -> np.ndarray:
 
 def _shuffled(
     texts: list[str],
-    labels: list[int],
+    classes: list[int],
     rationales: list[np.ndarray] | None = None,
     *,
     names: Sequence[str],
@@ -343,7 +343,7 @@ def _shuffled(
     order = np.random.default_rng(0).permutation(len(texts))
     return Source(
         [texts[i] for i in order],
-        np.array(labels, np.int32)[order],
+        np.array(classes, np.int32)[order],
         tuple(names),
         rationales and [rationales[i] for i in order],
     )

@@ -95,6 +95,6 @@ def _batch(
     chosen = [texts[i] for i in numbers]
     return {
         "inputs": tokens.collate(chosen, int(lengths[numbers[0]]), tokenizer),
-        "label": source.labels[numbers],
+        "label": source.classes[numbers],
         "index": numbers,
     }

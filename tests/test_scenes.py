@@ -47,7 +47,7 @@ def test_scenes_stay_what_they_were(index, label, mask, ink):
 def test_splits_share_no_handwriting():
     """Breaks if a digit of the test split could have been seen in training."""
     parts = [scenes.split_objects(DIGITS, split).images for split in scenes.SPLITS]
-    assert sum(map(len, parts)) == len(DIGITS.labels) == 1797
+    assert sum(map(len, parts)) == len(DIGITS.classes) == 1797
     as_bytes = [{image.tobytes() for image in part} for part in parts]
     for i in range(3):
         for j in range(i):
@@ -103,7 +103,7 @@ def test_fashion_mnist_from_idx_files(tmp_path):
         file = tmp_path / f"{part}-labels-idx1-ubyte.gz"
         file.write_bytes(gzip.compress(header + bytes([0, 5, 9])))
     objects = scenes.fashion_mnist(str(tmp_path))
-    np.testing.assert_array_equal(objects.labels, [0, 5, 9, 0, 5, 9])
+    np.testing.assert_array_equal(objects.classes, [0, 5, 9, 0, 5, 9])
     np.testing.assert_allclose(objects.images[3:] * 255, images["t10k"], atol=1e-4)
     assert objects.names == pretrained.load(str(ROOT / "models/fashion_vit")).labels
     with pytest.raises(FileNotFoundError, match="train-images"):

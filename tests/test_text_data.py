@@ -15,7 +15,7 @@ def test_splits_of_own_texts(text_table):
     train, test, everything = (
         text_data.open_source("texts", split, text_table) for split in ("train", "test", "all")
     )
-    assert (train.size, test.size) == (32, 8) and test.labels.sum() == 4
+    assert (train.size, test.size) == (32, 8) and test.classes.sum() == 4
     assert sorted(train.texts + test.texts) == sorted(everything.texts)
     with pytest.raises(ValueError, match="texts have train, test and all"):
         text_data.open_source("texts", "validation", text_table)
@@ -40,7 +40,7 @@ def test_formats_of_own_texts(tmp_path):
         source = text_data.open_source("texts", "all", str(tmp_path / name))
         assert source.names == ("neg", "pos")
         read = {
-            (t, source.names[label]) for t, label in zip(source.texts, source.labels, strict=True)
+            (t, source.names[label]) for t, label in zip(source.texts, source.classes, strict=True)
         }
         assert read == set(rows), name
 
@@ -70,15 +70,15 @@ def test_files_that_cannot_be_read(name, content, message, tmp_path):
 
 
 def test_drawn_reviews(monkeypatch):
-    """Breaks if reviews, labels and rationales part, or splits begin with the same reviews."""
+    """Breaks if reviews, classes and rationales part, or splits begin with the same reviews."""
     monkeypatch.setattr(text_data, "_DRAWN", {"train": 300, "test": 200})
     train, test = (text_data.open_source("drawn_reviews", split, "") for split in ("train", "test"))
     assert (train.size, test.size) == (300, 200) and train.names == ("negative", "positive")
     assert not set(train.texts) & set(test.texts)
-    assert 100 < train.labels.sum() < 200
+    assert 100 < train.classes.sum() < 200
     for i, text in enumerate(test.texts):
         expected = reviews.write(0, "test", i)
-        assert (text, test.labels[i]) == expected[:2]
+        assert (text, test.classes[i]) == expected[:2]
         np.testing.assert_array_equal(test.rationales[i], expected.rationale)
     with pytest.raises(ValueError, match="'dev' is unknown; drawn reviews have train, test"):
         text_data.open_source("drawn_reviews", "dev", "")
@@ -89,7 +89,7 @@ def test_sst2_layout(tmp_path):
     (tmp_path / "dev.tsv").write_text('sentence\tlabel\n" good film\t1\nbad " film\t0\n')
     source = text_data.open_source("sst2", "validation", str(tmp_path))
     assert source.names == ("negative", "positive")
-    assert set(zip(source.texts, source.labels, strict=True)) == {
+    assert set(zip(source.texts, source.classes, strict=True)) == {
         ('" good film', 1), ('bad " film', 0)
     }  # fmt: skip
     with pytest.raises(ValueError, match="there is no file .*train.tsv; its folder holds dev.tsv$"):
@@ -110,7 +110,7 @@ def test_eraser_layout(tmp_path):
     np.testing.assert_array_equal(source.rationales[0], [0, 0, 0, 1, 1, 0, 1, 0])
     with pytest.raises(ValueError, match="its folder holds val.jsonl"):  # the name of TFDS
         text_data.open_source("eraser", "validation", str(tmp_path))
-    assert list(source.labels) == [0]
+    assert list(source.classes) == [0]
     (tmp_path / "val.jsonl").write_text(_review([(7, 9)]) + "\n")
     with pytest.raises(ValueError, match="line 1, marks words 7 to 9 of negR_0.txt, which has 8"):
         text_data.open_source("eraser", "val", str(tmp_path))
@@ -138,8 +138,8 @@ def test_tfds_sets(tmp_path):
         )  # fmt: skip
     source = text_data.open_source("tiny_sentences", "train", str(tmp_path))
     assert source.names == ("NEG", "POS") and source.rationales is None
-    assert dict(zip(source.texts, source.labels, strict=True)) == {"good film": 1, "bad film": 0}
+    assert dict(zip(source.texts, source.classes, strict=True)) == {"good film": 1, "bad film": 0}
     source = text_data.open_source("tiny_reviews", "train", str(tmp_path))
-    marked = dict(zip(source.labels, source.rationales, strict=True))
+    marked = dict(zip(source.classes, source.rationales, strict=True))
     np.testing.assert_array_equal(marked[1], [0, 1, 1, 0, 1, 0])
     np.testing.assert_array_equal(marked[0], [1])

@@ -27,7 +27,7 @@ def stream(source, size=4, **kwargs):
 
 
 def test_batches_hold_texts_of_one_bucket(text_table):
-    """Breaks if texts and labels part, or a short text is padded to the longest of all."""
+    """Breaks if texts and classes part, or a short text is padded to the longest of all."""
     source = text_data.open_source("texts", "all", text_table)
     assert source.size == 40 and source.names == ("0", "1")
     lengths = set()
@@ -68,8 +68,8 @@ def test_eval_stream_sees_every_text_once(text_table):
     batches = list(text_streams.eval_stream(source, TOKENIZER, 32, 7, buckets=(6, 8)))
     assert sorted(np.concatenate([batch["index"] for batch in batches])) == list(range(40))
     few = list(text_streams.eval_stream(source, TOKENIZER, 32, 7, limit=20))
-    labels = np.concatenate([batch["label"] for batch in few])
-    assert len(labels) == 20 and 4 < labels.sum() < 16
+    classes = np.concatenate([batch["label"] for batch in few])
+    assert len(classes) == 20 and 4 < classes.sum() < 16
 
 
 def test_long_texts_are_refused_or_cut_on_demand(text_table):

@@ -156,7 +156,7 @@ def test_two_columns_are_pairs(kind, tmp_path):
     assert skipped == ("; skipped 1: 1 without text" if kind == "list" else "")
     if kind in ("csv", "jsonl"):
         labelled = text_data.texts_source(str(given), "all")
-        assert sorted(zip(labelled.texts, labelled.labels, strict=True)) == [
+        assert sorted(zip(labelled.texts, labelled.classes, strict=True)) == [
             ((f"film {i}", "a plot"), i % 2) for i in range(4)
         ]
 

@@ -80,11 +80,11 @@ def path_gradients(
 
     def add(scores: jax.Array, first: jax.Array) -> tuple[jax.Array, None]:
         step, index = jnp.divmod(first + jnp.arange(chunk), batch)  # [chunk]
-        some, labels = jax.tree.map(lambda leaf: jnp.asarray(leaf)[index], (inputs, targets))
+        some, classes = jax.tree.map(lambda leaf: jnp.asarray(leaf)[index], (inputs, targets))
         points, directions = jax.vmap(path)(step, index, x[index])
 
         def explained(points: jax.Array) -> jax.Array:
-            return _of_targets(outputs[output](model.logits(points, some)), labels)
+            return _of_targets(outputs[output](model.logits(points, some)), classes)
 
         share = model.pool(directions * jax.grad(explained)(points), some).astype(scores.dtype)
         # The last chunk is filled up with steps that do not exist.

@@ -126,7 +126,7 @@ class Drawn:
         weakref.finalize(self, _end, self._drawers)
 
     def read(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Images, labels and segmentations [n, …] of these numbers, as `scenes.draw` draws them."""
+        """Images, classes and segmentations [n, …] of these numbers, as `scenes.draw` has them."""
         numbers, places = np.divmod(indices, self._sequence.per_file)
         rows = np.empty(len(indices), self._sequence.dtype)
         with self._lock:
@@ -227,7 +227,7 @@ def _digest(objects: scenes.Objects, layout: scenes.Layout, seed: int) -> str:
     found = hashlib.sha256(code)
     versions = np.__version__, PIL.__version__, platform.machine()
     found.update(repr((versions, layout, seed, objects.names)).encode())
-    for array in (objects.images, objects.labels, *objects.backgrounds):
+    for array in (objects.images, objects.classes, *objects.backgrounds):
         found.update(f"{array.dtype}{array.shape}".encode())
         found.update(np.ascontiguousarray(array).data)
     return found.hexdigest()[:16]

@@ -81,16 +81,16 @@ def scene_source(
         if drawn:
             return drawn.read(indices)
         several = [scenes.draw(chosen, layout, seed, int(index)) for index in indices]
-        images, labels, segmentations = zip(*several, strict=True)
-        return np.stack(images), np.array(labels, np.int32), np.stack(segmentations)
+        images, classes, segmentations = zip(*several, strict=True)
+        return np.stack(images), np.array(classes, np.int32), np.stack(segmentations)
 
     def decode(records: dict) -> dict:
-        images, labels, segmentations = tf.numpy_function(
+        images, classes, segmentations = tf.numpy_function(
             draw, [records["index"]], (tf.uint8, tf.int32, tf.uint8)
         )
         return {
             "image": tf.ensure_shape(images, (None, side, side, 3)),
-            "label": tf.ensure_shape(labels, (None,)),
+            "label": tf.ensure_shape(classes, (None,)),
             "segmentation": tf.ensure_shape(segmentations, (None, side, side)),
         }
 
@@ -110,17 +110,17 @@ def folder_source(directory: str, split: str, held_out: float = 0.2, seed: int =
         raise ValueError(f"split {split!r} is unknown; a folder has train, test and all")
     plain = folders.plain_files(directory, SUFFIXES)
     classes = {"": plain} if plain else folders.class_files(directory, SUFFIXES)
-    files, labels = [], []
+    files, numbers = [], []
     for label, images in enumerate(classes.values()):
         order = np.random.default_rng((seed, label)).permutation(len(images))
         test = round(held_out * len(images))
         picked = {"test": order[:test], "train": order[test:], "all": order}[split]
         files += [os.fsencode(images[i]) for i in picked]
-        labels += [label] * len(picked)
+        numbers += [label] * len(picked)
     if not files:
         raise ValueError(f"{directory} holds too few images for a {split} split: use all")
     order = np.random.default_rng(seed).permutation(len(files))
-    files, labels = np.array(files)[order], np.array(labels, np.int32)[order]
+    files, numbers = np.array(files)[order], np.array(numbers, np.int32)[order]
 
     def read(file: bytes) -> np.ndarray:
         return decode(os.fsdecode(file))
@@ -133,7 +133,7 @@ def folder_source(directory: str, split: str, held_out: float = 0.2, seed: int =
             "where": record["file"],
         }
 
-    records = tf.data.Dataset.from_tensor_slices({"file": files, "label": labels})
+    records = tf.data.Dataset.from_tensor_slices({"file": files, "label": numbers})
     return Source(records, example, len(files), len(files), tuple(filter(None, classes)))
 
 

@@ -35,7 +35,7 @@ class Tetrominoes(NamedTuple):
     """n pictures."""
 
     images: np.ndarray  # float32 [n, 8, 8], the largest size of a pixel in all of them is 1
-    labels: np.ndarray  # int [n], 0 or 1
+    classes: np.ndarray  # int [n], 0 or 1
     masks: np.ndarray  # bool [n, 8, 8], the pixels that tell the classes apart
 
 
@@ -66,17 +66,17 @@ def draw(
     if size < 2 or not 0 <= alpha <= 1:
         raise ValueError(f"size is {size}, alpha {alpha}; give at least 2, and 0 to 1")
     rng = np.random.default_rng((seed, list(SIGNAL).index((scenario, background))))
-    labels = rng.integers(0, 2, size)
+    classes = rng.integers(0, 2, size)
     fixed = np.stack([_place(s, *at) for s, at in zip((_T, _L), _PLACES, strict=True)])
     if scenario == "rigid":
-        shapes = np.stack([_moved((_T, _L)[label], rng) for label in labels])
+        shapes = np.stack([_moved((_T, _L)[label], rng) for label in classes])
         masks = shapes > 0
     elif scenario == "xor":
         signs = rng.choice([-1, 1], size)
-        signs = np.stack([signs, signs * (1 - 2 * labels)], -1)
+        signs = np.stack([signs, signs * (1 - 2 * classes)], -1)
         shapes = np.einsum("ns,shw->nhw", signs, fixed)
     else:
-        shapes = fixed[labels]
+        shapes = fixed[classes]
     if scenario != "rigid":
         masks = np.broadcast_to(fixed.any(0), shapes.shape)
     noise = rng.normal(size=shapes.shape)
@@ -87,7 +87,7 @@ def draw(
     else:
         images = alpha * shapes / np.linalg.norm(shapes)
         images = images + (1 - alpha) * noise / np.linalg.norm(noise)
-    return Tetrominoes((images / np.abs(images).max()).astype(np.float32), labels, masks)
+    return Tetrominoes((images / np.abs(images).max()).astype(np.float32), classes, masks)
 
 
 def _place(shape: np.ndarray, row: int, column: int) -> np.ndarray:

@@ -43,7 +43,7 @@ def evaluate(
     methods: Sequence[Given] | Given,
     predictor: explain.Explainer | tasks.Predictor | host.HostPredictor | str | os.PathLike,
     data: Any,
-    labels: Sequence[int | str] | np.ndarray | None = None,
+    true_classes: Sequence[int | str] | np.ndarray | None = None,
     *,
     workdir: str | os.PathLike | None = None,
     protocol: str = "fex",
@@ -60,6 +60,7 @@ def evaluate(
     too_long: Literal["refuse", "cut"] = "refuse",
     classes_by: tasks.By = "name",
     write_inputs: bool = False,
+    labels: Sequence[int | str] | np.ndarray | None = None,
 ) -> Table:
     """Scores methods on the same inputs: what their maps are worth, and what they cost.
 
@@ -74,7 +75,8 @@ def evaluate(
         folders) or a source of `fex_jax.data`; texts as a list, a file or folder, or a source of
         `fex_jax.text_data`; a `tasks.Task`; or a function that returns one of these, called when
         all else has been checked.
-      labels: true classes, as numbers or labels of the predictor: needed by protocol chefer only.
+      true_classes: of each input, as numbers or labels of the predictor: needed by protocol
+        chefer only.
       workdir: where methods that are done are kept, so that the same call continues; and where the
         caller may `Table.write`. None: nothing is written.
       protocol: "fex", "chefer" or "authors".
@@ -92,6 +94,7 @@ def evaluate(
       classes_by: "name" or "position": how the classes of data that have their own are found among
         the predictor's.
       write_inputs: write inputs.npz to `workdir`, for methods from elsewhere.
+      labels: `true_classes`, as older calls name them.
 
     Raises:
       ValueError: what cannot be used, and why.
@@ -142,7 +145,8 @@ def evaluate(
     perturb = measure.make_perturbation(predictor, bind, protocol)
     reading = tasks.Reading(protocol, batch_size, limit, unit, max_length, too_long, classes_by)
 
-    task = inputs.open_task(predictor, bind, predict, data, labels, reading)
+    true_classes = labels if true_classes is None else true_classes
+    task = inputs.open_task(predictor, bind, predict, data, true_classes, reading)
     if write_inputs:
         with checks.room(output):
             gallery.write_inputs(output / "inputs.npz", predictor, task)

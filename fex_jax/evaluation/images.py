@@ -14,7 +14,7 @@ from fex_jax import explain, metrics, page, plotting
 from fex_jax.data import decode, folders
 from fex_jax.evaluation import tasks
 from fex_jax.evaluation.cache import Result
-from fex_jax.evaluation.inputs import no_labels, numbers
+from fex_jax.evaluation.inputs import no_classes, numbers
 from fex_jax.evaluation.tasks import Reading
 from fex_jax.modalities import images
 from fex_jax.modalities.images import Explanation
@@ -33,19 +33,19 @@ def open_task(
     bind: Bind,
     predict: tasks.Predict,
     data: Any,
-    labels: Sequence[int | str] | np.ndarray | None,
+    true_classes: Sequence[int | str] | np.ndarray | None,
     reading: Reading,
 ) -> tasks.Task:
     """Pictures as `Explainer` takes them, a folder of them, or a source of `fex_jax.data`."""
     if hasattr(data, "records"):
-        no_labels(labels)
+        no_classes(true_classes)
         return _of_source(predictor, bind, predict, data, reading)
     names = predictor.labels
     if isinstance(data, str | os.PathLike):
-        files, known, names = _folder(pathlib.Path(data).expanduser(), labels, names)
+        files, known, names = _folder(pathlib.Path(data).expanduser(), true_classes, names)
     else:
         files = decode.as_list(data)
-        known = numbers(labels, len(files), names, "images")
+        known = numbers(true_classes, len(files), names, "images")
     if reading.limit:
         files = files[: reading.limit]
         known = None if known is None else known[: reading.limit]
@@ -145,8 +145,8 @@ def _of_source(
     stream = data.eval_stream(source, predictor.preprocessing, size, limit=total)
     batches = list(tqdm(stream, "images", -(-total // size), leave=False))
     arrays = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
-    pixels, labels = arrays["image"], arrays["label"] if source.labels else None
-    known = pixels, labels, source.labels, arrays.get("segmentation")
+    pixels, true_classes = arrays["image"], arrays["label"] if source.labels else None
+    known = pixels, true_classes, source.labels, arrays.get("segmentation")
     return _of_pixels(predictor, bind, predict, *known, reading)
 
 
@@ -155,13 +155,13 @@ def _of_pixels(
     bind: Bind,
     predict: tasks.Predict,
     pixels: np.ndarray,
-    labels: np.ndarray | None,
+    true_classes: np.ndarray | None,
     names: tuple[str, ...],
     segmentation: np.ndarray | None,
     reading: Reading,
 ) -> tasks.Task:
-    """Of preprocessed images [n, H, W, 3], their labels and where their objects are."""
-    found = tasks.answers(predictor, predict, pixels, labels, names, reading)
+    """Of preprocessed images [n, H, W, 3], their true classes and where their objects are."""
+    found = tasks.answers(predictor, predict, pixels, true_classes, names, reading)
     pair = np.stack([found["targets"], found["second"]], 1)
     if segmentation is not None:
         # A scene's prediction is right if it names any of its objects.
@@ -177,16 +177,16 @@ def _of_pixels(
 
 
 def _folder(
-    root: pathlib.Path, labels: Any, names: tuple[str, ...]
+    root: pathlib.Path, true_classes: Any, names: tuple[str, ...]
 ) -> tuple[list[pathlib.Path], np.ndarray | None, tuple[str, ...]]:
     """Pictures of a folder in a fixed random order; labelled if all are in class folders.
 
-    Labels that are given are of the pictures in the order of their paths.
+    True classes that are given are of the pictures in the order of their paths.
     """
     if not root.is_dir():
         raise ValueError(f"{root} is no folder: expected one of images, or the images themselves")
     files = sorted(path for path in root.rglob("*") if _is_picture(path.relative_to(root)))
-    known = numbers(labels, len(files), names, "images")
+    known = numbers(true_classes, len(files), names, "images")
     if known is None and not any(path.parent == root for path in files):
         classes = folders.class_files(root, decode.SUFFIXES)
         names = tuple(classes)

@@ -17,7 +17,7 @@ def open_task(
     bind: Bind,
     predict: tasks.Predict,
     data: Any,
-    labels: Sequence[int | str] | np.ndarray | None,
+    true_classes: Sequence[int | str] | np.ndarray | None,
     reading: Reading,
 ) -> tasks.Task:
     """Inputs with the predictor's answers; see `evaluate` for what `data` may be.
@@ -31,7 +31,7 @@ def open_task(
         data = data()
     if isinstance(data, str) and not data.strip():
         raise ValueError(f"the data is {data!r}; expected the path of a file or a folder")
-    return tasks.of(predictor).open_task(predictor, bind, predict, data, labels, reading)
+    return tasks.of(predictor).open_task(predictor, bind, predict, data, true_classes, reading)
 
 
 def load_task(explainer: explain.Explainer, config: Any) -> tuple[Bind, tasks.Predict, tasks.Task]:
@@ -47,17 +47,17 @@ def load_task(explainer: explain.Explainer, config: Any) -> tuple[Bind, tasks.Pr
     return explainer.bind, predict, task
 
 
-def numbers(labels: Any, count: int, names: tuple[str, ...], what: str) -> np.ndarray | None:
-    """Labels as numbers of `names`, [count]; `what` they are of is for the error."""
-    if labels is None:
+def numbers(true_classes: Any, count: int, names: tuple[str, ...], what: str) -> np.ndarray | None:
+    """True classes as numbers of `names`, [count]; `what` they are of is for the error."""
+    if true_classes is None:
         return None
     try:
-        return class_numbers(labels, count, names, what)
+        return class_numbers(true_classes, count, names, what)
     except ValueError as error:
-        raise ValueError(f"labels: {error}") from None
+        raise ValueError(f"true_classes: {error}") from None
 
 
-def no_labels(labels: Any) -> None:
-    """Refuses labels beside data that has its own."""
-    if labels is not None:
-        raise ValueError("labels came beside data that has its own: leave them out")
+def no_classes(true_classes: Any) -> None:
+    """Refuses true classes beside data that has its own."""
+    if true_classes is not None:
+        raise ValueError("true classes came beside data that has its own: leave them out")

@@ -73,7 +73,7 @@ class Table:
     def write(self, directory: str | pathlib.Path, name: str = "", **more: Any) -> None:
         """Writes results.json and .md, curves.png, probabilities.png and gallery.html.
 
-        Of images also maps.png, of texts with labels top_words.png. The gallery needs an
+        Of images also maps.png, of labelled texts top_words.png. The gallery needs an
         explainer, and things that can be shown.
 
         Args:

@@ -52,9 +52,9 @@ class Task(NamedTuple):
 
     inputs: Any  # pixels [n, H, W, 3] in 0..255, or a TokenBatch of n texts
     grid: tuple[int, ...]  # how the N features lie: (rows, columns) of patches, or (N,)
-    labels: np.ndarray | None  # [n] in the data's own numbers; None: unknown
+    true_classes: np.ndarray | None  # [n] in the data's own numbers; None: unknown
     names: tuple[str, ...]  # of the data's classes
-    known: np.ndarray | None  # [n] the labels in the predictor's numbers; None: other classes
+    known: np.ndarray | None  # [n] the same in the predictor's numbers; None: other classes
     accuracy: float | None  # of f; None where it cannot be known
     targets: np.ndarray  # [n] the most probable class, which is explained
     second: np.ndarray  # [n] the class after it
@@ -72,7 +72,7 @@ class Task(NamedTuple):
 
     def label(self, i: int) -> str:
         """The name of an input's true class; empty if it is unknown."""
-        return "" if self.labels is None else self.names[self.labels[i]]
+        return "" if self.true_classes is None else self.names[self.true_classes[i]]
 
 
 def of(predictor: Predictor) -> ModuleType:
@@ -80,7 +80,7 @@ def of(predictor: Predictor) -> ModuleType:
 
     Where inputs are scored by what becomes of f's answer, it has
 
-        open_task(predictor, bind, predict, data, labels, reading) -> Task
+        open_task(predictor, bind, predict, data, true_classes, reading) -> Task
         explanations(task, scores, predictor) -> scores [n, N] as `Explainer` would return them
         PIXELS: whether a protocol may remove pixels
         scored(task, predictor, unit) -> in words, what scores are of
@@ -108,34 +108,36 @@ def answers(
     predictor: Predictor,
     predict: Predict,
     inputs: Any,
-    labels: np.ndarray | None,
+    true_classes: np.ndarray | None,
     names: tuple[str, ...],
     reading: Reading,
 ) -> dict[str, Any]:
-    """What a task of any kind holds, of inputs and their labels, numbers of `names`.
+    """What a task of any kind holds, of inputs and their true classes, numbers of `names`.
 
     Raises:
-      ValueError: a protocol that needs labels, and classes that are not the predictor's.
+      ValueError: a protocol that needs true classes, and classes that are not the predictor's.
     """
     protocol, by = reading.protocol, reading.classes_by
-    classes = None if labels is None else match_classes(names, predictor.labels, by)
-    if labels is None and protocol.reference == "label":
-        raise ValueError(f"protocol {protocol.name} needs labels, but there are none; use fex")
-    if labels is not None and classes is None:
+    classes = None if true_classes is None else match_classes(names, predictor.labels, by)
+    if true_classes is None and protocol.reference == "label":
+        raise ValueError(
+            f"protocol {protocol.name} needs true classes, but there are none; use fex"
+        )
+    if true_classes is not None and classes is None:
         if protocol.reference == "label":
             raise ValueError(
-                f"protocol {protocol.name} needs labels, but the data's classes have not the names "
-                "of the predictor's: rename them, use --config.eval.match_classes=position where "
-                "they have its order, or --config.eval.protocol=fex"
+                f"protocol {protocol.name} needs true classes, but those of the data have not the "
+                "names of the predictor's: rename them, use --config.eval.match_classes=position "
+                "where they have its order, or --config.eval.protocol=fex"
             )
         _log.warning("the data's classes have not the names of the predictor's: accuracy unknown")
     size = min(reading.batch_size, len(jax.tree.leaves(inputs)[0]))  # no query is spent on padding
     probabilities = in_batches(predict, inputs, size, "predictions")
     pair = np.argsort(-probabilities, -1, kind="stable")[:, :2]
-    known = None if classes is None else classes[labels]
+    known = None if classes is None else classes[true_classes]
     return {
         "inputs": inputs,
-        "labels": labels,
+        "true_classes": true_classes,
         "names": names,
         "known": known,
         "accuracy": None if known is None else float((known == pair[:, 0]).mean()),

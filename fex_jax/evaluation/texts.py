@@ -12,7 +12,7 @@ import numpy as np
 from fex_jax import explain, metrics, page, plotting, report, tokens
 from fex_jax.evaluation import tasks
 from fex_jax.evaluation.cache import Result
-from fex_jax.evaluation.inputs import no_labels, numbers
+from fex_jax.evaluation.inputs import no_classes, numbers
 from fex_jax.evaluation.tasks import Reading
 from fex_jax.modalities import texts
 from fex_jax.predictors import Bind, Model
@@ -30,13 +30,13 @@ def open_task(
     bind: Bind,
     predict: tasks.Predict,
     data: Any,
-    labels: Sequence[int | str] | np.ndarray | None,
+    true_classes: Sequence[int | str] | np.ndarray | None,
     reading: Reading,
 ) -> tasks.Task:
     """Texts as a list, a file or folder, or a source of `fex_jax.text_data`; all in one length,
     the bucket of the longest.
     """
-    source, window = _source(predictor, data, labels), predictor.config.max_length
+    source, window = _source(predictor, data, true_classes), predictor.config.max_length
     lengths, split = tokens.within(
         source.texts[: reading.limit or None],
         predictor.tokenizer,
@@ -50,7 +50,7 @@ def open_task(
         text = part.string if part.pair else part.string[: part.spans[-1, 1]]
         marked = source.rationales and source.rationales[i][: len(text.split())]
         documents.append(tasks.Document(text, part.spans, marked, part.pair or text, part.second))
-    known = None if source.labels is None else source.labels[: len(split)]
+    known = None if source.classes is None else source.classes[: len(split)]
     found = tasks.answers(predictor, predict, inputs, known, source.names, reading)
     return tasks.Task(grid=inputs.ids.shape[1:], documents=documents, **found)
 
@@ -107,7 +107,7 @@ def written(task: tasks.Task) -> dict[str, np.ndarray]:
 
 
 def draw(directory: pathlib.Path, table: "Table", name: str) -> None:
-    """top_words.png, of texts with labels: f's classes as words are inserted."""
+    """top_words.png, of labelled texts: f's classes as words are inserted."""
     if panels := report.by_top(table.results):
         plotting.curves_by_top(directory / "top_words.png", panels, metrics.TOP, name)
 
@@ -141,18 +141,18 @@ def gallery_items(
     ]
 
 
-def _source(predictor: tasks.Predictor, data: Any, labels: Any) -> Any:
+def _source(predictor: tasks.Predictor, data: Any, true_classes: Any) -> Any:
     """A source of texts, labelled or not."""
     if hasattr(data, "rationales"):
-        no_labels(labels)
+        no_classes(true_classes)
         return data
     if isinstance(data, str | os.PathLike):
         from fex_jax import text_data
 
-        no_labels(labels)
+        no_classes(true_classes)
         return text_data.texts_source(str(data), "all", predictor.labels)
     listed = texts.as_list(data)
-    known = numbers(labels, len(listed), predictor.labels, "texts")
+    known = numbers(true_classes, len(listed), predictor.labels, "texts")
     return SimpleNamespace(
-        texts=listed, labels=known, names=predictor.labels, rationales=None, size=len(listed)
+        texts=listed, classes=known, names=predictor.labels, rationales=None, size=len(listed)
     )

@@ -49,8 +49,8 @@ def open_data(
     if not predictor.inside and not all(isinstance(text, str) for text in items):
         raise ValueError("the data are pairs; a black box of texts reads single strings")
     order, words = shuffled(given, len(items), limit, skipped)
-    labels = np.zeros(len(order), np.int32)
-    return text_data.Source([items[i] for i in order], labels, predictor.labels), {}, words
+    classes = np.zeros(len(order), np.int32)
+    return text_data.Source([items[i] for i in order], classes, predictor.labels), {}, words
 
 
 def suit(

@@ -162,24 +162,26 @@ def insertion_predictions(
     return classes.T
 
 
-def insertion_f1(predicted: np.ndarray, labels: np.ndarray) -> TokenF1:
-    """Classification F1 at each step: predicted [B, S] against labels [B].
+def insertion_f1(predicted: np.ndarray, true_classes: np.ndarray) -> TokenF1:
+    """Classification F1 at each step: predicted [B, S] against the true classes [B].
 
     Micro is the accuracy, macro the mean of 2 TP / (2 TP + FP + FN) over the classes that are
     there or predicted at that step: scikit-learn's `f1_score(average="macro")`.
     """
-    predicted, labels = np.asarray(predicted), np.asarray(labels)
-    if predicted.ndim != 2 or labels.shape != predicted.shape[:1] or not len(labels):
+    predicted, true_classes = np.asarray(predicted), np.asarray(true_classes)
+    if predicted.ndim != 2 or true_classes.shape != predicted.shape[:1] or not len(true_classes):
         raise ValueError(
-            f"predicted must be [B, S] and labels [B], got {predicted.shape} and {labels.shape}"
+            f"predicted must be [B, S] and true_classes [B], got {predicted.shape} and "
+            f"{true_classes.shape}"
         )
-    classes = np.union1d(predicted, labels)[:, None, None]
-    guess, truth = predicted == classes, labels[:, None] == classes  # [K, B, S], [K, B, 1]
+    classes = np.union1d(predicted, true_classes)[:, None, None]
+    guess = predicted == classes  # [K, B, S]
+    truth = true_classes[:, None] == classes  # [K, B, 1]
     hits = (guess & truth).sum(1)  # [K, S]
     total = guess.sum(1) + truth.sum(1)  # [K, S], 0 for a class that does not occur at a step
     f1 = 2 * hits / np.maximum(total, 1)
     return TokenF1(
-        micro=(predicted == labels[:, None]).mean(0), macro=f1.sum(0) / (total > 0).sum(0)
+        micro=(predicted == true_classes[:, None]).mean(0), macro=f1.sum(0) / (total > 0).sum(0)
     )
 
 

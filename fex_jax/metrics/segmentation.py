@@ -25,7 +25,7 @@ ROUNDING = 1e-6  # of a map's size; upsampling in float32 leaves up to about 3e-
 Array = TypeVar("Array", np.ndarray, jax.Array)
 
 
-def average_precision(scores: jax.Array, labels: jax.Array) -> jax.Array:
+def average_precision(scores: jax.Array, inside: jax.Array) -> jax.Array:
     """Area under the precision-recall steps, Σ_n (R_n − R_{n−1}) P_n, one n per distinct score.
 
     Equal scores enter together, at the precision reached after the last of them, so the order of
@@ -33,13 +33,13 @@ def average_precision(scores: jax.Array, labels: jax.Array) -> jax.Array:
 
     Args:
       scores: [..., M].
-      labels: [..., M] bool.
+      inside: [..., M] bool, what ought to rank first.
 
     Returns:
       [...] float; 0 where no label is positive, NaN where a score is NaN.
     """
-    # Sorting the labels along with the scores spares a gather.
-    negated, hits = jax.lax.sort((-scores, labels.astype(jnp.int32)), num_keys=1)
+    # Sorting `inside` along with the scores spares a gather.
+    negated, hits = jax.lax.sort((-scores, inside.astype(jnp.int32)), num_keys=1)
     found = hits.cumsum(axis=-1)
     index = jnp.arange(scores.shape[-1], dtype=found.dtype)
     last = jnp.concatenate(

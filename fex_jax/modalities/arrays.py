@@ -324,14 +324,14 @@ def first(predictor: Any, source: Source, config: Any, count: int) -> np.ndarray
 
 
 def open_task(
-    predictor: Any, bind: Any, predict: Callable, data: Any, labels: Any, reading: "Reading"
+    predictor: Any, bind: Any, predict: Callable, data: Any, true_classes: Any, reading: "Reading"
 ) -> "Task":
     """Arrays as `explain` takes them, or a `Source`."""
     from fex_jax.evaluation import inputs, tasks
 
     form = predictor.reads.input
     values = data.values if isinstance(data, Source) else values_of(data, form)
-    known = inputs.numbers(labels, len(values), predictor.labels, THINGS)
+    known = inputs.numbers(true_classes, len(values), predictor.labels, THINGS)
     some = slice(reading.limit or None)
     given = values[some], known if known is None else known[some], predictor.labels, reading
     found = tasks.answers(predictor, predict, *given)

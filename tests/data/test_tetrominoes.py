@@ -23,7 +23,7 @@ def test_a_seed_is_a_data_set(scenario, background):
     assert not np.isclose(one.images, other.images).all((1, 2)).any()
     assert np.abs(one.images).max() == 1
     assert one.images.dtype == np.float32
-    assert set(one.labels) == {0, 1}
+    assert set(one.classes) == {0, 1}
 
 
 @pytest.mark.parametrize("scenario", ["linear", "xor"])
@@ -32,7 +32,7 @@ def test_shapes_without_noise(scenario):
     drawn = tetrominoes.draw(scenario, "white", 64, 0, alpha=1.0)
     assert {tuple(cells(mask)) for mask in drawn.masks} == {tuple(T + L)}
     shown: dict[int, set] = {0: set(), 1: set()}
-    for image, mask, label in zip(drawn.images, drawn.masks, drawn.labels, strict=True):
+    for image, mask, label in zip(drawn.images, drawn.masks, drawn.classes, strict=True):
         shown[int(label)].add(tuple(map(int, np.sign(image[mask]))))
     plus, none, minus = (1,) * 4, (0,) * 4, (-1,) * 4  # of T's four pixels, then of L's
     assert (
@@ -53,7 +53,7 @@ def test_multiplied_shapes_darken_the_noise():
     ratio = drawn.images / plain.images
     ratio = ratio / np.median(ratio)  # the two are scaled by their own largest pixels
     inside = np.zeros((400, 8, 8), bool)
-    for row, label in enumerate(drawn.labels):
+    for row, label in enumerate(drawn.classes):
         inside[row][tuple(zip(*(T, L)[label], strict=True))] = True
     np.testing.assert_allclose(ratio[inside], 0.3, rtol=1e-3)
     np.testing.assert_allclose(ratio[~inside], 1, rtol=1e-3)
@@ -65,7 +65,7 @@ def test_rigid_shapes_go_everywhere():
     np.testing.assert_array_equal(drawn.images > 0, drawn.masks)
     assert (drawn.masks.sum((1, 2)) == 4).all()
     for label in (0, 1):
-        masks = drawn.masks[drawn.labels == label]
+        masks = drawn.masks[drawn.classes == label]
         crops = {str(mask[mask.any(1)][:, mask.any(0)].tolist()) for mask in masks}
         assert len(crops) == 4
         assert masks.any(0).all()

@@ -27,7 +27,7 @@ def task(predictor) -> tasks.Task:
     return tasks.Task(
         inputs=rng.integers(0, 256, (4, 32, 32, 3), np.uint8),
         grid=(4, 4),
-        labels=np.arange(4),
+        true_classes=np.arange(4),
         names=("a", "b", "c", "d"),
         known=np.arange(4),
         accuracy=0.5,
@@ -64,7 +64,7 @@ def changed(value):
 
 
 def test_every_field_of_a_task_counts(task):
-    """Breaks if corrected labels, rationales or any field, also one to come, are not noticed."""
+    """Breaks if corrected classes, rationales or any field, also one to come, are not noticed."""
     whole = cache.common(task, protocol="fex")
     assert whole == cache.common(task._replace(inputs=task.inputs.copy()), protocol="fex")
     assert whole != cache.common(task, protocol="chefer")

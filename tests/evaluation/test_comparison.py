@@ -32,11 +32,13 @@ def explainer(predictor) -> explain.Explainer:
     return explain.Explainer(predictor, predictor.config, random_params(init), budget=-3.0)
 
 
-def open_task(explainer, data, labels=None, limit=0) -> tasks.Task:
+def open_task(explainer, data, true_classes=None, limit=0) -> tasks.Task:
     """What `evaluate` scores methods on."""
     predict = tasks.make_prediction(explainer.bind, explainer.predictor.params)
     reading = tasks.Reading(metrics.FEX, 5, limit, explainer.unit, 0, "refuse")
-    return inputs.open_task(explainer.predictor, explainer.bind, predict, data, labels, reading)
+    return inputs.open_task(
+        explainer.predictor, explainer.bind, predict, data, true_classes, reading
+    )
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +75,7 @@ def test_attribute_gives_what_a_table_scores(explainer, table):
 
 
 def test_what_is_done_is_not_done_again(explainer, table, tmp_path, monkeypatch):
-    """Breaks if a finished method runs again, or one of other inputs or labels does not."""
+    """Breaks if a finished method runs again, or one of other inputs or classes does not."""
     asked, attribute = [], run.attribute
 
     def counted(method, *rest):
@@ -89,12 +91,12 @@ def test_what_is_done_is_not_done_again(explainer, table, tmp_path, monkeypatch)
 
     assert again(IMAGES, batch_size=5) == ["random"]
     assert again(IMAGES, batch_size=5) == []
-    assert again(IMAGES, batch_size=5, labels=[0, 1, 2, 3, 4]) == ["random"]
+    assert again(IMAGES, batch_size=5, true_classes=[0, 1, 2, 3, 4]) == ["random"]
     assert [file.name for file in (tmp_path / "methods").iterdir()] == ["random.npz"]
 
 
 def test_pictures_and_page(table, tmp_path):
-    """Breaks if a table cannot be written, or images without labels cannot be shown."""
+    """Breaks if a table cannot be written, or images without classes cannot be shown."""
     table.write(tmp_path / "eval", "noise", config={"own": 1})
     assert json.loads((tmp_path / "eval" / "results.json").read_text())["config"] == {"own": 1}
     for name in ("curves.png", "probabilities.png", "maps.png", "results.md", "gallery.html"):
@@ -102,7 +104,7 @@ def test_pictures_and_page(table, tmp_path):
 
 
 def test_a_folder_is_read_as_explain_reads_it(explainer, tmp_path):
-    """Breaks if a folder's pictures or classes are mixed up; labels are those of class folders."""
+    """Breaks if a folder's pictures or classes are mixed up; true ones are those of class folders."""
     for i, image in enumerate(IMAGES):
         folder = tmp_path / f"class {i % 2 + 3}"
         folder.mkdir(exist_ok=True)
@@ -118,22 +120,22 @@ def test_a_folder_is_read_as_explain_reads_it(explainer, tmp_path):
     assert task.accuracy == (task.known == task.targets).mean()
     Image.fromarray(IMAGES[0]).save(tmp_path / "unsorted.png")
     task = open_task(explainer, tmp_path, limit=3)
-    assert task.labels is None and task.size == 3
+    assert task.true_classes is None and task.size == 3
 
 
 def test_a_list_of_texts():
-    """Breaks if texts need a file, or their labels by name are not the predictor's classes."""
+    """Breaks if texts need a file, or their classes by name are not the predictor's classes."""
     predictor = tiny_text.checkpoint()
     init, _ = functional_policy(predictor.config, 2)
     explainer = explain.Explainer(
         predictor, predictor.config, random_params(init), budget=-3.0, unit="token"
     )
-    texts, labels = ["a funny film", "dull plot .", "not bad"], ["class 1", "class 0", 1]
-    task = open_task(explainer, texts, labels)
+    texts, known = ["a funny film", "dull plot .", "not bad"], ["class 1", "class 0", 1]
+    task = open_task(explainer, texts, known)
     np.testing.assert_array_equal(task.known, [1, 0, 1])
     assert [document.text for document in task.documents] == texts
     assert len(task.documents[0].spans) == 4  # tokens, as the explainer was trained
-    assert open_task(explainer, texts).labels is None
+    assert open_task(explainer, texts).true_classes is None
 
 
 @pytest.mark.parametrize(
@@ -188,9 +190,9 @@ def test_settings_are_checked_before_data_are_opened(explainer, changes, message
         ([], {}, "there are no images to explain"),
         ("", {}, "the data is ''; expected the path of a file or a folder"),
         ("no/such/folder", {}, "no/such/folder is no folder"),
-        (IMAGES, {"labels": [1]}, "labels: 1 targets for 5 images"),
+        (IMAGES, {"true_classes": [1]}, "true_classes: 1 targets for 5 images"),
         (IMAGES, {"labels": ["cat"] * 5}, "class 'cat' is unknown"),
-        (IMAGES, {"protocol": "chefer"}, "protocol chefer needs labels, but there are none"),
+        (IMAGES, {"protocol": "chefer"}, "protocol chefer needs true classes, but there are none"),
     ],
 )
 def test_wrong_data_are_named(explainer, data, changes, message):

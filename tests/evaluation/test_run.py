@@ -28,7 +28,7 @@ def a_task(predictor: pretrained.Checkpoint) -> tasks.Task:
     return tasks.Task(
         inputs=images,
         grid=(4, 4),
-        labels=np.zeros(7, int),
+        true_classes=np.zeros(7, int),
         names=predictor.labels,
         known=None,
         accuracy=None,
@@ -118,7 +118,7 @@ def test_tables_score_what_explain_returns_of_texts(method, num_classes, refine,
     budget = -3.0 if method == "fex" else None
     explainer = explain.Explainer(predictor, architecture, params, method=method, budget=budget)
     texts = ["a funny film", "dull , " * 18 + "plot", "not bad !", "very " * 40 + "good", "bad"]
-    source = SimpleNamespace(texts=texts, labels=None, names=labels, rationales=None)
+    source = SimpleNamespace(texts=texts, classes=None, names=labels, rationales=None)
     predict = tasks.make_prediction(explainer.bind, predictor.params)
     reading = tasks.Reading(metrics.FEX, 2, 0, "word", 0, "refuse")
     task = inputs.open_task(predictor, explainer.bind, predict, source, None, reading)

@@ -53,7 +53,7 @@ def test_agreement_is_whether_f_finds_each_class_on_its_own_object():
     task = tasks.Task(
         inputs=images,
         grid=(2, 2),
-        labels=np.zeros(4, int),
+        true_classes=np.zeros(4, int),
         names=("a", "b", "c"),
         known=None,
         accuracy=None,
@@ -67,7 +67,7 @@ def test_agreement_is_whether_f_finds_each_class_on_its_own_object():
 
 
 def test_texts_are_cut_as_the_classifier_sees_them(reviews):
-    """Breaks if rationales keep words beyond the window, or texts and labels change places."""
+    """Breaks if rationales keep words beyond the window, or texts and classes change places."""
     predictor = tiny_text.checkpoint()
     bind = predictors.from_checkpoint(predictor)
     predict = tasks.make_prediction(bind, predictor.params)
