@@ -49,7 +49,7 @@ def in_torch(count: int, steps: int) -> dict[str, Callable[[], Any]]:
         return network(x).logits.softmax(-1)
 
     def of_one(method: Any) -> None:
-        """LIME's and KernelSHAP's surrogates are of one picture."""
+        """LIME's and KernelSHAP's linear models are of one picture."""
         options = {"target": 0, "feature_mask": cells, "n_samples": 10 * steps}
         options["perturbations_per_eval"] = min(16, 10 * steps)
         for image in images:

@@ -63,7 +63,7 @@ def centred(gradient: jax.Array) -> jax.Array:
 
 
 def unpaired(ask, logits, critic, mean, key):
-    """h(m) and h(1 − m') of different masks, each with its leave-one-out baseline."""
+    """h(m) and h(1 − m') of different masks, each with its leave-one-out value baseline."""
     return unpaired_credit(ask, logits, jnp.zeros_like(logits), mean, key)
 
 

@@ -80,7 +80,7 @@ def score(predictor: pretrained.Checkpoint, method) -> dict[str, np.ndarray]:
     task = inputs.open_task(predictor, bind, predict, source, None, reading)
     task = task._replace(pairs=np.zeros(0, int))
     if not isinstance(method, evaluation.Method):
-        method = evaluation.baseline(
+        method = evaluation.of_function(
             method, attributions.METHODS[method], _QUERIES.get(method, {}), bind, predictor.params
         )
     scores = evaluation.attribute(method, None, task, 128, seed=0)

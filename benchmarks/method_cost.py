@@ -59,7 +59,7 @@ def main(_: list[str]) -> None:
         methods[name] = evaluation.trained(explainer)
     options = config.attributions.to_dict()
     for name in _METHODS.value:
-        methods[name] = evaluation.baseline(
+        methods[name] = evaluation.of_function(
             name, attributions.METHODS[name], options.get(name, {}), bind, predictor.params
         )
 

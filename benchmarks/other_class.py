@@ -56,7 +56,7 @@ def main(_: list[str]) -> None:
         rows["the other's, mirrored"].append(insertion(scores(evaluation.trained(explainer))))
     for name, options in (("lime", {"num_queries": _QUERIES.value}), ("random", {})):
         function = attributions.METHODS[name]
-        method = evaluation.baseline(name, function, options, bind, predictor.params)
+        method = evaluation.of_function(name, function, options, bind, predictor.params)
         rows[name] = [insertion(scores(method))]
     print(f"{config.data.name}, {task.size} {config.data.eval_split} inputs; insertion:")
     for name, values in rows.items():

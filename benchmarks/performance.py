@@ -1,4 +1,4 @@
-"""What training, explaining and every baseline cost, as ratios to what they are made of.
+"""What training, explaining and every other method cost, as ratios to what they are made of.
 
     python benchmarks/performance.py
     python benchmarks/performance.py --turns=7 --batch_size=64   # a GPU

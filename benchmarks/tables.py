@@ -1,4 +1,4 @@
-"""Fills docs/results: FEX and FastSHAP under several seeds, and every baseline.
+"""Fills docs/results: FEX and FastSHAP under several seeds, and every other method.
 
     python benchmarks/tables.py --name=digit_scenes --workdir=runs/tables
 

@@ -208,7 +208,7 @@ def play(
 
 
 def leave_one_out(scores: jax.Array, num_groups: int = GROUPS) -> jax.Array:
-    """Mean score of the input's other masks of a group, [..., S] → same: an unbiased baseline."""
+    """Mean score of the input's other masks of a group, [..., S] → same: a value baseline."""
     groups = scores.reshape(*scores.shape[:-1], num_groups, -1)  # one after the other
     others = (groups.sum(-1, keepdims=True) - groups) / (groups.shape[-1] - 1)
     return others.reshape(scores.shape)

@@ -1,7 +1,7 @@
 """The published objective of FEX: Pan, Moniz and Chawla, IJCAI 2025, Eq. 9 and 18 to 25.
 
 `form` is "paper", to the letter, or "authors", what the authors' code computes. Where they agree
-with the default objective, `ppo` has the equations. A critic learns v_y(x), the baseline.
+with the default objective, `ppo` has the equations. A critic learns v_y(x), the value baseline.
 
 f, its inputs without features, and the policy enter as the pure functions that `ppo` describes.
 Shapes: B inputs, K classes, of which one is explained (T = 1), N features, S masks drawn per input.
@@ -167,7 +167,7 @@ def loss(output: PolicyOutput, batch: Answered, objective: Objective) -> tuple[j
     ratio = jnp.exp(log_probs - batch.log_probs)
     return total, {
         "loss": total,
-        "loss/surrogate": clipped,
+        "loss/clipped": clipped,
         "loss/value": value,
         "loss/kl": kl,
         "policy/entropy": entropy,  # nats, of all N features together

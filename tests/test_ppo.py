@@ -42,14 +42,14 @@ def test_expected_mask_is_lambda():
     np.testing.assert_allclose(drawn.mean(0), lam, atol=0.015)  # four standard errors
 
 
-def test_surrogate_gradient_is_the_policy_gradient():
+def test_clipped_gradient_is_the_policy_gradient():
     """Breaks if, on policy, ∇L_ppo is not −∇E_q[c] (Eq. 13): both summed over all masks."""
     scores = jax.random.uniform(jax.random.key(0), (8,))
 
     def expected_score(logits):
         return jnp.exp(ppo.bernoulli_log_prob(logits[None], ALL_MASKS)) @ scores
 
-    def surrogate(logits):  # each mask weighted by how often the old policy draws it
+    def clipped(logits):  # each mask weighted by how often the old policy draws it
         log_probs = ppo.bernoulli_log_prob(logits[None], ALL_MASKS)
         old = jax.lax.stop_gradient(log_probs)
         weight = jnp.exp(old)
@@ -58,7 +58,7 @@ def test_surrogate_gradient_is_the_policy_gradient():
         ]
         return jnp.stack(terms) @ weight
 
-    found, expected = jax.jit(lambda z: (jax.grad(surrogate)(z), jax.grad(expected_score)(z)))(
+    found, expected = jax.jit(lambda z: (jax.grad(clipped)(z), jax.grad(expected_score)(z)))(
         LOGITS[0]
     )
     np.testing.assert_allclose(found, -expected, atol=1e-6)

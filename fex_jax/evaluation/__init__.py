@@ -9,7 +9,7 @@ from fex_jax.evaluation.comparison import evaluate
 from fex_jax.evaluation.inputs import load_task
 from fex_jax.evaluation.measure import make_perturbation, statistics
 from fex_jax.evaluation.methods import load_explainers, opened
-from fex_jax.evaluation.run import Method, Scores, attribute, baseline, external, trained
+from fex_jax.evaluation.run import Method, Scores, attribute, external, of_function, trained
 from fex_jax.evaluation.table import Table
 
 __all__ = [
@@ -17,12 +17,12 @@ __all__ = [
     "Scores",
     "Table",
     "attribute",
-    "baseline",
     "evaluate",
     "external",
     "load_explainers",
     "load_task",
     "make_perturbation",
+    "of_function",
     "opened",
     "statistics",
     "trained",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fex_jax import attributions, explain, host, objectives, pretrained
 from fex_jax.evaluation import cache, fingerprint, tasks
-from fex_jax.evaluation.run import Method, baseline, trained
+from fex_jax.evaluation.run import Method, of_function, trained
 from fex_jax.host import black_box
 from fex_jax.models.bert import BertConfig
 from fex_jax.models.vit import ViTConfig
@@ -132,7 +132,7 @@ def choose(
     for name in options.keys() - dict(functions).keys() - attributions.METHODS.keys():
         raise ValueError(f"there are options for {name!r}, which is no method")
     for name, function in functions:
-        found.append(baseline(name, function, options.get(name, {}), bind, predictor.params))
+        found.append(of_function(name, function, options.get(name, {}), bind, predictor.params))
     return found
 
 

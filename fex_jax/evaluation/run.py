@@ -49,7 +49,7 @@ class Scores(NamedTuple):
     cost: dict[str, float]
 
 
-def baseline(
+def of_function(
     name: str,
     function: Callable,
     options: Mapping[str, Any],

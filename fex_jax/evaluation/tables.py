@@ -159,7 +159,7 @@ def attribute(
     batch_size: int = modality.BATCH_SIZE,
     seed: int = 0,
 ) -> TableExplanation:
-    """The values that a method of `run.baseline` gives the rows of a table, in the box's unit.
+    """The values that a method of `run.of_function` gives the rows of a table, in the box's unit.
 
     Where the method's do not add up to what f says, there are no base values.
 

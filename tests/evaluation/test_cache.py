@@ -102,7 +102,7 @@ def test_options_count_with_their_defaults(predictor):
 
     def key(name, **options):
         function = attributions.METHODS[name]
-        return cache.key("", evaluation.baseline(name, function, options, bind, {}))
+        return cache.key("", evaluation.of_function(name, function, options, bind, {}))
 
     assert key("rise") == key("rise", keep=0.5)
     assert key("rise") != key("rise", keep=0.4)
@@ -188,7 +188,7 @@ def test_what_cannot_be_known_is_not_kept(predictor):
         with lock:
             return inputs
 
-    method = evaluation.baseline("mine", mine, {}, predictors.from_checkpoint(predictor), {})
+    method = evaluation.of_function("mine", mine, {}, predictors.from_checkpoint(predictor), {})
     with pytest.warns(UserWarning, match="mine is not kept for another time: a lock has no conten"):
         assert cache.key("", method) is None
 

@@ -104,7 +104,7 @@ def test_pictures_and_page(table, tmp_path):
 
 
 def test_a_folder_is_read_as_explain_reads_it(explainer, tmp_path):
-    """Breaks if a folder's pictures or classes are mixed up; true ones are those of class folders."""
+    """Breaks if a folder's pictures or classes are mixed up; true are those of class folders."""
     for i, image in enumerate(IMAGES):
         folder = tmp_path / f"class {i % 2 + 3}"
         folder.mkdir(exist_ok=True)

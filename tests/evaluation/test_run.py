@@ -138,7 +138,7 @@ def test_tables_score_what_explain_returns_of_texts(method, num_classes, refine,
 
 def test_draws_do_not_depend_on_the_batch(task, predictor, bind, predict):
     """Breaks if every batch has a key of its own, so that numbers change with the batches."""
-    method = evaluation.baseline(
+    method = evaluation.of_function(
         "random", attributions.METHODS["random"], {}, bind, predictor.params
     )
     scores, again, other = (
@@ -166,7 +166,7 @@ def test_a_new_method_is_one_function(task, predictor, bind, predict):
         traced.append(1)
         return model.pool(inputs**power, inputs)
 
-    method = evaluation.baseline("brightness", brightness, {"power": 2}, bind, predictor.params)
+    method = evaluation.of_function("brightness", brightness, {"power": 2}, bind, predictor.params)
     scores = evaluation.attribute(method, predict, task, batch_size=3, seed=0)
     assert len(traced) == 1  # one program for all batches and both classes
     inputs = np.asarray(predictor.preprocessing.normalize(task.inputs))
@@ -182,7 +182,7 @@ def test_a_method_may_compute_with_numpy(task, predictor, bind, predict):
         pixels = np.asarray(inputs).reshape(len(inputs), 4, 8, 4, 8, 3)
         return pixels.std((2, 4, 5))  # [B, rows, cols]
 
-    method = evaluation.baseline("edges", edges, {}, bind, predictor.params)
+    method = evaluation.of_function("edges", edges, {}, bind, predictor.params)
     scores = evaluation.attribute(method, predict, task, 3, seed=0)
     inputs = np.asarray(predictor.preprocessing.normalize(task.inputs))
     expected = inputs.reshape(7, 4, 8, 4, 8, 3).std((2, 4, 5)).reshape(7, 16)
@@ -209,7 +209,7 @@ def test_scores_may_be_of_another_library(task, predictor, bind, predict):
 
     before = np.copy(task.inputs)
     for function in (tensors, lists, writes):
-        method = evaluation.baseline(function.__name__, function, {}, bind, predictor.params)
+        method = evaluation.of_function(function.__name__, function, {}, bind, predictor.params)
         scores = evaluation.attribute(method, predict, task, 3, seed=0)
         np.testing.assert_array_equal(scores.targets, np.tile(np.arange(16), (7, 1)))
     np.testing.assert_array_equal(task.inputs, before)
@@ -219,11 +219,11 @@ def test_wrong_methods_are_named(task, predictor, bind, predict):
     """Breaks if a wrong signature, option, shape or value ends deep inside, or is scored."""
     rise = attributions.METHODS["rise"]
     with pytest.raises(ValueError, match="rise: .*querys.*this one takes num_queries"):
-        evaluation.baseline("rise", rise, {"querys": 3}, bind, predictor.params)
+        evaluation.of_function("rise", rise, {"querys": 3}, bind, predictor.params)
     with pytest.raises(ValueError, match="dict: no signature found .* a method is a function"):
-        evaluation.baseline("dict", dict, {}, bind, predictor.params)
+        evaluation.of_function("dict", dict, {}, bind, predictor.params)
     with pytest.raises(ValueError, match=r"a method is \(model, inputs, targets, key"):
-        evaluation.baseline("mine", lambda model, inputs: 0, {}, bind, predictor.params)
+        evaluation.of_function("mine", lambda model, inputs: 0, {}, bind, predictor.params)
     for value, message in (
         (jnp.zeros((3, 5)), r"mine gave scores of shape \(3, 5\); expected \(batch, 16\)"),
         (jnp.full((3, 16), jnp.nan), "mine gave NaN"),
@@ -232,7 +232,7 @@ def test_wrong_methods_are_named(task, predictor, bind, predict):
         (jnp.ones((3, 16), complex), "mine gave an array of complex64; expected an array of real"),
         ((jnp.zeros((3, 16)), 1), "mine gave tuple; expected an array of real numbers"),
     ):
-        mine = evaluation.baseline("mine", lambda *_, v=value: v, {}, bind, predictor.params)
+        mine = evaluation.of_function("mine", lambda *_, v=value: v, {}, bind, predictor.params)
         with pytest.raises(ValueError, match=message):
             evaluation.attribute(mine, predict, task, 3, seed=0)
 
@@ -254,7 +254,7 @@ def test_every_method_runs(name, task, predictor, bind, predict):
         "integrated_gradients": {"steps": 4}, "grad_shap": {"samples": 4},
         "smooth_grad": {"samples": 4}, "agi": {"steps": 2},
     }.get(name, small)  # fmt: skip
-    method = evaluation.baseline(name, counted, small, bind, predictor.params)
+    method = evaluation.of_function(name, counted, small, bind, predictor.params)
     short = task._replace(pairs=np.array([], int))
     scores = evaluation.attribute(method, predict, short, 4, seed=0)
     assert scores.targets.shape == (7, 16) and scores.pairs is None
