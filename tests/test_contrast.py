@@ -151,7 +151,7 @@ def test_what_has_no_mean_leaves_the_minimum():
 
 
 def test_a_mask_is_compared_with_the_others_of_its_question():
-    """Breaks if a mask's score is compared with itself, or one question's scores are the other's."""
+    """Breaks if a mask's score is compared with itself, or with the other question's."""
     found = contrast.leave_one_out(jnp.array([[1.0, 2.0, -6.0, -9.0]]))
     np.testing.assert_allclose(found, [[2.0, 1.0, -9.0, -6.0]])
     np.testing.assert_allclose(contrast.leave_one_out(jnp.array([1.0, 2.0, 6.0]), 1), [4, 3.5, 1.5])

@@ -6,8 +6,6 @@ import contextlib
 import http.client
 import io
 import json
-import socket
-import threading
 import time
 
 import numpy as np
@@ -20,7 +18,6 @@ pytest.importorskip("uvicorn")
 pytest.importorskip("starlette")
 
 from fex_jax.serve import Limits  # noqa: E402
-from fex_jax.serve.batching import Batcher, Full  # noqa: E402
 from tests.serve.serving import served, text_explainer  # noqa: E402
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), np.uint8)
@@ -35,12 +32,6 @@ def explainer():
 @pytest.fixture(scope="module")
 def port(explainer):
     with served(explainer, Limits(megabytes=1, things=4, batch=2)) as port:
-        yield port
-
-
-@pytest.fixture(scope="module")
-def hasty(explainer):
-    with served(explainer, Limits(seconds=0.5)) as port:
         yield port
 
 
@@ -233,53 +224,6 @@ def test_what_http_leaves_open(port, caplog):
     assert after == before + 1 and not caplog.records
 
 
-_LONG = b"Host: localhost\r\nContent-Type: application/json\r\nContent-Length: 99999\r\n\r\n"
-
-
-@pytest.mark.parametrize(
-    "begin, more, answer",
-    [
-        (b"POST /explain HTTP/1.1\r\n" + _LONG, b" ", b"HTTP/1.1 408"),
-        (b"POST /explain HTTP/1.1\r\n" + _LONG, b"", b"HTTP/1.1 408"),
-        (b"POST /nowhere HTTP/1.1\r\n" + _LONG, b" ", b"HTTP/1.1 404"),
-        (b"GET /health HTTP/1.1\r\nHost: localhost\r\n", b"A: b\r\n", b""),
-        (b"", b"", b""),
-    ],
-    ids=["trickled body", "half a body", "to no address", "headers", "silence"],
-)
-def test_slow_clients_are_sent_away(hasty, begin, more, answer):
-    """Breaks if a client that sends its request bit by bit, or never all of it, holds its
-    connection, or hears no reason where its headers are there."""
-    said, began = b"", time.monotonic()
-    with socket.create_connection(("127.0.0.1", hasty), timeout=0.1) as line:
-        line.sendall(begin)
-        while time.monotonic() - began < 30:
-            try:
-                line.sendall(more)
-                part = line.recv(2**16)
-            except TimeoutError:
-                continue
-            except OSError:
-                break
-            if not part:
-                break
-            said += part
-        else:
-            pytest.fail("the connection is held")
-    assert said.startswith(answer) and bool(said) == bool(answer)
-    assert answer != b"HTTP/1.1 408" or b"did not come in 0.5 seconds" in said
-
-
-def test_a_connection_lives_between_requests(hasty):
-    """Breaks if a connection whose requests were whole is closed as a slow one."""
-    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", hasty, timeout=60)) as line:
-        for _ in range(2):
-            line.request("POST", "/explain", "{}", {"Content-Type": "application/json"})
-            response = line.getresponse()
-            assert (response.status, response.read()[:9]) == (400, b'{"error":')
-            time.sleep(1.5)
-
-
 def test_metrics_count(port):
     """Breaks if an operator cannot see what the server does."""
     call(port, "/explain", {"images": [PICTURES[0].tolist()]})
@@ -320,33 +264,3 @@ def test_texts(texts_port, texts):
     assert outputs["words"]["data"][7:] == ["dull", "plot", ".", "", "", "", ""]
     status, answer = call(texts_port, "/explain", {"texts": ["good", ""]})
     assert (status, answer["error"][:17]) == (400, "texts[1] is empty")
-
-
-def test_a_batch_is_what_waits():
-    """Breaks if things are explained one by one, in batches that are too large, with others'
-    options, or if a thing's error is another's; and if more may wait than is said."""
-    seen, go = [], threading.Event()
-
-    def work(things, options):
-        go.wait(10)
-        seen.append((list(things), options))
-        if "bad" in things:
-            raise ValueError("bad")
-        return [thing.upper() for thing in things]
-
-    batcher = Batcher(work, most=2, waiting=6)
-    first = batcher.submit("a", 1)
-    while batcher.length:  # taken
-        time.sleep(0.001)
-    given = [("b", 1), ("bad", 1), ("c", 2), ("d", 2), ("e", 2), ("f", 1)]
-    others = [batcher.submit(*one) for one in given]
-    with pytest.raises(Full, match="6 things wait already"):
-        batcher.submit("g", 1)
-    go.set()
-    assert first.result(10) == "A"
-    assert [o.result(10) for o in others if o is not others[1]] == ["B", "C", "D", "E", "F"]
-    with pytest.raises(ValueError, match="bad"):
-        others[1].result(10)
-    batcher.close()
-    together = [(["a"], 1), (["b", "bad"], 1), (["b"], 1), (["bad"], 1)]
-    assert seen == [*together, (["c", "d"], 2), (["e"], 2), (["f"], 1)]
