@@ -20,16 +20,29 @@ Of tables there is no `first`: their removal is not chosen.
 
 from collections.abc import Callable, Iterator
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import jax
 import ml_collections
 
 from fex_jax import modalities
 
-if TYPE_CHECKING:  # of images and texts TensorFlow reads
+if TYPE_CHECKING:
     from fex_jax.export import Predictor
-    from fex_jax.feeding.sources import Source
+
+
+class Source(Protocol):
+    """Things to learn from, of whatever kind, in an order whose every prefix is a fair sample."""
+
+    @property
+    def size(self) -> int:
+        """How many there are."""
+
+    def split(self, count: int) -> tuple[Self, Self]:
+        """The first `count`, and the others."""
+
+    def contents(self, predictor: Any) -> tuple:
+        """What tells it from others."""
 
 
 def of(predictor: Any) -> ModuleType:
@@ -39,7 +52,7 @@ def of(predictor: Any) -> ModuleType:
 
 def open_data(
     predictor: "Predictor", given: Any, limit: int | None = None, **options: Any
-) -> tuple["Source", dict[str, Any], str]:
+) -> tuple[Source, dict[str, Any], str]:
     """A source of what `fex_jax.fit` was given, in a fixed random order.
 
     Args:
@@ -62,7 +75,7 @@ def open_data(
 
 
 def open_stream(
-    predictor: "Predictor", source: "Source", config: ml_collections.ConfigDict
+    predictor: "Predictor", source: Source, config: ml_collections.ConfigDict
 ) -> Callable[[int], Iterator[Any]]:
     """stream(start): this process's batches, as `Model`'s bind takes them, from that one on."""
     return of(predictor).stream(

@@ -16,7 +16,7 @@ from jax.experimental import multihost_utils
 from fex_jax import checks, feeding, objectives, probing, surrogate
 from fex_jax.data import tables
 from fex_jax.families import hub
-from fex_jax.feeding.sources import Source
+from fex_jax.feeding import Source
 from fex_jax.host import black_box
 from fex_jax.host.bank import Bank
 from fex_jax.host.black_box import BlackBox, Reads

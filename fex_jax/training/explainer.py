@@ -26,7 +26,7 @@ from fex_jax import (
     sharding,
 )
 from fex_jax.export import Predictor
-from fex_jax.feeding.sources import Source
+from fex_jax.feeding import Source
 from fex_jax.host import Bank, HostError, HostPredictor, black_box
 from fex_jax.models import Params
 from fex_jax.models.policy import Backbone

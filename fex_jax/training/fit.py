@@ -17,7 +17,7 @@ import numpy as np
 
 from fex_jax import attributions, checks, explain, feeding, host, metrics, predictors, pretrained
 from fex_jax.evaluation import tasks
-from fex_jax.feeding.sources import Source
+from fex_jax.feeding import Source
 from fex_jax.host import HostPredictor, black_box
 from fex_jax.host.estimator import estimator
 from fex_jax.training import asking
@@ -177,7 +177,7 @@ def _open(
 
 def finish(
     explainer: explain.Explainer,
-    held_out: Source,
+    held_out: Any,  # a source, of tables with `values`
     config: ml_collections.ConfigDict,
     folder: pathlib.Path,
     f: HostPredictor | None,

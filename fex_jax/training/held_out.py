@@ -13,7 +13,7 @@ import numpy as np
 
 from fex_jax import contrast, export, faithfulness, objectives
 from fex_jax.contrast import Answered, Objective
-from fex_jax.feeding.sources import Source
+from fex_jax.feeding import Source
 from fex_jax.models import Params
 from fex_jax.models.policy import Policy
 from fex_jax.ppo import PolicyOutput

@@ -8,7 +8,7 @@ import numpy as np
 
 if TYPE_CHECKING:  # a job that explains needs no TensorFlow
     from fex_jax.export import Predictor
-    from fex_jax.feeding.sources import Source
+    from fex_jax.feeding import Source
 
 
 def digest(*values: Any) -> str:

@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+pytest.importorskip("uvicorn")
 pytest.importorskip("starlette")
 
 from fex_jax.serve.batching import Batcher, Full  # noqa: E402
