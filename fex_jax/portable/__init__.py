@@ -39,8 +39,7 @@ def export(
       path: ends in .onnx, .stablehlo or .tflite.
       length: of texts, T, with CLS, SEP and padding; None: the longest that is read at a time.
       resize: `pixels` are [B, H, W, 3] of any size, and the file resizes and crops them as
-        `preprocessing.Preprocessing.resize` does, to a level in most pixels; see `resizing`. Of
-        .onnx and .stablehlo.
+        `preprocessing.Preprocessing.resize` does, with the same pixels. Of .onnx and .stablehlo.
 
     Returns:
       The path.

@@ -5,6 +5,7 @@ ONNX's elementwise operators broadcast by themselves. Equal nodes are made once,
 classifier and an explainer share is computed once.
 """
 
+import itertools
 import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -15,7 +16,6 @@ from jax.extend import core
 from onnx import helper, numpy_helper
 
 from fex_jax.portable.primitives import CALLS, ELEMENTWISE, RULES, SAME
-from fex_jax.portable.program import BATCH
 
 OPSET, IR_VERSION = 18, 9
 
@@ -37,11 +37,11 @@ def graph(
     Raises:
       ValueError: names a primitive, or a form of one, that has no counterpart here.
     """
-    made = _Graph(inputs[0])
     arguments = [
         Value(name, variable.aval.shape)
         for name, variable in zip(inputs, jaxpr.jaxpr.invars, strict=True)
     ]
+    made = _Graph(arguments)
     found = made.run(jaxpr.jaxpr, jaxpr.consts, arguments)
     results = [
         made.whole(value, v.aval) for value, v in zip(found, jaxpr.jaxpr.outvars, strict=True)
@@ -68,10 +68,15 @@ def _kind(dtype: Any) -> int:
 class _Graph:
     """The nodes and tensors so far."""
 
-    def __init__(self, first_input: str):
+    def __init__(self, inputs: Sequence[Value]):
         self.nodes: list[onnx.NodeProto] = []
         self.tensors: dict[str, onnx.TensorProto] = {}
-        self._first_input = first_input
+        self._sizes = {  # a symbol → whose axis it is the size of
+            str(size): (value.name, axis)
+            for value in reversed(inputs)
+            for axis, size in enumerate(value.shape)
+        }
+        self._names = map("v{}".format, itertools.count())
         self._known: dict[Any, str] = {}  # a node or a tensor → its name
         self._arrays: list[Any] = []  # keeps what `_known` knows by its id
 
@@ -119,7 +124,7 @@ class _Graph:
         """The names of an operator's outputs."""
         key = (operator, *inputs, repr(sorted(attributes.items())))
         if key not in self._known:
-            name = self._known[key] = f"v{len(self._known)}"
+            name = self._known[key] = next(self._names)
             outputs = [f"{name}_{i}" for i in range(count)]
             self.nodes.append(helper.make_node(operator, list(inputs), outputs, **attributes))
         return [f"{self._known[key]}_{i}" for i in range(count)]
@@ -131,7 +136,7 @@ class _Graph:
         key = id(given) if large else (str(array.dtype), array.shape, array.tobytes())
         if key not in self._known:
             self._arrays.append(given)
-            name = self._known[key] = f"v{len(self._known)}"
+            name = self._known[key] = next(self._names)
             self.tensors[name] = numpy_helper.from_array(np.ascontiguousarray(array), name)
         return Value(self._known[key], array.shape)
 
@@ -140,21 +145,31 @@ class _Graph:
         return self.constant(np.array(numbers, np.int64)).name
 
     def sizes(self, shape: Shape) -> str:
-        """A shape as a tensor, whose parts may be multiples of the batch."""
+        """A shape as a tensor, whose parts may be multiples of an input's."""
         if all(isinstance(size, int) for size in shape):
             return self.integers(*shape)
-        batch = self.node("Shape", [self._first_input], start=0, end=1)
-        parts = []
-        for size in shape:
-            if isinstance(size, int):
-                parts.append(self.integers(size))
-                continue
-            factor = re.fullmatch(rf"(?:(\d+)\*)?{BATCH}", str(size))
-            if not factor:
-                raise ValueError(f"the size {size} is no multiple of the batch")
-            times = [] if factor[1] is None else [self.integers(int(factor[1]))]
-            parts.append(self.node("Mul", [batch, *times]) if times else batch)
-        return self.node("Concat", parts, axis=0)
+        return self.node("Concat", [self.size(size) for size in shape], axis=0)
+
+    def size(self, size: Any) -> str:
+        """One size as a tensor [1]."""
+        if isinstance(size, int):
+            return self.integers(size)
+        factor = re.fullmatch(r"(?:(\d+)\*)?(\w+)", str(size))
+        if not factor:
+            raise ValueError(f"the size {size} is no multiple of an input's")
+        name, axis = self._sizes[factor[2]]
+        part = self.node("Shape", [name], start=axis, end=axis + 1)
+        return part if factor[1] is None else self.node("Mul", [part, self.size(int(factor[1]))])
+
+    def branch(self, jaxpr: core.ClosedJaxpr, arguments: Sequence[Value]) -> onnx.GraphProto:
+        """A jaxpr of one result as a graph inside of this one, whose nodes only it knows."""
+        nodes, known = self.nodes, dict(self._known)
+        self.nodes = []
+        (found,), (variable,) = self.run(jaxpr.jaxpr, jaxpr.consts, arguments), jaxpr.jaxpr.outvars
+        name = self.node("Identity", [self.whole(found, variable.aval)])
+        made = helper.make_graph(self.nodes, name, [], [_described(name, variable.aval)])
+        self.nodes, self._known = nodes, known
+        return made
 
     def whole(self, value: Value, aval: Any) -> str:
         """The tensor in the shape that the jaxpr says."""
@@ -174,9 +189,15 @@ class _Graph:
         wanted, nodes = set(outputs), []
         for node in reversed(self.nodes):
             if wanted & set(node.output):
-                wanted |= set(node.input)
+                wanted |= _read(node)
                 nodes.append(node)
         return nodes[::-1], [self.tensors[name] for name in self.tensors if name in wanted]
+
+
+def _read(node: onnx.NodeProto) -> set[str]:
+    """The tensors that a node reads, and those that the graphs inside of it do."""
+    inner = [attribute.g.node for attribute in node.attribute if attribute.HasField("g")]
+    return set(node.input).union(*(_read(each) for nodes in inner for each in nodes))
 
 
 def _broadcast(shapes: Sequence[Shape]) -> Shape:

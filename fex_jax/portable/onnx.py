@@ -21,20 +21,11 @@ def write(program: Program, path: pathlib.Path) -> None:
     """
     errors.require("onnx")
     import onnx
-    import onnx.compose
-    import onnx.parser
 
-    from fex_jax.portable import lowering, resizing
+    from fex_jax.portable import lowering
 
     jaxpr, _ = program.trace()
-    inputs = list(program.inputs)
-    if program.resize:
-        resized = "resized"
-        graph = lowering.graph(jaxpr, [resized, *inputs[1:]], OUTPUTS)
-        before = onnx.parser.parse_graph(resizing.in_onnx(program.resize, resized))
-        graph = onnx.compose.merge_graphs(before, graph, [(resized, resized)])
-    else:
-        graph = lowering.graph(jaxpr, inputs, OUTPUTS)
+    graph = lowering.graph(jaxpr, list(program.inputs), OUTPUTS)
     size = sum(len(tensor.raw_data) for tensor in graph.initializer)
     if size >= _LARGEST:
         raise ValueError(f"{path} would hold {size:,} bytes of weights; an ONNX file holds 2 GiB")

@@ -58,14 +58,16 @@ ELEMENTWISE: dict[str, str | Callable[..., str]] = {
     "integer_pow": lambda graph, x, y, **_: graph.node(
         "Pow", [x, graph.constant(np.float32(y)).name]
     ),
-    "convert_element_type": lambda graph, x, new_dtype, **_: graph.node(
-        "Cast", [x], to=helper.np_dtype_to_tensor_dtype(np.dtype(new_dtype))
-    ),
+    "convert_element_type": lambda graph, x, new_dtype, **_: _cast(graph, x, new_dtype),
 }
 
 
 def _one(graph: Any) -> str:
     return graph.constant(np.float32(1)).name
+
+
+def _cast(graph: Any, name: str, dtype: Any) -> str:
+    return graph.node("Cast", [name], to=helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
 
 
 # --- Shapes: what was broadcast stays as small as it is ---------------------------------------
@@ -97,9 +99,21 @@ def _transpose(call: Any) -> Any:
 
 
 def _iota(call: Any) -> Any:
-    place, shape = call["dimension"], [1] * len(call["shape"])
-    shape[place] = -1
-    return call.graph.constant(np.arange(call["shape"][place], dtype=call["dtype"]).reshape(shape))
+    place, shape = call["dimension"], call["shape"]
+    ones = [1] * len(shape)
+    ones[place] = -1
+    if isinstance(shape[place], int):
+        return call.graph.constant(np.arange(shape[place], dtype=call["dtype"]).reshape(ones))
+    _supported(call, len(shape) == 1)
+    first, step = (call.graph.constant(np.int64(n)).name for n in (0, 1))
+    end = call.graph.reshape(call.graph.size(*shape), ())
+    numbers = call.graph.node("Range", [first, end, step])
+    return call.result(_cast(call.graph, numbers, call["dtype"]))
+
+
+def _dim_as_value(call: Any) -> Any:
+    size = call.graph.reshape(call.graph.size(call["dim"]), ())
+    return call.result(_cast(call.graph, size, call.equation.outvars[0].aval.dtype))
 
 
 def _reshape(call: Any) -> Any:
@@ -194,8 +208,7 @@ def _reduce(operator: str) -> Callable[[Any], Any]:
 def _argmax(call: Any) -> Any:
     (axis,) = call["axes"]
     found = call.graph.node("ArgMax", [call.operand()], axis=axis, keepdims=0)
-    to = helper.np_dtype_to_tensor_dtype(np.dtype(call["index_dtype"]))
-    return call.result(call.graph.node("Cast", [found], to=to))
+    return call.result(_cast(call.graph, found, call["index_dtype"]))
 
 
 def _cumsum(call: Any) -> Any:
@@ -284,6 +297,15 @@ def _margins(padding: Sequence[tuple[int, int]]) -> list[int]:
     return [low for low, _ in padding] + [high for _, high in padding]
 
 
+def _cond(call: Any) -> Any:
+    """Of two branches."""
+    graph, branches = call.graph, call["branches"]
+    _supported(call, len(branches) == 2 and len(call.equation.outvars) == 1)
+    no, yes = (graph.branch(branch, call.values[1:]) for branch in branches)
+    chosen = _cast(graph, call.operand(), np.bool_)
+    return call.result(graph.node("If", [chosen], then_branch=yes, else_branch=no))
+
+
 def _reshaped(call: Any, name: str) -> Any:
     return call.result(call.graph.reshape(name, call.equation.outvars[0].aval.shape))
 
@@ -298,8 +320,10 @@ RULES: dict[str, Callable[[Any], Any]] = {
     "argmax": _argmax,
     "broadcast_in_dim": _broadcast_in_dim,
     "concatenate": _concatenate,
+    "cond": _cond,
     "conv_general_dilated": _convolution,
     "cumsum": _cumsum,
+    "dim_as_value": _dim_as_value,
     "dot_general": _dot_general,
     "gather": _gather,
     "iota": _iota,

@@ -12,7 +12,6 @@ from jax.extend import core
 
 from fex_jax import modalities, programs
 from fex_jax.portable import resizing
-from fex_jax.preprocessing import Preprocessing
 
 BATCH = "batch"  # the symbol of its size
 SIDES = "height", "width"  # of pictures of any size
@@ -25,7 +24,7 @@ class Program(NamedTuple):
     function: Callable[..., tuple[jax.Array, ...]]
     inputs: dict[str, tuple[tuple[Any, ...], Any]]  # shapes without the batch, and dtypes
     description: dict[str, Any]  # JSON
-    resize: Preprocessing | None = None  # what the file has yet to do before, if anything
+    resizes: bool = False
 
     def trace(self, batch: int | None = None) -> tuple[core.ClosedJaxpr, list[Any]]:
         """What the function computes, and the shapes of its inputs; of any batch by default.
@@ -105,8 +104,12 @@ def of(explainer: Any, length: int | None = None, *, resize: bool = False) -> Pr
         return found
     if not hasattr(predictor, "preprocessing"):
         raise ValueError(f"resize is True; {predictor.modality} have no size: leave it out")
-    resizing.check(predictor.preprocessing)
+    how = predictor.preprocessing
+    resizing.check(how)
     pixels = "uint8 [B, height, width, 3], RGB, of any size: the file resizes and crops"
-    return found._replace(
-        description=found.description | {"pixels": pixels}, resize=predictor.preprocessing
+    return Program(
+        lambda pixels, classes: function(resizing.resized(pixels, how), classes),
+        inputs | {"pixels": ((*SIDES, 3), np.uint8)},
+        found.description | {"pixels": pixels},
+        resizes=True,
     )

@@ -1,27 +1,39 @@
 """Resizing and cropping of pictures inside of exported files, as `Preprocessing.resize` has it.
 
-Pillow resamples one axis after the other, by a kernel as wide as the pixels of the smaller picture,
-and rounds to 8 bits after each. So does what is written here, width first. Pillow 13 takes the axis
-first that costs less: where a picture is stretched along one and shrunk along the other, single
-pixels differ by more than a level.
+Pillow's numbers to the bit: a kernel as wide as the pixels of the smaller picture, weights in
+doubles that are then whole multiples of 2⁻²², sums of integers, and 8 bits after each of the two
+axes. Here the integers are doubles, too: none comes near 2⁵³, so no sum is rounded.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from PIL import Image
 
-from fex_jax.models import sides
 from fex_jax.preprocessing import Preprocessing
 
-# Pillow's kernels that both JAX and ONNX have, by ONNX's names: of cubic ones, Keys' with a = −0.5.
-KERNELS: dict[int, str] = {Image.Resampling.BILINEAR: "linear", Image.Resampling.BICUBIC: "cubic"}
+_ONE = 2.0**22  # what a weight of 1 is
+
+
+def _linear(x: jax.Array) -> jax.Array:
+    return jnp.maximum(1.0 - x, 0.0)
+
+
+def _cubic(x: jax.Array) -> jax.Array:
+    """Keys' kernel with a = −0.5."""
+    near = (1.5 * x - 2.5) * x * x + 1.0
+    far = (((x - 5.0) * x + 8.0) * x - 4.0) * -0.5
+    return jnp.where(x < 1.0, near, jnp.where(x < 2.0, far, 0.0))
+
+
+_KERNELS = {Image.Resampling.BILINEAR: _linear, Image.Resampling.BICUBIC: _cubic}
 
 
 def check(preprocessing: Preprocessing) -> None:
     """Raises a ValueError where a file cannot do what is to be done."""
-    if preprocessing.do_resize and preprocessing.resample not in KERNELS:
+    if preprocessing.do_resize and preprocessing.resample not in _KERNELS:
         raise ValueError(
             f"resize: this classifier's pictures are resized by Pillow's resample "
             f"{Image.Resampling(preprocessing.resample).name}, and files do BILINEAR and BICUBIC: "
@@ -29,66 +41,49 @@ def check(preprocessing: Preprocessing) -> None:
         )
 
 
-def in_jax(pixels: jax.Array, preprocessing: Preprocessing) -> jax.Array:
-    """Pixels uint8 [B, H, W, 3] → uint8 [B, *sides, 3]; H and W may be symbolic."""
-    given = [jnp.asarray(side) for side in pixels.shape[1:3]]
-    sizes: Any = given
-    if preprocessing.do_resize:
-        size, shortest = preprocessing.size, jnp.minimum(*given)
-        sizes = [size * n // shortest for n in given] if isinstance(size, int) else size
-    found = pixels.astype(jnp.float32)
-    for axis in (2, 1):
-        size, side = jnp.asarray(sizes[axis - 1]), preprocessing.sides[axis - 1]
-        found = jax.image.scale_and_translate(
-            found,
-            (*found.shape[:axis], side, *found.shape[axis + 1 :]),
-            (axis,),
-            scale=(size / given[axis - 1])[None].astype(jnp.float32),
-            translation=-((size - side) // 2)[None].astype(jnp.float32),  # nothing is 0, black
-            method=KERNELS.get(preprocessing.resample, "linear"),
-        )
-        found = jnp.clip(jnp.floor(found + 0.5), 0, 255)
-    return found.astype(jnp.uint8)
+@jax.enable_x64(True)
+def resized(pixels: jax.Array, preprocessing: Preprocessing) -> jax.Array:
+    """Pixels uint8 [B, H, W, 3] → uint8 [B, *sides, 3], jittable; H and W may be symbolic."""
+    given = [jnp.asarray(side).astype(float) for side in pixels.shape[1:3]]
+    sizes: Any = preprocessing.size if preprocessing.do_resize else given
+    if isinstance(sizes, int):
+        sizes = [jnp.floor(sizes * n / jnp.minimum(*given)) for n in given]
+    kernel = _KERNELS.get(preprocessing.resample, _linear)
+    rows, columns = (
+        _weights(places, given[i], sizes[i] + 0.0, preprocessing.sides[i], kernel)
+        for i, places in enumerate(jax.lax.iota(float, n) for n in pixels.shape[1:3])
+    )
+
+    def along_height(pixels: jax.Array) -> jax.Array:
+        return _rounded(jnp.einsum("oi,bihc->bohc", rows, pixels.astype(float)))
+
+    def along_width(pixels: jax.Array) -> jax.Array:
+        return _rounded(jnp.einsum("oi,bhic->bhoc", columns, pixels.astype(float)))
+
+    fewer = [n - size for n, size in zip(given, sizes, strict=True)]
+    return jax.lax.cond(  # as Pillow has it: height first where that leaves much less to do
+        (fewer[0] > 0.0) & (fewer[0] > 2.0 * fewer[1]),
+        lambda pixels: along_width(along_height(pixels)),
+        lambda pixels: along_height(along_width(pixels)),
+        pixels,
+    )
 
 
-def in_onnx(preprocessing: Preprocessing, resized: str) -> str:
-    """The same as a graph in ONNX's own text: of `pixels` of any size it makes `resized`."""
-    height, width = preprocessing.sides
-    size = preprocessing.size
-    if not preprocessing.do_resize:
-        steps = "sizes = Identity (given)\n whole = Identity (pixels)"
-    else:
-        shortest = f"""
-            shortest = ReduceMin <keepdims = 1> (given)
-            edge = Constant <value_ints = [{size}]> ()
-            longer = Mul (given, edge)
-            sizes = Div (longer, shortest)"""
-        exact = f"sizes = Constant <value_ints = {list(sides(size))}> ()"
-        steps = f"""
-            {shortest if isinstance(size, int) else exact}
-            batch_size = Shape <start = 0, end = 1> (pixels)
-            three = Constant <value_ints = [3]> ()
-            shape = Concat <axis = 0> (batch_size, sizes, three)
-            whole = Resize <mode = "{KERNELS[preprocessing.resample]}", antialias = 1,
-                cubic_coeff_a = -0.5, exclude_outside = 1> (pixels, "", "", shape)"""
-    return f"""resizing (uint8[batch, height, width, 3] pixels)
-        => (uint8[batch, {height}, {width}, 3] {resized}) {{
-            given = Shape <start = 1, end = 3> (pixels)
-            {steps}
-            none = Constant <value_ints = [0, 0]> ()
-            two = Constant <value_ints = [2]> ()
-            axes = Constant <value_ints = [1, 2]> ()
-            wanted = Constant <value_ints = [{height}, {width}]> ()
-            more = Sub (sizes, wanted)
-            excess = Max (more, none)
-            start = Div (excess, two)
-            end = Add (start, wanted)
-            less = Neg (more)
-            missing = Max (less, none)
-            after = Div (missing, two)
-            before = Sub (missing, after)
-            margins = Concat <axis = 0> (before, after)
-            black = Constant <value = uint8 {{0}}> ()
-            padded = Pad (whole, margins, black, axes)
-            {resized} = Slice (padded, start, end, axes)
-        }}"""
+def _weights(
+    places: jax.Array, given: Any, size: Any, side: int, kernel: Callable[[jax.Array], jax.Array]
+) -> jax.Array:
+    """Whole multiples of 2⁻²² that `side` pixels about the centre of `size` take of `given`.
+
+    [side, given]; pixels beyond the edges take nothing, and are black.
+    """
+    out = jax.lax.iota(float, side)[:, None] + jnp.floor((size - side) / 2.0)
+    scale = given / size
+    distances = jnp.abs(places + 0.5 - (out + 0.5) * scale)
+    shares = kernel(distances / jnp.maximum(scale, 1.0))
+    shares = _ONE * (shares / shares.sum(-1, keepdims=True))
+    whole = jnp.sign(shares) * jnp.floor(jnp.abs(shares) + 0.5)
+    return jnp.where((out >= 0.0) & (out < size), whole, 0.0)
+
+
+def _rounded(sums: jax.Array) -> jax.Array:
+    return jnp.clip(jnp.floor(sums / _ONE + 0.5), 0.0, 255.0).astype(jnp.uint8)

@@ -18,7 +18,7 @@ def write(program: Program, path: pathlib.Path) -> None:
     """
     if "pixels" not in program.inputs:
         raise ValueError(f"{path}: LiteRT has no scatter, which sums words need; write .onnx")
-    if program.resize:
+    if program.resizes:
         raise ValueError(
             f"{path}: LiteRT's shapes are fixed, so it cannot resize; leave resize out"
         )
