@@ -13,7 +13,7 @@ import shutil
 from playwright.sync_api import Page, sync_playwright
 
 DOCS = pathlib.Path(__file__).resolve().parent.parent / "docs"
-TEXT = "The cast is superb, but the plot is never gripping and the ending is dull."
+TEXT = "The cast is superb and the plot is never dull, but the ending is weak."
 
 
 def main() -> None:

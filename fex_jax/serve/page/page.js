@@ -185,7 +185,9 @@ function draw(panel) {
   }
 }
 
-// λ as it is; φ, which has no scale, over its largest.
+// λ as it is, of words less what it would be of a word as far below the middle one: a word that
+// speaks against the class is below 0, and those that say nothing are near it. φ, which has no
+// scale, over its largest.
 function strengths(map) {
   const flat = map.attributions.flat();
   if (!model.absolute) {
@@ -193,10 +195,12 @@ function strengths(map) {
     return flat.map((value) => value / most);
   }
   if (images()) return flat;
-  const sorted = [...flat].sort((a, b) => a - b), middle = sorted[Math.floor(sorted.length / 2)];
-  const range = Math.max(sorted.at(-1) - middle, 1e-6);
-  return flat.map((value) => Math.max(0, 2 * value - 1, (value - middle) / range));
+  const logits = map.logits.flat(), sorted = [...logits].sort((a, b) => a - b);
+  const middle = sorted[Math.floor(sorted.length / 2)];
+  return logits.map((z) => sigmoid(z) - sigmoid(2 * middle - z));
 }
+
+const sigmoid = (z) => 1 / (1 + Math.exp(-z));
 
 function canvasOf(map, removed) {
   const [rows, columns] = model.grid, values = strengths(map), {width: w, height: h} = thing.image;
