@@ -112,23 +112,27 @@ def global_batch(local: Any, mesh: Mesh) -> Any:
 
 def copied(params: Any) -> Any:
     """Parameters on each of this process's devices; within `jax.default_device`, on that one."""
-    mesh = _own_mesh()
-    if mesh.size == 1:
+    devices = _own_devices()
+    if len(devices) == 1:
         return jax.tree.map(jnp.asarray, params)
-    return jax.device_put(params, replicated(mesh))
+    return jax.device_put(params, replicated(_mesh(devices)))
 
 
 def spread(batch: Any) -> Any:
     """A batch, arrays [B, ...], split over the devices of `copied`, where they divide B."""
-    mesh = _own_mesh()
-    if mesh.size == 1 or any(len(x) % mesh.size for x in jax.tree.leaves(batch)):
+    devices = _own_devices()
+    count = len(devices)
+    if count == 1 or any(len(x) % count for x in jax.tree.leaves(batch)):
         return batch
-    return jax.device_put(batch, split_batch(mesh))
+    return jax.device_put(batch, split_batch(_mesh(devices)))
 
 
-def _own_mesh() -> Mesh:
+def _own_devices() -> list[jax.Device]:
     one = jax.default_device.value
-    devices = [one] if isinstance(one, jax.Device) else jax.local_devices(backend=one)
+    return [one] if isinstance(one, jax.Device) else jax.local_devices(backend=one)
+
+
+def _mesh(devices: list[jax.Device]) -> Mesh:
     return Mesh(np.reshape(devices, (-1, 1)), ("data", "fsdp"))
 
 

@@ -102,8 +102,9 @@ def explain(explainer: Any, *things: Any, **options: Any) -> Any:
 
 def bar(batches: Sequence[Any], progress: bool, what: str = "explanations") -> Iterable[Any]:
     """The batches, with a bar of those that are left once they take more than three seconds."""
-    silent = not progress or len(batches) < 2
-    return tqdm(batches, what, unit="batch", delay=3, disable=silent)
+    if not progress or len(batches) < 2:
+        return batches  # threads would wait for each other: every tqdm takes the lock of all
+    return tqdm(batches, what, unit="batch", delay=3)
 
 
 def check_options(options: dict[str, Any], own: dict[str, checks.Check], targets: Any) -> None:
