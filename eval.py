@@ -29,7 +29,8 @@ with in_a_line():
     from fex_jax import settings, usage
 
 _IN_HELP = (
-    "data.name", "data.path", "data.eval_split", "dtype", "seed", "text", "eval", "attributions"
+    "data.name", "data.path", "data.column", "data.eval_split", "dtype", "seed", "text", "eval",
+    "attributions",
 )  # fmt: skip
 
 

@@ -104,6 +104,7 @@ def default(preset: str = "contrast") -> ml_collections.ConfigDict:
     config.data = ml_collections.ConfigDict()
     config.data.name = ""  # {digit,fashion,cutout}_scenes, folder, drawn_reviews, texts, or TFDS
     config.data.path = ""  # a folder, or TFDS's data_dir
+    config.data.column = ""  # of a table of texts, or two of pairs, as "first,second"
     config.data.train_split = "train"
     config.data.eval_split = "test"
     config.data.limit = 0  # training examples; 0 = all
@@ -248,6 +249,7 @@ _CHECKS = {
     "dtype": checks.one_of("float32", "bfloat16"),
     "log_every": _COUNT,
     "data.limit": _SIZE,
+    "data.column": checks.text(),
     "data.cache": checks.text(),
     "data.cache_gib": _COUNT,
     "predictor.image_size": checks.integer(0, 4096),
@@ -299,8 +301,14 @@ def check(config: ml_collections.ConfigDict) -> None:
 
 
 def check_data(config: ml_collections.ConfigDict) -> None:
-    """Raises a ValueError where nothing is at `data.path`, before what opens it is imported."""
+    """Raises a ValueError where no data are named or there, before what opens it is imported."""
     name, path = config.data.name, config.data.path
+    if not name:
+        raise ValueError(
+            "there is no data to open: data.name is empty, as of a run of data in memory. Pass "
+            "--config=configs/common.py --config.data.path=PATH and --config.data.name=folder, "
+            "texts or table; or call fex_jax.evaluate with what is in memory"
+        )
     if name in _AT_PATH and not (path and os.path.exists(os.path.expanduser(path))):
         raise ValueError(
             f"data.path is {path!r}, and no file or folder is there: say with --config.data.path "

@@ -1,30 +1,27 @@
 """Data sets of texts: drawn reviews, SST-2, ERASER, TFDS sets, own files; a `Source` holds one."""
 
-import csv
-import io
-import json
+import collections
+import logging
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fex_jax import data, reviews, targets
-from fex_jax.data.folders import class_files
+from fex_jax.feeding import text_files
+from fex_jax.feeding.given import Named, in_words
 
+_log = logging.getLogger(__name__)
 _SENTIMENT = ("negative", "positive")
 _DRAWN = {"train": 40_000, "validation": 1000, "test": 1000}  # reviews of a split
-
-
-# Columns of pairs.
-PAIRS = ("premise", "hypothesis"), ("sentence1", "sentence2"), ("text", "text_pair")
 
 
 class Source(NamedTuple):
     """Texts with their classes, in an order whose every prefix is a fair sample."""
 
     texts: list[Any]  # strings, or pairs of them
-    classes: np.ndarray  # [n] int32
+    classes: np.ndarray | None  # [n] int32; None: unknown
     names: tuple[str, ...]  # of the classes
     # what people marked as the reason for the label: bool for every word of `text.split()`
     rationales: list[np.ndarray] | None = None
@@ -40,7 +37,7 @@ class Source(NamedTuple):
         def part(rows: slice) -> "Source":
             return self._replace(
                 texts=self.texts[rows],
-                classes=self.classes[rows],
+                classes=None if self.classes is None else self.classes[rows],
                 rationales=self.rationales and self.rationales[rows],
             )
 
@@ -52,7 +49,11 @@ class Source(NamedTuple):
 
 
 def open_source(
-    name: str, split: str, path: str | None, names: Sequence[str] | None = None
+    name: str,
+    split: str,
+    path: str | None,
+    names: Sequence[str] | None = None,
+    column: Named = None,
 ) -> Source:
     """The data set that a config names.
 
@@ -63,6 +64,7 @@ def open_source(
         or test for eraser; train, test or all for texts; else TFDS's.
       path: the folder of sst2 or eraser, a file or folder of texts, or TFDS's data_dir.
       names: the classes that a predictor knows, for texts; by default those that the texts have.
+      column: of a table of texts; see `text_files.rows`.
     """
     match name:
         case "drawn_reviews":
@@ -72,7 +74,7 @@ def open_source(
         case "eraser":
             return eraser_source(path or "", split)
         case "texts":
-            return texts_source(path or "", split, names)
+            return texts_source(path or "", split, names, column)
         case _:
             return tfds_source(name, split, path)
 
@@ -91,8 +93,9 @@ def sst2_source(directory: str, split: str) -> Source:
     root = pathlib.Path(directory).expanduser()
     files = {"validation": ["validation.tsv", "dev.tsv"]}.get(split, [f"{split}.tsv"])
     path = next((root / file for file in files if (root / file).is_file()), root / files[0])
-    rows = _read_table(path, "sentence")
-    return _shuffled(*_unzip(rows, ("0", "1")), names=_SENTIMENT)
+    rows = text_files.rows(path, "sentence", collections.Counter())
+    classes = _numbers(rows, ("0", "1"))
+    return _shuffled([row.text for row in rows], classes, names=_SENTIMENT)
 
 
 def eraser_source(directory: str, split: str) -> Source:
@@ -103,7 +106,7 @@ def eraser_source(directory: str, split: str) -> Source:
     root = pathlib.Path(directory).expanduser()
     path = root / f"{split}.jsonl"
     texts, classes, rationales = [], [], []
-    for place, row in _read_json_lines(path):
+    for place, row in text_files.json_lines(path):
         try:
             label = ("NEG", "POS").index(row["classification"])
             document = row["annotation_id"]
@@ -115,7 +118,7 @@ def eraser_source(directory: str, split: str) -> Source:
                 f"{place} is no annotated review: expected annotation_id, classification NEG or "
                 f"POS, and evidences with start_token and end_token ({error!r})"
             ) from None
-        text = _read(root / "docs" / document)
+        text = text_files.content(root / "docs" / document)
         marked = np.zeros(len(text.split()), bool)
         for start, stop in spans:
             if not 0 <= start <= stop <= len(marked):  # some public spans are empty
@@ -130,51 +133,50 @@ def eraser_source(directory: str, split: str) -> Source:
 
 
 def texts_source(
-    path: str, split: str, names: Sequence[str] | None = None, held_out: float = 0.2, seed: int = 0
+    path: str,
+    split: str,
+    names: Sequence[str] | None = None,
+    column: Named = None,
+    held_out: float = 0.2,
+    seed: int = 0,
 ) -> Source:
-    """One's own texts; a fixed random part of each class is held out.
+    """One's own texts, see `text_files.read`; a fixed random part of each class is held out.
 
-    A .csv or .tsv file has the columns text and label, or those of pairs (`PAIRS`) and label, a
-    .jsonl file objects with those keys, and a folder <class>/<any>.txt. Labels are class numbers
-    or names. Splits: train, test (`held_out` of each class) and all.
+    Splits: train, test (`held_out` of each class, or of all texts without labels) and all. What
+    is skipped is logged. Folders that bear no class of `names` are no labels.
 
     Raises:
       ValueError: names the file and line that cannot be used, and why.
     """
-    root = pathlib.Path(path).expanduser()
     if split not in ("train", "test", "all"):
         raise ValueError(f"split {split!r} is unknown; texts have train, test and all")
-    if root.is_dir():
-        found = class_files(root, {".txt"})
-        rows = [(str(file), _read(file), name) for name in found for file in found[name]]
-    elif root.suffix in (".csv", ".tsv"):
-        rows = _read_table(root, "text")
-    elif root.suffix == ".jsonl":
-        rows = [
-            (place, _text_of(row, "text"), str(row.get("label", "")))
-            for place, row in _read_json_lines(root)
-        ]
-    else:
-        raise ValueError(
-            f"{path!r} is no source of texts: expected a .csv, .tsv or .jsonl file, or a folder "
-            "<class>/<name>.txt"
-        )
+    skipped: collections.Counter = collections.Counter()
+    rows = text_files.read(path, column, skipped)
     if not rows:
-        raise ValueError(f"{path} holds no texts")
+        raise ValueError(f"{path} holds no texts{in_words(skipped)}")
+    if skipped:
+        _log.warning("%s%s", path, in_words(skipped))
+    given = {row.label for row in rows} - {None}
+    if names and pathlib.Path(path).expanduser().is_dir():
+        given = {label for label in given if targets.named(label, names)} and given
     if names is None:
-        given = {label for _, _, label in rows}
         numbers = all(label.isdecimal() for label in given)
         names = (
-            [str(i) for i in range(max(map(int, given)) + 1)] if numbers else sorted(given - {""})
+            [str(i) for i in range(max(map(int, given), default=-1) + 1)]
+            if numbers
+            else sorted(given)
         )
-    texts, classes = _unzip(rows, names)
-    chosen = []
-    for label in range(len(names)):
-        members = np.flatnonzero(np.array(classes) == label)
-        order = np.random.default_rng((seed, label)).permutation(members)
+    texts, classes = [row.text for row in rows], _numbers(rows, names) if given else None
+    kinds = np.zeros(len(rows), int) if classes is None else np.array(classes)
+    chosen: list[int] = []
+    for kind in range(kinds.max() + 1):
+        order = np.random.default_rng((seed, kind)).permutation(np.flatnonzero(kinds == kind))
         test = round(held_out * len(order))
         chosen += list({"test": order[:test], "train": order[test:], "all": order}[split])
-    return _shuffled([texts[i] for i in chosen], [classes[i] for i in chosen], names=names)
+    if not chosen:
+        raise ValueError(f"{path} holds too few texts for a {split} split: use all")
+    own = None if classes is None else [classes[i] for i in chosen]
+    return _shuffled([texts[i] for i in chosen], own, names=names)
 
 
 def tfds_source(name: str, split: str, data_dir: str | None = None) -> Source:
@@ -206,117 +208,25 @@ def tfds_source(name: str, split: str, data_dir: str | None = None) -> Source:
     return _shuffled(texts, classes, rationales, names=names)
 
 
-def _read(path: pathlib.Path) -> str:
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        beside = sorted(f.name for f in path.parent.glob(f"*{path.suffix}"))
-        if len(beside) > 5:
-            beside[5:] = ["…"]
-        found = f"; its folder holds {', '.join(beside)}" if beside else ""
-        raise ValueError(f"there is no file {path}{found}") from None
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise ValueError(
-            f"{path}, line {line}, is not UTF-8 (byte 0x{data[error.start]:02x}). Convert the "
-            f"file: iconv -f LATIN1 -t UTF-8, or whatever encoding it has"
-        ) from None
-
-
-def _text_of(row: dict[str, Any], column: str) -> Any:
-    """A row's text, or its pair of them."""
-    pair = next((pair for pair in PAIRS if column == "text" and set(pair) <= row.keys()), None)
-    found = tuple(str(row.get(name) or "") for name in pair or (column,))
-    return found if pair else found[0]
-
-
-def _read_table(path: pathlib.Path, column: str) -> list[tuple[str, Any, str]]:
-    """(place, text, label) of each row of a .csv file, or of a .tsv file without quoting."""
-    cells, names = separated(path, _read(path), tabs=path.suffix == ".tsv")
-    found = set(names)
-    paired = column == "text" and any(set(pair) <= found for pair in PAIRS)
-    if "label" not in found or not (paired or column in found):
-        raise ValueError(f"{path} has the columns {names}; expected {column} and label in line 1")
-    return [
-        (f"{path}, line {line},", _text_of(row, column), row["label"].strip())
-        for line, row in cells.items()
-    ]
-
-
-def separated(
-    path: pathlib.Path, content: str, tabs: bool
-) -> tuple[dict[int, dict[str, str]], list[str]]:
-    """The rows, by their lines, and the columns of .csv, or of .tsv, which has no quoting.
-
-    Raises:
-      ValueError: a column that is there twice; a row with more or fewer cells than line 1; a quote
-        that does not end, for all that follows would be one text.
-    """
-    style: dict[str, Any] = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if tabs else {}
-    csv.field_size_limit(2**31 - 1)
-    reader = csv.DictReader(io.StringIO(content, newline=""), strict=True, **style)
-    rows, begin = {}, 1
-    try:
-        names = list(reader.fieldnames or ())
-        if twice := [name for name in names if name and names.count(name) > 1]:
-            raise ValueError(f"{path} has the column {twice[0]!r} twice: rename one")
-        for row in reader:
-            begin = reader.line_num
-            if None in row or None in row.values():
-                raise ValueError(
-                    f"{path}, line {begin}, has not the {len(names)} columns of line 1; a text "
-                    "that holds the separator needs quotes, in .csv only"
-                )
-            rows[begin] = row
-    except csv.Error as error:
-        raise ValueError(
-            f"{path}, after line {begin}, is no CSV: {error}; a quote in a text is written twice"
-        ) from None
-    return rows, names
-
-
-def _read_json_lines(path: pathlib.Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(place, object) of each line."""
-    for number, line in enumerate(_read(path).split("\n"), 1):
-        if not line.strip():
-            continue
-        place = f"{path}, line {number},"
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{place} is not JSON: {error}") from None
-        if not isinstance(row, dict):
-            raise ValueError(f"{place} is no JSON object")
-        yield place, row
-
-
-def _unzip(
-    rows: Sequence[tuple[str, Any, str]], names: Sequence[str]
-) -> tuple[list[Any], list[int]]:
-    """Texts and class numbers; an empty text and an unknown class are errors with their place."""
-    texts, classes = [], []
-    for place, text, label in rows:
-        if not all(part.strip() for part in ([text] if isinstance(text, str) else text)):
-            raise ValueError(f"{place} has no text")
-        found = targets.named(label, names)
-        if len(found) == 1:
-            classes += found
-        elif found:
+def _numbers(rows: Sequence[text_files.Row], names: Sequence[str]) -> list[int]:
+    """Class numbers; an unknown class is an error with its place."""
+    classes = []
+    for place, _, label in rows:
+        found = [] if label is None else targets.named(label, names)
+        if label is None:
+            raise ValueError(f"{place} has no label, as others have")
+        if len(found) > 1:
             raise ValueError(
                 f"{place} has the label {label!r}, which several classes have: give the number, "
                 f"one of {', '.join(map(str, found))}"
             )
-        elif label.isdecimal() and int(label) < len(names):
-            classes.append(int(label))
-        else:
+        if not found and not (label.isdecimal() and int(label) < len(names)):
             raise ValueError(
                 f"{place} has the label {label!r}; expected 0 to {len(names) - 1}, or one of "
                 + ", ".join(names)
             )
-        texts.append(text)
-    return texts, classes
+        classes.append(found[0] if found else int(label))
+    return classes
 
 
 def _mark(text: str, evidences: Sequence[str]) -> np.ndarray:
@@ -334,8 +244,8 @@ def _mark(text: str, evidences: Sequence[str]) -> np.ndarray:
 
 
 def _shuffled(
-    texts: list[str],
-    classes: list[int],
+    texts: list[Any],
+    classes: list[int] | None,
     rationales: list[np.ndarray] | None = None,
     *,
     names: Sequence[str],
@@ -343,7 +253,7 @@ def _shuffled(
     order = np.random.default_rng(0).permutation(len(texts))
     return Source(
         [texts[i] for i in order],
-        np.array(classes, np.int32)[order],
+        None if classes is None else np.array(classes, np.int32)[order],
         tuple(names),
         rationales and [rationales[i] for i in order],
     )

@@ -15,7 +15,7 @@ from fex_jax import tokens
 from fex_jax.data import streams
 from fex_jax.text_data import Source
 
-Batch = dict[str, Any]  # "inputs" TokenBatch, "label" [B], "index" [B] place in the source
+Batch = dict[str, Any]  # "inputs" TokenBatch, "label" [B] or None, "index" [B] place in the source
 
 
 def train_stream(
@@ -95,6 +95,6 @@ def _batch(
     chosen = [texts[i] for i in numbers]
     return {
         "inputs": tokens.collate(chosen, int(lengths[numbers[0]]), tokenizer),
-        "label": source.classes[numbers],
+        "label": None if source.classes is None else source.classes[numbers],
         "index": numbers,
     }

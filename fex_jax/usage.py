@@ -19,6 +19,7 @@ _HELP = {"-h", "-help", "--help"}
 _MEANING = {
     "data.name": "folder, texts, digit_scenes, drawn_reviews, ..., or a name of TFDS",
     "data.path": "a folder or file of one's own; the data_dir of TFDS",
+    "data.column": "of a table of texts; of pairs two, first,second",
     "data.limit": "training examples; 0: all",
     "data.eval_split": "what eval.py scores; of one's own data: test",
     "predictor.path": "Hugging Face folder or id, model.onnx, http://..., package.module:f",

@@ -90,6 +90,8 @@ def train_classifier() -> None:
         text_data.open_source(config.data.name, split, config.data.path)
         for split in (config.data.train_split, config.data.eval_split)
     )
+    if train.classes is None or held_out.classes is None:
+        raise ValueError(f"{config.data.path} has no labels, and a classifier learns them")
     checkpoint = initial_checkpoint(train)
     tokenizer = checkpoint.tokenizer
     length = min(_MAX_LENGTH.value, checkpoint.config.max_length)

@@ -50,16 +50,16 @@ def test_formats_of_own_texts(tmp_path):
     [
         ("t.csv", "text,label\ngood,1\ncaf\xe9,0\n".encode("latin1"),
          r"t.csv, line 3, is not UTF-8 \(byte 0xe9\).*iconv"),
-        ("t.csv", b"text,label\ngood,1\n,0\n", "line 3, has no text"),
         ("t.csv", b"text,label\ngood,1\nbad,7\n", "line 3, has the label '7'.*0 to 1.*no, yes"),
         ("t.csv", b"text,label\ngood,maybe\n", "line 2, has the label 'maybe'"),
         ("t.csv", b"text,label\ngood, really,1\n", "line 2, has not the 2 columns"),
-        ("t.csv", b"sentence,class\ngood,1\n", "expected text and label in line 1"),
-        ("t.csv", b"text,label\n", "holds no texts"),
+        ("t.csv", b"title,class\ngood,1\n", "columns title, class: name the one to read"),
+        ("t.csv", b"text,label\n", "holds no texts$"),
+        ("t.csv", b"text,label\n,0\n", "holds no texts; skipped 1: 1 without text"),
         ("t.jsonl", b'{"text": "a", "label": 0}\n{"text": \n', "line 2, is not JSON"),
-        ("t.jsonl", b'{"text": "a"}\n', "line 1, has the label ''"),
+        ("t.jsonl", b'{"text": "a", "label": 1}\n{"text": "b"}\n', "line 2, has no label, as oth"),
         ("t.jsonl", b"[1]\n", "line 1, is no JSON object"),
-        ("t.docx", b"", "no source of texts"),
+        ("t.docx", b"", "no file of texts: expected .csv"),
     ],
 )  # fmt: skip
 def test_files_that_cannot_be_read(name, content, message, tmp_path):

@@ -101,7 +101,8 @@ def open_input(
         files at any depth count, or if there are none all tables and archives.
       modality: images or texts.
       column: of tables, what holds the items: a file's content, its path beside the table, or a
-        text; None: image, image/encoded, jpg, png or path, and of texts text.
+        text; None: image, image/encoded, jpg, png or path, and of texts text, sentence, review,
+        content or document.
       key: of tables, what holds their ids; None: ids are the file's name and the number of the row.
 
     Raises:
@@ -110,7 +111,8 @@ def open_input(
     given = os.path.expanduser(os.fspath(path))
     suffixes = modalities.named(modality).SUFFIXES
     wanted = (
-        f"{', '.join(sorted(suffixes))}, or .csv, .tsv, .jsonl, .parquet, .tar, .tar.gz, .tfrecord"
+        f"{', '.join(sorted(suffixes))}, or .csv, .tsv, .jsonl, .ndjson, .parquet, .tar, .tar.gz, "
+        ".tfrecord"
     )
     if os.path.isdir(given):
         root, names = given, _of_folder(given, suffixes, wanted)

@@ -68,8 +68,8 @@ def explain_files(
 
     Args:
       explainer: of images or texts, or the path that `explain.load` takes.
-      input: a folder, a file or a pattern; .csv, .tsv, .jsonl, .parquet, .tar, .tar.gz and
-        .tfrecord files hold several items; see `items.open_input`.
+      input: a folder, a file or a pattern; .csv, .tsv, .jsonl, .ndjson, .parquet, .tar,
+        .tar.gz and .tfrecord files hold several items; see `items.open_input`.
       output: a folder, on a disk that all processes share.
       targets, top_k, refine, batch_size, overlays: see `rows.Rows`, which also names the columns.
       column, key: of tables, what holds the items and their ids; see `items.open_input`.

@@ -197,7 +197,7 @@ def cell(value: Any, modality: str, path: str) -> Any:
         value = value.get("bytes") or value.get("path")
     if value is None or value == "":
         return ValueError("there is none")
-    if isinstance(value, str) and re.search("[\udc80-\udcff]", value):
+    if isinstance(value, str) and re.search("[\ud800-\udfff]", value):
         return ValueError("it is not UTF-8")
     if isinstance(value, str) and module.BY_PATH:
         return pathlib.Path(os.path.dirname(path), value)
@@ -210,6 +210,7 @@ _READERS: dict[str, Callable[[str, Columns], Iterator[Part]]] = {
     ".csv": _csv,
     ".tsv": _csv,
     ".jsonl": _jsonl,
+    ".ndjson": _jsonl,
     ".parquet": _parquet,
     ".tar": tar_members,
     ".tar.gz": tar_members,

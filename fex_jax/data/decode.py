@@ -12,7 +12,10 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from fex_jax import escape
 
 Picture = str | os.PathLike | bytes | BinaryIO | Image.Image | np.ndarray | jax.Array
-SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
+_ENDINGS = (
+    ".jpg .jpeg .jpe .jfif .png .bmp .gif .webp .tif .tiff .avif .jp2 .j2k .jpx .ppm .pgm .pbm .pnm"
+)
+SUFFIXES = frozenset(_ENDINGS.split()) & Image.registered_extensions().keys()  # that PIL here reads
 MAX_PIXELS = 2**27  # of one picture: 512 MiB at the four bytes that PIL takes for each
 _HALF_LEVEL = 0.5 / 255  # what rounding to eight bits forgives
 _FROM_16_BITS = ((np.arange(2**16) + 128) // 257).astype(np.uint8)  # 65535 = 257 · 255

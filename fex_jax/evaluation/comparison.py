@@ -33,6 +33,7 @@ _OPTIONS = modalities.OPTIONS | {
     "too_long": checks.one_of("refuse", "cut"),
     "classes_by": checks.one_of(*get_args(tasks.By)),
     "write_inputs": checks.flag(),
+    "column": checks.either(checks.text(), checks.several(checks.text(), 2), checks.nothing()),
     "options": checks.mapping(),
     "scores": checks.mapping(),
 }
@@ -45,6 +46,7 @@ def evaluate(
     data: Any,
     true_classes: Sequence[int | str] | np.ndarray | None = None,
     *,
+    column: str | tuple[str, str] | None = None,
     workdir: str | os.PathLike | None = None,
     protocol: str = "fex",
     limit: int = 0,
@@ -72,11 +74,12 @@ def evaluate(
       predictor: a classifier, an explainer of it, or where to find one of them. Of a host
         predictor features are removed as `host.black_box.of` says.
       data: images as `Explainer` takes them, a folder of images (labelled, if all are in class
-        folders) or a source of `fex_jax.data`; texts as a list, a file or folder, or a source of
-        `fex_jax.text_data`; a `tasks.Task`; or a function that returns one of these, called when
-        all else has been checked.
+        folders) or a source of `fex_jax.data`; texts as `fex_jax.fit` takes them, where a file's
+        column `label`, if there is one, has true classes; a `tasks.Task`; or a function that
+        returns one of these, called when all else has been checked.
       true_classes: of each input, as numbers or labels of the predictor: needed by protocol
         chefer only.
+      column: of a table of texts; see `fex_jax.fit`.
       workdir: where methods that are done are kept, so that the same call continues; and where the
         caller may `Table.write`. None: nothing is written.
       protocol: "fex", "chefer" or "authors".
@@ -111,6 +114,8 @@ def evaluate(
             f"evaluate compares maps of images and texts: of {predictor.modality} eval.py says how "
             "near values are to true ones, and fex_jax.attribute has those of other methods"
         )
+    if column is not None and predictor.modality != "texts":
+        raise ValueError(f"column is of texts, and not of {predictor.modality}: leave it out")
     names = [f"{e.name} ({i})" for i, e in enumerate(explainers)]
     batch_size = modalities.of(predictor).BATCH_SIZE if batch_size is None else batch_size
     options, scores = options or {}, scores or {}
@@ -118,7 +123,7 @@ def evaluate(
         "protocol": protocol, "limit": limit, "batch_size": batch_size, "seed": seed,
         "refine": refine, "fill": fill, "removal": removal, "unit": unit, "max_length": max_length,
         "too_long": too_long, "classes_by": classes_by, "write_inputs": write_inputs,
-        "options": options, "scores": scores,
+        "options": options, "scores": scores, "column": column,
     }  # fmt: skip
     checks.require(given_options, _OPTIONS, "evaluate")
     checks.require(options, dict.fromkeys(options, checks.mapping()), "evaluate: options")
@@ -143,7 +148,9 @@ def evaluate(
             raise ValueError(f"evaluate: scores of {name!r} are to be in {path}, which is no file")
     protocol = metrics.PROTOCOLS[protocol]
     perturb = measure.make_perturbation(predictor, bind, protocol)
-    reading = tasks.Reading(protocol, batch_size, limit, unit, max_length, too_long, classes_by)
+    reading = tasks.Reading(
+        protocol, batch_size, limit, unit, max_length, too_long, classes_by, column
+    )
 
     true_classes = labels if true_classes is None else true_classes
     task = inputs.open_task(predictor, bind, predict, data, true_classes, reading)

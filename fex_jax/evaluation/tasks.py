@@ -35,6 +35,7 @@ class Reading(NamedTuple):
     max_length: int  # of texts, in tokens; 0: the classifier's window
     too_long: str  # of texts beyond it: "refuse" or "cut"
     classes_by: By = "name"  # how the data's classes are found among the predictor's
+    column: str | tuple[str, str] | None = None  # of a table of texts; see `feeding.given.choose`
 
 
 class Document(NamedTuple):

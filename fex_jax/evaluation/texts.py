@@ -14,6 +14,8 @@ from fex_jax.evaluation import tasks
 from fex_jax.evaluation.cache import Result
 from fex_jax.evaluation.inputs import no_classes, numbers
 from fex_jax.evaluation.tasks import Reading
+from fex_jax.feeding import text_files
+from fex_jax.feeding.given import Named, from_table
 from fex_jax.modalities import texts
 from fex_jax.predictors import Bind, Model
 from fex_jax.text_explanation import TextExplanation
@@ -33,10 +35,11 @@ def open_task(
     true_classes: Sequence[int | str] | np.ndarray | None,
     reading: Reading,
 ) -> tasks.Task:
-    """Texts as a list, a file or folder, or a source of `fex_jax.text_data`; all in one length,
-    the bucket of the longest.
+    """Texts as a list, a file, folder or table, or a source of `fex_jax.text_data`; all in one
+    length, the bucket of the longest.
     """
-    source, window = _source(predictor, data, true_classes), predictor.config.max_length
+    source = _source(predictor, data, true_classes, reading.column)
+    window = predictor.config.max_length
     lengths, split = tokens.within(
         source.texts[: reading.limit or None],
         predictor.tokenizer,
@@ -141,7 +144,7 @@ def gallery_items(
     ]
 
 
-def _source(predictor: tasks.Predictor, data: Any, true_classes: Any) -> Any:
+def _source(predictor: tasks.Predictor, data: Any, true_classes: Any, column: Named) -> Any:
     """A source of texts, labelled or not."""
     if hasattr(data, "rationales"):
         no_classes(true_classes)
@@ -149,9 +152,10 @@ def _source(predictor: tasks.Predictor, data: Any, true_classes: Any) -> Any:
     if isinstance(data, str | os.PathLike):
         from fex_jax import text_data
 
-        no_classes(true_classes)
-        return text_data.texts_source(str(data), "all", predictor.labels)
-    listed = texts.as_list(data)
+        if true_classes is not None:
+            raise ValueError("true_classes came beside a file: write them into its column label")
+        return text_data.texts_source(str(data), "all", predictor.labels, column)
+    listed = texts.as_list(from_table(data, column, texts.COLUMNS, text_files.PAIRS))
     known = numbers(true_classes, len(listed), predictor.labels, "texts")
     return SimpleNamespace(
         texts=listed, classes=known, names=predictor.labels, rationales=None, size=len(listed)

@@ -8,6 +8,7 @@ or, where there is none, the module of `modalities`:
     PRESET: the objective of `fex_jax.fit` where none is chosen
     SETTINGS: a preset -> the settings that a run starts from
     OPTIONS: those of `open_data` that are its own
+    AT_PATH: settings with which `open_source` reads the path that `open_data` was given
     open_source(predictor, config, split) -> the data that a config names
     open_data(predictor, given, limit, **options) -> source, settings, what was skipped
     suit(config, predictor, source) -> sets what depends on both in the config
@@ -18,6 +19,7 @@ or, where there is none, the module of `modalities`:
 Of tables there is no `first`: their removal is not chosen.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -71,7 +73,10 @@ def open_data(
     options = {name: value for name, value in options.items() if value is not None}
     for name in options.keys() - set(module.OPTIONS):
         raise ValueError(f"{name} is no option for {predictor.modality}: leave it out")
-    return module.open_data(predictor, given, limit, **options)
+    source, own, skipped = module.open_data(predictor, given, limit, **options)
+    if isinstance(given, str | os.PathLike):
+        own |= module.AT_PATH | {"data.path": str(given)}
+    return source, own, skipped
 
 
 def open_stream(

@@ -33,12 +33,17 @@ def shuffled(
     given: Any, size: int, limit: int | None, skipped: collections.Counter
 ) -> tuple[np.ndarray, str]:
     """The numbers of so many items in a fixed random order, and what was skipped, in words."""
-    words = f"; skipped {skipped.total()}: " if skipped else ""
-    words += ", ".join(f"{count} {reason}" for reason, count in skipped.most_common(10))
+    words = in_words(skipped)
     if not size:
         name = given if isinstance(given, str | os.PathLike) else "the data"
         raise ValueError(f"{name} holds nothing to train on{words}")
     return np.random.default_rng(0).permutation(size)[:limit], words
+
+
+def in_words(skipped: collections.Counter) -> str:
+    """What was skipped, as the end of a sentence."""
+    words = f"; skipped {skipped.total()}: " if skipped else ""
+    return words + ", ".join(f"{count} {reason}" for reason, count in skipped.most_common(10))
 
 
 class Column(Sequence):
@@ -77,7 +82,7 @@ def from_table(
 
 
 def _column_names(given: Any) -> list[str] | None:
-    """The columns of a `datasets.Dataset` or a pandas DataFrame; None: it is no table."""
+    """The columns of a table of `datasets`, pandas or Arrow; None: it is no table."""
     if isinstance(given, dict):
         names = ", ".join(map(str, given)) or "nothing"
         raise ValueError(f"the data is a dict of {names}: choose one of its values")
@@ -88,12 +93,16 @@ def _column_names(given: Any) -> list[str] | None:
 
 
 def _column_of(table: Any, name: str | Pair) -> Sequence | Iterator:
+    names = [name] if isinstance(name, str) else name
+
     def cell(row: Any) -> Any:
         return tuple(row[part] for part in name) if isinstance(name, tuple) else row[name]
 
     if hasattr(table, "iloc"):
         pairs = isinstance(name, tuple)
         return list(zip(*(table[part] for part in name), strict=True) if pairs else table[name])
+    if hasattr(table, "column"):  # of Arrow
+        return Column(lambda i: cell({key: table[key][i].as_py() for key in names}), table.num_rows)
     if hasattr(table, "__len__"):
         return Column(lambda i: cell(table[i]), len(table))
     return (cell(row) for row in table)  # a data set that is streamed
@@ -109,7 +118,7 @@ def choose(
     """The column, or pair, that is asked for or is named like what it holds, or the only column.
 
     Raises:
-      ValueError: there is none, or it is not there.
+      ValueError: there is none, or it is not there, or a pair is there beside another or a column.
     """
     if not names:
         raise ValueError(f"{where} is empty")
@@ -118,21 +127,24 @@ def choose(
             f"{where} has one column, {names[0]!r}: separate columns by commas, as .tsv by tabs, "
             "or name it with column="
         )
-    likely_pairs = [(column[0], column[1])] if isinstance(column, list | tuple) else []
-    likely_pairs += [pair for pair in pairs if column is None]
-    for pair in likely_pairs:
-        if set(pair) <= set(names):
-            return pair
-    likely = [name for name in known if name in names] + list(names) * (len(names) == 1)
-    chosen = column if column is not None else next(iter(likely), None)
-    if not isinstance(chosen, str) or chosen not in names:
-        asked = f" but no {column!r}" if column is not None else ""
+    if column is None:
+        found: list[Any] = [pair for pair in pairs if set(pair) <= set(names)]
+        single = [n for n in known if n in names and not any(n in pair for pair in found)]
+        found += single[:1] or list(names) * (len(names) == 1)
+        problem = ", of which several may be meant" if len(found) > 1 else ""
+    else:
+        found = [column if isinstance(column, str) else tuple(column)]
+        missing = {column} if isinstance(column, str) else set(column)
+        problem = f" but no {column!r}" if missing - set(names) else ""
+    if problem or not found:
         raise ValueError(
-            f"{where} has the columns {', '.join(map(str, names))}{asked}: name "
-            "the one to train on with column="
+            f"{where} has the columns {', '.join(map(str, names))}{problem}: name the one to read "
+            "with column=, or --config.data.column"
         )
-    if list(names).count(chosen) > 1:
-        raise ValueError(f"{where} has the column {chosen!r} twice: rename one")
+    (chosen,) = found
+    for part in [chosen] if isinstance(chosen, str) else chosen:
+        if list(names).count(part) > 1:
+            raise ValueError(f"{where} has the column {part!r} twice: rename one")
     return chosen
 
 

@@ -39,7 +39,8 @@ from fex_jax.updates import TrainState
 # predictor the digest counts, wherever it lies.
 _FREE = (
     "eval.", "attributions.", "checkpoint.", "mesh.", "log_every", "predictor.path",
-    "predictor.labels", "predictor.price", "distributed.", "data.cache",
+    "predictor.labels", "predictor.price", "distributed.", "data.cache", "data.name",
+    "data.column", "data.eval_split",
 )  # fmt: skip
 _LEARNING_RATE = "optimizer.learning_rate"
 _FEW_UPDATES = 200  # fewer teach a map head next to nothing

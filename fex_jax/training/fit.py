@@ -129,7 +129,6 @@ def fit(
         config.epochs = asking.affordable(config, f, training.size, queries)
     config.seed = int(seed)
     config.predictor.path = path
-    config.data.path = str(data) if isinstance(data, str | os.PathLike) else ""
     _describe(config, predictor, training.size, held_out.size, skipped)
 
     folder = pathlib.Path(tempfile.mkdtemp(prefix="fex-") if workdir is None else workdir)

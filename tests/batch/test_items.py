@@ -52,7 +52,7 @@ def test_a_folder_gives_its_pictures_at_any_depth(tmp_path):
     assert read(tmp_path) == {"a/c.JPG": tmp_path / "a/c.JPG", "b.png": tmp_path / "b.png"}
     assert read(f"{tmp_path}/a/*.JPG") == {"c.JPG": tmp_path / "a/c.JPG"}
     assert read(f"{tmp_path}/**/*.JPG") == {"a/c.JPG": tmp_path / "a/c.JPG"}
-    with pytest.raises(ValueError, match="notes.doc is of no kind that is read; expected .bmp"):
+    with pytest.raises(ValueError, match=r"notes.doc is of no kind that is read; expected .*\.bmp"):
         open_input(tmp_path / "notes.doc", "images")
     with pytest.raises(ValueError, match="nothing to explain"):
         (tmp_path / "empty").mkdir()
