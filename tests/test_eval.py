@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import eval as script
+import fex_jax
 from configs import common
 from fex_jax import explain, pretrained
 from fex_jax.evaluation import fingerprint
@@ -60,8 +61,31 @@ def run(predictor, tmp_path_factory) -> pathlib.Path:
     directory = tmp_path_factory.mktemp("run")
     save_description(directory / "export", predictor, predictor.config, budget=-3.0)
     save_weights(directory / "export", random_params(functional_policy(predictor.config, 10)[0]))
-    (directory / "config.json").write_text(json.dumps(common.get_config().to_dict()))
+    config = common.get_config()
+    config.data.name = "digit_scenes"
+    (directory / "config.json").write_text(json.dumps(config.to_dict()))
     return directory
+
+
+def test_a_run_of_fit_is_scored_on_its_own_file(tmp_path):
+    """Breaks if eval.py does not find the data of a run of `fit`, or needs labels or `--config`."""
+    path, texts = tmp_path / "texts.csv", [f"a {x} film" for x in ("good", "bad", "dull")] * 4
+    path.write_text("\n".join(["title,body", *(f"{i},{text}" for i, text in enumerate(texts))]))
+    pretrained.save(tmp_path / "predictor", tiny_text.checkpoint())
+    options = {"workdir": tmp_path / "run", "epochs": 1, "batch_size": 4, "column": "body"}
+    fex_jax.fit(str(tmp_path / "predictor"), str(path), **options)
+    assert commands.run("eval.py", f"--workdir={tmp_path / 'run'}") is None
+    facts = json.loads((tmp_path / "run" / "eval" / "results.json").read_text())["facts"]
+    assert facts["Data"] == "texts, 12 all texts" and "Accuracy" not in facts
+
+
+def test_a_run_of_data_in_memory_has_none_to_open(tmp_path):
+    """Breaks if TFDS is searched for a data set without a name."""
+    config = common.get_config()
+    (tmp_path / "config.json").write_text(json.dumps(config.to_dict()))
+    said = commands.run("eval.py", f"--workdir={tmp_path}")
+    assert said.startswith("error: there is no data to open: data.name is empty")
+    assert "--config=configs/common.py --config.data.path=PATH" in said and "\n" not in said
 
 
 @pytest.mark.parametrize(

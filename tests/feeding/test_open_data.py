@@ -1,12 +1,14 @@
 """What people have, as a source: every form gives the same items, what is skipped is counted."""
 
 import csv
+import io
 import json
 import os
 import pathlib
 
 import numpy as np
 import pandas as pd
+import pyarrow
 import pytest
 from PIL import Image
 
@@ -25,14 +27,14 @@ def folder(tmp_path_factory) -> pathlib.Path:
     root = tmp_path_factory.mktemp("pictures")
     for name in ("deep/er", ".hidden", "__MACOSX"):
         (root / name).mkdir(parents=True)
-    names = ["a.png", "b.BMP", "deep/c.tiff", "deep/d.webp", "deep/er/e.png", "deep/er/f.gif"]
+    names = ["a.ppm", "b.BMP", "deep/c.tiff", "deep/d.webp", "deep/er/e.jp2", "deep/er/f.gif"]
     for name, picture in zip(names, PICTURES, strict=True):
         options = {"lossless": True} if name.endswith("webp") else {}
         Image.fromarray(picture).save(root / name, **options)
     (root / "notes.md").write_text("none")
     for name in (".hidden/g.png", "__MACOSX/h.png"):
         Image.fromarray(PICTURES[0]).save(root / name)
-    (root / "torn.png").write_bytes((root / "a.png").read_bytes()[:900])
+    (root / "torn.png").write_bytes((root / "a.ppm").read_bytes()[:900])
     return root
 
 
@@ -80,6 +82,11 @@ def in_form(form: str):
         case "DataFrame":
             pandas = pytest.importorskip("pandas")
             return pandas.DataFrame({"image": list(PICTURES), "label": range(6)})
+        case "arrow":
+            files = [io.BytesIO() for _ in items]
+            for file, item in zip(files, items, strict=True):
+                item.save(file, "png")
+            return pyarrow.table({"image": [{"bytes": file.getvalue()} for file in files]})
         case "datasets":
             return Rows(items)
         case "streamed datasets":
@@ -88,7 +95,17 @@ def in_form(form: str):
 
 @pytest.mark.parametrize(
     "form",
-    ["array", "floats", "list", "PIL", "generator", "DataFrame", "datasets", "streamed datasets"],
+    [
+        "array",
+        "floats",
+        "list",
+        "PIL",
+        "generator",
+        "DataFrame",
+        "arrow",
+        "datasets",
+        "streamed datasets",
+    ],
 )
 def test_pictures_are_taken_as_they_are(predictor, form):
     """Breaks if a form of the same pictures gives others, fewer, or labels of its own."""
@@ -105,8 +122,8 @@ def test_a_folder_needs_no_classes(predictor, folder):
     assert whole < pictures(source, predictor)
     assert skipped.startswith("; skipped 4: ")
     assert "2 hidden" in skipped and "1 .md" in skipped and "torn.png" in skipped
-    files = sorted(folder.rglob("*.png"))
-    assert feeding.open_data(predictor, files)[0].size == 4  # two of the four below are hidden
+    files = [*folder.rglob("*.png"), folder / "a.ppm"]
+    assert feeding.open_data(predictor, files)[0].size == 3  # hidden ones, if they are named, too
 
 
 def test_an_iterators_pictures_stay_small(predictor):
@@ -142,7 +159,6 @@ def write_texts(root: pathlib.Path, form: str):
         case "jsonl":
             path.write_text("\n".join(map(json.dumps, rows)))
         case "parquet":
-            pyarrow = pytest.importorskip("pyarrow")
             parquet = pytest.importorskip("pyarrow.parquet")
             parquet.write_table(pyarrow.Table.from_pylist(rows), path)
         case "txt":
