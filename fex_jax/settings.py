@@ -287,7 +287,7 @@ _CHECKS = {
 }
 # Names of data that lie at `data.path`; TFDS and scikit-learn make the folder that they are given.
 _AT_PATH = (
-    "folder", "texts", "table", "sst2", "eraser", "adult", "nhanes", "cutout_scenes",
+    "folder", "texts", "table", "arrays", "sst2", "eraser", "adult", "nhanes", "cutout_scenes",
     "imagenet_segmentation",
 )  # fmt: skip
 

@@ -159,7 +159,9 @@ def test_a_pair_beside_a_text_is_refused(tmp_path, form):
 def test_labels_beside_a_file_are_refused(tmp_path):
     """Breaks if labels are given to texts whose order is the reader's."""
     path = write(tmp_path / "t.csv", {"text": TEXTS})
-    with pytest.raises(ValueError, match="true_classes came beside a file: write them into its column"):
+    with pytest.raises(
+        ValueError, match="true_classes came beside a file: write them into its column"
+    ):
         evaluated._source(tiny_text.checkpoint(), path, np.zeros(5, int), None)
 
 
