@@ -9,9 +9,10 @@ the same command continues after an interruption. `--trained` adds other explain
 method are its seeds), `--methods=package.module:function` a method of your own, `--scores` scores
 computed elsewhere, for the inputs that `--write_inputs` writes. The protocol is
 `--config.eval.protocol=fex`, chefer or authors. Without --config, it is the one of training; what
-the explainer was trained with (predictor, fill, removal, unit) is always its own. After
-`fex_jax.fit` of a file or folder of pictures or texts all of it is scored, most of which was trained
-on; `--config` names others. Of tables Shapley values are compared with true ones, contrasts by deletion and insertion, without plots.
+the explainer was trained with (predictor, fill, removal, unit) is always its own. Of a run of
+`fex_jax.fit` all pictures or texts of its file or folder are scored, most of which it was trained
+on: `--config` names others. Of tables Shapley values are compared with true ones, contrasts by
+deletion and insertion, without plots.
 """
 
 import dataclasses

@@ -158,7 +158,8 @@ def _table(path: pathlib.Path, column: Named) -> list[Row]:
                 f"{path}: the column {name!r} holds numbers; name that of the texts: column=, or "
                 "--config.data.column"
             )
-    labels = cells("label") if "label" in names else [None] * len(places)
+    labelled = "label" in names and "label" not in parts
+    labels = cells("label") if labelled else [None] * len(places)
     return [
         Row(place, text, None if _is_blank(label) else str(label).strip())
         for place, text, label in zip(

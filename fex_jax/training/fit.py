@@ -71,7 +71,8 @@ def fit(
       data: of images, a folder with or without class folders, an array [B, H, W, 3] of uint8 or of
         floats in [0, 1], a list or an iterator of paths, PIL images or arrays; of texts, a list or
         an iterator of strings or of pairs of them, a .csv, .tsv, .jsonl, .parquet or .txt file, or
-        a folder; of both, a table of `datasets`, pandas, Arrow, or a `Source`; of arrays, .npy or one.
+        a folder; of both, a table of `datasets`, pandas or Arrow, or a `Source`; of arrays, one, or
+        .npy.
       labels: of a black box that is named: its classes, or a file of them.
       backbone: the directory or hub id of a ViT that explains a classifier of images, or of a BERT
         that explains a black box of texts; None: docs/black_boxes.md, "What reads the inputs".
