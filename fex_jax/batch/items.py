@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from fex_jax import escape, modalities
-from fex_jax.batch.readers import DAMAGED, Columns, reader_of, tar_members
+from fex_jax.batch.readers import DAMAGED, Columns, NoColumn, reader_of, tar_members
 from fex_jax.data.folders import walk
 
 _log = logging.getLogger(__name__)
@@ -52,13 +52,16 @@ class Input:
     def items(self, mine: Callable[[str], bool] = lambda name: True) -> Iterator[Item]:
         """All items of the files that are `mine`.
 
-        A damaged file gives what can be read of it, and then an item of its own that says so.
+        A damaged file gives what can be read of it, and then an item of its own that says so; and
+        so does a table without the columns, if another one has them.
 
         Raises:
-          ValueError: a table has not the columns.
+          ValueError: no table has the columns.
         """
         names = [name for name in self.names if mine(name)]
         seen: set[bytes] = set()
+        without: list[Item] = []  # tables, until one has the columns
+        found = False
         for number, name in enumerate(names):
             path, reader = os.path.join(self.root, name), reader_of(name)
             if reader is None:
@@ -71,10 +74,20 @@ class Input:
                 for index, part in enumerate(reader(path, self.columns), 1):
                     share = (number + part.within) / len(names)
                     item = Item(_shown(name + part.place), part.thing, share)
+                    yield from without
+                    without, found = [], True
                     yield self._known(item, part.key, f"{name}:{index}", seen) if named else item
+            except NoColumn as error:
+                item = Item(_shown(name), error, (number + 1) / len(names))
+                if found:
+                    yield item
+                else:
+                    without.append(item)
             except DAMAGED as error:
                 reason = ValueError(f"the file cannot be read to its end: {_brief(error)}")
                 yield Item(_shown(name), reason, (number + 1) / len(names))
+        if without:
+            raise without[0].thing
 
     def _known(self, item: Item, key: Any, place: str, seen: set[bytes]) -> Item:
         """An item under its key; of two with the same id, the second is an error at its place."""

@@ -1,18 +1,21 @@
 """What reads files that hold several items: tables, tars and TFRecord files."""
 
 import csv
+import io
 import json
 import os
 import pathlib
 import re
 import tarfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from fex_jax import escape, modalities
+from fex_jax.data.folders import is_hidden
 
-DAMAGED = (OSError, EOFError, zlib.error, tarfile.TarError)  # what readers raise of such a file
+# What readers raise of such a file.
+DAMAGED = (OSError, EOFError, zlib.error, tarfile.TarError, csv.Error)
 MOST = 2**28  # bytes of one item, that all are read into memory
 _ROWS = 64  # of a Parquet file that are read at a time
 
@@ -26,6 +29,10 @@ class Part(NamedTuple):
     key: Any = None  # of the column of ids, if one is named
 
 
+class NoColumn(ValueError):
+    """A table has not the columns that are to be read."""
+
+
 class Columns(NamedTuple):
     """Which columns of tables are read."""
 
@@ -33,22 +40,27 @@ class Columns(NamedTuple):
     item: str | None  # None: see `modalities`
     key: str | None  # of ids; None: they are numbers of rows
 
-    def find(self, there: Sequence[str], where: str) -> str:
-        """The column of the items.
+    def find(self, rows: Iterable[Sequence[str]], path: str) -> str | None:
+        """The column of the items, in the first of some rows that has it; without any rows None.
 
         Raises:
-          ValueError: it is not there, or that of ids is not.
+          NoColumn: no row has it, or that of ids.
         """
         wanted = modalities.named(self.modality).COLUMNS if self.item is None else (self.item,)
-        found = next((name for name in wanted if name in there), None)
-        missing = " or ".join(wanted) if found is None else self.key
-        if found is None or (self.key is not None and self.key not in there):
+        problem = None
+        for there in rows:
+            found = next((name for name in wanted if name in there), None)
+            if found is not None and (self.key is None or self.key in there):
+                return found
+            missing = " or ".join(wanted) if found is None else self.key
             shown = ", ".join(map(str, list(there)[:20])) or "none"
-            raise ValueError(
-                f"{where} has no column {missing}; it has {escape.terminal(shown)}: name the one "
-                "to read by column, that of ids by key"
+            problem = problem or NoColumn(
+                f"{escape.terminal(path)} has no column {missing}; it has "
+                f"{escape.terminal(shown)}: name the one to read by column, that of ids by key"
             )
-        return found
+        if problem:
+            raise problem
+        return None
 
 
 def reader_of(name: str) -> Callable[[str, Columns], Iterator[Part]] | None:
@@ -66,14 +78,14 @@ def _csv(path: str, columns: Columns) -> Iterator[Part]:
     style: dict[str, Any] = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if tabs else {}
     csv.field_size_limit(MOST)
     size = max(os.path.getsize(path), 1)
-    with open(path, "rb") as file:
-        # What is no UTF-8 stays as half surrogates, which name their cell below.
-        lines = (line.decode("utf-8", "surrogateescape") for line in file)
+    # What is no UTF-8 stays as half surrogates, which name their cell below.
+    utf8: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
+    with open(path, "rb") as file, io.TextIOWrapper(file, **utf8) as lines:
         rows = csv.reader(lines, strict=True, **style)
         header = [name.removeprefix("\ufeff") for name in next(rows, [])]
         if not header:
             return
-        wanted = columns.find(header, escape.terminal(path))
+        wanted = columns.find([header], path)
         number = 0
         while True:
             try:
@@ -97,7 +109,19 @@ def _csv(path: str, columns: Columns) -> Iterator[Part]:
 
 def _jsonl(path: str, columns: Columns) -> Iterator[Part]:
     """Objects of a file of JSON lines; numbers count lines, from 1 on."""
-    size, wanted = max(os.path.getsize(path), 1), None
+    wanted = columns.find(
+        (list(x.thing) for x in _objects(path) if isinstance(x.thing, dict)), path
+    )
+    for part in _objects(path):
+        if isinstance(row := part.thing, dict):
+            thing = cell(row.get(wanted), columns.modality, path)
+            part = part._replace(thing=thing, key=row.get(columns.key))
+        yield part
+
+
+def _objects(path: str) -> Iterator[Part]:
+    """What the lines of a file hold: dicts, or errors."""
+    size = max(os.path.getsize(path), 1)
     with open(path, "rb") as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
@@ -107,13 +131,8 @@ def _jsonl(path: str, columns: Columns) -> Iterator[Part]:
                 if not isinstance(row, dict):
                     raise ValueError("it is no object")
             except (ValueError, RecursionError) as error:
-                problem = ValueError(f"the line is no JSON object: {error}")
-                yield Part(f":{number}", problem, file.tell() / size)
-                continue
-            wanted = wanted or columns.find(list(row), escape.terminal(path))
-            thing = cell(row.get(wanted), columns.modality, path)
-            key = row.get(columns.key) if columns.key else None
-            yield Part(f":{number}", thing, file.tell() / size, key)
+                row = ValueError(f"the line is no JSON object: {error}")
+            yield Part(f":{number}", row, file.tell() / size)
 
 
 def _parquet(path: str, columns: Columns) -> Iterator[Part]:
@@ -123,7 +142,7 @@ def _parquet(path: str, columns: Columns) -> Iterator[Part]:
 
     try:
         with pq.ParquetFile(path, buffer_size=2**20) as file:
-            wanted = columns.find(file.schema_arrow.names, escape.terminal(path))
+            wanted = columns.find([file.schema_arrow.names], path)
             read, number = [wanted, *filter(None, [columns.key])], 0
             for batch in file.iter_batches(_ROWS, columns=read):
                 keys = batch[columns.key].to_pylist() if columns.key else [None] * len(batch)
@@ -136,13 +155,18 @@ def _parquet(path: str, columns: Columns) -> Iterator[Part]:
 
 
 def tar_members(path: str, columns: Columns) -> Iterator[Part]:
-    """The pictures or .txt files of a tar, as WebDataset writes them, by their names."""
+    """The pictures or .txt files of a tar, as WebDataset writes them, by their names.
+
+    What is hidden is passed over, as in folders.
+    """
     size, suffixes = max(os.path.getsize(path), 1), modalities.named(columns.modality).SUFFIXES
     with open(path, "rb") as file, tarfile.open(fileobj=file) as tar:
         while (member := tar.next()) is not None:
             tar.members = []  # type: ignore[attr-defined]  # else they pile up
             suffix = os.path.splitext(member.name)[1].lower()
-            if not member.isfile() or suffix not in suffixes:
+            places = pathlib.PurePosixPath(member.name).parts
+            hidden = any(is_hidden(place) for place in places if place != "..")
+            if hidden or not member.isfile() or suffix not in suffixes:
                 continue
             thing: Any = ValueError(f"it has {member.size:,} bytes; at most {MOST:,} are read")
             if member.size <= MOST:
@@ -155,6 +179,19 @@ def tar_members(path: str, columns: Columns) -> Iterator[Part]:
 
 def _tfrecord(path: str, columns: Columns) -> Iterator[Part]:
     """tf.train.Examples of a TFRecord file; numbers from 1 on."""
+    named = (x.thing for x in _examples(path) if not isinstance(x.thing, ValueError))
+    wanted = columns.find(map(sorted, named), path)
+    for part in _examples(path):
+        if not isinstance(part.thing, ValueError):
+            thing = cell(_value(part.thing, wanted), columns.modality, path)
+            key = _value(part.thing, columns.key)
+            key = os.fsdecode(key) if isinstance(key, bytes) else key
+            part = part._replace(thing=thing, key=key)
+        yield part
+
+
+def _examples(path: str) -> Iterator[Part]:
+    """The fields of the Examples of a file, by name; or errors."""
     try:
         import tensorflow as tf
     except ModuleNotFoundError:
@@ -162,7 +199,7 @@ def _tfrecord(path: str, columns: Columns) -> Iterator[Part]:
             f"{escape.terminal(path)} is a TFRecord file, which TensorFlow reads: "
             "pip install 'fex-jax[train]'"
         ) from None
-    size, position, wanted = max(os.path.getsize(path), 1), 0, None
+    size, position = max(os.path.getsize(path), 1), 0
     records = tf.data.TFRecordDataset(path).as_numpy_iterator()
     number = 0
     while True:
@@ -175,18 +212,18 @@ def _tfrecord(path: str, columns: Columns) -> Iterator[Part]:
             raise OSError(error.message.split("\n")[0]) from error
         position += len(record) + 16  # its length and two checksums
         try:
-            fields = tf.train.Example.FromString(record).features.feature
+            fields: Any = tf.train.Example.FromString(record).features.feature
         except Exception as error:  # protobuf's, of a class that differs between versions
-            yield Part(f":{number}", ValueError(f"no tf.train.Example: {error}"), position / size)
-            continue
-        wanted = wanted or columns.find(sorted(fields), escape.terminal(path))
-        keys = _bytes(fields, columns.key) if columns.key else None
-        thing = cell(_bytes(fields, wanted), columns.modality, path)
-        yield Part(f":{number}", thing, position / size, keys and os.fsdecode(keys))
+            fields = ValueError(f"no tf.train.Example: {error}")
+        yield Part(f":{number}", fields, position / size)
 
 
-def _bytes(fields: Any, name: str) -> bytes | None:
-    values = fields[name].bytes_list.value
+def _value(fields: Any, name: str | None) -> bytes | int | float | None:
+    """A field's only value."""
+    if name is None or name not in fields:
+        return None
+    kind = fields[name].WhichOneof("kind")
+    values: Sequence[Any] = getattr(fields[name], kind).value if kind else ()
     return values[0] if len(values) == 1 else None
 
 

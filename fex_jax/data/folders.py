@@ -30,7 +30,7 @@ def class_files(
         raise ValueError(f"{os.fspath(directory)!r} is no folder: {wanted}")
     skipped, found, empty = collections.Counter(), {}, []
     for entry in sorted(root.iterdir()):
-        if _is_hidden(entry.name):
+        if is_hidden(entry.name):
             skipped["hidden"] += 1
         elif not entry.is_dir():
             skipped["beside the class folders"] += 1
@@ -63,7 +63,7 @@ def plain_files(directory: str | os.PathLike, suffixes: Collection[str]) -> list
     root = pathlib.Path(directory).expanduser()
     if not os.fspath(directory) or not root.is_dir():
         return []
-    entries = [entry for entry in root.iterdir() if not _is_hidden(entry.name)]
+    entries = [entry for entry in root.iterdir() if not is_hidden(entry.name)]
     if any(entry.is_dir() for entry in entries):
         return []
     return sorted(entry for entry in entries if entry.suffix.lower() in suffixes)
@@ -80,17 +80,18 @@ def walk(folder: pathlib.Path, skipped: collections.Counter) -> Iterator[pathlib
         for name in list(folders):
             inside = os.path.realpath(os.path.join(place, name))
             loop = os.path.commonpath([here, inside]) == inside
-            if loop or _is_hidden(name):
+            if loop or is_hidden(name):
                 skipped["links to a folder above" if loop else "hidden"] += 1
                 folders.remove(name)
         for name in files:
-            if _is_hidden(name):
+            if is_hidden(name):
                 skipped["hidden"] += 1
             else:
                 yield pathlib.Path(place, name)
 
 
-def _is_hidden(name: str) -> bool:
+def is_hidden(name: str) -> bool:
+    """Whether files and folders of this name are passed over."""
     return name.startswith(".") or name == "__MACOSX"
 
 

@@ -90,6 +90,29 @@ def test_csv_rows_are_items_and_bad_ones_errors(tmp_path):
         read(path, "texts", column="body")
 
 
+def test_line_ends_of_any_kind(tmp_path):
+    """Breaks if a table with CR line ends ends the job, or a line end within quotes is lost."""
+    path = tmp_path / "t.csv"
+    for end in (b"\r", b"\n", b"\r\n"):
+        path.write_bytes(b'text,n\none,1\n"two\rlines",2\n'.replace(b"\n", end))
+        assert read(path, "texts") == {"t.csv:1": "one", "t.csv:2": "two\rlines"}
+
+
+def test_a_file_without_the_column_is_an_error_of_its_own(tmp_path):
+    """Breaks if one table of many that lacks the column, or whose first line is no CSV, ends the
+    job at every start; or if a misspelt column gives a folder of errors."""
+    for name, lines in (("a", "text\n1\n"), ("b", "body\n2\n"), ("c", "text\n3\n"), ("d", '"')):
+        (tmp_path / f"{name}.csv").write_text(lines)
+    found = read(tmp_path, "texts")
+    assert list(found) == ["a.csv:1", "b.csv", "c.csv:1", "d.csv"] and found["c.csv:1"] == "3"
+    assert "b.csv has no column text; it has body" in found["b.csv"][0]
+    assert "cannot be read to its end" in found["d.csv"][0]
+    (tmp_path / "a.csv").write_text("body\n1\n")
+    assert list(read(tmp_path, "texts")) == ["a.csv", "b.csv", "c.csv:1", "d.csv"]
+    with pytest.raises(ValueError, match="a.csv has no column title; it has body: name the one"):
+        read(tmp_path, "texts", column="title")
+
+
 def test_json_lines_are_items_and_bad_ones_errors(tmp_path):
     """Breaks if a broken line stops the job, or text and ids come from another key."""
     path = tmp_path / "t.jsonl"
@@ -102,6 +125,12 @@ def test_json_lines_are_items_and_bad_ones_errors(tmp_path):
         "is no JSON object" in found["t.jsonl:2"][0] and "it is no object" in found["t.jsonl:4"][0]
     )
     assert found["7"] == ["it is of type int; expected a text"]
+    path.write_text("\n".join(['{"n": 0}', "{broken", '{"text": "one", "n": 1}']))
+    found = read(path, "texts", key="n")
+    assert list(found) == ["0", "t.jsonl:2", "1"]
+    assert found["0"] == ["there is none"] and found["1"] == "one"
+    with pytest.raises(ValueError, match="t.jsonl has no column body; it has n: name the one"):
+        read(path, "texts", column="body")
 
 
 def test_parquet_holds_contents_paths_and_hugging_faces_images(tmp_path):
@@ -139,8 +168,8 @@ def test_an_id_that_comes_twice_is_an_error_the_second_time(tmp_path):
 
 
 def test_tars_give_what_can_be_read_of_them(tmp_path):
-    """Breaks if members of a WebDataset are left out, what is no picture is read, or a tar that was
-    cut short or has a damaged header loses its items in silence."""
+    """Breaks if members of a WebDataset are left out, what is no picture or hidden is read, or a
+    tar that was cut short or has a damaged header loses its items in silence."""
     members = {"a/0.png": png(0), "a/0.json": b"{}", "a/1.jpg": png(1), "2.png": png(2)}
     path = tar(tmp_path / "w.tar", members)
     expected = {f"w.tar/{name}": c for name, c in members.items() if not name.endswith("json")}
@@ -148,6 +177,11 @@ def test_tars_give_what_can_be_read_of_them(tmp_path):
     whole = path.read_bytes()
     (tmp_path / "w.tar.gz").write_bytes(gzip.compress(whole))
     assert list(read(tmp_path / "w.tar.gz").values()) == list(expected.values())
+
+    hidden = ["._2.png", "a/._0.png", "__MACOSX/0.png", ".ipynb_checkpoints/0.png"]
+    seen = ["./5.png", "../6.png"]
+    tar(tmp_path / "h.tar", dict.fromkeys([*hidden, *seen], png(5)))
+    assert list(read(tmp_path / "h.tar")) == [f"h.tar/{name}" for name in seen]
 
     third = whole.index(b"a/1.jpg")
     path.write_bytes(whole[:third] + b"\1" * 512 + whole[third + 512 :])
@@ -161,17 +195,37 @@ def test_tars_give_what_can_be_read_of_them(tmp_path):
 
 
 def test_tfrecords_are_read_by_tensorflow(tmp_path):
-    """Breaks if pictures of ImageNet's own files are not found, or a torn file stops the job."""
+    """Breaks if pictures of ImageNet's own files are not found, or a torn file stops the job; or if
+    an Example without the picture does, or ids may not be integers."""
     tf = pytest.importorskip("tensorflow")
+    train = tf.train
+
+    def write(path: pathlib.Path, *examples: dict[str, bytes | int]) -> None:
+        with tf.io.TFRecordWriter(str(path)) as file:
+            for example in examples:
+                found = {
+                    name: train.Feature(bytes_list=train.BytesList(value=[value]))
+                    if isinstance(value, bytes)
+                    else train.Feature(int64_list=train.Int64List(value=[value]))
+                    for name, value in example.items()
+                }
+                features = train.Features(feature=found)
+                file.write(train.Example(features=features).SerializeToString())
+
     path = tmp_path / "train-00000-of-00001"
-    with tf.io.TFRecordWriter(str(path)) as file:
-        for i in range(3):
-            content = tf.train.Feature(bytes_list=tf.train.BytesList(value=[png(i)]))
-            features = tf.train.Features(feature={"image/encoded": content})
-            file.write(tf.train.Example(features=features).SerializeToString())
+    write(path, *({"image/encoded": png(i)} for i in range(3)))
     name = path.name
     assert read(path) == {f"{name}:{i + 1}": png(i) for i in range(3)}
     path.write_bytes(path.read_bytes()[:-20])
     found = read(path)
     assert list(found) == [f"{name}:1", f"{name}:2", name]
     assert "cannot be read to its end" in found[name][0]
+
+    images = {"image": png(0), "n": 0}, {"image": 5, "n": 7}, {"image": png(1)}
+    write(path, {"n": 3}, *images, {"image": png(2), "n": b"x"})
+    assert read(path, key="n") == {
+        "3": ["there is none"], "0": png(0), "7": ["it is of type int; expected a picture's content"
+        " or path"], f"{name}:4": ["it has no id"], "x": png(2),
+    }  # fmt: skip
+    with pytest.raises(ValueError, match="has no column body; it has n: name the one"):
+        read(path, column="body")
