@@ -169,6 +169,7 @@ def train_classifier() -> None:
         report_every=1000,
         accuracy=accuracy,
         save=lambda p: pretrained.save(output, dataclasses.replace(checkpoint, params=p)),
+        saved=[pathlib.Path(output, "model.safetensors")],
     )
 
 

@@ -150,6 +150,7 @@ def train_classifier() -> None:
         report_every=500,
         accuracy=accuracy,
         save=lambda p: pretrained.save(output, dataclasses.replace(checkpoint, params=p)),
+        saved=[pathlib.Path(output, "model.safetensors")],
     )
 
 

@@ -1,9 +1,10 @@
 """Fitting a classifier by gradient steps, and how often it is right."""
 
 import math
+import os
 import pathlib
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -16,6 +17,7 @@ from fex_jax.training import identity, loop, run
 from fex_jax.updates import Metrics, TrainState
 
 _LOG_EVERY = 50
+_FREE = ("config.data.cache",)  # settings that change no result
 
 
 def class_targets(batch: dict[str, np.ndarray], num_classes: int) -> np.ndarray:
@@ -69,11 +71,13 @@ def fit(
     report_every: int,
     accuracy: Callable[[dict, float], float],
     save: Callable[[dict], None],
+    saved: Sequence[pathlib.Path],
 ) -> None:
     """Takes `num_steps` gradient steps, from the last checkpoint or from `params` on.
 
     Checkpoints are under `<output>/checkpoints` until the end, the last of a stopped run from when
-    SIGTERM or Ctrl-C came.
+    SIGTERM or Ctrl-C came. From the end on `<output>/training.json` holds the settings, and the
+    same call does nothing.
 
     Args:
       loss: (params, batch, key of the step, share of the steps that are done) → scalar.
@@ -83,16 +87,30 @@ def fit(
       accuracy: (params, share of the features that is removed) → held-out accuracy.
       save: writes the classifier, as `accuracy` is reported: every `report_every` steps and at
         the end.
+      saved: what `save` writes; a run that begins overwrites none of it.
 
     Raises:
-      ValueError: checkpoints of other settings, or a run under way in another process.
+      ValueError: a run of other settings, or of which only the result is left; or one under way in
+        another process.
     """
-    directory = output / "checkpoints"
-    with run.lock(directory):
+    directory, finished = output / "checkpoints", output / "training.json"
+    with run.lock(output):
         described = directory / "settings.json"
         settings = settings | {"backbone": identity.digest(params)}
+        there = [path for path in saved if path.exists()]
+        if there and finished.is_file():
+            run.check_same(finished, settings, _FREE)
+            run.say(f"{output} is finished: nothing is left to do")
+            return
         if described.is_file():
-            run.check_same(described, settings, ("config.data.cache",), "learning_rate")
+            run.check_same(described, settings, _FREE, "learning_rate")
+        elif there:
+            raise ValueError(
+                f"{there[0]} is there, but the checkpoints of its training are gone: training "
+                f"would begin anew and overwrite it. Choose another folder than {output}, or move "
+                "it away"
+            )
+        directory.mkdir(exist_ok=True)
         run.write_json(described, settings)
         manager = checkpoint.open_manager(directory, keep=2)
         state = TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
@@ -126,4 +144,5 @@ def fit(
             batch_size=batch_size, log_every=math.gcd(report_every, _LOG_EVERY),
             checkpoint_every=checkpoint_every,
         )  # fmt: skip
+        os.replace(described, finished)
         shutil.rmtree(directory)

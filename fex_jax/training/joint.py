@@ -49,7 +49,7 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
       ValueError: settings that do not go together, or a folder of another run.
       OSError, FloatingPointError: as `explainer.train`.
     """
-    require(config.id_expo.explainer, EXPLAINERS)
+    require(config, EXPLAINERS)
     checkpoint = pretrained.load(config.predictor.path, config.predictor.image_size or None)
     if checkpoint.modality != "images" or checkpoint.output != "softmax":
         raise ValueError(
@@ -97,10 +97,16 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     )  # fmt: skip
 
 
-def require(chosen: str, known: Sequence[str]) -> None:
-    """Refuses an explanation that is not known."""
+def require(config: ml_collections.ConfigDict, known: Sequence[str]) -> None:
+    """Refuses an explanation that is not known, and more than one process or device's memory."""
+    chosen, fsdp, processes = config.id_expo.explainer, config.mesh.fsdp, jax.process_count()
     if chosen not in known:
         raise ValueError(f"id_expo.explainer is {chosen!r}; choose {', '.join(known)}")
+    if fsdp > 1 or processes > 1:
+        raise ValueError(
+            f"mesh.fsdp is {fsdp}, and there are {processes} processes; id_expo trains in one "
+            "process on one device: leave mesh and distributed out"
+        )
 
 
 def fit(
@@ -145,6 +151,7 @@ def fit(
         report_every=config.checkpoint.every,
         accuracy=accuracy,
         save=save,
+        saved=[workdir / "predictor", workdir / "export"],
     )
 
 

@@ -30,7 +30,7 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
       ValueError: settings that do not go together, or a folder of another run.
       OSError, FloatingPointError: as `explainer.train`.
     """
-    joint.require(config.id_expo.explainer, joint.LINEAR)
+    joint.require(config, joint.LINEAR)
     if config.predictor.path:
         raise ValueError(
             f"predictor.path is {config.predictor.path!r}; a classifier of tables is trained from "

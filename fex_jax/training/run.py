@@ -113,7 +113,7 @@ def check_same(
     if changed:
         raise ValueError(
             f"{path.parent} has a run with other settings of {', '.join(changed)} (see {path.name} "
-            "there): continue with those, choose another folder, or delete its checkpoints to "
+            "there): continue with those, choose another folder, or move what is there away to "
             "begin anew"
         )
 

@@ -11,6 +11,7 @@ import optax
 import pytest
 
 from fex_jax.training.classifier import fit
+from fex_jax.training.run import lock
 
 
 def run(output, optimizer, stop_at=None, **changes) -> list:
@@ -28,10 +29,16 @@ def run(output, optimizer, stop_at=None, **changes) -> list:
     reports = []
     options = {"seed": 1, "settings": {"rate": 0.1}, "batch_size": 1, "checkpoint_every": 2}
     options |= {"report_every": 4}
+
+    def save(params):
+        reports.append(np.asarray(params["w"]))
+        np.save(output / "model", reports[-1])
+        os.replace(output / "model.npy", output / "model")
+
     fit(
         output, {"w": jnp.zeros(3)}, optimizer, loss, batches, 6,
         accuracy=lambda params, removed: 0.0,
-        save=lambda params: reports.append(np.asarray(params["w"])), **options | changes,
+        save=save, saved=[output / "model"], **options | changes,
     )  # fmt: skip
     return reports
 
@@ -57,6 +64,33 @@ def test_a_stopped_run_continues_as_if_it_had_not(tmp_path):
     np.testing.assert_array_equal(rest, whole)
 
 
+def test_a_result_is_never_overwritten(tmp_path, capsys):
+    """Breaks if a second call in a finished folder trains from 0, or other settings replace what
+    is there; or if what was moved away is not trained anew."""
+    run(tmp_path, optax.sgd(0.1))
+    model, ended = tmp_path / "model", tmp_path / "training.json"
+    before = model.read_bytes()
+    assert run(tmp_path, optax.sgd(0.1)) == []
+    assert f"{tmp_path} is finished: nothing is left to do" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="other settings of rate .*training.json"):
+        run(tmp_path, optax.sgd(0.2), settings={"rate": 0.2})
+    ended.unlink()
+    with pytest.raises(ValueError, match="model is there, but the checkpoints .* are gone"):
+        run(tmp_path, optax.sgd(0.1))
+    assert model.read_bytes() == before and not (tmp_path / "checkpoints").exists()
+    model.unlink()
+    assert len(run(tmp_path, optax.sgd(0.1))) == 2
+
+
+def test_the_lock_outlives_the_checkpoints(tmp_path):
+    """Breaks if a second process may begin while the first one writes, as when the lock lies in
+    what the end deletes."""
+    with lock(tmp_path), pytest.raises(ValueError, match="is training in"):
+        run(tmp_path, optax.sgd(0.1))
+    run(tmp_path, optax.sgd(0.1))
+    assert (tmp_path / "lock").read_text() == str(os.getpid())
+
+
 def test_where_scenes_are_kept_may_change(tmp_path):
     """Breaks if a stopped run is refused because its scenes lie elsewhere now."""
     here, there = ({"config": {"data": {"cache": name}}} for name in ("here", ""))
@@ -69,7 +103,7 @@ def test_a_run_of_other_settings_is_not_continued(tmp_path):
     """Breaks if a classifier could be trained partly with one setting, partly with another."""
     with pytest.raises(SystemExit):
         run(tmp_path, optax.adam(0.1), stop_at=2)
-    with pytest.raises(ValueError, match="other settings of rate .* delete its checkpoints"):
+    with pytest.raises(ValueError, match="other settings of rate .* move what is there away"):
         run(tmp_path, optax.adam(0.1), settings={"rate": 0.2})
     path = tmp_path / "checkpoints" / "settings.json"
     described = json.loads(path.read_text())

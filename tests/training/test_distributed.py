@@ -16,11 +16,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from configs import idexpo_digits
 from fex_jax import feeding, host, pretrained, settings, sharding
 from fex_jax.host import black_box
 from fex_jax.host.model import callback
 from fex_jax.host.pictures import default_sigma
 from fex_jax.removal import Removal
+from fex_jax.training import joint
 from fex_jax.training.explainer import train
 from tests.conftest import random_checkpoint
 from tests.test_sharding import losses
@@ -39,6 +41,7 @@ workdir, port, index, begins = sys.argv[1], *map(int, sys.argv[2:])
 with sharding.ending_together():
     own.configured(port, index)  # connects
     if begins:
+        own.refuse_id_expo()
         test_sharding.same_gradients([sharding.make_mesh(4)])
         own.ask_apart()
         own.run_black_box(workdir + "_box", port, index)
@@ -67,6 +70,12 @@ def run(workdir, port: int = 0, index: int = 0) -> None:
     """A tiny ViT's explainer."""
     config, predictor = configured(port, index), random_checkpoint()
     train(config, pathlib.Path(workdir), predictor, feeding.open_data(predictor, PICTURES)[0])
+
+
+def refuse_id_expo() -> None:
+    """Each process would train all, and write over the others."""
+    with pytest.raises(ValueError, match="there are 2 processes; id_expo trains in one"):
+        joint.require(idexpo_digits.get_config(), joint.EXPLAINERS)
 
 
 def ask_apart() -> None:
@@ -155,7 +164,8 @@ def wait_for(steps: int, workdir: pathlib.Path, processes: list[subprocess.Popen
 def test_two_processes_stop_together_and_go_on(tmp_path, caplog):
     """Breaks if batches, gradients, held-out inputs or checkpoints depend on the processes.
 
-    Or if what can only be asked is not asked by each process about its own inputs, once.
+    Or if what can only be asked is not asked by each process about its own inputs, once; or if
+    ID-ExpO, which trains in one process, begins in two.
 
     Of two processes with two devices each, which share the parameters, one is killed in the middle;
     the other must say so and end. The same two go on until a signal to one of them stops both; this

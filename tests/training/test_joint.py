@@ -81,6 +81,10 @@ def test_settings_that_do_not_fit_are_named(tmp_path):
     with pytest.raises(ValueError, match="id_expo.explainer is 'gradcam'; choose gradcam_norm1"):
         joint.train(config, tmp_path)
     config = idexpo_digits.get_config()
+    config.mesh.fsdp = 2
+    with pytest.raises(ValueError, match="mesh.fsdp is 2, .* leave mesh and distributed out"):
+        joint.train(config, tmp_path)
+    config.mesh.fsdp = 1
     config.predictor.path = "models/reviews_bert"
     with pytest.raises(ValueError, match="is no classifier of images"):
         joint.train(config, tmp_path)

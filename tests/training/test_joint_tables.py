@@ -53,6 +53,9 @@ def test_a_run_ends_in_a_classifier(tmp_path):
     """Breaks if labels belong to other rows, or what is written is not what was trained."""
     config = configured()
     joint_tables.train(config, tmp_path)
+    joint_tables.train(config, tmp_path)  # nothing is left to do
+    with pytest.raises(ValueError, match="other settings of config.id_expo.strength "):
+        joint_tables.train(configured(**{"id_expo.strength": 0.5}), tmp_path)
     f = table_classifier.open(path=str(tmp_path / "predictor"))
     frame, classes = table_sets.load("breast_cancer")
     frame, classes = (table_sets.part(part, "test") for part in (frame, classes))
