@@ -17,6 +17,7 @@ _BROUGHT_BY = {
     "jinja2": "fex-jax[plots]",
     "joblib": "fex-jax[estimator]",
     "keras": "fex-jax[keras]",
+    "kubernetes": "jax[k8s]",
     "litert_converter": "litert-converter",
     "matplotlib": "fex-jax[plots]",
     "ml_collections": "fex-jax[train]",

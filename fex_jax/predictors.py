@@ -99,6 +99,15 @@ def _classifier(config: Any, dtype: jnp.dtype) -> Callable[[Params], Any]:
     return functional(lambda rngs: config.classifier(dtype=dtype, rngs=rngs))[1]
 
 
+def _check(config: Any, output: Output) -> None:
+    """Refuses a head that a softmax misreads; of several outputs it cannot be seen."""
+    if config.num_classes == 1 and output == "softmax":
+        raise ValueError(
+            "a softmax of one class is always 1: give output=checkpoint.output, or bind the model "
+            "by predictors.from_checkpoint(checkpoint)"
+        )
+
+
 def image(
     config: Any,
     params: Params,
@@ -108,8 +117,12 @@ def image(
 ) -> Model:
     """A network of one of the `families`, on normalised images [B, H, W, C].
 
-    A removed patch becomes `fill`.
+    A removed patch becomes `fill`. `output` is the checkpoint's own, which `from_checkpoint` takes.
+
+    Raises:
+      ValueError: a softmax of one class.
     """
+    _check(config, output)
     network = _classifier(config, dtype)(params)
 
     def mask(images: jax.Array, masks: jax.Array) -> jax.Array:
@@ -149,8 +162,12 @@ def bert(
     N = `length`, fewer are valid. A removed token becomes `mask_id`, or with None is hidden from
     attention. Whether features are tokens or words is the batch's to say. x is the word embeddings,
     zero where nothing attends: f does not read them there, and a path of gradients from the blank
-    text has somewhere to begin.
+    text has somewhere to begin. `output` is the checkpoint's own, which `from_checkpoint` takes.
+
+    Raises:
+      ValueError: a softmax of one class.
     """
+    _check(config, output)
     network = _classifier(config, dtype)(params)
 
     def embed(inputs: TokenBatch) -> jax.Array:

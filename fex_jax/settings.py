@@ -190,7 +190,7 @@ def default(preset: str = "contrast") -> ml_collections.ConfigDict:
     config.mesh.fsdp = 1  # devices that share the parameters; the rest split the batch only
 
     # Of a run of several processes: "host:port" of process 0, how many they are, which this is; or
-    # "auto": what Slurm, Open MPI or Kubernetes say.
+    # "auto": what Slurm, Open MPI or Kubernetes (pip install 'jax[k8s]') say.
     config.distributed = ml_collections.ConfigDict({"address": "", "count": 0, "index": 0})
 
     config.checkpoint = ml_collections.ConfigDict()

@@ -18,6 +18,8 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from fex_jax import errors
+
 _HEARTBEAT = 40  # seconds without a word, after which a process counts as gone
 _SMALLEST_SPLIT = 2**16  # elements; smaller arrays are cheaper to copy than to gather
 
@@ -29,12 +31,13 @@ def connect(address: str = "", count: int = 0, index: int = 0) -> None:
 
     Args:
       address: "host:port" of process 0, which listens there; "auto": what Slurm, Open MPI,
-        Kubernetes or a TPU pod say of this process.
+        Kubernetes (with the package kubernetes) or a TPU pod say of this process.
       count: how many processes there are.
       index: which of them this is.
 
     Raises:
       ValueError: a number that cannot be, or processes that do not find each other.
+      ImportError: Kubernetes is to be asked, and its package is not there.
     """
     if not address or jax.distributed.is_initialized():
         return
@@ -50,6 +53,8 @@ def connect(address: str = "", count: int = 0, index: int = 0) -> None:
     try:
         jax.distributed.initialize(**given, heartbeat_timeout_seconds=_HEARTBEAT)
     except (RuntimeError, ValueError) as error:
+        if address == "auto" and "KUBERNETES_SERVICE_HOST" in os.environ:
+            errors.require("kubernetes")  # else JAX does not ask it
         raise ValueError(f"the processes of {address} do not find each other: {error}") from error
 
 

@@ -133,6 +133,8 @@ def train_classifier() -> None:
         teacher = pretrained.load(_TEACHER.value, image_size=_IMAGE_SIZE.value)
         if teacher.labels != checkpoint.labels:
             raise ValueError(f"{_TEACHER.value} has other classes than {config.data.name}")
+        if teacher.output != "softmax":
+            raise ValueError(f"{_TEACHER.value} is a {teacher.output}; a teacher's is a softmax")
 
         @jax.jit
         def answers(images):

@@ -79,6 +79,15 @@ def test_commands_name_what_to_install(package, command, extra):
     assert (done.returncode, done.stderr.strip()) == (1, wanted)
 
 
+def test_kubernetes_is_asked_by_a_package(monkeypatch):
+    """Breaks if address=auto in a Pod ends in "processes do not find each other", while what is
+    missing is the package by which JAX asks."""
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+    code = "from fex_jax import sharding; sharding.connect('auto')"
+    said = without("kubernetes", "-c", code).stderr
+    assert "this takes kubernetes, which is not installed: pip install 'jax[k8s]'" in said
+
+
 def test_functions_name_what_to_install():
     """Breaks if a public function ends in an import's own error where its extra is missing."""
     code = """

@@ -41,7 +41,7 @@ from fex_jax.host.bank import Bank
 from fex_jax.host.model import callback, plain_errors
 from fex_jax.host.predictor import HostPredictor
 from fex_jax.models import Params
-from fex_jax.outputs import Output
+from fex_jax.outputs import Output, told
 from fex_jax.predictors import Inputs, Model
 from fex_jax.preprocessing import Preprocessing
 from fex_jax.probing import Probe
@@ -113,7 +113,7 @@ class BlackBox:
     @property
     def identity(self) -> tuple:
         """Everything that its answers depend on."""
-        return self.digest, self.labels, str(self.removal)
+        return self.digest, self.labels, str(self.removal), *told(self.output)
 
     @property
     def absence(self) -> str:

@@ -12,7 +12,7 @@ from fex_jax import checks, families, predictors
 from fex_jax.families import hub, rules
 from fex_jax.models import Params, shapes
 from fex_jax.models.vit import ViTConfig
-from fex_jax.outputs import Output
+from fex_jax.outputs import Output, told
 from fex_jax.preprocessing import MAX_SIDE, Preprocessing
 
 _MAX_PATCHES = 2**16  # 256 × 256: attention is quadratic in them
@@ -46,8 +46,10 @@ class Checkpoint:
 
     @property
     def identity(self) -> tuple:
-        """Everything that its answers depend on."""
-        return self.params, repr(self.config), self.labels, repr(self.preprocessing)
+        """Everything that its answers and explanations depend on."""
+        looks = () if self.looks is None else (repr(self.looks),)
+        read = repr(self.preprocessing), *looks
+        return self.params, repr(self.config), self.labels, *read, *told(self.output)
 
     def model(
         self, params: Params, pixels: jax.Array, fill: float, _: str, dtype: jnp.dtype

@@ -13,7 +13,7 @@ import numpy as np
 from fex_jax import families, predictors, tokens
 from fex_jax.families import hub, rules
 from fex_jax.models import Params, shapes
-from fex_jax.outputs import Output
+from fex_jax.outputs import Output, told
 from fex_jax.token_batch import TokenBatch
 
 
@@ -48,7 +48,7 @@ class TextCheckpoint:
     def identity(self) -> tuple:
         """Everything that its answers depend on."""
         reads = self.tokenizer.backend.to_str()
-        return self.params, repr(self.config), self.labels, reads
+        return self.params, repr(self.config), self.labels, reads, *told(self.output)
 
     def model(
         self, params: Params, batch: TokenBatch, _: float, removal: str, dtype: jnp.dtype

@@ -258,7 +258,7 @@ def load_queried(config: ml_collections.ConfigDict, predictor: Predictor) -> Pre
     if not config.predictor.surrogate:
         return predictor
     surrogate = pretrained.load(config.predictor.surrogate, config.predictor.image_size or None)
-    for name in ("labels", "preprocessing"):
+    for name in ("labels", "output", "preprocessing"):
         if getattr(surrogate, name, None) != getattr(predictor, name, None):
             raise ValueError(
                 f"the surrogate {config.predictor.surrogate} has other {name} than the predictor "

@@ -219,7 +219,7 @@ def attributions(out) -> Iterator[dict]:
     checkpoint = given["checkpoint"]
     pixels = np.asarray(Image.open("docs/scene.png").convert("RGB").resize((64, 64)))[None]
     images = checkpoint.preprocessing.normalize(pixels)
-    maps = given["explain"](checkpoint.params, images, np.array([6]), jax.random.key(0))
+    maps = given["explain"](checkpoint.params, pixels, np.array([6]), jax.random.key(0))
     assert maps.shape == (1, 64) and np.isfinite(maps).all()
     own = fex_jax.attribute(given["brightness"], checkpoint, pixels).attributions
     expected = images.reshape(8, 8, 8, 8, 3).sum((1, 3, 4))

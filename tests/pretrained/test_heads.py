@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fex_jax
-from fex_jax import pretrained
+from fex_jax import predictors, pretrained
 from tests import tiny_text
 from tests.conftest import random_checkpoint
 
@@ -34,6 +34,17 @@ def save(directory, kind, modality):
     values = json.loads(path.read_text()) | {"problem_type": problem}
     path.write_text(json.dumps({k: v for k, v in values.items() if v is not None}))
     return str(directory)
+
+
+@pytest.mark.parametrize("modality", ["images", "texts"])
+def test_one_output_is_no_softmax(modality):
+    """Breaks if a head of one output is bound as a softmax, which is 1 whatever f says."""
+    made = random_checkpoint(1, 16, 2) if modality == "images" else tiny_text.checkpoint("bert", 1)
+    with pytest.raises(ValueError, match="a softmax of one class is always 1: give output="):
+        if modality == "images":
+            predictors.image(made.config, made.params)
+        else:
+            predictors.bert(made.config, made.params, 8, 4)
 
 
 @pytest.mark.parametrize("kind", HEADS)

@@ -1,5 +1,6 @@
 """The script that trains image classifiers, shrunk: digit scenes, a tiny ViT, a directory."""
 
+import dataclasses
 import re
 
 import pytest
@@ -41,3 +42,11 @@ def test_a_mistake_ends_in_a_sentence(tmp_path):
     """Breaks if a wrong path is answered by a traceback."""
     end = run(f"--backbone={tmp_path}/none", f"--output={tmp_path}/model")
     assert end.startswith("error: ") and "none" in end
+
+
+def test_a_teacher_of_sigmoids_is_refused(tmp_path):
+    """Breaks if probabilities that do not add up to 1 are learned as if they did."""
+    teacher = dataclasses.replace(pretrained.load(str(DIGITS)), output="sigmoid")
+    pretrained.save(tmp_path / "teacher", teacher)
+    end = run(f"--teacher={tmp_path}/teacher", "--steps=3", f"--output={tmp_path}/model")
+    assert end == f"error: {tmp_path}/teacher is a sigmoid; a teacher's is a softmax"
