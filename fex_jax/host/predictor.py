@@ -6,7 +6,7 @@ import pathlib
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -31,6 +31,22 @@ _CHECKS = {
     "threads": checks.integer(1, 2**16),
     "tolerance": checks.number(0, 1e6),
 }
+
+
+@runtime_checkable
+class Features(Protocol):
+    """What removes features of arrays: a `features.OwnMask`, for which this file needs no JAX."""
+
+    num_features: int
+
+    def remove(self, things: np.ndarray, kept: np.ndarray) -> np.ndarray:
+        """Things without what is not kept."""
+
+    def check(self, things: np.ndarray) -> None:
+        """Tries it on some things."""
+
+    def removal(self, shape: tuple[int, ...]) -> Any:
+        """What can be kept of it."""
 
 
 def same(answers: np.ndarray, others: np.ndarray) -> bool:
@@ -58,7 +74,7 @@ class HostPredictor:
     threads: int
     tolerance: float
     columns: tuple[str | int, ...] | None
-    features: Any
+    features: Features | None
     words: tuple[str, ...]
     _free: threading.Semaphore = dataclasses.field(repr=False)
 
@@ -209,7 +225,7 @@ def host(
     threads: int = 1,
     tolerance: float = 0.01,
     columns: Sequence[str | int] | None = None,
-    features: Any = None,
+    features: Features | None = None,
     words: Sequence[str] = (),
     name: str | None = None,
     digest: str | None = None,
@@ -268,14 +284,11 @@ def host(
                 "arrays, 'table' or 'text', or with features the shape of an array"
             )
         input = tuple(map(int, shape))
-    if features is not None:
-        from fex_jax.host.features import OwnMask  # and JAX
-
-        if not isinstance(features, OwnMask) or isinstance(input, str):
-            raise ValueError(
-                f"features are {features!r} of input {input!r}; give fex_jax.host.OwnMask(mask, N) "
-                "beside the shape of an array, or leave them out"
-            )
+    if features is not None and (not isinstance(features, Features) or isinstance(input, str)):
+        raise ValueError(
+            f"features are {features!r} of input {input!r}; give fex_jax.host.OwnMask(mask, N) "
+            "beside the shape of an array, or leave them out"
+        )
     given = {"batch_size": batch_size, "threads": threads, "tolerance": tolerance}
     checks.require(given, _CHECKS, "host")
     if fixed and batch_size is None:
