@@ -91,3 +91,11 @@ def test_settings_that_do_not_fit_are_named(tmp_path):
     config.predictor.path = "models/fashion_vit"
     with pytest.raises(ValueError, match="digit_scenes has other classes than models/fashion_vit"):
         joint.train(config, tmp_path)
+
+
+def test_an_export_that_is_there_is_kept(tmp_path):
+    """Breaks if FEX beside a classifier writes over an explainer that another run left there."""
+    (tmp_path / "export").mkdir()
+    with pytest.raises(ValueError, match="export is there, but the checkpoints .* are gone"):
+        joint.train(idexpo_digits.get_config("fex"), tmp_path)
+    assert not list((tmp_path / "export").iterdir()) and not (tmp_path / "predictor").exists()
