@@ -26,10 +26,13 @@ import numpy as np
 from PIL import Image
 
 from fex_jax.errors import HostError
+from fex_jax.host import kserve
 from fex_jax.host.answers import brief
 from fex_jax.host.predictor import HostPredictor, Input, host
 
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
+_PROTOCOLS = ("json", "kserve")
+_PIXELS = {"mean": 0.0, "std": 1.0, "scale": 1 / 255}
 _LONGEST_PAUSE = 30.0  # seconds between two tries, unless the server asks for more
 
 
@@ -39,6 +42,10 @@ class _Passing(Exception):
     def __init__(self, message: str, pause: float = 0.0) -> None:
         super().__init__(message)
         self.pause = pause
+
+
+class _Refused(HostError):
+    """An answer whose status says that there is none, however often it is asked."""
 
 
 def http(
@@ -58,13 +65,20 @@ def http(
     longest_wait: float = 120.0,
     most_bytes: int = 2**26,
     digest: str | None = None,
+    tensor: str | None = None,
+    datatype: str | None = None,
+    answer: str | None = None,
+    mean: Sequence[float] | float = 0.0,
+    std: Sequence[float] | float = 1.0,
+    scale: float = 1 / 255,
     **options: Any,
 ) -> HostPredictor:
     """An endpoint that answers POST requests.
 
     "json" sends {"instances": [...]}, nested lists or strings, and reads {"predictions": [...]} or
-    the bare list; "kserve" sends and reads tensors of the Open Inference Protocol, for a
-    url …/v2/models/NAME/infer.
+    the bare list; "kserve" sends and reads a tensor of the Open Inference Protocol, for a
+    url …/v2/models/NAME/infer. What the model takes and gives, and the order of a picture's axes,
+    is read from GET …/v2/models/NAME before the first question, where the server answers that.
 
     A try that fails for a reason that may pass (no connection, too slow, cut or garbled body,
     status 408, 425, 429, 500, 502, 503 or 504) is repeated after `backoff` · 2^n seconds, half of
@@ -85,7 +99,12 @@ def http(
       backoff: seconds before the second try.
       longest_wait: seconds that a server may ask to wait.
       most_bytes: of an answer.
-      digest: None: the url without its query.
+      digest: None: the url without its query, and what of the following is given.
+      tensor: of "kserve": the input's name; None: as the metadata says, or "input".
+      datatype: of "kserve": the input's, such as "FP32"; None: as the metadata says, or UINT8 of
+        pictures, FP32 or FP64 of numbers, BYTES of texts.
+      answer: of "kserve": the output to read; None: the only one of floats.
+      mean: of "kserve": pixels become (x · `scale` − `mean`) / `std` if the tensor is of floats.
       options: of `host`.
 
     Raises:
@@ -111,8 +130,14 @@ def http(
             f"timeout is {timeout}, backoff {backoff}, retries {retries}; give a timeout above 0, "
             "and the others from 0 on"
         )
-    own_encode, own_decode = _PROTOCOLS[protocol]
-    encode, decode = encode or own_encode, decode or own_decode
+    own = {"tensor": tensor, "datatype": datatype, "answer": answer}
+    pixels = {"mean": mean, "std": std, "scale": scale}
+    changed = {field: value for field, value in own.items() if value is not None}
+    changed |= {k: v for k, v in pixels.items() if np.ravel(v).tolist() != [_PIXELS[k]]}
+    if changed and protocol != "kserve":
+        raise ValueError(f"{', '.join(changed)}: of protocol='kserve', and this is {protocol}")
+    if datatype not in (None, *kserve.DATATYPES):
+        raise ValueError(f"datatype is {datatype!r}; choose {', '.join(kserve.DATATYPES)}")
     for field, value in dict(headers or {}).items():  # not named with its value: it may be secret
         if not (str(value).isprintable() and str(value).isascii()):
             raise ValueError(
@@ -120,10 +145,11 @@ def http(
                 "read from a file may end in a line break"
             )
     name = f"{parts.scheme}://{parts.netloc}{parts.path}"
-    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    query = f"?{parts.query}" if parts.query else ""
+    path = (parts.path or "/") + query
     sent = {"Content-Type": "application/json", "Accept-Encoding": "identity"} | dict(headers or {})
 
-    def once(body: bytes) -> Any:
+    def once(method: str, path: str, body: bytes | None) -> Any:
         """One try: the JSON that came."""
         if parts.scheme == "https":
             line = client.HTTPSConnection(parts.hostname, port, timeout=timeout)
@@ -146,7 +172,7 @@ def http(
             connected.append(line.sock)
             if late.is_set():
                 raise TimeoutError
-            line.request("POST", path, body, sent)
+            line.request(method, path, body, sent)
             with line.getresponse() as answer:
                 return _read(answer, most_bytes, longest_wait)
         except ssl.SSLCertVerificationError as error:
@@ -163,11 +189,11 @@ def http(
             clock.cancel()
             line.close()
 
-    def call(batch: Any) -> Any:
-        body = json.dumps(encode(batch), allow_nan=False).encode()
+    def ask(method: str, path: str, body: bytes | None, read: Callable[[Any], Any]) -> Any:
+        """What `read` makes of the answer, in as many tries as may help."""
         for attempt in range(retries + 1):
             try:
-                return decode(once(body))
+                return read(once(method, path, body))
             except _Passing as error:
                 if attempt == retries:
                     tries = f"{retries + 1} tries" if retries else "one try"
@@ -177,12 +203,29 @@ def http(
                 pause = min(backoff * 2**attempt, _LONGEST_PAUSE) * random.uniform(0.5, 1)
                 time.sleep(max(pause, error.pause))
             except HostError as error:
-                raise HostError(f"{name}: {error}") from error
+                raise type(error)(f"{name}: {error}") from error
+
+    def describe() -> Any:
+        about = parts.path.rstrip("/").removesuffix("/infer") + query
+        try:
+            return ask("GET", about, None, lambda answer: answer)
+        except _Refused:  # a server may do without
+            return None
+
+    if protocol == "kserve":
+        tensors = kserve.Tensors(name, describe, **own, **pixels)
+        encode, decode = encode or tensors.encode, decode or tensors.decode
+    else:
+        encode, decode = encode or _to_json, decode or _from_json
+
+    def call(batch: Any) -> Any:
+        return ask("POST", path, json.dumps(encode(batch), allow_nan=False).encode(), decode)
 
     if digest is None:
         digest = name
         if parts.query:  # may hold a key: it counts, but is not written down
             digest += "?" + hashlib.sha256(parts.query.encode()).hexdigest()[:16]
+        digest += "".join(f" {k}={np.ravel(v).tolist()}" for k, v in changed.items())
     settings = {"name": name, "digest": digest, "batch_size": batch_size, "threads": threads}
     return host(call, labels=labels, input=input, **settings | options)
 
@@ -214,7 +257,7 @@ def _read(answer: client.HTTPResponse, most_bytes: int, longest_wait: float) -> 
             )
         raise _Passing(f"status {answer.status} {answer.reason}: {_excerpt(body)}", pause)
     if answer.status != 200:
-        raise HostError(f"it answered {answer.status} {answer.reason}: {_excerpt(body)}")
+        raise _Refused(f"it answered {answer.status} {answer.reason}: {_excerpt(body)}")
     try:
         return json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -277,35 +320,7 @@ def _from_json(answer: Any) -> Any:
     return answer
 
 
-def _to_kserve(batch: Any) -> Any:
-    if isinstance(batch, list):
-        kind, shape, data = "BYTES", [len(batch)], batch
-    else:
-        kinds = {"b": "BOOL", "u": "UINT", "i": "INT", "f": "FP"}
-        bits = "" if batch.dtype.kind == "b" else str(8 * batch.dtype.itemsize)
-        kind, shape = kinds[batch.dtype.kind] + bits, list(batch.shape)
-        data = batch.ravel().tolist()
-    return {"inputs": [{"name": "input", "shape": shape, "datatype": kind, "data": data}]}
-
-
-def _from_kserve(answer: Any) -> Any:
-    outputs = answer.get("outputs") if isinstance(answer, dict) else None
-    if not isinstance(outputs, list) or len(outputs) != 1:
-        raise HostError(f"its answer has {_fields(answer)}; wanted 'outputs', a list of one tensor")
-    try:
-        data, shape = np.asarray(outputs[0]["data"]), [int(size) for size in outputs[0]["shape"]]
-        return data.reshape(shape)
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise HostError(
-            f"its tensor cannot be read ({type(error).__name__}: {error}); wanted 'data' and "
-            "'shape' that fit"
-        ) from error
-
-
 def _fields(answer: Any) -> str:
     if isinstance(answer, dict):
         return "fields " + (", ".join(map(repr, list(answer)[:5])) or "none")
     return f"a {type(answer).__name__}"
-
-
-_PROTOCOLS = {"json": (_to_json, _from_json), "kserve": (_to_kserve, _from_kserve)}

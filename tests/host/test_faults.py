@@ -1,19 +1,15 @@
 """An endpoint that misbehaves: retried where that helps, or else stopped, with nothing lost."""
 
 import base64
-import http.server
 import io
-import json
 import re
 import socket
-import threading
 import time
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from fex_jax import host
 from fex_jax.host import Bank, HostError
 from fex_jax.host.bank import identify
 from fex_jax.host.http import http as endpoint
@@ -171,49 +167,6 @@ def test_requests_overlap():
     with serving(behave) as server:
         endpoint(server.url, **SETTINGS | {"threads": 4, "batch_size": 1})(np.zeros((12, 2)))
     assert 2 <= max(most) <= 5  # a client may go on before its server thread has counted down
-
-
-class KServe(http.server.BaseHTTPRequestHandler):
-    """The Open Inference Protocol: checks the tensor that came, answers its rows' sums."""
-
-    def do_POST(self) -> None:  # noqa: N802
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        (tensor,) = asked["inputs"]
-        if tensor["datatype"] == "BYTES":
-            data = [[float(len(text))] for text in tensor["data"]]
-        else:
-            data = np.reshape(tensor["data"], tensor["shape"]).reshape(tensor["shape"][0], -1)
-            data = data.sum(1, keepdims=True).tolist()
-        answer = {"name": "out", "shape": [len(data), 1], "datatype": "FP32"}
-        answer["data"] = [value for (value,) in data]
-        self.server.kinds.append((tensor["datatype"], tensor["shape"]))
-        body = json.dumps({"model_name": "m", "outputs": [answer]}).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-def test_kserve_tensors():
-    """Breaks if type, shape or data of what is sent or read is not the protocol's."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), KServe)
-    server.kinds = []
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    url = f"http://127.0.0.1:{server.server_port}/v2/models/m/infer"
-    common = {"labels": ("x",), "output": "value"}
-    images = np.random.default_rng(0).integers(0, 255, (2, 3, 4, 3)).astype(np.uint8)
-    found = host.open(url, input=(3, 4, 3), **common)(images)
-    np.testing.assert_array_equal(found[:, 0], images.sum((1, 2, 3)))
-    found = host.open(url, input=(2,), **common)(INPUTS)
-    np.testing.assert_array_equal(found[:, 0], INPUTS.sum(1))
-    found = host.open(url, input="text", **common)(["a", "bcd"])
-    np.testing.assert_array_equal(found[:, 0], [1, 3])
-    assert server.kinds == [("UINT8", [2, 3, 4, 3]), ("FP64", [2, 2]), ("BYTES", [2])]
-    server.shutdown()
-    server.server_close()
 
 
 def test_pictures_as_png():
