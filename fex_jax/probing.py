@@ -26,16 +26,22 @@ class Probe:
     answers: tuple[float, ...]  # with that share kept, at random
 
     @property
+    def removes(self) -> bool:
+        """Whether f says something else of inputs without any feature: else no query tells."""
+        return abs(self.clean - self.blank) > _NOTHING * abs(self.clean)
+
+    @property
     def survives(self) -> tuple[float, ...]:
-        """(f_y(m⊙x) − f_y(∅)) / (f_y(x) − f_y(∅)) of the means, for each share."""
-        span = self.clean - self.blank
-        return tuple((answer - self.blank) / span if span else 0.0 for answer in self.answers)
+        """(f_y(m⊙x) − f_y(∅)) / (f_y(x) − f_y(∅)) of the means, for each share; NaN of what removes
+        nothing."""
+        span = self.clean - self.blank if self.removes else np.nan
+        return tuple((answer - self.blank) / span for answer in self.answers)
 
     @property
     def sentence(self) -> str:
         """All of it in words."""
         kept = ", ".join(
-            f"{answer:.3f} ({of:.0%}) with {share:.0%} kept"
+            f"{answer:.3f} ({percent(of)}) with {share:.0%} kept"
             for share, answer, of in zip(self.shares, self.answers, self.survives, strict=True)
         )
         return f"f says {self.clean:.3f} of whole inputs, {kept}, and {self.blank:.3f} of nothing"
@@ -55,17 +61,28 @@ def choose(found: Mapping[Removal, Probe]) -> Removal:
     """The hardest edges with which four fifths of what survives at best survives.
 
     Soft edges let f see better what is kept, and more of what is removed. Left out are removals
-    after all of which more than a fifth of f's answer is left, for then the picture is not gone.
+    after all of which more than a fifth of f's answer is left, for then the picture is not gone,
+    and before all those that remove nothing. If none removes anything, it is what removes most.
     """
+    telling = {one: probe for one, probe in found.items() if probe.removes}
+    if not telling:
+        return max(found, key=lambda one: abs(found[one].clean - found[one].blank))
+    found = telling
     least = min(probe.blank for probe in found.values())
     found = {
         one: probe
         for one, probe in found.items()
         if probe.blank - least <= _LITTLE * max(probe.clean - least, 0)
     }
-    enough = _ENOUGH * max(probe.at_half for probe in found.values())
+    best = max(probe.at_half for probe in found.values())
+    enough = min(_ENOUGH * best, best)  # it may lie below 0
     fit = {one: probe.at_half for one, probe in found.items() if probe.at_half >= enough}
     return min(fit, key=lambda one: (one.softness, -fit[one]))
+
+
+def percent(share: float) -> str:
+    """A share in a table or a sentence; of NaN a dash."""
+    return "–" if np.isnan(share) else f"{share:.0%}"
 
 
 def probe(
@@ -122,7 +139,14 @@ def probe(
             found.append(mean(masked(inputs, kept)))
         answers.append(float(np.mean(found)))
     result = Probe(mean(clean), mean(blank), tuple(shares), tuple(answers))
-    if abs(result.at_half) < _NOTHING:
+    if not result.removes:
+        warnings.warn(
+            f"f says about as much of inputs without any feature as of whole ones "
+            f"({result.sentence}): this removal takes nothing of its answer away, and queries will "
+            "say next to nothing; choose another, or what f says does not come from its inputs",
+            stacklevel=2,
+        )
+    elif abs(result.at_half) < _NOTHING:
         half = min(shares, key=lambda share: abs(share - 0.5))
         warnings.warn(
             f"with {half:.0%} of the features kept nothing survives of f's answer "

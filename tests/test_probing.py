@@ -40,6 +40,29 @@ def test_the_probe_warns_when_nothing_survives():
         probe(share_model(20), jnp.ones((1, 20)), shares=(50,))
 
 
+def test_a_removal_that_removes_nothing_is_said():
+    """Breaks if f says the same of inputs without any feature and no one hears of it, or what
+    survives is a share of next to nothing; or if it is chosen where another removes something."""
+
+    def predict(x):  # but for a trace, the same of everything
+        first = 0.55 + 0.002 * x.mean(-1)
+        return jnp.stack([first, 1 - first], -1)
+
+    with pytest.warns(UserWarning, match="about as much of inputs without any feature as of whole"):
+        found = probe(Model(predict, lambda x, m: jnp.where(m, x, 0), (20,)), jnp.ones((4, 20)))
+    assert not found.removes and np.isnan(found.at_half)
+    assert "0.551 (–) with 50% kept" in found.sentence and "%)" not in found.sentence
+    grid = (4, 4)
+    silent = {
+        Removal("mean", grid): Probe(0.55, 0.548, (0.5,), (1.9,)),
+        Removal("blur", grid): Probe(0.55, 0.5485, (0.5,), (0.5,)),
+    }
+    assert choose(silent) == Removal("mean", grid)
+    for blank in (0.45, 0.6, 0.65):  # it takes something away, or adds it
+        fill = Probe(0.55, blank, (0.5,), (0.5,))
+        assert choose(silent | {Removal("fill", grid): fill}) == Removal("fill", grid)
+
+
 def test_the_hardest_edges_that_f_stands_are_chosen():
     """Breaks if more is shown of removed cells than f needs, or a picture that stays is preferred.
 

@@ -185,8 +185,8 @@ def settled(
         run.say(
             f"{f.name}: learns again from {len(bank):,} answers in {bank.path}, and asks nothing"
             if again
-            else f"{f.name}: training takes up to {training:,} queries, of which {len(bank):,} are "
-            f"answered in {bank.path}{budget}{apart}"
+            else f"{f.name}: training takes up to {training:,} queries{apart}; {bank.path} holds "
+            f"{len(bank):,} answers, which are not asked again{budget}"
         )
         with plain_errors():
             yield dataclasses.replace(box, removal=chosen, f=bank, notes=notes, probe=about)
@@ -286,7 +286,7 @@ def _table(probes: dict[Removal | Words, Probe], box: BlackBox) -> str:
     ]
     for kind in dict.fromkeys(map(row, probes)):
         of = {one.softness: probe for one, probe in probes.items() if row(one) == kind}
-        shares = "".join(f"{of[edge].at_half:11.0%}" for edge in edges)
+        shares = "".join(f"{probing.percent(of[edge].at_half):>11}" for edge in edges)
         blank = max(probe.blank for probe in of.values()) / clean if clean else 0.0
         lines.append(f"  {kind:8}{shares}{blank:15.0%}")
     return "\n".join(lines)

@@ -48,8 +48,9 @@ def banks(workdir: pathlib.Path) -> int:
     return count
 
 
-def test_a_crash_loses_no_answer_and_repeats_none(run, predictor_directory, tmp_path):
-    """Breaks if a question that was answered before f died is asked again, or changes training."""
+def test_a_crash_loses_no_answer_and_repeats_none(run, predictor_directory, tmp_path, capsys):
+    """Breaks if a question that was answered before f died is asked again, or changes training;
+    or if answers to others, as of measuring the fit, are said to be training's."""
     assert 80 < run.died.asked <= 90 and run.box.asked
     assert banks(run.workdir) == run.box.asked + run.died.asked
     whole = Box()
@@ -60,6 +61,10 @@ def test_a_crash_loses_no_answer_and_repeats_none(run, predictor_directory, tmp_
     before = whole.asked
     train(small(predictor_directory), tmp_path, f, source_of(PICTURES, f))  # it is finished
     assert whole.asked == before
+    said = (
+        r"training takes up to \d+ queries; .*answers.bank holds \d+ answers, which are not asked"
+    )
+    assert re.search(said, capsys.readouterr().out)
 
 
 def test_a_run_learns_again_from_the_answers_of_another(run, predictor_directory, tmp_path):
@@ -229,6 +234,26 @@ def test_the_probe_prefers_what_f_can_stand():
         warnings.simplefilter("error")
         chosen, about = asking.choose(black_box.of(f), found[:4], pictures)
     assert chosen.softness >= 1 / 3 and about.at_half > 0.4
+
+
+def test_the_probe_says_where_it_can_tell_nothing(capsys):
+    """Breaks if f sees the mean colour alone, and a removal that keeps it is chosen for grey
+    squares, or without a word where there is no other."""
+
+    def call(pixels: np.ndarray) -> np.ndarray:
+        return 1 / (1 + np.exp(-4 * (pixels.mean((1, 2), np.float64) / 255 - 0.5)))
+
+    f = host.host(call, labels=list("rgb"), input=(32, 32, 3), output="sigmoid", digest="colour")
+    pictures = np.clip(PICTURES.astype(int) + 60, 0, 255).astype(np.uint8)
+    found = {one.kind: one for one in asking.candidates(settings.default(), f) if not one.softness}
+    box, names = black_box.of(f), ("fill", "mean", "blur")
+    chosen, _ = asking.choose(box, [found[name] for name in names], pictures)
+    said = capsys.readouterr()
+    assert chosen.kind == "fill" and "WARNING" not in said.err
+    rows = dict(line.split()[:2] for line in said.out.splitlines() if line.startswith("  "))
+    assert rows["mean"] == rows["blur"] == "–" and rows["fill"].endswith("%")
+    asking.choose(box, [found["mean"], found["blur"]], pictures)
+    assert "WARNING: f says about as much of inputs without any f" in capsys.readouterr().err
 
 
 # ---------------------------------------------------------------- both commands
