@@ -71,8 +71,9 @@ def evaluate(
         targets, key, **options) → scores [B, N], also as "package.module:function", or an
         explainer; by its name, as "fex", the one that `predictor` is. Several explainers of one
         name are its seeds.
-      predictor: a classifier, an explainer of it, or where to find one of them. Of a host
-        predictor features are removed as `host.black_box.of` says.
+      predictor: a classifier, an explainer of it, where to find one of them, or an object that
+        `fex_jax.host.open` takes, as a pipeline of Hugging Face. Of a host predictor features are
+        removed as `host.black_box.of` says.
       data: images as `Explainer` takes them, a folder of images (labelled, if all are in class
         folders) or a source of `fex_jax.data`; texts as `fex_jax.fit` takes them, where a file's
         column `label`, if there is one, has true classes; a `tasks.Task`; or a function that

@@ -189,6 +189,8 @@ def open_predictor(
             predictor = host.open(predictor)
         else:
             predictor = pretrained.load(str(predictor))
+    elif not isinstance(predictor, explain.Explainer | tasks.Predictor):
+        predictor = host.open(predictor) if host.is_object(predictor) else predictor
     if isinstance(predictor, host.HostPredictor):
         predictor = black_box.of(predictor)
     if isinstance(predictor, explain.Explainer):

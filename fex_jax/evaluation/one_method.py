@@ -78,7 +78,11 @@ def attribute(
         raise ValueError(
             f"features is {features!r}; expected fex_jax.host.Superpixels or fex_jax.host.OwnMask"
         )
-    if callable(predictor) and not isinstance(predictor, explain.Explainer | host.HostPredictor):
+    known = explain.Explainer | host.HostPredictor | tasks.Predictor
+    if not isinstance(predictor, known) and host.is_object(predictor):
+        own = {"features": features} if isinstance(features, host.OwnMask) else {}
+        predictor = host.open(predictor, **own)
+    elif callable(predictor) and not isinstance(predictor, known):
         predictor = _of_function(predictor, things, features)
     is_function = isinstance(predictor, host.HostPredictor)
     if features is not None and is_function and not isinstance(method, explain.Explainer):

@@ -2,6 +2,7 @@
 
     predictor = fex_jax.host(function, labels=("cat", "dog"), input=(224, 224, 3))
     predictor = fex_jax.host.open("model.onnx")  # .tflite, .keras, http://…, package.module:f
+    predictor = fex_jax.host.open(session)  # of ONNX Runtime, a Keras model, a pipeline, …
     predictor(images)  # uint8 [B, 224, 224, 3] → probabilities [B, K]
 
 An adapter's module is imported, and its library with it, when that adapter is used; so is JAX when
@@ -15,7 +16,7 @@ from typing import Any
 
 from fex_jax.errors import HostError
 from fex_jax.host.bank import Bank
-from fex_jax.host.opening import is_name, open, parse_options
+from fex_jax.host.opening import is_name, is_object, open, parse_options
 from fex_jax.host.predictor import HostPredictor, host
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "Superpixels",
     "host",
     "is_name",
+    "is_object",
     "open",
     "parse_options",
 ]

@@ -1,5 +1,6 @@
 """Hugging Face's torch pipelines for text and image classification."""
 
+import copy
 from typing import Any
 
 from PIL import Image
@@ -26,6 +27,12 @@ def huggingface(
       ValueError: a pipeline of another task.
     """
     config = pipeline.model.config
+    numbered = copy.copy(
+        pipeline
+    )  # whose scores come with numbers: several classes may have a name
+    numbered.model = copy.copy(pipeline.model)
+    numbered.model.config = copy.copy(config)
+    numbered.model.config.id2label = {i: str(i) for i in range(config.num_labels)}
     labels = [config.id2label[i] for i in range(config.num_labels)]
     task = pipeline.task
     if task not in ("text-classification", "image-classification"):
@@ -44,19 +51,18 @@ def huggingface(
 
     def call(batch: Any) -> list[list[float]]:
         things = batch if isinstance(batch, list) else [Image.fromarray(image) for image in batch]
-        answers = pipeline(things, top_k=len(labels), batch_size=len(things), **function)
-        scores = [{entry["label"]: entry["score"] for entry in answer} for answer in answers]
-        return [[of[label] for label in labels] for of in scores]  # they come by falling score
+        answers = numbered(things, top_k=config.num_labels, batch_size=len(things), **function)
+        scores = [{int(entry["label"]): entry["score"] for entry in answer} for answer in answers]
+        return [[of[i] for i in range(config.num_labels)] for of in scores]  # they come sorted
 
     weights = ((name, x.detach().cpu().float()) for name, x in pipeline.model.state_dict().items())
     settings |= {
         "name": type(pipeline.model).__name__,
         "digest": digests.of_arrays(weights),
         "output": output,
+        "labels": labels,
     }
-    if len(set(labels)) < len(labels):
-        raise ValueError("the pipeline's labels are not distinct; its scores cannot be told apart")
-    return host(call, labels=labels, **settings | options)
+    return host(call, **settings | options)
 
 
 def _size(processor: Any) -> tuple[int, int]:

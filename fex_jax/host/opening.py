@@ -1,4 +1,4 @@
-"""Opening a black box by its name: a file, an endpoint, a function."""
+"""Opening a black box: a file, an endpoint or a function by its name, or an object of a library."""
 
 import importlib
 import inspect
@@ -13,23 +13,47 @@ from fex_jax.host.answers import brief
 from fex_jax.host.predictor import HostPredictor, host
 
 _SUFFIXES = {".onnx": "onnx", ".tflite": "tflite", ".keras": "keras"}
+# Adapters of objects, by the library and the name of one of their types: no library is imported.
+_OBJECTS = {
+    ("transformers", "Pipeline"): "huggingface",
+    ("torch", "Module"): "torch_module",
+    ("onnxruntime", "InferenceSession"): "onnx",
+    ("keras", "Model"): "keras",
+}
+_HOW = (
+    ": give fex_jax.host.open(object, labels=…, input=…) what fex_jax.host.{name}.{name} takes, or "
+    "what this makes of it in the object's place"
+)
 _FUNCTION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
-def open(where: str | os.PathLike[str], **options: Any) -> HostPredictor:
-    """The black box that a name stands for.
+def open(where: str | os.PathLike[str] | Any, **options: Any) -> HostPredictor:
+    """The black box that a name stands for, or that an object of a library is.
 
     Args:
       where: "model.onnx", "model.tflite", "model.keras", "http://…" or "https://…", or
         "package.module:function", also of a module in the working directory. A function is
         called with batches; instead of one the name may be that of a `HostPredictor`, or of a
         function that makes one and takes keyword arguments alone, which are options, or none.
+        Or an object, also by such a name: a Keras model, a torch module (with `labels` and
+        `input`), an ONNX Runtime session, a pipeline of Hugging Face, or a fitted estimator with
+        scikit-learn's interface.
       options: of the adapter, `labels` and `input` before all; see `host`.
 
     Raises:
-      ValueError: a name of another form, a library that is not installed, a module or function
-        that is not there, or an option that the adapter does not take.
+      ValueError: a name of another form, an object of another kind, a library that is not
+        installed, a module or function that is not there, or an option that the adapter does not
+        take or misses.
     """
+    if not isinstance(where, str | os.PathLike):
+        if isinstance(where, HostPredictor) and not options:
+            return where
+        if not is_object(where):
+            raise ValueError(
+                f"an object of type {type(where).__name__} is no black box that is known; give a "
+                "name, or fex_jax.host(function, labels=…, input=…)"
+            )
+        return _adapter(_kind(where), where, options)
     where = os.fspath(where)
     if re.match(r"https?://", where):
         return _adapter("http", where, options)
@@ -49,6 +73,8 @@ def open(where: str | os.PathLike[str], **options: Any) -> HostPredictor:
         if other:
             raise ValueError(f"{where} is a predictor already, and takes no {', '.join(other)}")
         return found
+    if is_object(found):
+        return open(found, **options)
     for name, what in (("labels", "names of the classes"), ("input", "the shape of an input")):
         if name not in options:
             raise ValueError(f"{where} needs {name}: {what}")
@@ -59,6 +85,11 @@ def is_name(where: str) -> bool:
     """Whether `open` takes a name of this form; names of checkpoints have others."""
     endpoint = re.match(r"https?://", where)
     return bool(endpoint or _suffix(where) or _FUNCTION.fullmatch(where))
+
+
+def is_object(thing: Any) -> bool:
+    """Whether `open` takes an object of this type: of a library that has an adapter."""
+    return not isinstance(thing, str | os.PathLike) and _kind(thing) is not None
 
 
 def parse_options(given: str) -> dict[str, Any]:
@@ -80,14 +111,25 @@ def _suffix(where: str) -> str | None:
     return _SUFFIXES.get(pathlib.Path(where).suffix.lower())
 
 
-def _adapter(name: str, where: str, options: dict[str, Any]) -> HostPredictor:
+def _kind(thing: Any) -> str | None:
+    """The adapter of an object; of what only predicts, that of estimators."""
+    for base in type(thing).__mro__:
+        found = _OBJECTS.get((base.__module__.partition(".")[0], base.__name__))
+        if found:
+            return found
+    return "estimator" if hasattr(thing, "predict") else None
+
+
+def _adapter(name: str, where: Any, options: dict[str, Any]) -> HostPredictor:
     adapter = getattr(importlib.import_module(f"fex_jax.host.{name}"), name)
+    what = where if isinstance(where, str) else f"an object of type {type(where).__name__}"
     try:
         return adapter(where, **options)
     except ImportError as error:  # its library's
-        raise ValueError(f"{where}: {error}") from error
+        raise ValueError(f"{what}: {error}") from error
     except TypeError as error:  # an option that it does not take, or one that it misses
-        raise ValueError(f"{where} cannot be opened so: {error}") from error
+        how = "" if isinstance(where, str) else _HOW.format(name=name)
+        raise ValueError(f"{what} cannot be opened so: {error}{how}") from error
 
 
 def _attribute(module: str, name: str) -> Any:

@@ -19,7 +19,6 @@ from fex_jax import attributions, checks, explain, feeding, host, metrics, predi
 from fex_jax.evaluation import tasks
 from fex_jax.feeding import Source
 from fex_jax.host import HostPredictor, black_box
-from fex_jax.host.estimator import estimator
 from fex_jax.training import asking
 from fex_jax.training import held_out as yardstick
 from fex_jax.training.explainer import Predictor, train
@@ -67,13 +66,14 @@ def fit(
     Args:
       predictor: a Hugging Face directory or hub id, or what `fex_jax.pretrained.load` returns; or a
         black box: what `fex_jax.host` returns, a name that `fex_jax.host.open` takes, such as
-        "model.onnx", or a fitted estimator or pipeline with scikit-learn's interface.
+        "model.onnx", or an object that it takes: a Keras model, an ONNX Runtime session, a pipeline
+        of Hugging Face, or a fitted estimator or pipeline with scikit-learn's interface.
       data: of images, a folder with or without class folders, an array [B, H, W, 3] of uint8 or of
         floats in [0, 1], a list or an iterator of paths, PIL images or arrays; of texts, a list or
         an iterator of strings or of pairs of them, a .csv, .tsv, .jsonl, .parquet or .txt file, or
         a folder; of both, a table of `datasets`, pandas or Arrow, or a `Source`; of arrays, one, or
         .npy.
-      labels: of a black box that is named: its classes, or a file of them.
+      labels: of a black box that `fex_jax.host.open` opens: its classes, or a file of them.
       backbone: the directory or hub id of a ViT that explains a classifier of images, or of a BERT
         that explains a black box of texts; None: docs/black_boxes.md, "What reads the inputs".
       queries: of a black box: answers that may be asked for in all; None: any number. Where
@@ -156,22 +156,22 @@ def _open(
 ) -> tuple[str, Predictor | HostPredictor]:
     """Its path, if it has one, and the predictor."""
     named = isinstance(predictor, str | os.PathLike)
-    if named and host.is_name(str(predictor)):
+    ready = isinstance(predictor, Predictor | HostPredictor)
+    if host.is_name(str(predictor)) if named else not ready and host.is_object(predictor):
         options = host.parse_options(settings.get("predictor.options", "{}"))
         options |= {"labels": labels} if labels is not None else {}
-        return str(predictor), host.open(predictor, **options)
+        return str(predictor) if named else "", host.open(predictor, **options)
     if labels is not None:
         raise ValueError("labels are of a black box that is named; leave them out")
     if named:
         size = settings.get("predictor.image_size")
         return str(predictor), pretrained.load(str(predictor), size or None)
-    if isinstance(predictor, Predictor | HostPredictor):
+    if ready:
         return "", predictor
-    if hasattr(predictor, "predict"):
-        return "", estimator(predictor)
     raise ValueError(
         f"the predictor is of type {type(predictor).__name__}; expected a directory, a hub id, "
-        "what fex_jax.pretrained.load returns, a fitted estimator, or a function in fex_jax.host"
+        "what fex_jax.pretrained.load returns, what fex_jax.host.open takes, or a function in "
+        "fex_jax.host"
     )
 
 
