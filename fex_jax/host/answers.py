@@ -1,5 +1,6 @@
 """What a black box said, checked before anything learns from it."""
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,15 @@ import numpy as np
 from fex_jax.errors import HostError
 from fex_jax.outputs import Output
 
-_ENOUGH = 16  # numbers: so many logits do not all happen to lie in 0..1
+_ENOUGH = 8  # numbers: so many logits do not all happen to lie in 0..1
+
+
+class SomeRows(HostError):
+    """Rows of an answer that cannot be used; `rows`, int [n], are those that can."""
+
+    def __init__(self, message: str, rows: np.ndarray, answers: np.ndarray) -> None:
+        super().__init__(message)
+        self.rows, self.answers = rows, answers
 
 
 def brief(error: BaseException) -> str:
@@ -35,6 +44,7 @@ def check(
 
     Raises:
       HostError: says what came and what was wanted.
+      SomeRows: of some rows that are not finite; it has the others, which may have been paid for.
     """
     try:
         values = np.asarray(answer)
@@ -56,13 +66,19 @@ def check(
             f"wanted {_wanted(rows, classes)}"
         )
     with np.errstate(over="ignore"):
-        values = values.reshape(rows, -1).astype(np.float32)
-    if not np.isfinite(values).all():
+        values = values.reshape(rows, 1 if single else classes).astype(np.float32)
+    finite = np.isfinite(values).all(-1)
+    if not finite.all():
         row, column = np.argwhere(~np.isfinite(values))[0]
-        raise HostError(
+        message = (
             f"{name} answered {values[row, column]} for class {column} of input {row}; "
             "wanted finite numbers"
         )
+        if not finite.any():
+            raise HostError(message)
+        good = np.flatnonzero(finite)
+        given = values[good], len(good), classes, output, logits, tolerance, name
+        raise SomeRows(message, good, check(*given))
     if two_of_one:
         values = np.concatenate([-values if logits else 1 - values, values], -1)
         if logits:
@@ -78,11 +94,11 @@ class AssumedLogits:
     """Passes on what a network answers where nobody said what it is: logits, if they may be.
 
     A softmax of probabilities is nearly flat, and nothing would say so. One number outside 0..1
-    settles it: these are no probabilities.
+    settles it: these are no probabilities. Numbers too few to tell are passed on with a warning.
     """
 
     def __init__(self, name: str) -> None:
-        self._name, self._seen, self._settled = name, 0, False
+        self._name, self._seen, self._settled, self._warned = name, 0, False, False
 
     def __call__(self, answer: np.ndarray) -> np.ndarray:
         """The answer, [B, K] or [B].
@@ -98,22 +114,25 @@ class AssumedLogits:
             self._settled = bool(np.isfinite(values).all())
             return values
         self._seen += values.size
+        words = "from 0 to 1, one an input, as probabilities of the second of two classes are"
+        output = "softmax"
         if values.ndim == 2 and values.shape[1] > 1:
             rounding = min(16 * np.finfo(values.dtype).eps, 2e-3)  # of float16, 2 ε
             sums = values.sum(-1, dtype=np.float64)
             if np.abs(sums - 1).max() <= rounding:
-                raise self._refusal("that sum to 1, as probabilities do", "softmax")
-            if self._seen >= _ENOUGH:
-                words = "from 0 to 1 that do not sum to 1, as independent labels' probabilities do"
-                raise self._refusal(words, "sigmoid")
-        elif self._seen >= _ENOUGH:
-            words = "from 0 to 1, one an input, as probabilities of the second of two classes are"
-            raise self._refusal(words, "softmax")
+                raise HostError(self._say("that sum to 1, as probabilities do", output))
+            words = "from 0 to 1 that do not sum to 1, as independent labels' probabilities do"
+            output = "sigmoid"
+        if self._seen >= _ENOUGH:
+            raise HostError(self._say(words, output))
+        if not self._warned:
+            self._warned = True
+            warnings.warn(self._say(words, output, "are"), stacklevel=2)
         return values
 
-    def _refusal(self, words: str, output: str) -> HostError:
-        return HostError(
-            f"{self._name} answers numbers {words}, and they would be taken for logits: open it "
+    def _say(self, words: str, output: str, taken: str = "would be") -> str:
+        return (
+            f"{self._name} answers numbers {words}, and they {taken} taken for logits: open it "
             f"with output={output!r}, as by fex_jax.host.open(name, output={output!r}), or with "
             "output='logits' or 'value' if they are that"
         )

@@ -12,7 +12,7 @@ import numpy as np
 
 from fex_jax import checks
 from fex_jax.errors import HostError
-from fex_jax.host.answers import brief, check
+from fex_jax.host.answers import SomeRows, brief, check
 from fex_jax.outputs import Output
 
 Batch = Any  # an array, a list of strings or a data frame
@@ -107,22 +107,29 @@ class HostPredictor:
             answers[rows] = some
         return answers
 
-    def each(self, inputs: Any) -> Iterator[tuple[slice, np.ndarray]]:
-        """(rows, their answers) of one call after the other, as they come.
+    def each(self, inputs: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """(rows [n], their answers [n, K]) of one call after the other, as they come.
 
         After a call fails no other is made; its HostError is raised when all answers that still
-        came have been given, so that none that was paid for is lost.
+        came have been given, so that none that was paid for is lost. Nor are those of a call that
+        answered some of its inputs with NaN.
         """
         inputs = self.checked(inputs)
         size = self.batch_size or max(len(inputs), 1)
         pieces = [slice(i, min(i + size, len(inputs))) for i in range(0, len(inputs), size)]
+        numbers = np.arange(len(inputs))
         if min(self.threads, len(pieces)) <= 1:
-            for rows in pieces:
-                yield rows, self._ask(inputs[rows])
+            for piece in pieces:
+                try:
+                    answers = self._ask(inputs[piece])
+                except SomeRows as error:
+                    yield _usable(error, numbers[piece])
+                    raise
+                yield numbers[piece], answers
             return
         failure = None
         with concurrent.futures.ThreadPoolExecutor(self.threads) as pool:
-            waiting = {pool.submit(self._ask, inputs[rows]): rows for rows in pieces}
+            waiting = {pool.submit(self._ask, inputs[piece]): numbers[piece] for piece in pieces}
             try:
                 for done in concurrent.futures.as_completed(waiting):
                     if done.cancelled():
@@ -131,6 +138,8 @@ class HostPredictor:
                         failure = failure or error
                         for other in waiting:
                             other.cancel()
+                        if isinstance(error, SomeRows):
+                            yield _usable(error, waiting[done])
                     else:
                         yield waiting[done], done.result()
             finally:
@@ -202,6 +211,8 @@ class HostPredictor:
         with self._free:
             try:
                 answer = self.call(batch)
+            except SomeRows as error:  # rows of a call within
+                raise HostError(str(error)) from error
             except HostError:
                 raise
             except Exception as error:
@@ -235,7 +246,8 @@ def host(
     Args:
       call: batch → answers [B, K], as anything that numpy makes an array of. One column is enough
         where `output` is a softmax of two classes: it is the second one's.
-      labels: names of the K classes, or a file with one on each line.
+      labels: names of the K classes, or a file with one on each line. Where several have one name,
+        as in lists of ImageNet's, their numbers name them.
       input: what a batch is. (height, width, channels): a uint8 array [B, H, W, C]; (columns,): an
         array of numbers [B, D]; "table": a pandas DataFrame of B rows; "text": a list of B strings;
         with `features` the shape of any array of numbers, [B, ...].
@@ -327,6 +339,12 @@ def read_labels(path: str | pathlib.Path) -> tuple[str, ...]:
     if not labels:
         raise ValueError(f"labels: {path} is empty; give one label a line")
     return tuple(label.strip() for label in labels)
+
+
+def _usable(error: SomeRows, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What can be used of a call about these rows, without what filled it up."""
+    asked = error.rows < len(rows)
+    return rows[error.rows[asked]], error.answers[asked]
 
 
 def _kinds(values: list[Any]) -> str:

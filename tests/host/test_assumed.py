@@ -13,17 +13,26 @@ def test_independent_probabilities_are_refused_however_few_come_at_a_time():
     """Breaks if a softmax is taken of sigmoids, which would be nearly flat, and nothing is said."""
     with pytest.raises(HostError, match="net answers numbers from 0 to 1 that do not sum to 1"):
         AssumedLogits("net")(ROWS)
-    assumed = AssumedLogits("net")
+    assumed, asked = AssumedLogits("net"), []
+    with pytest.warns(
+        UserWarning, match="sum to 1, .* and they are taken for logits: open it with"
+    ):
+        with pytest.raises(HostError, match="output='sigmoid'"):
+            for row in ROWS:
+                asked.append(row)
+                assumed(row[None])
+    assert len(asked) == 3  # three rows of three numbers
     with pytest.raises(HostError, match="output='sigmoid'"):
-        for row in ROWS:
-            assumed(row[None])
+        AssumedLogits("net")(np.full((4, 3), 0.5, np.float32))  # as of four black pictures
 
 
 def test_logits_are_believed_when_one_lies_outside():
     """Breaks if a training stops because logits of some batch all happen to lie in 0..1."""
     assumed = AssumedLogits("net")
-    for answer in (ROWS[:2], np.array([[-0.1, 0.5, 0.5]]), ROWS, ROWS):
-        assert assumed(answer) is answer
+    with pytest.warns(UserWarning) as said:
+        for answer in (ROWS[:1], ROWS[1:2], np.array([[-0.1, 0.5, 0.5]]), ROWS, ROWS):
+            assert assumed(answer) is answer
+    assert len(said) == 1
     nan = AssumedLogits("net")
     nan(np.full((1, 3), np.nan))  # says nothing; it is refused elsewhere
     with pytest.raises(HostError):

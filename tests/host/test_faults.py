@@ -154,6 +154,37 @@ def test_a_wrong_answer_never_reaches_the_bank(tmp_path):
             np.testing.assert_allclose(next(bank.records())[2], RIGHT[0], rtol=1e-6)
 
 
+@pytest.mark.parametrize("options", [{"threads": 1}, {"threads": 3}, {"fixed": True}])
+def test_one_bad_row_loses_no_other(tmp_path, options):
+    """Breaks if rows that came beside a NaN, and were paid for, are asked for again, or if what
+    fills up a call of a fixed size is taken for an answer."""
+    inputs = np.linspace(0, 1, 18).reshape(9, 2)
+    bad = inputs[5].tolist()
+
+    def behave(request, instances, number):
+        rows = [[float("nan")] * 3 if one == bad else misbehaving.answer(one) for one in instances]
+        asked.extend(instances)
+        misbehaving.reply(request, {"predictions": rows})
+
+    options, asked = SETTINGS | {"batch_size": 6, "digest": "endpoint"} | options, []
+    with serving(behave) as server:
+        f = endpoint(server.url, **options)
+        with Bank(tmp_path / "bank", f, removal="none", grid=(2,)) as bank:
+            with pytest.raises(
+                HostError, match="nan for class 0 of input 5; wanted finite numbers"
+            ):
+                bank.ask(identify(inputs), np.ones((9, 2)), lambda rows: inputs[rows])
+            held = len(bank)
+    assert held == len({tuple(one) for one in asked}) - 1
+    with serving(misbehaving.good) as server:
+        f = endpoint(server.url, **options)
+        with Bank(tmp_path / "bank", f, removal="none", grid=(2,)) as bank:
+            assert len(bank) == held >= 5
+            found = bank.ask(identify(inputs), np.ones((9, 2)), lambda rows: inputs[rows])
+    expected = [misbehaving.answer(one) for one in inputs.tolist()]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
 def test_requests_overlap():
     """Breaks if threads wait for each other, or more run than allowed."""
     running, most = set(), []
