@@ -14,6 +14,8 @@ from fex_jax.host.answers import brief
 from fex_jax.host.pixels import preparation
 from fex_jax.host.predictor import HostPredictor, Input, host
 
+_SLACK = 0.05  # of a sum: the softmax of integers is itself not exact
+
 
 def tflite(
     path: str | pathlib.Path,
@@ -38,8 +40,8 @@ def tflite(
       input: (height, width, channels) or (columns,), if given, as in the file.
       mean: pixels become (x · `scale` − `mean`) / `std`, unless the network takes uint8.
       threads: interpreters.
-      options: of `host`; output is "softmax" where not given, with a tolerance of half a step of
-        quantisation for each class: rows of many classes, each rounded, need not sum to 1.
+      options: of `host`; output is "softmax" where not given. Quantised rows need not sum to 1:
+        some probabilities that do must round to them.
 
     Raises:
       ValueError: another kind of network.
@@ -81,16 +83,26 @@ def tflite(
             answer = interpreter.get_tensor(given["index"])
         finally:
             interpreters.put(interpreter)
-        return _real(answer, given)
+        found = _real(answer, given)
+        if step and softmax:  # half a step off each at most, they may still sum to 1
+            least = np.clip(found - step / 2, 0, None).sum(-1)
+            if least.max() > 1 + _SLACK:
+                raise HostError(
+                    f"{name} answers probabilities that sum to {found[least.argmax()].sum():.3g}, "
+                    f"more than rounding to {step:.2g} explains: open it with output='sigmoid', if "
+                    "its labels are independent, or say what they are"
+                )
+        return found
 
     step = float(given["quantization"][0])
+    softmax = options.get("output", "softmax") == "softmax" and "tolerance" not in options
     settings = {
         "name": name,
         "digest": digest,
         "batch_size": shape[0],
         "fixed": True,
         "threads": threads,
-        "tolerance": max(0.01, classes * step / 2),
+        "tolerance": max(0.01, classes * step / 2),  # from below: small ones round to 0
     }
     return host(call, labels=labels, input=shape[1:], **settings | options)
 

@@ -1,7 +1,5 @@
 """Each adapter on the real library, against that library's own answer or one by hand."""
 
-import warnings
-
 import numpy as np
 import pytest
 
@@ -243,69 +241,3 @@ def test_an_onnx_file_and_labels_of_another_number(tmp_path):
         host.open(tmp_path / "one.onnx", labels=("no", "yes"))
     found = host.open(tmp_path / "one.onnx", labels=("no", "yes"), output="logits")(IMAGES)
     np.testing.assert_allclose(found.sum(-1), 1, atol=1e-6)
-
-
-# Keras and TFLite
-
-
-@pytest.fixture(scope="module")
-def network():
-    """A small Keras network of images, with a softmax."""
-    library = pytest.importorskip("keras")
-    library.utils.set_random_seed(0)
-    layers = library.layers
-    return library.Sequential(
-        [
-            layers.Input((6, 6, 3)),
-            layers.Rescaling(1 / 255),
-            layers.Flatten(),
-            layers.Dropout(0.5),
-            layers.Dense(4, activation="softmax"),
-        ]
-    )
-
-
-def by_hand(network) -> np.ndarray:
-    weight, bias = network.get_weights()
-    return softmax((IMAGES / 255).reshape(5, -1) @ weight + bias)
-
-
-def test_keras_models_and_files(network, tmp_path):
-    """Breaks if dropout is on, pixels are scaled twice, or a saved file answers otherwise."""
-    from fex_jax.host.keras import keras
-
-    predictor = keras(network, labels=list("abcd"))
-    np.testing.assert_allclose(predictor(IMAGES), by_hand(network), atol=1e-5)
-    network.save(tmp_path / "m.keras")
-    opened = host.open(tmp_path / "m.keras")
-    np.testing.assert_allclose(opened(IMAGES), by_hand(network), atol=1e-5)
-    assert opened.labels == ("class 0", "class 1", "class 2", "class 3")
-    (tmp_path / "bad.keras").write_bytes(b"PK")
-    with pytest.raises(ValueError, match="bad.keras is no model that Keras reads"):
-        host.open(tmp_path / "bad.keras")
-
-
-@pytest.mark.parametrize("quantised", [False, True])
-def test_tflite_files(network, tmp_path, quantised):
-    """Breaks if scales, zero points or the batch of one are wrong: against the float network."""
-    pytest.importorskip("ai_edge_litert")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # TensorFlow's converter says that it will move
-        import tensorflow as tf
-
-        converter = tf.lite.TFLiteConverter.from_keras_model(network)
-        if quantised:
-            pixels = IMAGES.astype(np.float32)
-            converter.optimizations = [tf.lite.Optimize.DEFAULT]
-            converter.representative_dataset = lambda: ([one[None]] for one in pixels)
-            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-            converter.inference_input_type = converter.inference_output_type = tf.uint8
-        (tmp_path / "m.tflite").write_bytes(converter.convert())
-    # The network scales pixels itself.
-    predictor = host.open(tmp_path / "m.tflite", scale=1.0, labels=list("abcd"), threads=2)
-    assert predictor.input == (6, 6, 3) and predictor.batch_size == 1 and predictor.fixed
-    found = predictor(IMAGES)
-    np.testing.assert_allclose(found, by_hand(network), atol=0.03 if quantised else 1e-5)
-    (tmp_path / "bad.tflite").write_bytes(b"TFL3" * 9)
-    with pytest.raises(ValueError, match="bad.tflite is no network that LiteRT reads"):
-        host.open(tmp_path / "bad.tflite")

@@ -128,7 +128,8 @@ def over_http(predictor, tmp_path, stack):
 
 @pytest.mark.parametrize("where", [in_jax, in_torch, in_onnx, in_tflite, over_http])
 def test_one_network_wherever_it_is(where, natively, predictor, predictor_directory, tmp_path):
-    """Breaks if training asks other questions of a black box than of a classifier in JAX.
+    """Breaks if training asks other questions of a black box than of a classifier in JAX, or a
+    pass of the explainer, as it is or refined, gives other maps.
 
     f is the same ViT; a policy starts from its weights each time.
     """
@@ -138,7 +139,9 @@ def test_one_network_wherever_it_is(where, natively, predictor, predictor_direct
         in_turn = small(predictor_directory, **{"predictor.overlap": False})
         train(in_turn, tmp_path, f, source_of(PICTURES, f))
         np.testing.assert_allclose(curve(tmp_path), losses, rtol=1e-3)
-        asked = explain.load(tmp_path, f)(PICTURES, refine=8, batch_size=12)
-    expected = native(PICTURES, refine=8, batch_size=12)
-    np.testing.assert_allclose(asked.probabilities, expected.probabilities, atol=1e-4)
-    np.testing.assert_allclose(asked.attributions, expected.attributions, atol=1e-4)
+        explainer = explain.load(tmp_path, f)
+        asked = [explainer(PICTURES, refine=refine, batch_size=12) for refine in (0, 8)]
+    for refine, found in zip((0, 8), asked, strict=True):
+        expected = native(PICTURES, refine=refine, batch_size=12)
+        np.testing.assert_allclose(found.probabilities, expected.probabilities, atol=1e-4)
+        np.testing.assert_allclose(found.attributions, expected.attributions, atol=1e-4)
