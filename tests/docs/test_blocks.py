@@ -18,6 +18,8 @@ import fex_jax
 from fex_jax import explain, host
 from fex_jax.training import fit as fitting
 from tests import tiny_text
+from tests.host.test_huggingface import text_pipeline
+from tests.host.test_opening import network_of
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FULL = bool(os.environ.get("FEX_FULL_SIZE"))
@@ -179,7 +181,7 @@ def tables(out) -> Iterator[dict]:
 
 @contextlib.contextmanager
 def black_boxes(out) -> Iterator[dict]:
-    """Pictures, an ONNX file, functions, and a pipeline for texts in a file."""
+    """Pictures, an ONNX file, functions, objects of libraries, and a pipeline in a file."""
     joblib = pytest.importorskip("joblib")
     pipeline = pytest.importorskip("sklearn.pipeline")
     pytest.importorskip("skimage")
@@ -201,8 +203,15 @@ def black_boxes(out) -> Iterator[dict]:
         "pictures": rng.integers(0, 256, (2, 32, 32, 3), np.uint8),
         "classify": classify,
         "series": rng.normal(size=(40, 120)).astype(np.float32),
+        "pipeline": text_pipeline(pathlib.Path())[0],
+        "session": network_of("onnx")[0],
+        "network": network_of("keras")[0],
+        "module": network_of("torch_module")[0],
     }
     yield given
+    assert given["film"][0].words == ("a", "good", "film")
+    for name in ("in_onnx", "in_keras", "in_torch"):
+        assert len(given[name].labels) == 3
     good, bad = given["mood"]["f"](["good fun", "bad plot"])[:, 1]
     assert bad < 0.5 < good
     np.testing.assert_allclose(given["found"].attributions[:, :-1], 0, atol=1e-5)
