@@ -132,7 +132,7 @@ def http(
         )
     own = {"tensor": tensor, "datatype": datatype, "answer": answer}
     pixels = {"mean": mean, "std": std, "scale": scale}
-    changed = {field: value for field, value in own.items() if value is not None}
+    changed: dict[str, Any] = {k: v for k, v in own.items() if v is not None}
     changed |= {k: v for k, v in pixels.items() if np.ravel(v).tolist() != [_PIXELS[k]]}
     if changed and protocol != "kserve":
         raise ValueError(f"{', '.join(changed)}: of protocol='kserve', and this is {protocol}")
