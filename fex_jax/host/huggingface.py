@@ -27,9 +27,7 @@ def huggingface(
       ValueError: a pipeline of another task.
     """
     config = pipeline.model.config
-    numbered = copy.copy(
-        pipeline
-    )  # whose scores come with numbers: several classes may have a name
+    numbered = copy.copy(pipeline)  # its scores come by number: two classes may share a name
     numbered.model = copy.copy(pipeline.model)
     numbered.model.config = copy.copy(config)
     numbered.model.config.id2label = {i: str(i) for i in range(config.num_labels)}
