@@ -57,11 +57,13 @@ def random_like(shapes: Params) -> Params:
     """Normal arrays: much faster than a module's own initial values, whose draws XLA compiles."""
     rng = np.random.default_rng(0)
 
-    def draw(x: jax.ShapeDtypeStruct) -> jax.Array:
+    def draw(path: tuple, x: jax.ShapeDtypeStruct) -> jax.Array:
         scale = 1.5 / np.sqrt(np.prod(x.shape[:-1])) if len(x.shape) > 1 else 0.3
-        return jnp.asarray(rng.normal(0, scale, x.shape), jnp.float32)
+        drawn = rng.normal(0, scale, x.shape)
+        # A variance below zero makes all that a network says NaN, which equals NaN in comparisons.
+        return jnp.asarray(1 + abs(drawn) if path[-1].key == "var" else drawn, jnp.float32)
 
-    return jax.tree.map(draw, shapes)
+    return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
 def random_params(init: Callable[[jax.Array], Params]) -> Params:
