@@ -234,7 +234,7 @@ def test_fastshap_goes_the_same_way(predictor_directory, imagenet, tmp_path, mon
     that is too short to learn says nothing of it."""
 
     def narrow(*which):
-        return dataclasses.replace(make_backbone(*which), hidden_size=16)
+        return dataclasses.replace(make_backbone(*which), hidden_size=16, depth=1)
 
     monkeypatch.setattr("fex_jax.training.opening.make_backbone", narrow)
     config = vit_imagenet.get_config("fastshap")

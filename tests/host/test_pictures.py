@@ -10,12 +10,13 @@ from PIL import Image
 from fex_jax import host, pretrained
 from fex_jax.host import black_box
 from fex_jax.host.pictures import Pictures
-from fex_jax.models import functional
+from fex_jax.models import shapes
 from fex_jax.models.vit import ViTConfig
 from fex_jax.preprocessing import Preprocessing
 from fex_jax.removal import Removal
 from fex_jax.settings import default
 from fex_jax.training import asking
+from tests.conftest import random_like
 
 
 def of(*shape: int) -> host.HostPredictor:
@@ -70,7 +71,7 @@ def test_photographs_are_read_by_dinov2_where_it_is_cached(tmp_path, monkeypatch
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     family = {"family": "dinov2", "image_size": 28, "patch_size": 14, "mlp_dim": 16}
     config = ViTConfig(num_classes=2, hidden_size=8, num_layers=1, num_heads=2, **family)
-    params = functional(lambda rngs: config.classifier(rngs=rngs))[0](jax.random.key(0))
+    params = random_like(shapes(lambda rngs: config.classifier(rngs=rngs)))
     sides = {"size": 28, "do_center_crop": True, "crop_size": (28, 28)}
     tiny = pretrained.Checkpoint(config, params, ("a", "b"), Preprocessing("Bit", **sides))
     cache = tmp_path / "models--facebook--dinov2-small"

@@ -8,11 +8,11 @@ import pytest
 
 import fex_jax
 from fex_jax import families, pretrained
-from fex_jax.models import functional
+from fex_jax.models import shapes
 from fex_jax.models.vit import ViTConfig
 from fex_jax.preprocessing import Preprocessing
 from tests import tiny_text
-from tests.conftest import random_checkpoint
+from tests.conftest import random_checkpoint, random_like
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (16, 48, 48, 3), np.uint8)
 
@@ -20,7 +20,7 @@ PICTURES = np.random.default_rng(0).integers(0, 256, (16, 48, 48, 3), np.uint8)
 def resnet():
     """A ResNet of three classes for pictures of 48 pixels, whose cells are 3 × 3."""
     config = families.of("resnet").ResNetConfig(48, 3, 4, (8,), (1,))
-    params = functional(lambda rngs: config.classifier(rngs=rngs))[0](jax.random.key(0))
+    params = random_like(shapes(lambda rngs: config.classifier(rngs=rngs)))
     return pretrained.Checkpoint(config, params, ("a", "b", "c"), Preprocessing(size=(48, 48)))
 
 
