@@ -184,6 +184,7 @@ def _inspect(items: dict[str, Any]) -> tuple[jax.Array, dict[str, list[jax.Array
     }
 
 
+@jax.jit  # traced once for all arrays of one shape: a state has hundreds
 def _checksum(array: jax.Array) -> jax.Array:
     """Sum of mixed words, uint32: whole numbers, so the same on all devices and shardings.
 
