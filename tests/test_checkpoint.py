@@ -126,6 +126,8 @@ def test_a_full_disk_is_said_and_earlier_checkpoints_are_kept(folder):
     noise = make(4)
     noise.params["w"] = jax.random.normal(jax.random.key(0), (40, 50))  # 8 kB, not compressible
     manager = checkpoint.open_manager(folder, 3)
+    # Compiled before the limit, which JAX's cache of slow compilations would meet, too.
+    checkpoint._inspect(checkpoint._items(noise))
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1024, before[1]))
     try:
