@@ -52,14 +52,15 @@ def main(_: list[str]) -> None:
         predictor = open_predictor(given.config)
         from fex_jax.training.explainer import train
 
-        train(given.config, pathlib.Path(given.workdir), predictor, queries=given.queries)
+        workdir = pathlib.Path(given.workdir)
+        train(given.config, workdir, predictor, queries=given.queries)
         if jax.process_index() == 0:
             if given.config.policy == "mlp":
-                _say_worth(given.config, pathlib.Path(given.workdir), predictor)
+                _say_worth(given.config, workdir, predictor, given.queries)
             print(f"wrote {given.workdir}: fex_jax.load opens it, eval.py scores it")
 
 
-def _say_worth(config: Any, workdir: pathlib.Path, f: Any) -> None:
+def _say_worth(config: Any, workdir: pathlib.Path, f: Any, queries: int | None = None) -> None:
     """Of tables: what the end of `fex_jax.fit` says, on rows of the evaluation split."""
     from fex_jax import explain, feeding
     from fex_jax.training import fit
@@ -67,7 +68,7 @@ def _say_worth(config: Any, workdir: pathlib.Path, f: Any) -> None:
     explainer = explain.load(workdir, f)
     box = explainer.predictor
     source = feeding.of(box).open_source(box, config, config.data.eval_split)
-    fit.finish(explainer, source.split(_ROWS)[0], config, workdir, f, None)
+    fit.finish(explainer, source.split(_ROWS)[0], config, workdir, f, queries)
 
 
 if __name__ == "__main__":

@@ -244,7 +244,8 @@ def run(
     config = configured(name, 0, *OURS["fex-jax"])
     passes = int(config.epochs * source.size)
     asked = passes * (1 + config.objective.num_masks)
-    _, _, reads = black_box.kind_of(f).policy(config, f, source)
+    reads = black_box.kind_of(f).policy(config, f, source)[2]
+    reads = reads.with_answers(black_box.of(f).ask, source)
     remove = removing(black_box.of(f, reads=reads), values[:FEW])
 
     def score(x: np.ndarray) -> np.ndarray:

@@ -27,6 +27,7 @@ from fex_jax.updates import Metrics, TrainState, update
 
 MODALITY = "tables"  # whose removed features come from a background
 MOST_EXACT = 12  # features of which all coalitions are asked about
+MOST_ASKED = 10_000  # queries for the truth of rows, where answers are kept
 Explainer = Callable[[dict, Inputs, jax.Array], jax.Array]  # params, inputs, targets → [B, T, N]
 
 

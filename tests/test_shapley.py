@@ -27,7 +27,9 @@ def opened(call, values=X, output="value", **config):
     chosen = settings.of_tables()
     chosen.table.background = 20
     chosen.update_from_flattened_dict(config)
-    _, _, reads = black_box.kind_of(f).policy(chosen, f, tables.open_table(values))
+    source = tables.open_table(values)
+    reads = black_box.kind_of(f).policy(chosen, f, source)[2]
+    reads = reads.with_answers(black_box.of(f).ask, source)
     box = black_box.of(f, reads=reads)
     model, inputs = box.bind({}, reads.batch(values[:3]))
     return model, inputs, reads

@@ -104,7 +104,7 @@ def test_f_is_asked_about_whole_rows_alone(fitted):
     reads, asked = fitted[0].predictor.reads, []
 
     def f(_, __, make):
-        asked.append(make(None))
+        asked.append(make(slice(None)))
         return price(asked[-1].to_numpy())[:, None]
 
     masks = np.array([[True] * 3, [True, False, True], [False] * 3])

@@ -7,7 +7,6 @@ answer while columns are removed.
 import functools
 import json
 import pathlib
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -17,7 +16,7 @@ from tqdm import tqdm
 
 from fex_jax import explain, feeding, metrics, page, shapley
 from fex_jax.data import frames
-from fex_jax.evaluation import run, tasks, tree_shap
+from fex_jax.evaluation import run, tasks, true_values
 from fex_jax.evaluation.methods import Given, choose
 from fex_jax.evaluation.run import Method
 from fex_jax.host.black_box import BlackBox
@@ -26,9 +25,6 @@ from fex_jax.modalities import tables as modality
 from fex_jax.table_explanation import TableExplanation
 from fex_jax.targets import class_numbers
 
-_LEAST = 4  # rows, however long they take
-_ORDERS, _FEW = 500, 8  # pairs of them, where features are too many to ask about all coalitions
-_QUESTIONS = 2**23  # of a row and its features, about
 _ROUNDING = 1e-3  # of what f says, in its standard deviations
 _REMOVED = 64  # rows whose columns are removed, at most
 _SHOWN = 6  # rows of the gallery
@@ -69,7 +65,7 @@ class Truth(NamedTuple):
         if not self.rows:
             return (
                 f"The values are not compared with true ones: there are no held-out rows, or "
-                f"{self.features} features are too many.\nThey are {self.quantity}."
+                f"{self.features} features take too many queries.\nThey are {self.quantity}."
             )
         sampled = "ones sampled in random orders of the features"
         how = "TreeSHAP's" if self.trees else "exact ones" if self.exact else sampled
@@ -110,45 +106,26 @@ class Removal(NamedTuple):
         return f"On {self.rows} held-out rows: {self.brief}.\nThey are {self.quantity}."
 
 
-def measure(explainer: explain.Explainer, values: np.ndarray, seconds: float = 20.0) -> Truth:
+def measure(
+    explainer: explain.Explainer,
+    values: np.ndarray,
+    seconds: float = 20.0,
+    queries: int = shapley.MOST_ASKED,
+) -> Truth:
     """An explainer's attributions of rows [B, D] beside true ones, for about so many seconds.
 
     Of up to `shapley.MOST_EXACT` features the truth is exact, by enumeration; of more it is
-    TreeSHAP's where `tree_shap` knows it, and else sampled.
+    TreeSHAP's where `tree_shap` knows it, and else sampled. Where answers are kept, it is of
+    few rows, and exact or sampled within so many queries, however long they take.
 
     Raises:
       HostError: f failed, or is not at hand.
     """
     given = explainer(explainer.predictor.reads.columns.decode(values))
-    true, noise, trees = _true_values(explainer, values, given.targets, seconds)
+    true, noise, trees = true_values.of_rows(
+        explainer, values, given.targets, seconds, queries - len(values)
+    )
     return compare(given.attributions.to_numpy()[: len(true)], true, noise, given.quantity, trees)
-
-
-def _true_values(
-    explainer: explain.Explainer, values: np.ndarray, targets: np.ndarray, seconds: float
-) -> tuple[np.ndarray, np.ndarray, bool]:
-    """Of as many rows as there is time for, and variances, [B, N], and whether they are TreeSHAP's.
-
-    Of too many features none.
-    """
-    size = len(explainer.predictor.reads.features)
-    trees = tree_shap.open_trees(explainer.predictor) if size > shapley.MOST_EXACT else None
-    true, began = [(np.zeros((0, size)),) * 2], time.monotonic()
-    bar = tqdm(range(len(values)), "true Shapley values", unit="row", leave=False)
-    for row in bar:
-        if row >= _LEAST and time.monotonic() - began > seconds:
-            break
-        one = values[row : row + 1]
-        known = trees(one) if trees else None
-        if known is None:
-            trees = None
-            if size > shapley.MOST_EXACT and _orders(size) < _FEW:
-                break
-        both = truth(explainer, one, row) if known is None else (known, np.zeros_like(known))
-        true.append((both[0][:, targets[row]], both[1][:, targets[row]]))
-    bar.close()
-    found, noise = map(np.concatenate, zip(*true, strict=True))
-    return found, noise, trees is not None
 
 
 def attribute(
@@ -191,28 +168,6 @@ def attribute(
     gaps = np.abs(found.sum(1) - change) / reads.scale[classes]
     given = found, classes, said, box.labels, f"{method.name} of {reads.quantity}"
     return TableExplanation.of(frame, reads, *given, adds_up=bool((gaps < _ROUNDING).all()))
-
-
-def truth(
-    explainer: explain.Explainer, values: np.ndarray, seed: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
-    """True Shapley values of rows [B, D], in the explainer's unit, and variances, [B, K, N]."""
-    reads = explainer.predictor.reads
-    with jax.enable_x64(False), plain_errors():
-        model, inputs = explainer.bind(explainer.predictor.params, reads.batch(values))
-        if model.num_features <= shapley.MOST_EXACT:
-            found = shapley.exact(model, inputs)
-            errors = np.zeros_like(found)
-        else:
-            found, errors = shapley.sampled(
-                model, inputs, jax.random.key(seed), _orders(model.num_features)
-            )
-    scale = reads.scale[:, None]
-    return found * scale, (errors * scale) ** 2
-
-
-def _orders(size: int) -> int:
-    return min(_ORDERS, _QUESTIONS // (size + 1) ** 2)
 
 
 def compare(
@@ -298,7 +253,7 @@ def evaluate(
         worth: Any = removing(box, values[:count], own.targets[:count])
         title = "FEX's λ" if box.reads.plain else "FEX's contrasts"
     else:
-        true, noise, trees = _true_values(explainer, values, own.targets, seconds)
+        true, noise, trees = true_values.of_rows(explainer, values, own.targets, seconds)
         count, title = len(true), "Shapley values"
         worth = functools.partial(compare, true=true, noise=noise, trees=trees)
     found = worth(own.attributions.to_numpy()[:count], quantity=own.quantity)

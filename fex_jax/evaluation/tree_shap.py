@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from fex_jax.host import HostPredictor
+from fex_jax.host import Bank
 from fex_jax.host.black_box import BlackBox
 
 _ROUNDING = 1e-3  # of what f says, in its standard deviations
@@ -21,8 +21,8 @@ def open_trees(box: BlackBox) -> Callable[[np.ndarray], np.ndarray | None] | Non
     `host.estimator` makes it, of columns of numbers that are a feature each. Of rows whose values
     do not add up to what f says there are none: its trees add up to something else than the unit.
     """
-    reads, f = box.reads, box.f
-    model = getattr(f.call, "__self__", None) if isinstance(f, HostPredictor) else None
+    reads, f = box.reads, box.f.predictor if isinstance(box.f, Bank) else box.f
+    model = getattr(f.call, "__self__", None) if f is not None else None
     numbers = all(column.categories is None for column in reads.columns)
     if model is None or reads.surrogate or not numbers or len(reads.features) < len(reads.columns):
         return None
@@ -45,7 +45,7 @@ def open_trees(box: BlackBox) -> Callable[[np.ndarray], np.ndarray | None] | Non
         found = np.moveaxis(given.reshape(*rows.shape, -1), 1, 2)[..., order]
         if reads.pair and found.shape[1] == 1:  # the second one's
             found = np.concatenate([-found, found], 1)
-        change = reads.ask_all(f, rows) - reads.base
+        change = reads.ask_all(box.ask, rows) - reads.base
         if found.shape[1] != change.shape[1]:
             return None
         gaps = np.abs(found.sum(-1) - change) / reads.scale

@@ -6,7 +6,7 @@ masked inputs look like. A bank in the place of f keeps the answers.
 How inputs are read, by f and by the network that explains, is the `Reads` of f's modality. It has
 
     modality, explained: see `BlackBox`
-    banked: whether f's answers are kept in a bank
+    banked: whether f's answers are always kept in a bank; see `keeps`
     fields: what is saved of it, and how that is checked
     removal, removal_fields: what becomes of a removed feature, a class, and the same of that
     of(f, removal) -> it, of which only f is known, and the removal, or the usual one
@@ -15,13 +15,11 @@ How inputs are read, by f and by the network that explains, is the `Reads` of f'
     config(num_classes, removal) -> sizes
     fits(backbone, removal) -> whether a network reads these inputs
     bind, show, ask: see `BlackBox.bind`, `.show` and `.answer`
+    kept_by(removal) -> what a bank knows its answers by
     save(directory) -> `fields`, beside the files that it writes
     read(fields, directory) -> what was saved
 
-and, if banked,
-
-    candidates(config, f) -> the removals among which the probe chooses
-    kept_by(removal) -> what a bank knows its answers by
+and, but of tables, `candidates(config, f)`, among which the probe chooses.
 """
 
 import contextlib
@@ -161,11 +159,14 @@ class BlackBox:
         return dataclasses.replace(self, f=f)
 
     def ask(
-        self, ids: Sequence[bytes], masks: np.ndarray, make: Callable[[np.ndarray], Any]
+        self,
+        ids: Callable[[], Sequence[bytes]],
+        masks: np.ndarray,
+        make: Callable[[np.ndarray], Any],
     ) -> np.ndarray:
-        """f's answers [B, K] to masks [B, N] of inputs by id; rows that `make` makes are asked.
+        """f's answers [B, K] to masks [B, N] of inputs; rows that `make` makes are asked.
 
-        Features of f's own are removed of them here.
+        A bank knows the inputs by `ids`. Features of f's own are removed of them here.
 
         Raises:
           HostError: f is not at hand, or has failed.
@@ -178,8 +179,8 @@ class BlackBox:
             return own.remove(make(rows), masks[rows]) if own else make(rows)
 
         if isinstance(self.f, Bank):
-            return self.f.ask(ids, masks, asked)
-        return self.f(asked(np.arange(len(ids))))
+            return self.f.ask(ids(), masks, asked)
+        return self.f(asked(np.arange(len(masks))))
 
     def bind(self, _: Params, batch: Any) -> tuple[Model, Inputs]:
         """A batch, pictures [B, H, W, 3] in 0..255, a `TokenBatch` or rows, as `Model`'s inputs."""
@@ -195,19 +196,21 @@ class BlackBox:
         Raises:
           HostError: f is not at hand, or has failed.
         """
-        answers = self.reads.ask(self.ask, self.removal, *shown)
-        if self.notes is not None:
-            self.reads.note(self.notes, *shown)
-        return answers
+        return self.reads.ask(self.ask, self.removal, *shown)
 
-    def asked(self, count: int, *shown: np.ndarray) -> np.ndarray:
-        """The first masks that inputs, by what `show` shows, were asked about: [count, B, N].
+    def note(self, step: int, masks: np.ndarray, *shown: np.ndarray) -> None:
+        """Keeps the masks [S, B, N] of a step that f is asked about, where its answers do not."""
+        if self.notes is not None:
+            self.reads.note(self.notes, step, masks, *shown)
+
+    def asked(self, step: int, count: int, *shown: np.ndarray) -> np.ndarray:
+        """Masks that inputs were asked about, of tables in that step, else first: [count, B, N].
 
         Raises:
           HostError: the bank knows nothing of an input; see `Bank.masks`.
         """
         if self.notes is not None:
-            return self.reads.asked(self.notes, count, *shown)
+            return self.reads.asked(self.notes, step, count, *shown)
         assert isinstance(self.f, Bank)  # whose answers are kept by ids, which are shown first
         return self.f.masks([row.tobytes() for row in shown[0]], count)
 
@@ -247,6 +250,14 @@ def of(f: HostPredictor, removal: Any = None, reads: Reads | None = None) -> Bla
     return BlackBox(f.name, digest, f.labels, f.output, removal, reads or usual, f)
 
 
+def keeps(
+    f: HostPredictor, reads: Reads, workdir: pathlib.Path, queries: int | None, price: float
+) -> bool:
+    """Whether a run keeps what f says: of tables, if that costs something, or it began to."""
+    costs = f.costly or price > 0 or queries is not None
+    return reads.banked or costs or (workdir / ANSWERS).is_file()
+
+
 @contextlib.contextmanager
 def recorded(
     explainers: Sequence[Any],
@@ -255,22 +266,17 @@ def recorded(
     queries: int | None = None,
     price: float = 0.0,
 ) -> Iterator[list[Any]]:
-    """The `explain.Explainer`s of one black box with f at hand; a run's bank keeps what it says.
+    """The `explain.Explainer`s of one black box with f at hand; a run's bank `keeps` what it says.
 
     `queries` are the answers that the bank may hold in the end; None: any number. What has a
     `price` is on the disk before f is asked for more.
     """
-    box = explainers[0].predictor
-    if not box.reads.banked:
-        with plain_errors():
-            yield [explainer.asking(f) for explainer in explainers]
-        return
-    where = box.reads.kept_by(box.removal)
-    with (
-        Bank(workdir / ANSWERS, f, queries=queries, price=price, sync=price > 0, **where) as bank,
-        plain_errors(),
-    ):
-        yield [explainer.asking(bank) for explainer in explainers]
+    box, given = explainers[0].predictor, {"queries": queries, "price": price, "sync": price > 0}
+    bank: Any = contextlib.nullcontext(f)
+    if keeps(f, box.reads, workdir, queries, price):
+        bank = Bank(workdir / ANSWERS, f, **given, **box.reads.kept_by(box.removal))
+    with bank as asked, plain_errors():
+        yield [explainer.asking(asked) for explainer in explainers]
 
 
 def is_saved(directory: pathlib.Path) -> bool:

@@ -227,7 +227,7 @@ def http(
             digest += "?" + hashlib.sha256(parts.query.encode()).hexdigest()[:16]
         digest += "".join(f" {k}={np.ravel(v).tolist()}" for k, v in changed.items())
     settings = {"name": name, "digest": digest, "batch_size": batch_size, "threads": threads}
-    return host(call, labels=labels, input=input, **settings | options)
+    return host(call, labels=labels, input=input, **settings | {"costly": True} | options)
 
 
 def png(images: np.ndarray) -> dict[str, Any]:

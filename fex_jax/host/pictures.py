@@ -195,7 +195,7 @@ class Pictures:
         pixels: np.ndarray,
     ) -> np.ndarray:
         """f's answers [B, K] to what `show` shows; see `BlackBox.ask`."""
-        return f([row.tobytes() for row in ids], masks, lambda rows: pixels[rows])
+        return f(lambda: [row.tobytes() for row in ids], masks, lambda rows: pixels[rows])
 
     def look(self, images: jax.Array) -> jax.Array:
         """f's pictures [B, H, W, 3] in 0..255 as the explaining network reads them."""

@@ -30,6 +30,7 @@ _CHECKS = {
     "batch_size": checks.either(checks.integer(1, 2**31 - 1), checks.nothing()),
     "threads": checks.integer(1, 2**16),
     "tolerance": checks.number(0, 1e6),
+    "costly": checks.flag(),
 }
 
 
@@ -76,6 +77,7 @@ class HostPredictor:
     columns: tuple[str | int, ...] | None
     features: Features | None
     words: tuple[str, ...]
+    costly: bool
     _free: threading.Semaphore = dataclasses.field(repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -238,6 +240,7 @@ def host(
     columns: Sequence[str | int] | None = None,
     features: Features | None = None,
     words: Sequence[str] = (),
+    costly: bool = False,
     name: str | None = None,
     digest: str | None = None,
 ) -> HostPredictor:
@@ -262,6 +265,7 @@ def host(
       features: `fex_jax.host.OwnMask(mask, N)` removes what is removed of arrays.
       words: of texts, such as f knows to stand for any other, "[MASK]": the probe tries them in the
         place of removed ones.
+      costly: answers cost money or time, as an endpoint's: those about tables are kept, too.
       name: what messages call it; None: the qualified name of a function.
       digest: what changes when the answers change: banks of answers compare it. None: the
         qualified name of a function; an object, a method or a lambda has none.
@@ -301,7 +305,7 @@ def host(
             f"features are {features!r} of input {input!r}; give fex_jax.host.OwnMask(mask, N) "
             "beside the shape of an array, or leave them out"
         )
-    given = {"batch_size": batch_size, "threads": threads, "tolerance": tolerance}
+    given = {"batch_size": batch_size, "threads": threads, "tolerance": tolerance, "costly": costly}
     checks.require(given, _CHECKS, "host")
     if fixed and batch_size is None:
         raise ValueError("fixed needs batch_size: how many inputs a call must have")
@@ -310,7 +314,7 @@ def host(
     return HostPredictor(
         call, labels, input, output, logits, name or found or "the black box",
         found if digest is None else digest, batch_size, fixed, threads, tolerance,
-        None if columns is None else tuple(columns), features, tuple(words),
+        None if columns is None else tuple(columns), features, tuple(words), costly,
         threading.BoundedSemaphore(threads),
     )  # fmt: skip
 

@@ -8,7 +8,8 @@ Shapes: B rows, D columns, N ≤ D features, M background rows, R of them that a
 """
 
 import dataclasses
-import functools
+import hashlib
+import json
 import pathlib
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple, get_args
@@ -18,10 +19,11 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from fex_jax import checks, objectives
+from fex_jax import checks
 from fex_jax.data.columns import Columns
 from fex_jax.data.tables import Source
-from fex_jax.host import rows_file, units
+from fex_jax.host import rows_file, rows_policy, units
+from fex_jax.host.bank import Bank, identify
 from fex_jax.host.predictor import HostPredictor
 from fex_jax.host.units import Unit
 from fex_jax.models import mlp
@@ -31,7 +33,7 @@ from fex_jax.predictors import Model
 from fex_jax.removal import Background
 from fex_jax.surrogate import Surrogate
 
-_BACKGROUND = 100  # rows
+SPREAD = 100  # rows over which the spread of what f says is taken
 _ROWS, _BYTES = 2**17, 2**26  # that f is asked about at a time
 _SAVED = "unit", "pair", "plain", "array"  # as they are
 
@@ -91,7 +93,7 @@ class Rows:
     steps: mlp.Steps | None = dataclasses.field(default=None, repr=False)
     surrogate: Surrogate | None = dataclasses.field(default=None, repr=False)
     modality: ClassVar[str] = "tables"
-    banked: ClassVar[bool] = False  # f answers faster than a file finds what it said
+    banked: ClassVar[bool] = False  # f may answer faster than a file finds what it said
     # What is saved of it and of its removal.
     fields: ClassVar[dict[str, checks.Check]] = {
         "columns": checks.several(checks.mapping()),
@@ -117,55 +119,19 @@ class Rows:
     def policy(
         cls, config: Any, f: HostPredictor, source: Source
     ) -> tuple[MLPConfig, None, "Rows"]:
-        """A network of dense layers from nothing, and what is to be known of the table.
-
-        Asks f about the background.
+        """A network of dense layers from nothing, and what is known of the table without f.
 
         Raises:
           ValueError: another policy or unit, or a table of another width than f's arrays.
-          HostError: f failed.
         """
-        if config.policy != "mlp":
-            raise ValueError(f"policy is {config.policy!r}; tables are explained by an mlp")
-        if (kind := config.removal.kind) not in ("probe", "background", "surrogate"):
-            raise ValueError(f"removal.kind is {kind!r}; of tables choose background or surrogate")
-        plain = "value" not in objectives.trait(config.method, "OUTPUTS", ["value"])
-        if len(source.groups) == 1 and objectives.trait(config.method, "CENTRED"):
-            raise ValueError("a table's only feature has the contrast 0: choose the preset shapley")
-        wanted = None if f.input == "table" else f.input[0]
-        if wanted not in (None, len(source.columns)):
-            raise ValueError(
-                f"{f.name} takes {wanted} columns, and the table has {len(source.columns)}: give "
-                "the columns that it was fitted on"
-            )
-        background = source.background
-        if background is None:
-            background = source.values[: config.table.background or _BACKGROUND]
-        reads = cls(
-            source.columns,
-            source.groups,
-            units.choose(config.table.unit, f.output, plain),
-            f.output == "softmax" and len(f.labels) == 2,
-            plain,
-            wanted is not None,
-            background,
-        )
-        # Of a background of one row there is none.
-        spread = 0 if plain else reads.ask_all(f, source.values[:_BACKGROUND]).std(0)
-        steps = mlp.Steps.of(
-            source.values,
-            [column.categories is not None for column in source.columns],
-            [column.missing for column in source.columns],
-        )
-        if not steps.size:
-            raise ValueError("all rows of the table are the same: give some that differ")
-        reads = dataclasses.replace(
-            reads,
-            answers=reads.ask_all(f, background),
-            scale=np.where(spread > 0, spread, np.ones(len(f.labels))),
-            steps=steps,
-        )
-        return MLPConfig.of(steps.size, len(reads.features)), None, reads
+        return rows_policy.policy(cls, config, f, source)
+
+    def with_answers(self, f: Callable[..., np.ndarray], source: Source) -> "Rows":
+        """With what f, as `ask` takes it, says of the background, and its spread over rows."""
+        answers = self.ask_all(f, self.background)
+        spread = 0 if self.plain else self.ask_all(f, source.values[:SPREAD]).std(0)
+        scale = np.where(spread > 0, spread, np.ones(answers.shape[1]))
+        return dataclasses.replace(self, answers=answers, scale=scale)
 
     @property
     def input(self) -> Any:
@@ -212,6 +178,30 @@ class Rows:
     def config(self, num_classes: int, removal: Background) -> Config:
         """Sizes."""
         return Config(num_classes, (len(self.features),))
+
+    def kept_by(self, removal: Background) -> dict[str, Any]:
+        """What a bank knows its answers by: the rows that f saw, however they came about."""
+        named = hashlib.sha256(json.dumps(self.columns.to_list()).encode()).hexdigest()[:16]
+        return {"removal": f"rows as they are, of columns {named}", "grid": (1,)}
+
+    def noted_by(self, removal: Background, config: Any) -> dict[str, Any]:
+        """What a bank of masks is known by: one record of all masks of a row in a step, and a 0."""
+        grid = (config.objective.num_masks * len(self.features) + 1,)
+        return {"removal": str(removal), "grid": grid}
+
+    def note(
+        self, bank: Bank, step: int, masks: np.ndarray, bits: np.ndarray, _: Any, drawn: np.ndarray
+    ) -> None:
+        """Keeps the masks [S, B, N] of a step of what `show` shows, in a bank of no classes."""
+        found = np.pad(np.swapaxes(masks, 0, 1).reshape(len(bits), -1), ((0, 0), (0, 1)))
+        bank.ask(_shown(step, bits, drawn), found, lambda rows: [""] * len(rows))
+
+    def asked(
+        self, bank: Bank, step: int, count: int, bits: np.ndarray, _: Any, drawn: np.ndarray
+    ) -> np.ndarray:
+        """The masks [count, B, N] that `note` kept of what `show` shows."""
+        found = bank.masks(_shown(step, bits, drawn), 1)[0, :, :-1]
+        return np.swapaxes(found.reshape(len(bits), count, -1), 0, 1)
 
     def fits(self, backbone: Any, removal: Background) -> bool:
         """Whether a network reads these tables, and has an output for each feature."""
@@ -310,18 +300,20 @@ class Rows:
             found[rows] = answers.reshape(len(rows), count, -1).mean(1)
         return self.standard(found)
 
-    def ask_all(self, f: HostPredictor, values: np.ndarray) -> np.ndarray:
+    def ask_all(self, f: Callable[..., np.ndarray], values: np.ndarray) -> np.ndarray:
         """`ask_whole` of any number of rows, a part at a time."""
         size = max(1, min(_ROWS, _BYTES // (8 * values.shape[1])))
         parts = tqdm(range(0, len(values), size), "rows", leave=False, disable=len(values) <= size)
-        one = functools.partial(self.ask_whole, lambda _, __, make: f(make(None)))
-        return np.concatenate([one(values[start : start + size]) for start in parts])
+        return np.concatenate([self.ask_whole(f, values[start : start + size]) for start in parts])
 
     def ask_whole(self, f: Callable[..., np.ndarray], values: np.ndarray) -> np.ndarray:
         """What f says of rows [B, D], in the unit: float64 [B, K]."""
-        decoded = values if self.array else self.columns.decode(values)
-        answers = f((), None, lambda _: decoded).astype(np.float64)  # no bank asks for ids
-        return units.convert(answers, self.unit, self.pair)
+
+        def make(rows: np.ndarray) -> Any:
+            return values[rows] if self.array else self.columns.decode(values[rows])
+
+        answers = f(lambda: identify(values), np.ones((len(values), 1), bool), make)
+        return units.convert(answers.astype(np.float64), self.unit, self.pair)
 
     def save(self, directory: pathlib.Path) -> dict[str, Any]:
         """Writes its arrays, and returns the `fields`."""
@@ -348,3 +340,8 @@ class Rows:
         found = cls(columns, features, *(values[name] for name in _SAVED))
         arrays, steps, learned = rows_file.read(directory, found.owner, len(values["labels"]))
         return dataclasses.replace(found, **arrays, steps=steps, surrogate=learned)
+
+
+def _shown(step: int, bits: np.ndarray, drawn: np.ndarray) -> list[bytes]:
+    """Ids of rows in a step, each with the background rows that it is asked about with."""
+    return identify(np.c_[np.full(len(bits), step), bits.reshape(len(bits), -1), drawn])

@@ -171,23 +171,40 @@ class Strings:
         rows = zip(content, spans, masks, strict=True)
         seen = [removal.mask(tokens.string(text), where, kept) for text, where, kept in rows]
         whole = np.ones((len(seen), 1), bool)
-        return f(identify(seen), whole, lambda rows: [seen[row] for row in rows])
+        return f(lambda: identify(seen), whole, lambda rows: [seen[row] for row in rows])
 
-    def noted_by(self, removal: Words, length: int) -> dict[str, Any]:
-        """What a bank of the masks of texts of up to so many tokens is known by."""
+    def noted_by(self, removal: Words, config: Any) -> dict[str, Any]:
+        """What a bank of the masks of texts is known by, which a run cuts to so many tokens."""
+        length = min(config.text.max_length or self.max_length, self.max_length)
         return {"removal": str(removal), "grid": (length,)}
 
-    def note(self, bank: Bank, content: np.ndarray, spans: np.ndarray, masks: np.ndarray) -> None:
-        """Keeps the masks of what `show` shows, in a bank of no classes.
+    def note(
+        self,
+        bank: Bank,
+        _: int,
+        masks: np.ndarray,
+        content: np.ndarray,
+        spans: np.ndarray,
+        *__: Any,
+    ) -> None:
+        """Keeps masks [S, B, N] of what `show` shows, in a bank of no classes.
 
         What a text has no feature for counts as kept, however long the batch is.
         """
-        kept = np.ones((len(masks), bank.size), bool)
-        kept[:, : masks.shape[1]] = masks | (spans[..., 0] < 0)
-        bank.ask(identify(map(tokens.string, content)), kept, lambda rows: [""] * len(rows))
+        ids = identify(map(tokens.string, content))
+        for one in masks:
+            kept = np.ones((len(one), bank.size), bool)
+            kept[:, : one.shape[1]] = one | (spans[..., 0] < 0)
+            bank.ask(ids, kept, lambda rows: [""] * len(rows))
 
     def asked(
-        self, bank: Bank, count: int, content: np.ndarray, spans: np.ndarray, masks: np.ndarray
+        self,
+        bank: Bank,
+        _: int,
+        count: int,
+        content: np.ndarray,
+        spans: np.ndarray,
+        masks: np.ndarray,
     ) -> np.ndarray:
         """The first masks [count, B, N] that `note` kept of what `show` shows."""
         found = bank.masks(identify(map(tokens.string, content)), count)

@@ -230,7 +230,7 @@ class Reads:
 
     def ask(self, f: Callable, removal: Own, ids: Any, masks: Any, values: Any) -> np.ndarray:
         """f's answers [B, K] to what `show` shows; see `BlackBox.ask`."""
-        return f([row.tobytes() for row in ids], masks, lambda rows: values[rows])
+        return f(lambda: [row.tobytes() for row in ids], masks, lambda rows: values[rows])
 
     def save(self, directory: pathlib.Path) -> dict[str, Any]:
         """Writes mean and scale, and returns the `fields`."""

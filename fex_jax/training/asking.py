@@ -13,8 +13,8 @@ import ml_collections
 import numpy as np
 from jax.experimental import multihost_utils
 
-from fex_jax import checks, feeding, objectives, probing, surrogate
-from fex_jax.data import tables
+from fex_jax import checks, feeding, probing, surrogate
+from fex_jax.data.tables import Source as Table
 from fex_jax.families import hub
 from fex_jax.feeding import Source
 from fex_jax.host import black_box
@@ -22,16 +22,11 @@ from fex_jax.host.bank import Bank
 from fex_jax.host.black_box import BlackBox, Reads
 from fex_jax.host.model import plain_errors
 from fex_jax.host.predictor import HostPredictor
-from fex_jax.host.rows import Rows
-from fex_jax.host.strings import Strings
 from fex_jax.probing import Probe
-from fex_jax.removal import Own, Removal, Words
-from fex_jax.training import banks, held_out, overlap, run
+from fex_jax.removal import Removal, Words
+from fex_jax.training import banks, counting, overlap, run
 
-PROBED = 32  # inputs that the probe asks about
-COMPARED = 8  # inputs that a comparison within a budget asks about
 _PHOTOGRAPHS, _LARGE = "facebook/dinov2-small", 112  # what reads them; their least side, pixels
-_SHARES = (0.9, 0.7, 0.5, 0.3, 0.1)
 
 
 def candidates(config: ml_collections.ConfigDict, f: HostPredictor) -> list[Removal] | list[Words]:
@@ -39,47 +34,12 @@ def candidates(config: ml_collections.ConfigDict, f: HostPredictor) -> list[Remo
     return black_box.kind_of(f).candidates(config, f)
 
 
-def queries_of_probe(found: Sequence[Removal | Words], inputs: int) -> int:
-    """How many queries choosing among removals takes at most, and looking at the chosen one.
-
-    Some whole inputs are asked about twice.
-    """
-    return inputs * (1 + 2 * len(found) + len(_SHARES)) + min(inputs, banks.AGAIN)
-
-
-def queries_of_input(config: ml_collections.ConfigDict) -> int:
-    """What a step asks of f about one input: the whole one, its masks, of some the blank."""
-    return config.objective.num_masks + objectives.trait(config.method, "UNMASKED", 1)
-
-
-def queries_of_comparison(removal: Removal | Words | Own, longest: int) -> int:
-    """What `fit.compare` asks about `COMPARED` things, texts of so many tokens, at most.
-
-    Of each the whole one and the blank, two curves of three methods in tenths, and Occlusion.
-    """
-    occluded = longest if isinstance(removal, Words) else removal.num_features
-    return COMPARED * (2 + 3 * 2 * 9 + occluded)
-
-
 def left_of(queries: int, f: HostPredictor, workdir: pathlib.Path) -> int:
     """Of the queries of a run those that the probe has left for its other bank."""
+    if f.modality == "tables":  # which have no probe
+        return queries
     with banks.of_probe(workdir, f, queries) as bank:
         return max(queries - len(bank), 0)
-
-
-def affordable(
-    config: ml_collections.ConfigDict, f: HostPredictor, size: int, queries: int
-) -> float:
-    """As many of the config's epochs over `size` inputs as so many queries suffice for.
-
-    The comparison at the end has its own, if it takes no more than a tenth.
-    """
-    kept, found = held_out.count(config.method, size), candidates(config, f)
-    asked = queries_of_probe(found, min(size, PROBED)) + held_out.queries(kept)
-    compared = queries_of_comparison(found[0], config.text.max_length)
-    asked += compared if compared <= queries / 10 else 0
-    batches = (queries - asked) // (config.batch_size * queries_of_input(config))
-    return min(config.epochs, max(batches, 1) * config.batch_size / (size - kept))
 
 
 def with_network(
@@ -136,50 +96,49 @@ def settled(
       HostError: f failed; what it answered is kept. Or it may not be asked what `predictor.bank`
         does not know.
     """
-    again = config.predictor.bank
-    if not reads.banked:
-        if again:
-            raise ValueError(
-                f"predictor.bank is {again!r}; answers about {reads.modality} are not kept"
-            )
-        if queries is not None:
-            raise ValueError(f"queries of {reads.modality} are not counted; leave them out")
-        with plain_errors():
-            if config.removal.kind == "surrogate":
-                reads = _conditional(f, reads, config.seed, workdir, source)
-            yield black_box.of(f, reads.removed, reads)
-        return
     # Each process asks about its own inputs, has its share of the queries, and keeps the answers.
     count, index = jax.process_count(), jax.process_index()
     training, queries = -(-training // count), None if queries is None else queries // count
+    again, price = config.predictor.bank, config.predictor.price
     folder = pathlib.Path(again) if again else workdir
     folder = folder / f"process_{index}" if index else folder
     apart = f", in each of {count} processes" if count > 1 else ""
-    box, found = black_box.of(f, reads=reads), candidates(config, f)
-    needed = queries_of_probe(found, min(source.size, PROBED)) + training
+    box, tables = black_box.of(f, reads=reads), reads.modality == "tables"
+    if not (again or black_box.keeps(f, reads, folder, queries, price)):
+        with plain_errors():
+            yield _with_answers(box, config, workdir, source)
+        return
+    first = counting.before(config, f, source)
+    needed = first + training
     if again:
         _require_bank(config, box, folder)
         queries = 0
     elif queries is not None and needed > queries:
+        what = "know the background" if tables else "choose a removal"
         raise ValueError(
-            f"training takes up to {needed:,} queries, {needed - training:,} of them to choose a "
-            f"removal, and {queries:,} may be asked{apart}: allow more, or lower epochs, "
-            "data.limit or objective.num_masks"
+            f"training takes up to {needed:,} queries, {first:,} of them to {what}, and "
+            f"{queries:,} may be asked{apart}: allow more, or lower epochs, data.limit or "
+            "objective.num_masks"
         )
-    price = config.predictor.price
     if price and not again:
         cost = f"{needed:,} queries at {price:g} each, {needed * price:,.2f} in all"
         run.say(f"{f.name}: up to {cost}{apart}")
-    with banks.of_probe(folder, f, queries, price) as bank:
-        asked = dataclasses.replace(box, f=banks.remembering(f, bank))
-        chosen, about = choose(asked, found, feeding.of(box).first(box, source, config, PROBED))
-        left = None if queries is None else max(queries - len(bank), 0)
-    less = "Less what it says of nothing, " if f.output == "value" else ""
-    run.say(f"{f.name}: {chosen}. {less}{about.sentence}")
-    where = reads.kept_by(chosen)
+    left = queries
+    if tables:
+        box = dataclasses.replace(box, removal=reads.removed)
+    else:
+        with banks.of_probe(folder, f, queries, price) as bank:
+            asked = dataclasses.replace(box, f=banks.remembering(f, bank))
+            batch = feeding.of(box).first(box, source, config, counting.PROBED)
+            chosen, about = choose(asked, candidates(config, f), batch)
+            left = None if queries is None else max(queries - len(bank), 0)
+        less = "Less what it says of nothing, " if f.output == "value" else ""
+        run.say(f"{f.name}: {chosen}. {less}{about.sentence}")
+        box = dataclasses.replace(box, removal=chosen, probe=about)
+    where = reads.kept_by(box.removal)
     with (
         banks.keep(folder / black_box.ANSWERS, f, left, price, **where) as bank,
-        banks.of_masks(folder, f, reads, chosen, config) as notes,
+        banks.of_masks(folder, f, box, config) as notes,
     ):
         budget = "" if left is None else f"; {bank.left:,} of {queries:,} are left"
         run.say(
@@ -188,25 +147,34 @@ def settled(
             else f"{f.name}: training takes up to {training:,} queries{apart}; {bank.path} holds "
             f"{len(bank):,} answers, which are not asked again{budget}"
         )
+        box = dataclasses.replace(box, f=bank, notes=notes)
         with plain_errors():
-            yield dataclasses.replace(box, removal=chosen, f=bank, notes=notes, probe=about)
+            yield _with_answers(box, config, workdir, source) if tables else box
 
 
-def _conditional(
-    f: HostPredictor, reads: Rows, seed: int, workdir: pathlib.Path, source: tables.Source
-) -> Reads:
+def _with_answers(
+    box: BlackBox, config: ml_collections.ConfigDict, workdir: pathlib.Path, source: Table
+) -> BlackBox:
+    """A box of a table, with what f says before training."""
+    reads = box.reads.with_answers(box.ask, source)
+    if config.removal.kind == "surrogate":
+        reads = _conditional(dataclasses.replace(box, reads=reads), config.seed, workdir, source)
+    return dataclasses.replace(box, removal=reads.removed, reads=reads)
+
+
+def _conditional(box: BlackBox, seed: int, workdir: pathlib.Path, source: Table) -> Reads:
     """With a surrogate that has learned from the source, or, of a run that goes on, has it."""
-    kept = workdir / "export" / "predictor"
+    kept, reads = workdir / "export" / "predictor", box.reads
     if any((workdir / "checkpoints").glob("[0-9]*")) and black_box.is_saved(kept):
         return black_box.read(kept).reads
-    answers = reads.ask_all(f, source.values)
+    answers = reads.ask_all(box.ask, source.values)
     first = source.values[:1]  # in the place of a background
     reads = dataclasses.replace(reads, background=first, answers=answers.mean(0, keepdims=True))
     scaled, standard = reads.steps.scaled(source.values), reads.standard(answers)
     learned, explained = surrogate.train(reads.steps, scaled, standard, reads.owner, seed)
     run.say(
-        f"{f.name}: a surrogate learned from {source.size:,} rows; of held-out rows with features "
-        f"hidden it explains {explained:.0%} of the variance of f"
+        f"{box.name}: a surrogate learned from {source.size:,} rows; of held-out rows with "
+        f"features hidden it explains {explained:.0%} of the variance of f"
     )
     return dataclasses.replace(reads, surrogate=learned)
 
@@ -220,12 +188,14 @@ def countdown(bank: Bank) -> str:
 
 def _require_bank(config: ml_collections.ConfigDict, box: BlackBox, folder: pathlib.Path) -> None:
     """Raises a ValueError where a run cannot learn from the answers of another alone."""
-    if not overlap.suits(config, box):
+    # What f is asked is drawn by chance alone, or is all about whole rows.
+    by_chance = config.method == "shapley" or config.removal.kind == "surrogate"
+    if not (by_chance or overlap.suits(config, box)):
         raise ValueError(
-            "predictor.bank is for the presets contrast and fastshap, one process and "
-            "predictor.overlap=True: other objectives ask who drew the masks"
+            "predictor.bank is for the presets contrast and fastshap, of tables shapley, one "
+            "process and predictor.overlap=True: other objectives ask who drew the masks"
         )
-    files = [black_box.ANSWERS] + [black_box.MASKS] * isinstance(box.reads, Strings)
+    files = [black_box.ANSWERS] + [black_box.MASKS] * banks.notes_masks(box, config)
     for file in files:
         if not (folder / file).is_file():
             raise ValueError(
@@ -256,7 +226,7 @@ def choose(
         run.say(_table(probes, box))
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        about = probe(chosen, _SHARES)
+        about = probe(chosen, counting.SHARES)
     for warning in said:
         print(f"WARNING: {warning.message}", file=sys.stderr)
     return chosen, about

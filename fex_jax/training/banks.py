@@ -12,10 +12,11 @@ import numpy as np
 from fex_jax import host
 from fex_jax.host import black_box
 from fex_jax.host.bank import Bank, identify
-from fex_jax.host.black_box import Reads
+from fex_jax.host.black_box import BlackBox
 from fex_jax.host.predictor import HostPredictor, same
+from fex_jax.host.rows import Rows
 from fex_jax.host.strings import Strings
-from fex_jax.removal import Removal, Words
+from fex_jax.training import overlap
 
 AGAIN = 8  # inputs of the probe that are asked about twice
 
@@ -36,24 +37,26 @@ def of_probe(
     return keep(workdir / "probe.bank", f, queries, price, removal="as it is", grid=(1,))
 
 
+def notes_masks(box: BlackBox, config: ml_collections.ConfigDict) -> bool:
+    """Whether masks are kept, which a policy draws and answers are kept without."""
+    alone = config.removal.kind != "surrogate" and overlap.suits(config, box)
+    return isinstance(box.reads, Strings) or (isinstance(box.reads, Rows) and alone)
+
+
 def of_masks(
-    folder: pathlib.Path,
-    f: HostPredictor,
-    reads: Reads,
-    removal: Removal | Words,
-    config: ml_collections.ConfigDict,
+    folder: pathlib.Path, f: HostPredictor, box: BlackBox, config: ml_collections.ConfigDict
 ) -> contextlib.AbstractContextManager[Bank | None]:
-    """Of texts, whose answers are kept by the string that f saw: a bank of their masks.
+    """Of texts and tables, whose answers are kept by what f saw: a bank of their masks.
 
     It is one of a black box of no classes.
     """
-    if not isinstance(reads, Strings):
+    if not notes_masks(box, config):
         return contextlib.nullcontext()
     nothing = dataclasses.replace(
-        f, call=lambda texts: np.empty((len(texts), 0)), labels=(), output="value", logits=False
-    )
-    length = min(config.text.max_length or reads.max_length, reads.max_length)
-    where = reads.noted_by(removal, length)
+        f, call=lambda asked: np.empty((len(asked), 0)), input="text", labels=(), output="value",
+        logits=False,
+    )  # fmt: skip
+    where = box.reads.noted_by(box.removal, config)
     return keep(folder / black_box.MASKS, nothing, None, config.predictor.price, **where)
 
 

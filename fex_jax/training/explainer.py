@@ -30,7 +30,7 @@ from fex_jax.feeding import Source
 from fex_jax.host import Bank, HostError, HostPredictor, black_box
 from fex_jax.models import Params
 from fex_jax.models.policy import Backbone
-from fex_jax.training import asking, held_out, identity, loop, overlap, run
+from fex_jax.training import asking, counting, held_out, identity, loop, overlap, run
 from fex_jax.training import step as steps
 from fex_jax.training.opening import open_backbone, open_predictor
 from fex_jax.updates import TrainState
@@ -108,8 +108,8 @@ def train(
     warn_of_few_updates(config, source)
     config = asking.with_network(config, predictor, workdir)
     backbone, start, reads = kind.policy(config, predictor, source)
-    planned = num_steps(config, source) * batch_size * asking.queries_of_input(config)
-    planned += held_out.queries(kept.size if kept else 0)
+    planned = num_steps(config, source) * batch_size * counting.of_input(config)
+    planned += counting.of_held_out(config, predictor, source, kept.size if kept else 0)
     with run.lock(workdir):
         try:
             given = predictor, reads, config, workdir, source, planned, queries

@@ -19,7 +19,7 @@ from fex_jax import attributions, checks, explain, feeding, host, metrics, predi
 from fex_jax.evaluation import tasks
 from fex_jax.feeding import Source
 from fex_jax.host import HostPredictor, black_box
-from fex_jax.training import asking
+from fex_jax.training import asking, counting
 from fex_jax.training import held_out as yardstick
 from fex_jax.training.explainer import Predictor, train
 
@@ -126,8 +126,8 @@ def fit(
     preset = preset or feeding.of(predictor).PRESET
     held_out, training = source.split(_held_out(source.size))
     config = _configure(predictor, training, preset, epochs, batch_size, settings)
-    if f is not None and queries is not None and epochs is None and predictor.reads.banked:
-        config.epochs = asking.affordable(config, f, training.size, queries)
+    if f is not None and queries is not None and epochs is None:
+        config.epochs = counting.affordable(config, f, training, queries)
     config.seed = int(seed)
     config.predictor.path = path
     _describe(config, predictor, training.size, held_out.size, skipped)
@@ -192,16 +192,15 @@ def finish(
         may = None if queries is None else asking.left_of(queries, f, folder)
         kept = black_box.recorded([explainer], f, folder, may, config.predictor.price)
         with kept as (asked,):
-            if asked.predictor.explained and not asked.logits:  # the truth is known
-                print(tasks.of(asked.predictor).measure(asked, held_out.values, _SECONDS))
-            elif may is None:
-                print(compare(asked, held_out, config))
-            elif asked.predictor.f.left >= asking.queries_of_comparison(
-                asked.predictor.removal, config.text.max_length
-            ):
-                print(compare(asked, held_out, config, asking.COMPARED))
-            else:
+            box = asked.predictor
+            needed = counting.at_end(config, box.removal, held_out, queries)
+            if may is not None and box.f.left < needed:
                 print(_SILENT.format(f.name))
+            elif config.method == "shapley":  # the truth is known
+                print(tasks.of(box).measure(asked, held_out.values, _SECONDS, needed))
+            else:
+                most = None if may is None else counting.COMPARED
+                print(compare(asked, held_out, config, most))
 
 
 def _held_out(size: int) -> int:

@@ -56,9 +56,9 @@ def count(method: str, size: int) -> int:
     return kept if kept >= _LEAST and objectives.trait(method, "REGRESSES") else 0
 
 
-def queries(kept: int) -> int:
-    """What f is asked about so many, once."""
-    return kept * (1 + _MASKS)
+def queries(kept: int, beside: int = 1) -> int:
+    """What f is asked about so many, once, with so many queries about a mask."""
+    return kept * (1 + _MASKS * beside)
 
 
 def interval(num_steps: int) -> int:

@@ -154,8 +154,10 @@ def stepping(
         inputs, shown = whole(batch, of_key)
         reading, drawn, asked = draw(params, batch, inputs, say(shown), of_key)
         if config.predictor.bank:  # the questions of an earlier run, and the masks behind them
-            asked = box.asked(len(asked), *map(np.asarray, shown))
+            asked = box.asked(number, len(asked), *map(np.asarray, shown))
             drawn = parts.again(drawn, asked)
+        else:
+            box.note(number, np.asarray(asked, bool), *map(np.asarray, shown))
         answers = np.stack([say(masked(batch, inputs, masks)) for masks in asked])
         return Asked(inputs, reading, drawn, answers)
 

@@ -28,7 +28,9 @@ BOOSTING = {"max_iter": 8, "max_leaf_nodes": 6, "random_state": 0}
 def box(f, unit="", frame=FRAME, **options):
     config = settings.of_tables()
     config.table.background, config.table.unit = 20, unit
-    _, _, reads = black_box.kind_of(f).policy(config, f, tables.open_table(frame, **options))
+    source = tables.open_table(frame, **options)
+    reads = black_box.kind_of(f).policy(config, f, source)[2]
+    reads = reads.with_answers(black_box.of(f).ask, source)
     return black_box.of(f, reads=reads)
 
 

@@ -26,7 +26,9 @@ def bound(model, frame):
     config = settings.of_tables()
     config.table.background = 20
     f = estimator(model)
-    _, _, reads = black_box.kind_of(f).policy(config, f, tables.open_table(frame))
+    source = tables.open_table(frame)
+    reads = black_box.kind_of(f).policy(config, f, source)[2]
+    reads = reads.with_answers(black_box.of(f).ask, source)
     values = reads.columns.encode(frame[:3])
     return *black_box.of(f, reads=reads).bind({}, reads.batch(values)), reads
 
@@ -109,7 +111,8 @@ def test_lightgbm_gets_its_columns_in_its_order():
     other = frame.assign(more=1.0)[["more", "three", "two x", "one x"]]
     f = estimator(model)
     source = tables.open_table(other, names=f.columns)
-    _, _, reads = black_box.kind_of(f).policy(settings.of_tables(), f, source)
+    reads = black_box.kind_of(f).policy(settings.of_tables(), f, source)[2]
+    reads = reads.with_answers(black_box.of(f).ask, source)
     background = reads.columns.decode(reads.background)
     expected = model.predict(background[["one x", "two x", "three"]]).mean()
     np.testing.assert_allclose(reads.base[0], expected, rtol=1e-4)

@@ -16,7 +16,7 @@ import train as train_script
 from configs import black_box as config_file
 from fex_jax import explain, host, settings
 from fex_jax.host import Bank, HostError, black_box
-from fex_jax.training import asking
+from fex_jax.training import asking, counting
 from fex_jax.training.explainer import train
 from tests.host.small_runs import PICTURES, Box, curve, small, source_of
 
@@ -29,7 +29,7 @@ def run(predictor_directory, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("run")
     dying = Box(dies_after=90).predictor()
     config = small(predictor_directory)
-    planned = asking.queries_of_probe(asking.candidates(config, dying), 12) + 12 * 5
+    planned = counting.of_probe(asking.candidates(config, dying), 12) + 12 * 5
     with pytest.raises(HostError, match=r"box failed .*gone; all \d+ answers are saved in .*bank"):
         train(config, workdir, dying, source_of(PICTURES, dying), planned)
     alive = Box()

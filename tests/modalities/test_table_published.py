@@ -43,7 +43,8 @@ def test_masks_are_worth_probabilities(preset):
     model = LogisticRegression().fit(x, of_three(x))
     f, config = estimator(model), settings.of_tables(preset)
     source = tables.open_table(x, background=x[:7])
-    _, _, reads = black_box.kind_of(f).policy(config, f, source)
+    reads = black_box.kind_of(f).policy(config, f, source)[2]
+    reads = reads.with_answers(black_box.of(f).ask, source)
     box = black_box.of(f, reads=reads)
     rows = frame(6).to_numpy()
     bound, inputs = box.bind({}, reads.batch(rows))

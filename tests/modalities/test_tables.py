@@ -10,6 +10,7 @@ import fex_jax
 from fex_jax import cli, explain, feeding, settings, sharing
 from fex_jax.data import tables
 from fex_jax.evaluation import tables as truth
+from fex_jax.evaluation import true_values
 from fex_jax.host import HostError, black_box
 from fex_jax.host.estimator import estimator
 from fex_jax.host.predictor import host
@@ -138,7 +139,7 @@ def test_other_methods_of_rows(fitted):
     """
     explainer, _, _ = fitted
     rows, reads = table(3), explainer.predictor.reads
-    exact, _ = truth.truth(explainer, reads.columns.encode(rows))
+    exact, _ = true_values.of_row(explainer, reads.columns.encode(rows))
     found = fex_jax.attribute("kernel_shap", explainer, rows, num_queries=200)  # all coalitions
     np.testing.assert_allclose(found.attributions, exact[:, 0], atol=0.02)
     assert found.quantity.startswith("kernel_shap of the predicted value; removed features have")
@@ -224,7 +225,7 @@ def test_shap_and_pictures(fitted, tmp_path):
         (F, {"preset": "paper"}, "answers with output='value', and the presets paper"),
         (F, {"preset": "cortx"}, "the preset cortx needs a classifier.s network, and of tables"),
         (F, {"unit": "log-odds"}, "table.unit is 'log-odds'; of probabilities choose"),
-        (F, {"queries": 100}, "queries of tables are not counted"),
+        (F, {"queries": 100}, "training takes up to [0-9,]+ queries, 200 of them to know the back"),
         (F, {"background": 0}, "table.background is 0; expected an integer from 1"),
         (F, {"groups": {"g": ["x"]}}, "group 'g' names the column 'x'"),
         (F, {"background": table(2)[:0]}, "the background has no rows"),
@@ -260,6 +261,7 @@ def test_a_fixed_baseline_and_two_classes():
     baseline = pd.DataFrame({"size": [0.0], "one": [1], "more": [0.0]})
     f, source = estimator(model), tables.open_table(x, background=baseline)
     backbone, _, reads = black_box.kind_of(f).policy(settings.of_tables(), f, source)
+    reads = reads.with_answers(black_box.of(f).ask, source)
     params = random_params(functional_policy(backbone, 2)[0])
     box = black_box.of(f, reads=reads)
     explainer = explain.Explainer(box, backbone, params, method="shapley")
@@ -292,7 +294,7 @@ def test_a_model_gets_its_own_columns_in_its_own_order():
         source = feeding.open_data(box, given)[0]
         assert source.columns.names == ["size", "age"]
         _, _, reads = black_box.kind_of(box.f).policy(settings.of_tables(), box.f, source)
-        found = reads.ask_all(box.f, reads.columns.encode(shown))
+        found = reads.ask_all(box.ask, reads.columns.encode(shown))
         np.testing.assert_allclose(found[:, 0], model.predict(x), atol=1e-5)
     with pytest.raises(ValueError, match="the array has 3 columns; expected 2"):
         feeding.open_data(box, np.eye(3))

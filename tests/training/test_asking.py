@@ -8,7 +8,7 @@ import pytest
 
 from fex_jax import feeding, host, settings
 from fex_jax.host import black_box
-from fex_jax.training import asking, held_out
+from fex_jax.training import asking, counting, held_out
 from fex_jax.training.explainer import num_steps
 
 
@@ -21,11 +21,11 @@ def test_what_is_afforded_is_no_more_than_may_be_asked(size, queries):
     f = host.host(
         lambda images: np.ones((len(images), 2)) / 2, labels=("a", "b"), input=(32, 32, 3)
     )
-    config.epochs = asking.affordable(config, f, size, queries)
+    config.epochs = counting.affordable(config, f, SimpleNamespace(size=size), queries)
     kept = held_out.count(config.method, size)
     training = num_steps(config, SimpleNamespace(size=size - kept)) * 32 * 11
-    probed = asking.queries_of_probe(asking.candidates(config, f), asking.PROBED)
-    compared = asking.queries_of_comparison(asking.candidates(config, f)[0], 0)
+    probed = counting.of_probe(asking.candidates(config, f), counting.PROBED)
+    compared = counting.of_comparison(asking.candidates(config, f)[0], config, None)
     planned = probed + held_out.queries(kept) + training
     planned += compared if compared <= queries / 10 else 0
     assert queries - 2 * 32 * 11 < planned <= queries
@@ -55,7 +55,7 @@ def test_answers_that_are_not_of_their_inputs_are_said(noise, backwards, tmp_pat
         with asking.settled(box, reads, config, tmp_path, source, 0, None):
             counts.append(len(asked))
     assert ("differently" in capsys.readouterr().err) == bool(noise or backwards)
-    assert counts[0] == counts[1] <= asking.queries_of_probe([None], 12)
+    assert counts[0] == counts[1] <= counting.of_probe([None], 12)
 
 
 @pytest.mark.parametrize("price", [0.0, 0.5])
