@@ -122,6 +122,9 @@ def settled(
         )
     if price and not again:
         cost = f"{needed:,} queries at {price:g} each, {needed * price:,.2f} in all"
+        if config.method == "shapley":
+            more = counting.at_end(config, box.removal, source, queries)
+            cost += f"; {more:,} more to compare values with true ones at the end"
         run.say(f"{f.name}: up to {cost}{apart}")
     left = queries
     if tables:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import jax
 import ml_collections
 
 from fex_jax import objectives, shapley
@@ -15,6 +16,7 @@ from fex_jax.training import banks, held_out
 PROBED = 32  # inputs that the probe asks about
 SHARES = (0.9, 0.7, 0.5, 0.3, 0.1)  # of their features, that it keeps
 COMPARED = 8  # inputs that a comparison within a budget asks about
+_STEPS = 200  # of tables, at least, where a budget allows few
 
 
 def of_probe(found: Sequence[Removal | Words], inputs: int) -> int:
@@ -77,7 +79,27 @@ def at_end(
 def affordable(
     config: ml_collections.ConfigDict, f: HostPredictor, source: Source, queries: int
 ) -> float:
-    """As many of the config's epochs over a source as so many queries suffice for.
+    """As many of the config's epochs over a source as so many queries suffice for."""
+    kept = held_out.count(config.method, source.size)
+    batches = _inputs(config, f, source, queries) // config.batch_size
+    return min(config.epochs, max(batches, 1) * config.batch_size / (source.size - kept))
+
+
+def batch_size(
+    config: ml_collections.ConfigDict, f: HostPredictor, source: Source, queries: int
+) -> int:
+    """The config's, or, of tables, whose batches are large, as many rows as leave `_STEPS`."""
+    if f.modality != "tables":
+        return config.batch_size
+    parts = jax.device_count() * config.objective.num_updates
+    rows = _inputs(config, f, source, queries) // _STEPS // parts * parts
+    return max(min(config.batch_size, rows), parts)
+
+
+def _inputs(
+    config: ml_collections.ConfigDict, f: HostPredictor, source: Source, queries: int
+) -> int:
+    """How many inputs so many queries suffice to learn from.
 
     The comparison at the end has its own, if it takes no more than a tenth.
     """
@@ -85,8 +107,7 @@ def affordable(
     asked = before(config, f, source) + of_held_out(config, f, source, kept)
     compared = at_end(config, _removal(config, f, source), source, queries)
     asked += compared if compared <= queries / 10 else 0
-    batches = (queries - asked) // (config.batch_size * of_input(config))
-    return min(config.epochs, max(batches, 1) * config.batch_size / (source.size - kept))
+    return (queries - asked) // of_input(config)
 
 
 def _removal(

@@ -127,6 +127,7 @@ def fit(
     held_out, training = source.split(_held_out(source.size))
     config = _configure(predictor, training, preset, epochs, batch_size, settings)
     if f is not None and queries is not None and epochs is None:
+        config.batch_size = batch_size or counting.batch_size(config, f, training, queries)
         config.epochs = counting.affordable(config, f, training, queries)
     config.seed = int(seed)
     config.predictor.path = path
