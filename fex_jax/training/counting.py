@@ -6,7 +6,7 @@ import jax
 import ml_collections
 
 from fex_jax import objectives, shapley
-from fex_jax.feeding.sources import Source
+from fex_jax.feeding import Source
 from fex_jax.host import black_box, rows_policy
 from fex_jax.host.predictor import HostPredictor
 from fex_jax.host.rows import SPREAD
@@ -59,8 +59,8 @@ def of_comparison(
     Of each the whole one and the blank, two curves of three methods in tenths, and Occlusion.
     """
     longest = len(getattr(source, "groups", ())) or config.text.max_length
-    features = getattr(removal, "num_features", longest)
-    return COMPARED * (2 + _beside(removal) * (3 * 2 * 9 + features))
+    occluded = getattr(removal, "num_features", longest)
+    return COMPARED * (2 + _beside(removal) * (3 * 2 * 9 + occluded))
 
 
 def at_end(

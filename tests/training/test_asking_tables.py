@@ -159,9 +159,9 @@ def test_too_small_a_budget_is_said_before_anything_is_asked(tmp_path):
 def test_fit_trains_as_many_epochs_as_can_be_paid(preset, tmp_path, capsys):
     """Breaks if a budget is exceeded or hardly used, is not counted down, or the comparison at the
     end has no room; or if the same call once more asks anything."""
-    box, budget = Box(), {"shapley": 3000, "contrast": 30_000}[preset]
+    box, budget = Box(), {"shapley": 2000, "contrast": 6000}[preset]
     given = {
-        "queries": budget, "preset": preset, "background": 5, "batch_size": 8, "workdir": tmp_path,
+        "queries": budget, "preset": preset, "background": 2, "batch_size": 8, "workdir": tmp_path,
         "settings": {"objective.num_masks": 4, "objective.num_updates": 1, "log_every": 10},
     }  # fmt: skip
     explainer = fex_jax.fit(box.predictor(), X, **given)
@@ -169,7 +169,8 @@ def test_fit_trains_as_many_epochs_as_can_be_paid(preset, tmp_path, capsys):
     assert re.search(r"of [\d,]+ are left", said.out)
     assert re.search(r"answers, [\d,]+ queries left", said.out + said.err)
     assert "held-out" in said.out and "is not asked more" not in said.out
-    assert budget / 2 < len(box.rows) == len(set(box.rows)) <= budget
+    planned = re.search(r"training takes up to ([\d,]+) queries", said.out)[1].replace(",", "")
+    assert budget * 0.6 < int(planned) < budget and len(box.rows) == len(set(box.rows)) <= budget
     asked = len(box.rows)
     fex_jax.fit(box.predictor(), X, **given)
     assert len(box.rows) == asked
@@ -181,16 +182,14 @@ def test_fit_trains_as_many_epochs_as_can_be_paid(preset, tmp_path, capsys):
 def test_no_more_is_asked_than_was_said(preset, kind, tmp_path):
     """Breaks if a count leaves out background rows, the spread, held-out rows or the surrogate's:
     then a budget that was said to suffice does not."""
-    config = small(preset, **{"removal.kind": kind, "epochs": 0.5})
-    if preset == "contrast":
-        config.data.limit, config.epochs = 0, 0.25
+    config = small(preset, **{"removal.kind": kind, "epochs": 0.25})
     box = Box()
     source = tables.open_table(np.random.default_rng(1).normal(size=(130, 3)))
     with pytest.raises(ValueError, match="takes up to") as said:
         train(config, tmp_path, box.predictor(), source, 1)
     needed = int(re.search(r"up to ([\d,]+) queries", str(said.value))[1].replace(",", ""))
     train(config, tmp_path, box.predictor(), source, needed)
-    assert 0.5 * needed < len(box.rows) <= needed
+    assert 0.2 * needed < len(box.rows) <= needed
 
 
 def test_scoring_reads_and_fills_the_bank(run):
