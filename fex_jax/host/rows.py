@@ -312,7 +312,8 @@ class Rows:
         def make(rows: np.ndarray) -> Any:
             return values[rows] if self.array else self.columns.decode(values[rows])
 
-        answers = f(lambda: identify(values), np.ones((len(values), 1), bool), make)
+        every = np.ones((len(values), 1), bool)
+        answers = f(lambda: identify(values + 0.0), every, make)  # -0 is 0
         return units.convert(answers.astype(np.float64), self.unit, self.pair)
 
     def save(self, directory: pathlib.Path) -> dict[str, Any]:
