@@ -25,6 +25,11 @@ def brief(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}"[:400]
 
 
+def same(answers: np.ndarray, others: np.ndarray) -> bool:
+    """Whether answers differ by rounding alone: by less than .01, absolutely or relatively."""
+    return bool(np.allclose(answers, others, 0.01, 0.01))
+
+
 def check(
     answer: Any, rows: int, classes: int, output: Output, logits: bool, tolerance: float, name: str
 ) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 
 from fex_jax import checks
 from fex_jax.errors import HostError
-from fex_jax.host.answers import SomeRows, brief, check
+from fex_jax.host.answers import SomeRows, brief, check, same
 from fex_jax.outputs import Output
 
 Batch = Any  # an array, a list of strings or a data frame
@@ -48,11 +48,6 @@ class Features(Protocol):
 
     def removal(self, shape: tuple[int, ...]) -> Any:
         """What can be kept of it."""
-
-
-def same(answers: np.ndarray, others: np.ndarray) -> bool:
-    """Whether answers differ by rounding alone: by less than .01, absolutely or relatively."""
-    return bool(np.allclose(answers, others, 0.01, 0.01))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
