@@ -28,7 +28,10 @@ def _cubic(x: jax.Array) -> jax.Array:
     return jnp.where(x < 1.0, near, jnp.where(x < 2.0, far, 0.0))
 
 
-_KERNELS = {Image.Resampling.BILINEAR: _linear, Image.Resampling.BICUBIC: _cubic}
+_KERNELS: dict[int, Callable[[jax.Array], jax.Array]] = {
+    Image.Resampling.BILINEAR: _linear,
+    Image.Resampling.BICUBIC: _cubic,
+}
 
 
 def check(preprocessing: Preprocessing) -> None:
@@ -45,12 +48,12 @@ def check(preprocessing: Preprocessing) -> None:
 def resized(pixels: jax.Array, preprocessing: Preprocessing) -> jax.Array:
     """Pixels uint8 [B, H, W, 3] → uint8 [B, *sides, 3], jittable; H and W may be symbolic."""
     given = [jnp.asarray(side).astype(float) for side in pixels.shape[1:3]]
-    sizes: Any = preprocessing.size if preprocessing.do_resize else given
-    if isinstance(sizes, int):
-        sizes = [jnp.floor(sizes * n / jnp.minimum(*given)) for n in given]
+    wanted: Any = preprocessing.size if preprocessing.do_resize else given
+    if isinstance(wanted, int):
+        wanted = [jnp.floor(wanted * n / jnp.minimum(given[0], given[1])) for n in given]
     kernel = _KERNELS.get(preprocessing.resample, _linear)
     rows, columns = (
-        _weights(places, given[i], sizes[i] + 0.0, preprocessing.sides[i], kernel)
+        _weights(places, given[i], wanted[i] + 0.0, preprocessing.sides[i], kernel)
         for i, places in enumerate(jax.lax.iota(float, n) for n in pixels.shape[1:3])
     )
 
@@ -60,7 +63,7 @@ def resized(pixels: jax.Array, preprocessing: Preprocessing) -> jax.Array:
     def along_width(pixels: jax.Array) -> jax.Array:
         return _rounded(jnp.einsum("oi,bhic->bhoc", columns, pixels.astype(float)))
 
-    fewer = [n - size for n, size in zip(given, sizes, strict=True)]
+    fewer = [n - size for n, size in zip(given, wanted, strict=True)]
     return jax.lax.cond(  # as Pillow has it: height first where that leaves much less to do
         (fewer[0] > 0.0) & (fewer[0] > 2.0 * fewer[1]),
         lambda pixels: along_width(along_height(pixels)),

@@ -11,9 +11,9 @@ import numpy as np
 
 from fex_jax import host
 from fex_jax.host import black_box
+from fex_jax.host.answers import same
 from fex_jax.host.bank import Bank, identify
 from fex_jax.host.black_box import BlackBox
-from fex_jax.host.answers import same
 from fex_jax.host.predictor import HostPredictor
 from fex_jax.host.rows import Rows
 from fex_jax.host.strings import Strings
