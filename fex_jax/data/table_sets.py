@@ -67,7 +67,7 @@ def open_source(
     Args:
       name: "table": the file of `path`; "adult": the file adult.data of UCI; "nhanes": a folder of
         nhanes_X.csv and nhanes_y.csv; "breast_cancer" or "california", as scikit-learn has them.
-      split: "train" or "test".
+      split: "train", "test" or "all".
       path: of a file; "": none.
       drop: names of columns that f does not take, with commas between.
       groups: JSON of columns that are one feature, by its name.
@@ -154,15 +154,15 @@ def load(name: str, path: str = "") -> tuple[Any, Any]:
 
 
 def part(rows: Any, split: str) -> Any:
-    """The rows of a split, of a data frame or a column: every fifth is for tests.
+    """The rows of a split, of a data frame or a column: every fifth is for tests; or all.
 
     Raises:
       ValueError: another split.
     """
-    if split not in ("train", "test"):
-        raise ValueError(f"the split is {split!r}; tables have train and test")
+    if split not in ("train", "test", "all"):
+        raise ValueError(f"the split is {split!r}; tables have train, test and all")
     held_out = np.arange(len(rows)) % 5 == 4
-    return rows[held_out if split == "test" else ~held_out]
+    return rows if split == "all" else rows[held_out if split == "test" else ~held_out]
 
 
 def _adult(path: pathlib.Path) -> tuple[Any, Any]:
