@@ -105,7 +105,7 @@ def test_a_file_without_the_column_is_an_error_of_its_own(tmp_path):
         (tmp_path / f"{name}.csv").write_text(lines)
     found = read(tmp_path, "texts")
     assert list(found) == ["a.csv:1", "b.csv", "c.csv:1", "d.csv"] and found["c.csv:1"] == "3"
-    assert "b.csv has no column text; it has body" in found["b.csv"][0]
+    assert "b.csv has no column text or sentence" in found["b.csv"][0]
     assert "cannot be read to its end" in found["d.csv"][0]
     (tmp_path / "a.csv").write_text("body\n1\n")
     assert list(read(tmp_path, "texts")) == ["a.csv", "b.csv", "c.csv:1", "d.csv"]
