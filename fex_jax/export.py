@@ -8,6 +8,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
 import reprlib
 import shutil
 from collections.abc import Collection
@@ -25,14 +26,11 @@ from fex_jax.host import black_box
 from fex_jax.host.black_box import BlackBox
 from fex_jax.models import Params, shapes
 from fex_jax.models.activations import ACTIVATIONS
-from fex_jax.models.mlp import MLPConfig
-from fex_jax.models.policy import Backbone, MapHead, Policy
+from fex_jax.models.policy import BACKBONES, Backbone, MapHead, Policy, kind_of
 from fex_jax.models.unet import UNetConfig
-from fex_jax.models.vit import ViTConfig
 from fex_jax.preprocessing import Preprocessing
 
 _FORMAT = 4
-_BACKBONES = {"vit": ViTConfig, "unet": UNetConfig, "mlp": MLPConfig}
 
 # The explainer's own fields: what they may be, and what they are in exports that do not say.
 SETTINGS = {
@@ -53,7 +51,8 @@ _DEFAULTS: dict[str, Any] = {
 _FIELDS = SETTINGS | {
     "format": checks.one_of(_FORMAT),
     "critic": checks.flag(),  # whether the weights hold one: it is of training alone
-    "policy": checks.one_of(*_BACKBONES, "bert"),  # "bert": one of texts' `families`
+    # "bert": one of texts' `families`
+    "policy": checks.one_of(*BACKBONES, *families.GRIDS, "bert"),
     "backbone": checks.mapping(),
     # How the backbone sees images, if otherwise than the predictor: a preprocessor_config.json.
     "looks": checks.either(checks.mapping(), checks.nothing()),
@@ -180,10 +179,12 @@ def _read_description(path: pathlib.Path) -> tuple[Backbone, dict[str, Any]]:
     values = _DEFAULTS | values
     _check_names(values, _FIELDS, (), path)
     checks.require(values, _FIELDS, path)
-    kind, sizes = _BACKBONES.get(values["policy"]), _SIZES
+    kind, sizes = BACKBONES.get(values["policy"]), _SIZES
     if kind is None:
-        family = values["backbone"].get("family", "bert")
-        checks.require({"family": family}, {"family": _FAMILY}, f"{path}: backbone")
+        family = values["policy"]
+        if family == "bert":
+            family = values["backbone"].get("family", family)
+            checks.require({"family": family}, {"family": _FAMILY}, f"{path}: backbone")
         module = families.of(family)
         kind, sizes = module.CONFIG, _SIZES | module.SIZES
     fields = {field.name: field for field in dataclasses.fields(kind)}
@@ -215,7 +216,8 @@ def _check_depth(
     backbone: Backbone, stored: dict[str, jax.ShapeDtypeStruct], path: pathlib.Path
 ) -> None:
     """Refuses another number of layers than the file holds, which would take long to build."""
-    blocks = {name.split("/")[2] for name in stored if name.startswith("backbone/blocks/")}
+    block = re.compile(r"backbone/(stages/\d+/)?(blocks/)?\d+/")
+    blocks = {found[0] for found in map(block.match, stored) if found}
     layers = getattr(backbone, "num_layers", 0)
     if layers != len(blocks):
         raise _of_another_network(path, f"it holds {len(blocks)} blocks, expected {layers}")
@@ -310,7 +312,7 @@ def save_description(
     predictor.save(directory / "predictor")
     description = {
         "format": _FORMAT,
-        "policy": next((n for n, kind in _BACKBONES.items() if isinstance(backbone, kind)), "bert"),
+        "policy": kind_of(backbone),
         "backbone": {f.name: getattr(backbone, f.name) for f in dataclasses.fields(backbone)},
         "method": method,
         "budget": budget,

@@ -154,16 +154,19 @@ def default(preset: str = "contrast") -> ml_collections.ConfigDict:
     config.removal.sigma = 0.0  # of blur, in pixels; 0 = an eleventh of the side
     config.removal.grid = 0  # cells on the longer side; 0 = 16, of small pictures fewer
 
-    # "vit" or "bert": the predictor's architecture and weights. From nothing: "unet", or of a black
-    # box of texts "small_bert", of tables "mlp". Of a black box of pictures "auto": DINOv2-small
-    # where the hub's cache has it and pictures are large enough, or else "unet".
+    # "vit", "resnet", "convnext", "swin" or "bert": the predictor's architecture and weights. From
+    # nothing: "unet", or of a black box of texts "small_bert", of tables "mlp". Of a black box of
+    # pictures "auto": DINOv2-small where the hub's cache has it and pictures are large enough, or
+    # else "unet".
     config.policy = "vit"
     config.policy_backbone = ml_collections.ConfigDict()
-    # A directory or hub id in the place of all these: a ViT's, or of a black box of texts a BERT's.
+    # In the place of all these, the directory or hub id of another network of images, or of a BERT
+    # for a black box of texts.
     config.policy_backbone.path = ""
-    # What a ViT's map head reads of a patch: its "token", as published, or more, "wide". A wide one
-    # gives FastSHAP worse maps: docs/notebook.md. "shared" is wide, and mixes what all classes have
-    # in common with what is each one's own: for many classes and few inputs.
+    # What the map head reads of a patch of a ViT or of a cell of a ResNet, ConvNeXt or Swin: its
+    # "token", as published, or more, "wide". A wide one gives FastSHAP worse maps: see
+    # docs/notebook.md. "shared" is wide, and mixes what all classes have in common with what is
+    # each one's own: for many classes and few inputs.
     config.map_head = PRESETS[preset].map_head
 
     config.objective = ml_collections.ConfigDict(PRESETS[preset].objective)

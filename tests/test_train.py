@@ -211,7 +211,7 @@ def test_wrong_settings_end_in_one_line(arguments, tmp_path, monkeypatch, flag, 
     [
         ("data.path", "nowhere", "TFDS could not prepare 'imagenet2012'"),
         ("objective.form", "reward", "form is 'reward'; expected one of paper"),
-        ("policy", "resnet", "policy 'resnet' is unknown; choose vit or unet"),
+        ("policy", "resnet", "policy 'resnet' is not for a vit; choose vit or unet"),
         ("predictor.path", "no/such/model/anywhere", "neither a directory nor a"),
         ("mesh.fsdp", 3, "does not divide"),
     ],

@@ -15,10 +15,11 @@ and, of images,
     PROCESSORS     by model_type, the image processor of a preprocessor_config.json that names none
     HEAD           the classification layer's names in Hugging Face files, with | between them
     resized(params, stored, config), where parameters depend on the images' size
+    CONFIG, SIZES  of `GRIDS`, the config's class, and checks of its fields that explainer.json has
 
 A config is a frozen data class with family, image_size, patch_size, grid, num_classes and
 num_channels, and `classifier(dtype=..., rngs=...)`, its network: normalised images [B, H, W, C] ->
-logits [B, K]. Of texts
+logits [B, K]. Of `GRIDS` it also has `encoder(...)`, as of texts, a `Backbone`. Of texts
 
     HEAD           by model_type, the name of the last layer in Hugging Face files
     PREFIX         by model_type, what the names of a bare backbone's tensors lack
@@ -49,15 +50,17 @@ from fex_jax import checks
 from fex_jax.models import Tap, no_tap, sides
 
 # By model_type, the module. A new family is a file here and a line.
+GRIDS = {  # of images, whose features lie on a grid of stages
+    "resnet": "resnet",
+    "convnext": "convnext",
+    "swin": "swin",
+}
 IMAGES = {
     "vit": "vit",
     "deit": "vit",
     "dinov2": "vit",
     "dinov2_with_registers": "vit",
-    "resnet": "resnet",
-    "convnext": "convnext",
-    "swin": "swin",
-}
+} | GRIDS
 TEXTS = {
     "bert": "bert",
     "distilbert": "bert",
@@ -69,11 +72,11 @@ TEXTS = {
     "deberta-v2": "deberta",
 }
 MODULES = IMAGES | TEXTS
-_LARGEST_CELL = 16  # pixels a side
+LARGEST_CELL = 16  # pixels a side
 STAGES = {
     "num_channels": checks.one_of(3),
-    "hidden_sizes": checks.several(checks.integer(1, 2**14)),
-    "depths": checks.several(checks.integer(1, 256)),
+    "hidden_sizes": checks.several(checks.integer(1, 2**14), at_least=1),
+    "depths": checks.several(checks.integer(1, 256), at_least=1),
 }
 
 
@@ -85,7 +88,7 @@ def of(model_type: str) -> ModuleType:
 def cell(config: Any) -> int:
     """Pixels a side of a cell of a config's images: as many as divide both sides, up to 16."""
     common = math.gcd(*sides(config.image_size))
-    return max(side for side in range(1, _LARGEST_CELL + 1) if common % side == 0)
+    return max(side for side in range(1, LARGEST_CELL + 1) if common % side == 0)
 
 
 def cells(config: Any) -> tuple[int, int]:
@@ -127,28 +130,91 @@ def head(config: Any, rngs: nnx.Rngs) -> nnx.Linear:
     return nnx.Linear(size, config.num_classes, dtype=jnp.float32, rngs=rngs)
 
 
+class Grid:
+    """What a config with an image_size, hidden_sizes and depths of stages has besides."""
+
+    patch_size, grid = property(cell), property(cells)
+
+    def __post_init__(self: Any) -> None:
+        if len(self.hidden_sizes) != len(self.depths):
+            raise ValueError(
+                f"hidden_sizes {list(self.hidden_sizes)} are not as many as depths "
+                f"{list(self.depths)}"
+            )
+
+    @property
+    def hidden_size(self: Any) -> int:
+        """Channels of the last stage."""
+        return self.hidden_sizes[-1]
+
+    @property
+    def num_layers(self: Any) -> int:
+        """Blocks of all stages."""
+        return sum(self.depths)
+
+    @property
+    def wide_size(self: Any) -> int:
+        """Numbers that `Backbone.read_more` gives of a cell."""
+        return 2 * self.hidden_size + self.hidden_sizes[-2:][0]
+
+
+class Backbone(nnx.Module):
+    """Normalised images [B, H, W, C] → tokens [B, 1 + N, D]: the mean feature, then cells'.
+
+    A subclass has `config`, a `Grid`, and `feature_maps`.
+    """
+
+    first_feature = 1
+    config: Any
+
+    def feature_maps(self, images: jax.Array) -> list[jax.Array]:
+        """Those of each stage, [B, h, w, C]; of the last as the head reads them."""
+        raise NotImplementedError
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        return self._tokens(self.feature_maps(images)[-1])
+
+    def read_more(self, images: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+        """Tokens, and of each cell its own, the mean of all [B, 1, D], and what the stage before
+        the last one says there, twice as finely, normalised [B, N, C].
+        """
+        before, last = (2 * self.feature_maps(images))[-2:]  # of one stage, itself
+        tokens = self._tokens(last)
+        return tokens, (tokens[:, 1:], tokens[:, :1], jax.nn.standardize(self._over_cells(before)))
+
+    def _tokens(self, features: jax.Array) -> jax.Array:
+        mean = features.astype(jnp.float32).mean((1, 2))
+        return jnp.concatenate([mean[:, None], self._over_cells(features)], 1)
+
+    def _over_cells(self, features: jax.Array) -> jax.Array:
+        """[B, h, w, C] → [B, N, C], float32: the grid of cells is seldom that of features."""
+        shape = len(features), *self.config.grid, features.shape[-1]
+        cells = jax.image.resize(features.astype(jnp.float32), shape, "linear")
+        return cells.reshape(len(features), -1, features.shape[-1])
+
+
 class OfMean(nnx.Module):
     """Normalised images [B, H, W, C] → logits [B, K], of the mean of a backbone's cells."""
 
-    def __init__(self, config: Any, backbone: nnx.Module, rngs: nnx.Rngs):
+    def __init__(self, config: Any, backbone: Backbone, rngs: nnx.Rngs):
         self.config, self.backbone = config, backbone
         self.head = head(config, rngs)
 
     def __call__(self, images: jax.Array, tap: Tap = no_tap) -> jax.Array:
-        cells = tap("feature_map", self.backbone(images).astype(jnp.float32))
+        cells = tap("feature_map", self.backbone.feature_maps(images)[-1].astype(jnp.float32))
         return self.head(cells.mean((1, 2)))
 
 
 class BatchNorm(nnx.Module):
-    """(x − mean) / √(var + ε) · scale + bias, by the statistics that are stored; [..., C]."""
+    """(x − mean) / √(var + ε) · scale + bias, by statistics that never change; [..., C]."""
 
     def __init__(self, size: int):
         self.scale, self.var = nnx.Param(jnp.ones(size)), nnx.Param(jnp.ones(size))
         self.bias, self.mean = nnx.Param(jnp.zeros(size)), nnx.Param(jnp.zeros(size))
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        gain = self.scale[...] * jax.lax.rsqrt(self.var[...] + 1e-5)
-        return (x - self.mean[...]) * gain + self.bias[...]
+        mean, var = map(jax.lax.stop_gradient, (self.mean[...], self.var[...]))
+        return (x - mean) * (self.scale[...] * jax.lax.rsqrt(var + 1e-5)) + self.bias[...]
 
 
 def check_stages(

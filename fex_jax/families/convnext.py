@@ -40,7 +40,7 @@ _CHECKS = families.STAGES | {
 
 
 @dataclasses.dataclass(frozen=True)
-class ConvNextConfig:
+class ConvNextConfig(families.Grid):
     """Architecture of a ConvNeXt."""
 
     image_size: int | tuple[int, int]
@@ -53,11 +53,16 @@ class ConvNextConfig:
     num_channels: int = 3
     activation: str = "gelu"  # of `ACTIVATIONS`
     family: ClassVar[str] = "convnext"
-    patch_size, grid = property(families.cell), property(families.cells)
 
     def classifier(self, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs) -> "ConvNext":
         """The network."""
         return ConvNext(self, dtype=dtype, rngs=rngs)
+
+    def encoder(
+        self, *, dtype: DTypeLike = jnp.float32, remat: bool = False, rngs: nnx.Rngs
+    ) -> "_Backbone":
+        """All of it but the last LayerNorm, which is of the mean, and the head."""
+        return _Backbone(self, dtype, remat, rngs)
 
 
 class _Block(nnx.Module):
@@ -89,18 +94,20 @@ class _Stage(nnx.Module):
         self.downsample = convolution(width, size, 2, 2, **halve) if number else None
         self.blocks = nnx.List([_Block(config, size, dtype, rngs) for _ in range(depth)])
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, remat: bool) -> jax.Array:
+        run = nnx.remat(_Block.__call__) if remat else _Block.__call__
         if self.downsample is not None:
             x = self.downsample(self.norm(x))
         for block in self.blocks:
-            x = block(x)
+            x = run(block, x)
         return x
 
 
-class _Backbone(nnx.Module):
-    """Normalised images [B, H, W, 3] → feature map [B, h, w, C], h about H / 32."""
+class _Backbone(families.Backbone):
+    """The last stage's h is about H / 32."""
 
-    def __init__(self, config: ConvNextConfig, dtype: DTypeLike, rngs: nnx.Rngs):
+    def __init__(self, config: ConvNextConfig, dtype: DTypeLike, remat: bool, rngs: nnx.Rngs):
+        self.config, self.remat = config, remat
         sizes, side = config.hidden_sizes, config.stem
         self.stem = convolution(
             config.num_channels, sizes[0], side, side, padding=0, dtype=dtype, rngs=rngs
@@ -111,11 +118,13 @@ class _Backbone(nnx.Module):
             [_Stage(config, i, width, dtype, rngs) for i, width in enumerate(widths)]
         )
 
-    def __call__(self, images: jax.Array) -> jax.Array:
-        x = self.norm(self.stem(images))
+    def feature_maps(self, images: jax.Array) -> list[jax.Array]:
+        """Those of each stage."""
+        x, found = self.norm(self.stem(images)), []
         for stage in self.stages:
-            x = stage(x)
-        return x
+            x = stage(x, self.remat)
+            found.append(x)
+        return found
 
 
 class ConvNext(nnx.Module):
@@ -124,16 +133,19 @@ class ConvNext(nnx.Module):
     def __init__(self, config: ConvNextConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.config = config
         size = config.hidden_sizes[-1]
-        self.backbone = _Backbone(config, dtype, rngs)
+        self.backbone = config.encoder(dtype=dtype, rngs=rngs)
         self.norm = layer_norm(size, config.layer_norm_eps, rngs)
         self.head = head(config, rngs)
 
     def __call__(self, images: jax.Array, tap: Tap = no_tap) -> jax.Array:
-        cells = tap("feature_map", self.backbone(images).astype(jnp.float32))
+        cells = tap("feature_map", self.backbone.feature_maps(images)[-1].astype(jnp.float32))
         return self.head(self.norm(cells.mean((1, 2))))
 
 
 # --- Hugging Face files --------------------------------------------------------------------------
+
+
+CONFIG, SIZES = ConvNextConfig, families.STAGES | {"stem": _SIDE, "scales": checks.flag()}
 
 
 def read_config(hf_config: dict[str, Any], num_classes: int, source: Path) -> ConvNextConfig:

@@ -40,7 +40,7 @@ _CHECKS = families.STAGES | {
 
 
 @dataclasses.dataclass(frozen=True)
-class ResNetConfig:
+class ResNetConfig(families.Grid):
     """Architecture of a ResNet."""
 
     image_size: int | tuple[int, int]
@@ -54,11 +54,16 @@ class ResNetConfig:
     num_channels: int = 3
     hidden_act: str = "relu"  # of `ACTIVATIONS`
     family: ClassVar[str] = "resnet"
-    patch_size, grid = property(families.cell), property(families.cells)
 
     def classifier(self, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs) -> families.OfMean:
         """The network."""
-        return families.OfMean(self, _Backbone(self, dtype, rngs), rngs)
+        return families.OfMean(self, self.encoder(dtype=dtype, rngs=rngs), rngs)
+
+    def encoder(
+        self, *, dtype: DTypeLike = jnp.float32, remat: bool = False, rngs: nnx.Rngs
+    ) -> "_Backbone":
+        """All of it but the head."""
+        return _Backbone(self, dtype, remat, rngs)
 
 
 class _Layer(nnx.Module):
@@ -107,10 +112,11 @@ class _Block(nnx.Module):
         return self.activation(last(x) + shortcut)
 
 
-class _Backbone(nnx.Module):
-    """Normalised images [B, H, W, 3] → feature map [B, h, w, C], h about H / 32."""
+class _Backbone(families.Backbone):
+    """The last stage's h is about H / 32."""
 
-    def __init__(self, config: ResNetConfig, dtype: DTypeLike, rngs: nnx.Rngs):
+    def __init__(self, config: ResNetConfig, dtype: DTypeLike, remat: bool, rngs: nnx.Rngs):
+        self.config, self.remat = config, remat
         width, self.activation = config.embedding_size, ACTIVATIONS[config.hidden_act]
         self.stem = _Layer(config.num_channels, width, 7, 2, dtype, rngs)
         stages = []
@@ -123,16 +129,23 @@ class _Backbone(nnx.Module):
             width = outputs
         self.stages = nnx.List(stages)
 
-    def __call__(self, images: jax.Array) -> jax.Array:
+    def feature_maps(self, images: jax.Array) -> list[jax.Array]:
+        """Those of each stage."""
+        run = nnx.remat(_Block.__call__) if self.remat else _Block.__call__
         x = self.activation(self.stem(images))
         x = nnx.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
+        found = []
         for stage in self.stages:
             for block in stage:
-                x = block(x)
-        return x
+                x = run(block, x)
+            found.append(x)
+        return found
 
 
 # --- Hugging Face files --------------------------------------------------------------------------
+
+
+CONFIG, SIZES = ResNetConfig, _CHECKS
 
 
 def read_config(hf_config: dict[str, Any], num_classes: int, source: Path) -> ResNetConfig:

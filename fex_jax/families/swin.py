@@ -31,7 +31,7 @@ _SIDE = checks.integer(1, MAX_SIDE)
 _FIELDS = {
     "num_channels": ("num_channels", checks.one_of(3)),
     "embed_dim": ("embed_dim", checks.integer(1, 2**14)),
-    "depths": ("depths", checks.several(checks.integer(1, 256))),
+    "depths": ("depths", checks.several(checks.integer(1, 256), at_least=1)),
     "num_heads": ("heads", checks.several(checks.integer(1, 1024))),
     "window_size": ("window", checks.integer(1, 256)),
     "mlp_ratio": ("mlp_ratio", checks.number(0.01, 64)),
@@ -44,7 +44,7 @@ _SIZES = dict.fromkeys(("image_size", "patch_size"), checks.either(_SIDE, checks
 
 
 @dataclasses.dataclass(frozen=True)
-class SwinConfig:
+class SwinConfig(families.Grid):
     """Architecture of a Swin."""
 
     image_size: int | tuple[int, int]
@@ -61,7 +61,6 @@ class SwinConfig:
     layer_norm_eps: float = 1e-5
     num_channels: int = 3
     family: ClassVar[str] = "swin"
-    patch_size, grid = property(families.cell), property(families.cells)
 
     def __post_init__(self) -> None:
         if len(self.heads) != len(self.depths):
@@ -80,7 +79,13 @@ class SwinConfig:
 
     def classifier(self, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs) -> families.OfMean:
         """The network."""
-        return families.OfMean(self, _Backbone(self, dtype, rngs), rngs)
+        return families.OfMean(self, self.encoder(dtype=dtype, rngs=rngs), rngs)
+
+    def encoder(
+        self, *, dtype: DTypeLike = jnp.float32, remat: bool = False, rngs: nnx.Rngs
+    ) -> "_Backbone":
+        """All of it but the head."""
+        return _Backbone(self, dtype, remat, rngs)
 
     @property
     def hidden_sizes(self) -> tuple[int, ...]:
@@ -180,11 +185,12 @@ class _Merging(nnx.Module):
         return self.reduction(self.norm(x))
 
 
-class _Backbone(nnx.Module):
-    """Normalised images [B, H, W, 3] → feature map [B, h, w, C] of the last stage, normalised."""
+class _Backbone(families.Backbone):
+    """The last stage's feature map is normalised."""
 
-    def __init__(self, config: SwinConfig, dtype: DTypeLike, rngs: nnx.Rngs):
-        self.config, side, width = config, config.stem, config.embed_dim
+    def __init__(self, config: SwinConfig, dtype: DTypeLike, remat: bool, rngs: nnx.Rngs):
+        self.config, self.remat = config, remat
+        side, width = config.stem, config.embed_dim
         self.stem = convolution(
             config.num_channels, width, side, side, padding=0, dtype=dtype, rngs=rngs
         )
@@ -201,20 +207,27 @@ class _Backbone(nnx.Module):
         self.mergings = nnx.List([_Merging(size, dtype, rngs) for size in config.hidden_sizes[:-1]])
         self.last_norm = layer_norm(config.hidden_sizes[-1], config.layer_norm_eps, rngs)
 
-    def __call__(self, images: jax.Array) -> jax.Array:
+    def feature_maps(self, images: jax.Array) -> list[jax.Array]:
+        """Those of each stage."""
+        run = nnx.remat(_Block.__call__) if self.remat else _Block.__call__
         rows, columns = (-length % self.config.stem for length in images.shape[1:3])
         images = jnp.pad(images, ((0, 0), (0, rows), (0, columns), (0, 0)))
         x = self.norm(self.stem(images))
         if self.config.absolute:
             x = x + self.position_embedding[...].reshape(1, *x.shape[1:])
+        found = []
         for number, stage in enumerate(self.stages):
             x = self.mergings[number - 1](x) if number else x
             for block in stage:
-                x = block(x)
-        return self.last_norm(x)
+                x = run(block, x)
+            found.append(x)
+        return [*found[:-1], self.last_norm(x)]
 
 
 # --- Hugging Face files --------------------------------------------------------------------------
+
+
+CONFIG, SIZES = SwinConfig, dict(_FIELDS.values()) | {"stem": _SIDE}
 
 
 def read_config(hf_config: dict[str, Any], num_classes: int, source: Path) -> SwinConfig:

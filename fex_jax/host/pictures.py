@@ -96,7 +96,7 @@ class Pictures:
 
     @classmethod
     def policy(cls, config: Any, f: HostPredictor, _: Any) -> tuple[Backbone, Params, "Pictures"]:
-        """A U-Net, or the ViT of `policy_backbone.path` at the size that has a patch for each cell.
+        """A U-Net, or `policy_backbone.path`, at the size that has a patch for each cell.
 
         Raises:
           ValueError: a path to something else, or a policy without it that f has no network for.

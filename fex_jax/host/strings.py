@@ -128,7 +128,7 @@ class Strings:
 
     def fits(self, backbone: Backbone, removal: Words) -> bool:
         """Whether a network reads these tokens."""
-        if not hasattr(backbone, "encoder"):
+        if not hasattr(backbone, "vocab_size"):
             return False
         size, pad_id = self.tokenizer.vocab_size, self.tokenizer.pad_id
         known = size <= backbone.vocab_size and pad_id == backbone.pad_id

@@ -3,7 +3,7 @@
 import functools
 import operator
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, NamedTuple, cast, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,8 @@ from fex_jax.models.unet import UNet, UNetConfig
 from fex_jax.models.vit import Linear, ViT, ViTConfig
 from fex_jax.token_batch import TokenBatch
 
-Backbone = ViTConfig | UNetConfig | MLPConfig | Any  # or the config of one of texts' `families`
+Backbone = ViTConfig | UNetConfig | MLPConfig | Any  # or the config of another of the `families`
+BACKBONES = {"vit": ViTConfig, "unet": UNetConfig, "mlp": MLPConfig}
 MapHead = Literal["token", "wide", "shared"]
 _CLASSES_AT_ONCE = 16  # maps held in memory together by the paper's KL term
 
@@ -89,9 +90,9 @@ class Policy(nnx.Module):
     column of w, and the mean map of all classes is w · mean_i h_i: no method but the paper's KL
     form ever computes all K maps, and K = 1000 costs what K = 10 does.
 
-    The map head reads of a feature its "token", as published, or, "wide", of a ViT's patch also
-    what says which class it is about and where; other backbones have no wide one. A "shared" one is
-    wide and has a column for all classes beside those of each: z_k = a z_0 + b c_k (`mix`).
+    The map head reads of a feature its "token", as published, or, "wide", of a backbone that has a
+    `read_more`, also what says which class it is about and where. A "shared" one is wide and has a
+    column for all classes beside those of each: z_k = a z_0 + b c_k (`mix`).
 
     With `faithful` a head of its own predicts what f will say of masks that a map draws
     (`fex_jax.faithfulness`). It reads a few numbers of the map, and nothing learns through it.
@@ -121,10 +122,10 @@ class Policy(nnx.Module):
                 self.backbone = MLP(backbone, dtype=dtype, rngs=rngs)
             case _:
                 self.backbone = backbone.encoder(dtype=dtype, remat=remat, rngs=rngs)
-        self.reads_more = map_head != "token" and isinstance(backbone, ViTConfig)
+        self.reads_more = map_head != "token" and hasattr(backbone, "wide_size")
         self.shares = map_head == "shared"
         width = backbone.hidden_size
-        read = 5 * width if self.reads_more else width
+        read = backbone.wide_size if self.reads_more else width
         self.heads = Heads(width, num_classes, read, self.shares, faithful, critic, rngs=rngs)
         self.config, self.faithful, self.critic = backbone, faithful, critic
 
@@ -237,35 +238,14 @@ class Policy(nnx.Module):
         return (hidden, *(each if self.reads_more else ())), pooled, valid
 
     def _read(self, inputs: jax.Array | TokenBatch) -> tuple[jax.Array, Parts, jax.Array | None]:
-        """Tokens [B, T, D], what the map head reads of each feature, D or 5 D numbers, valid."""
+        """Tokens [B, T, D], what the map head reads of each feature, valid."""
         if self.reads_more:
-            return *self._read_more(inputs), None
+            return *self.backbone.read_more(inputs), None
         tokens = self.backbone(inputs).astype(jnp.float32)
         if isinstance(inputs, TokenBatch):
             means, valid = _mean_of_features(tokens, inputs.features)
             return tokens, (means,), valid
         return tokens, (tokens[:, self.backbone.first_feature :],), None
-
-    def _read_more(self, images: jax.Array) -> tuple[jax.Array, Parts]:
-        """Tokens [B, T, D], and of each patch its token, which class it is about (CLS and the mean
-        patch token, [B, 1, 2 D]), and where, its token at 1/2 and 3/4 of the depth, normalised.
-        """
-        inner = []  # what each block reads
-
-        def keep(name: str, value: jax.Array) -> jax.Array:
-            if name == "hidden":
-                inner.append(value)
-            return value
-
-        tokens = cast(ViT, self.backbone)(images, keep).astype(jnp.float32)
-        first, depth = self.backbone.first_feature, self.config.num_layers
-        patches = tokens[:, first:]
-        earlier = [
-            jax.nn.standardize(inner[block][:, first:].astype(jnp.float32))
-            for block in (depth // 2, depth * 3 // 4)
-        ]
-        everywhere = jnp.concatenate([tokens[:, :1], patches.mean(1, keepdims=True)], -1)
-        return tokens, (patches, everywhere, *earlier)
 
     def _maps(self, hidden: Parts, targets: jax.Array) -> jax.Array:
         """[B, N, D] and [B, T] → z of the target classes only, [B, T, N]."""
@@ -319,19 +299,24 @@ def _mean_of_features(tokens: jax.Array, features: jax.Array) -> tuple[jax.Array
 
 
 def make_backbone(kind: str, predictor: Any) -> Backbone:
-    """The backbone a config names: "vit" or "bert", the predictor's own architecture, or "unet"."""
-    own = "bert" if hasattr(predictor, "encoder") else None
-    own = "vit" if isinstance(predictor, ViTConfig) else own
+    """The backbone a config names: "unet", or by its `kind_of` the predictor's own architecture."""
+    own = kind_of(predictor)
     if kind == own:
         return predictor
-    if kind == "unet" and own != "bert":
+    sees = hasattr(predictor, "image_size")
+    if kind == "unet" and sees:
         return UNetConfig(predictor.image_size, predictor.patch_size, predictor.num_channels)
-    if own is None:
-        raise ValueError(
-            f"policy {kind!r}: a {predictor.family} has no tokens to start from; choose unet"
-        )
-    choices = "vit or unet" if own == "vit" else "bert"
-    raise ValueError(f"policy {kind!r} is unknown; choose {choices}")
+    raise ValueError(
+        f"policy {kind!r} is not for a {predictor.family}; choose {own}{' or unet' * sees}"
+    )
+
+
+def kind_of(backbone: Backbone) -> str:
+    """What a config and explainer.json call an architecture, of texts "bert"."""
+    for name, kind in BACKBONES.items():
+        if isinstance(backbone, kind):
+            return name
+    return backbone.family if hasattr(backbone, "image_size") else "bert"
 
 
 @functools.cache  # as of a predictor: it is asked for by every program that is traced

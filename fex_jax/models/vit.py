@@ -16,7 +16,7 @@ from jax.typing import DTypeLike
 
 from fex_jax.models import Tap, no_tap, sides
 from fex_jax.models.activations import ACTIVATIONS
-from fex_jax.models.vit_head import head, summary
+from fex_jax.models.vit_head import head, summary, wide
 
 Family = Literal["vit", "deit", "dinov2", "dinov2_with_registers"]
 
@@ -95,6 +95,11 @@ class ViTConfig:
     def num_prefix_tokens(self) -> int:
         """P, the tokens before the patches: CLS, in DeiT the distillation token, registers."""
         return (2 if self.family == "deit" else 1) + self.num_registers
+
+    @property
+    def wide_size(self) -> int:
+        """Numbers that `ViT.read_more` gives of a patch."""
+        return 5 * self.hidden_size
 
     @property
     def is_dinov2(self) -> bool:
@@ -279,6 +284,10 @@ class ViT(nnx.Module):
         for block in self.blocks:  # tapped out here, where `remat` lets values out
             tokens = run(block, tap("hidden", tokens), tap)
         return tap("output", self.norm(tokens))
+
+    def read_more(self, images: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+        """Tokens, and what a wide map head reads of patches; see `vit_head.wide`."""
+        return wide(self, images)
 
     def embed(self, images: jax.Array) -> jax.Array:
         """The first block's input: normalised images [B, H, W, C] -> tokens [B, P + N, D]."""

@@ -1,4 +1,4 @@
-"""What a vision transformer's classification head reads, and the heads.
+"""What a vision transformer's classification head reads, the heads, and what a map head reads.
 
 Shapes: B images, P prefix tokens, N patches, D hidden size, K classes.
 """
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 if TYPE_CHECKING:
-    from fex_jax.models.vit import ViTConfig
+    from fex_jax.models.vit import ViT, ViTConfig
 
 
 class TwoHeads(nnx.Module):
@@ -52,3 +52,25 @@ def summary(config: "ViTConfig", tokens: jax.Array) -> jax.Array:
         return tokens[:, 0]
     patches = tokens[:, config.num_prefix_tokens :].mean(axis=1)
     return jnp.concatenate([tokens[:, 0], patches], axis=-1)
+
+
+def wide(vit: "ViT", images: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+    """Tokens [B, T, D], and of each patch its token, which class it is about (CLS and the mean
+    patch token, [B, 1, 2 D]), and where, its token at 1/2 and 3/4 of the depth, normalised.
+    """
+    inner = []  # what each block reads
+
+    def keep(name: str, value: jax.Array) -> jax.Array:
+        if name == "hidden":
+            inner.append(value)
+        return value
+
+    tokens = vit(images, keep).astype(jnp.float32)
+    first, depth = vit.first_feature, vit.config.num_layers
+    patches = tokens[:, first:]
+    earlier = [
+        jax.nn.standardize(inner[block][:, first:].astype(jnp.float32))
+        for block in (depth // 2, depth * 3 // 4)
+    ]
+    everywhere = jnp.concatenate([tokens[:, :1], patches.mean(1, keepdims=True)], -1)
+    return tokens, (patches, everywhere, *earlier)

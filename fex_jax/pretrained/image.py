@@ -11,7 +11,6 @@ import numpy as np
 from fex_jax import checks, families, predictors
 from fex_jax.families import hub, rules
 from fex_jax.models import Params, shapes
-from fex_jax.models.vit import ViTConfig
 from fex_jax.outputs import Output, told
 from fex_jax.preprocessing import MAX_SIDE, Preprocessing
 
@@ -114,26 +113,23 @@ def load(
 
 
 def reader(path: str, grid: tuple[int, int]) -> Checkpoint:
-    """The ViT of `policy_backbone.path`, at the size that has a patch for each cell of a grid.
+    """The network of `policy_backbone.path`, at the size that has a patch for each cell of a grid.
 
     It explains another classifier of images; its own head is of no use.
 
     Raises:
-      ValueError: the path is of texts, or of a network without tokens.
+      ValueError: the path is of texts.
     """
     directory = hub.locate(path)
     said = hub.read_config(directory)
     if said["model_type"] not in families.IMAGES:
         raise ValueError(f"policy_backbone.path: {path} reads texts; f's inputs are images")
     found = load(directory, said, num_classes=2)
-    if not isinstance(found.config, ViTConfig):
-        raise ValueError(
-            f"policy_backbone.path: {path} is a {found.config.family}, which has no tokens; give "
-            "a ViT, a DeiT or a DINOv2"
-        )
     if found.config.grid == grid:
         return found
-    rows, columns = (cells * found.config.patch_size for cells in grid)
+    has_cells = said["model_type"] in families.GRIDS
+    side = families.LARGEST_CELL if has_cells else found.config.patch_size
+    rows, columns = (cells * side for cells in grid)
     return load(directory, said, rows if rows == columns else (rows, columns), num_classes=2)
 
 

@@ -74,8 +74,8 @@ def fit(
         a folder; of both, a table of `datasets`, pandas or Arrow, or a `Source`; of arrays, one, or
         .npy.
       labels: of a black box that `fex_jax.host.open` opens: its classes, or a file of them.
-      backbone: the directory or hub id of a ViT that explains a classifier of images, or of a BERT
-        that explains a black box of texts; None: docs/black_boxes.md, "What reads the inputs".
+      backbone: the directory or hub id of a network that explains a classifier of images, or of a
+        BERT that explains a black box of texts: docs/black_boxes.md, "What reads the inputs".
       queries: of a black box: answers that may be asked for in all; None: any number. Where
         `epochs` is None, as many epochs are trained as they suffice for.
       workdir: where checkpoints, logs and the export go; the same call continues there after an

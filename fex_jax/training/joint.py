@@ -29,7 +29,7 @@ from fex_jax import (
     pretrained,
 )
 from fex_jax.models import Params
-from fex_jax.models.policy import functional_policy, make_backbone
+from fex_jax.models.policy import functional_policy
 from fex_jax.ppo import PolicyOutput
 from fex_jax.training import classifier, explainer, identity
 from fex_jax.training import step as steps
@@ -60,7 +60,7 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     if source.labels != checkpoint.labels:
         raise ValueError(f"{config.data.name} has other classes than {config.predictor.path}")
     with_fex = config.id_expo.explainer == "fex"
-    backbone = make_backbone("vit", checkpoint.config) if with_fex else None
+    backbone = checkpoint.config if with_fex else None
     params: Params = {"f": checkpoint.params}
     policy = None
     if backbone is not None:

@@ -29,7 +29,7 @@ def open_backbone(
 ) -> tuple[Backbone, Params | None, Preprocessing | None]:
     """What explains a checkpoint: the network, its first parameters, and how it sees images.
 
-    It is the ViT that `policy_backbone.path` names, the predictor's own network, or a U-Net, whose
+    It is what `policy_backbone.path` names, the predictor's own network, or a U-Net, whose
     parameters are drawn: None. The last two see what the predictor sees: None.
 
     Raises:

@@ -141,7 +141,7 @@ def test_gradcam_of_features(saved):
     found = fex_jax.attribute("gradcam_features", predictor, picture, 1).attributions
     model, inputs = predictors.from_checkpoint(predictor)(predictor.params, picture[None])
     kernel, bias = (predictor.params["head"][name] for name in ("kernel", "bias"))
-    cells = model.network.backbone(inputs)
+    cells = model.network.backbone.feature_maps(inputs)[-1]
     expected = gradcam(cells, lambda x: x.mean((1, 2)) @ kernel + bias, jnp.array([1]))
     np.testing.assert_allclose(found, jax.image.resize(expected, (1, 3, 3), "linear"), atol=1e-5)
 
@@ -173,7 +173,7 @@ def test_trained_for_and_compared(saved, tmp_path, capsys, monkeypatch):
     explainer = fex_jax.load(run)
     assert explainer.predictor.config.family == "convnext" and explainer.name == "fex-unet"
     assert explainer(pictures[:2]).attributions.shape == (2, 3, 3)
-    with pytest.raises(ValueError, match="a convnext has no tokens.*choose unet"):
+    with pytest.raises(ValueError, match="'vit' is not for a convnext; choose convnext or unet"):
         fex_jax.fit(str(saved["convnext"]), pictures, settings={"policy": "vit"})
 
 

@@ -42,11 +42,13 @@ def of_vit():
     return made(predictor, predictor.config, budget=-3.0, contrastive=True, map_head="shared")
 
 
-def of_convolutions(config):
+def of_convolutions(config, own=False):
     params = random_params(functional(lambda rngs: config.classifier(rngs=rngs))[0])
     labels = tuple(map(str, range(config.num_classes)))
     side = (config.image_size,) * 2
     predictor = pretrained.Checkpoint(config, params, labels, Preprocessing(size=side))
+    if own:
+        return made(predictor, config, budget=-3.0, map_head="shared")
     backbone = dataclasses.replace(make_backbone("unet", config), hidden_size=16, depth=1)
     return made(predictor, backbone, budget=-3.0)
 
@@ -65,6 +67,7 @@ def of_texts(**settings):
 KINDS = {
     "vit": of_vit,
     "resnet": lambda: of_convolutions(ResNetConfig(32, 3, 4, (8, 12), (1, 2))),
+    "resnet, its own": lambda: of_convolutions(ResNetConfig(32, 3, 4, (8, 12), (1, 2)), True),
     "convnext": lambda: of_convolutions(ConvNextConfig(32, 3, 4, (8, 12), (1, 2))),
     "black box": of_black_box,
     "black box, grey": lambda: of_black_box("fill"),
@@ -261,7 +264,7 @@ def test_tflite_says_what_the_explainer_says(tmp_path):
     """Breaks if LiteRT has no operator for a part of the network, or names are mixed up."""
     pytest.importorskip("litert_converter")
     litert = pytest.importorskip("ai_edge_litert.interpreter")
-    for kind in ("vit", "resnet"):
+    for kind in ("vit", "resnet", "resnet, its own"):
         explainer = KINDS[kind]()
         path = explainer.export(tmp_path / "m.tflite")
         run = litert.Interpreter(str(path)).get_signature_runner("explain")

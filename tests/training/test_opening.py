@@ -68,14 +68,9 @@ def test_a_vit_explains_a_resnet(vit, tmp_path):
 
 def test_what_cannot_explain(vit, tmp_path):
     """Breaks if a path is ignored, or ends in a traceback from within."""
-    pretrained.save(tmp_path / "resnet", resnet())
     pretrained.save(tmp_path / "bert", tiny_text.checkpoint())
-    for name, message in (
-        ("resnet", "is a resnet, which has no tokens; give a ViT"),
-        ("bert", "reads texts; f's inputs are images"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            fex_jax.fit(resnet(), PICTURES, backbone=str(tmp_path / name))
+    with pytest.raises(ValueError, match="reads texts; f's inputs are images"):
+        fex_jax.fit(resnet(), PICTURES, backbone=str(tmp_path / "bert"))
     texts = ["a good film , a fun plot"] * 16
     with pytest.raises(ValueError, match="bert classifier of texts is explained by its own"):
         fex_jax.fit(tiny_text.checkpoint(), texts, backbone=str(vit), batch_size=8)
