@@ -25,7 +25,7 @@ from fex_jax.families.rules import differences
 from fex_jax.host import black_box
 from fex_jax.host.black_box import BlackBox
 from fex_jax.models import Params, shapes
-from fex_jax.models.activations import ACTIVATIONS
+from fex_jax.models.activations import NAMED
 from fex_jax.models.policy import BACKBONES, Backbone, MapHead, Policy, kind_of
 from fex_jax.models.unet import UNetConfig
 from fex_jax.preprocessing import Preprocessing
@@ -73,7 +73,7 @@ _SIZES = {
     "qkv_bias": checks.flag(),
     "swiglu": checks.flag(),
     "distilled": checks.flag(),
-    "activation": checks.one_of(*ACTIVATIONS),
+    "activation": NAMED,
     "depth": checks.integer(0, 8),
     "vocab_size": checks.integer(1, 2**24),
     "max_positions": checks.integer(1, 2**17),

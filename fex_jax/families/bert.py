@@ -10,7 +10,7 @@ from fex_jax import checks
 from fex_jax.families import hub
 from fex_jax.families import rules as names
 from fex_jax.models import bert
-from fex_jax.models.activations import ACTIVATIONS
+from fex_jax.models.activations import NAMED
 from fex_jax.models.bert import NETWORKS, BertConfig
 
 CONFIG = BertConfig
@@ -86,7 +86,7 @@ _OF_ALL = {
     "num_hidden_layers": checks.integer(1, 1000),
     "num_attention_heads": checks.integer(1, 1024),
     "intermediate_size": checks.integer(1, 2**18),
-    "hidden_act": checks.one_of(*ACTIVATIONS),
+    "hidden_act": NAMED,
 }
 _CHECKS = {
     "vocab_size": checks.integer(1, 2**24),

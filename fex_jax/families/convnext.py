@@ -14,7 +14,7 @@ from fex_jax import checks, families
 from fex_jax.families import convolution, head
 from fex_jax.families import rules as names
 from fex_jax.models import Tap, no_tap
-from fex_jax.models.activations import ACTIVATIONS
+from fex_jax.models.activations import ACTIVATIONS, NAMED
 from fex_jax.models.vit import LayerScale, Linear, layer_norm
 
 ARCHITECTURES = {"convnext": ("ConvNextForImageClassification", "ConvNextModel")}
@@ -34,7 +34,7 @@ _DEFAULTS: dict[str, Any] = {
 _SIDE = checks.integer(1, 64)
 _CHECKS = families.STAGES | {
     "patch_size": checks.either(_SIDE, checks.several(_SIDE, 2)),
-    "hidden_act": checks.one_of(*ACTIVATIONS),
+    "hidden_act": NAMED,
     "layer_scale_init_value": checks.number(-1, 1e3),
 }
 

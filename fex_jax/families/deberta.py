@@ -19,7 +19,7 @@ from fex_jax import checks, families
 from fex_jax.families import hub
 from fex_jax.families import rules as names
 from fex_jax.models import Tap, no_tap
-from fex_jax.models.activations import ACTIVATIONS
+from fex_jax.models.activations import NAMED
 from fex_jax.models.bert import HIDDEN_FROM_ATTENTION, Head, check_window
 from fex_jax.models.vit import Linear, Mlp, layer_norm, stack
 from fex_jax.token_batch import TokenBatch
@@ -30,7 +30,6 @@ ARCHITECTURES = {
 HEAD = {"deberta-v2": "classifier"}
 PREFIX = {"deberta-v2": "deberta"}
 OUTSIDE = r"(pooler|classifier|cls|lm_predictions|mask_predictions)\..*"
-_ACTIVATION = checks.one_of(*ACTIVATIONS)
 _RANGE = checks.integer(-1, 2**20)
 # By their names in config.json, the fields of the config that it has and what they may be.
 _FIELDS = {
@@ -39,8 +38,8 @@ _FIELDS = {
     "num_hidden_layers": ("num_layers", checks.integer(1, 1000)),
     "num_attention_heads": ("num_heads", checks.integer(1, 1024)),
     "intermediate_size": ("mlp_dim", checks.integer(1, 2**18)),
-    "hidden_act": ("activation", _ACTIVATION),
-    "pooler_hidden_act": ("head_activation", _ACTIVATION),
+    "hidden_act": ("activation", NAMED),
+    "pooler_hidden_act": ("head_activation", NAMED),
     "max_position_embeddings": ("max_length", checks.integer(3, 2**20)),
     "type_vocab_size": ("num_types", checks.integer(0, 1024)),
     "layer_norm_eps": ("layer_norm_eps", checks.number(0, 1)),

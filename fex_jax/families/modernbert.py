@@ -18,7 +18,7 @@ from fex_jax import checks, families
 from fex_jax.families import hub
 from fex_jax.families import rules as names
 from fex_jax.models import Tap, no_tap
-from fex_jax.models.activations import ACTIVATIONS
+from fex_jax.models.activations import ACTIVATIONS, NAMED
 from fex_jax.models.bert import HIDDEN_FROM_ATTENTION, check_window
 from fex_jax.models.vit import Linear, layer_norm, stack
 from fex_jax.token_batch import TokenBatch
@@ -35,7 +35,6 @@ PREFIX = {"modernbert": "model"}
 OUTSIDE = r"(head|classifier|decoder)\..*"
 _KINDS = ("full_attention", "sliding_attention")
 _SIZE = checks.integer(1, 2**20)
-_ACTIVATION = checks.one_of(*ACTIVATIONS)
 # By their names in config.json, the fields of the config that it has and what they may be.
 _FIELDS = {
     "vocab_size": ("vocab_size", checks.integer(1, 2**24)),
@@ -43,7 +42,7 @@ _FIELDS = {
     "intermediate_size": ("mlp_dim", checks.integer(1, 2**18)),
     "num_hidden_layers": ("num_layers", checks.integer(1, 1000)),
     "num_attention_heads": ("num_heads", checks.integer(1, 1024)),
-    "hidden_activation": ("activation", _ACTIVATION),
+    "hidden_activation": ("activation", NAMED),
     "max_position_embeddings": ("max_length", checks.integer(3, 2**20)),
     "norm_eps": ("layer_norm_eps", checks.number(0, 1)),
     "norm_bias": ("norm_bias", checks.flag()),
@@ -53,7 +52,7 @@ _FIELDS = {
     "mlp_bias": ("mlp_bias", checks.flag()),
     "classifier_pooling": ("pooling", checks.one_of("cls", "mean")),
     "classifier_bias": ("head_bias", checks.flag()),
-    "classifier_activation": ("head_activation", _ACTIVATION),
+    "classifier_activation": ("head_activation", NAMED),
 }
 _ROPE = {"rope_type": checks.one_of("default"), "rope_theta": checks.number(1, 1e12)}
 _OTHERS = {

@@ -13,7 +13,7 @@ from jax.typing import DTypeLike
 from fex_jax import checks, families
 from fex_jax.families import BatchNorm, convolution
 from fex_jax.families import rules as names
-from fex_jax.models.activations import ACTIVATIONS
+from fex_jax.models.activations import ACTIVATIONS, NAMED
 
 ARCHITECTURES = {"resnet": ("ResNetForImageClassification", "ResNetModel")}
 PROCESSORS = {"resnet": "ConvNext"}
@@ -33,7 +33,7 @@ _DEFAULTS: dict[str, Any] = {
 _CHECKS = families.STAGES | {
     "embedding_size": checks.integer(1, 2**14),
     "layer_type": checks.one_of("bottleneck", "basic"),
-    "hidden_act": checks.one_of(*ACTIVATIONS),
+    "hidden_act": NAMED,
     "downsample_in_first_stage": checks.flag(),
     "downsample_in_bottleneck": checks.flag(),
 }

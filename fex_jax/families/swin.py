@@ -17,7 +17,7 @@ from fex_jax import checks, families
 from fex_jax.families import convolution
 from fex_jax.families import rules as names
 from fex_jax.models import Params, sides
-from fex_jax.models.activations import ACTIVATIONS
+from fex_jax.models.activations import NAMED
 from fex_jax.models.vit import Attention, Linear, Mlp, layer_norm
 from fex_jax.preprocessing import MAX_SIDE
 
@@ -36,7 +36,7 @@ _FIELDS = {
     "window_size": ("window", checks.integer(1, 256)),
     "mlp_ratio": ("mlp_ratio", checks.number(0.01, 64)),
     "qkv_bias": ("qkv_bias", checks.flag()),
-    "hidden_act": ("activation", checks.one_of(*ACTIVATIONS)),
+    "hidden_act": ("activation", NAMED),
     "use_absolute_embeddings": ("absolute", checks.flag()),
     "layer_norm_eps": ("layer_norm_eps", checks.number(0, 1)),
 }

@@ -11,7 +11,7 @@ from fex_jax import checks, families
 from fex_jax.families import hub
 from fex_jax.families import rules as names
 from fex_jax.models import Params, vit_head
-from fex_jax.models.activations import ACTIVATIONS
+from fex_jax.models.activations import NAMED
 from fex_jax.models.vit import ViTConfig
 from fex_jax.preprocessing import MAX_SIDE
 
@@ -57,7 +57,7 @@ _CONFIG_CHECKS = {
     "num_attention_heads": checks.integer(1, 1024),
     "intermediate_size": checks.integer(1, 2**18),
     "mlp_ratio": checks.number(1, 64),
-    "hidden_act": checks.one_of(*ACTIVATIONS),
+    "hidden_act": NAMED,
     "qkv_bias": checks.flag(),
     "use_swiglu_ffn": checks.flag(),
     "num_register_tokens": checks.integer(0, 1024),

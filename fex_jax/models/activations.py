@@ -6,6 +6,8 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
+from fex_jax import checks
+
 _gelu = partial(jax.nn.gelu, approximate=False)
 _gelu_tanh = partial(jax.nn.gelu, approximate=True)
 
@@ -15,7 +17,6 @@ def _laplace(x: jax.Array) -> jax.Array:
     return (1 + jax.lax.erf((x - 0.707107) / (0.282095 * 2**0.5))) / 2
 
 
-# All but prelu and xielu, which have parameters.
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "gelu": _gelu,
     "gelu_10": lambda x: jnp.clip(_gelu(x), -10, 10),
@@ -39,3 +40,8 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "swish": jax.nn.silu,
     "tanh": jnp.tanh,
 }
+_NAMES = checks.one_of(*ACTIVATIONS)
+# The names of the other two's parameters differ with the version of transformers that wrote them.
+NAMED = _NAMES._replace(
+    wanted=f"{_NAMES.wanted}; prelu and xielu learn parameters of their own, which are not read"
+)

@@ -1,8 +1,11 @@
 """Activations: those that Hugging Face names."""
 
+import pathlib
+
 import numpy as np
 import pytest
 
+from fex_jax import families
 from fex_jax.models.activations import ACTIVATIONS
 
 
@@ -15,3 +18,13 @@ def test_all_that_transformers_names():
     for name, function in ACTIVATIONS.items():
         expected = theirs[name](torch.tensor(x)).numpy()
         np.testing.assert_allclose(function(x), expected, rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("name", ["prelu", "xielu"])
+@pytest.mark.parametrize("family", families.MODULES)
+def test_those_with_parameters_are_refused(family, name):
+    """Breaks if a family computes with another activation, or does not say why it will not."""
+    keys = ("hidden_act", "activation", "hidden_activation")
+    said = {"model_type": family} | dict.fromkeys(keys, name)
+    with pytest.raises(ValueError, match=f"is '{name}'; expected one of .* learn parameters of"):
+        families.of(family).read_config(said, 2, pathlib.Path("folder"))
