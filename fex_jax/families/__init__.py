@@ -217,23 +217,21 @@ class BatchNorm(nnx.Module):
         return (x - mean) * (self.scale[...] * jax.lax.rsqrt(var + 1e-5)) + self.bias[...]
 
 
-def check_stages(
-    tensors: dict[str, np.ndarray], depths: tuple[int, ...], sizes: tuple[int, ...], source: Path
-) -> None:
+def check_stages(tensors: dict[str, np.ndarray], depths: tuple[int, ...], source: Path) -> None:
     """Compares a config's stages with the tensors'.
 
     Raises:
-      ValueError: they have others, or `depths` are not as many as `sizes`.
+      ValueError: they have others.
     """
     found: dict[int, set[int]] = {}
     for name in tensors:
         if match := re.search(r"\.(?:stages|layers)\.(\d+)\.(?:layers|blocks)\.(\d+)\.", name):
             found.setdefault(int(match[1]), set()).add(int(match[2]))
     stored = [len(found[stage]) for stage in sorted(found)]
-    if stored != list(depths) or len(depths) != len(sizes):
+    if stored != list(depths):
         raise ValueError(
-            f"config.json in {source} says depths {list(depths)} and hidden_sizes {list(sizes)}, "
-            f"but its tensors have stages of {stored} layers"
+            f"config.json in {source} says depths {list(depths)}, but its tensors have stages of "
+            f"{stored} layers"
         )
 
 

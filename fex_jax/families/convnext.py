@@ -182,7 +182,7 @@ def write_config(config: ConvNextConfig) -> dict[str, Any]:
 
 def check(tensors: dict[str, np.ndarray], config: ConvNextConfig, source: Path) -> None:
     """Raises a ValueError where the tensors have other stages."""
-    families.check_stages(tensors, config.depths, config.hidden_sizes, source)
+    families.check_stages(tensors, config.depths, source)
 
 
 _STAGE, _HF_STAGE = r"backbone/stages/(\d+)/", r"convnext.encoder.stages.\1."

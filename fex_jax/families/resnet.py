@@ -168,7 +168,7 @@ def write_config(config: ResNetConfig) -> dict[str, Any]:
 
 def check(tensors: dict[str, np.ndarray], config: ResNetConfig, source: Path) -> None:
     """Raises a ValueError where the tensors have other stages."""
-    families.check_stages(tensors, config.depths, config.hidden_sizes, source)
+    families.check_stages(tensors, config.depths, source)
 
 
 _BLOCK, _HF_BLOCK = r"backbone/stages/(\d+)/(\d+)/", r"resnet.encoder.stages.\1.layers.\2."

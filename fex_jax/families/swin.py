@@ -253,7 +253,7 @@ def write_config(config: SwinConfig) -> dict[str, Any]:
 
 def check(tensors: dict[str, np.ndarray], config: SwinConfig, source: Path) -> None:
     """Raises a ValueError where the tensors have other stages."""
-    families.check_stages(tensors, config.depths, config.hidden_sizes, source)
+    families.check_stages(tensors, config.depths, source)
 
 
 def resized(params: Params, stored: SwinConfig, config: SwinConfig) -> Params:
