@@ -188,9 +188,10 @@ class Backbone(nnx.Module):
 
     def _over_cells(self, features: jax.Array) -> jax.Array:
         """[B, h, w, C] → [B, N, C], float32: the grid of cells is seldom that of features."""
-        shape = len(features), *self.config.grid, features.shape[-1]
+        batch, *_, channels = features.shape  # the batch may be symbolic: of an export
+        shape = batch, *self.config.grid, channels
         cells = jax.image.resize(features.astype(jnp.float32), shape, "linear")
-        return cells.reshape(len(features), -1, features.shape[-1])
+        return cells.reshape(batch, -1, channels)
 
 
 class OfMean(nnx.Module):
