@@ -50,7 +50,7 @@ from fex_jax import checks
 from fex_jax.models import Tap, no_tap, sides
 
 # By model_type, the module. A new family is a file here and a line.
-GRIDS = {  # of images, whose features lie on a grid of stages
+GRIDS = {  # of images, that give a feature map of each of their stages
     "resnet": "resnet",
     "convnext": "convnext",
     "swin": "swin",
@@ -159,7 +159,7 @@ class Grid:
 
 
 class Backbone(nnx.Module):
-    """Normalised images [B, H, W, C] → tokens [B, 1 + N, D]: the mean feature, then cells'.
+    """Normalised images [B, H, W, C] → tokens [B, 1 + N, D]: the map's mean, then its cells.
 
     A subclass has `config`, a `Grid`, and `feature_maps`.
     """
@@ -182,15 +182,15 @@ class Backbone(nnx.Module):
         tokens = self._tokens(last)
         return tokens, (tokens[:, 1:], tokens[:, :1], jax.nn.standardize(self._over_cells(before)))
 
-    def _tokens(self, features: jax.Array) -> jax.Array:
-        mean = features.astype(jnp.float32).mean((1, 2))
-        return jnp.concatenate([mean[:, None], self._over_cells(features)], 1)
+    def _tokens(self, feature_map: jax.Array) -> jax.Array:
+        mean = feature_map.astype(jnp.float32).mean((1, 2))
+        return jnp.concatenate([mean[:, None], self._over_cells(feature_map)], 1)
 
-    def _over_cells(self, features: jax.Array) -> jax.Array:
-        """[B, h, w, C] → [B, N, C], float32: the grid of cells is seldom that of features."""
-        batch, *_, channels = features.shape  # the batch may be symbolic: of an export
+    def _over_cells(self, feature_map: jax.Array) -> jax.Array:
+        """[B, h, w, C] → [B, N, C], float32: cells of images are seldom those of a feature map."""
+        batch, *_, channels = feature_map.shape  # the batch may be symbolic: of an export
         shape = batch, *self.config.grid, channels
-        cells = jax.image.resize(features.astype(jnp.float32), shape, "linear")
+        cells = jax.image.resize(feature_map.astype(jnp.float32), shape, "linear")
         return cells.reshape(batch, -1, channels)
 
 
