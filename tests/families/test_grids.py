@@ -64,7 +64,7 @@ def test_what_a_map_head_reads(kind, side, grid):
     *_, before, last = jax.jit(lambda p: bind(p).backbone.feature_maps(images(side)))(params)
     assert config.grid == grid and last.shape[1] < before.shape[1]
     reading = jax.jit(lambda p: bind(p).read(images(side)))(params)
-    own, everywhere, earlier = reading.features
+    own, everywhere, earlier = reading.each
     np.testing.assert_allclose(own, over_cells(last, grid), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(everywhere[:, 0], last.mean((1, 2)), rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(reading.pooled, everywhere[:, 0])
@@ -72,7 +72,7 @@ def test_what_a_map_head_reads(kind, side, grid):
     spread = np.sqrt(expected.var(-1, keepdims=True) + 1e-5)
     expected = (expected - expected.mean(-1, keepdims=True)) / spread
     np.testing.assert_allclose(earlier, expected, rtol=1e-3, atol=1e-4)
-    assert sum(part.shape[-1] for part in reading.features) == config.wide_size
+    assert sum(part.shape[-1] for part in reading.each) == config.wide_size
 
 
 @pytest.mark.parametrize("kind", CONFIGS)
