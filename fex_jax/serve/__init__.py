@@ -2,7 +2,8 @@
 
 `app` has the addresses, `connections` ends those of slow clients, `bodies` and `kserve` read
 requests, `images` and `texts` what is in them, `batching` explains what waits at the same time in
-one batch, `removal` says what f sees as features go, `page/` is the page.
+one batch, `removal` says what f sees as features go, `refusing` why there is no answer, `page/` is
+the page.
 """
 
 from fex_jax.serve.app import Limits, application, run

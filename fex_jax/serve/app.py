@@ -8,11 +8,11 @@
     POST /removal                      {"image": base64} or {"text": "…"}, "target", "classes": f as
                                        features go, the most important for the target first
     GET  /v2, /v2/health/live, /v2/health/ready, /v2/models/NAME, /v2/models/NAME/ready
-    POST /v2/models/NAME/explain       and /infer: see `kserve`
+    POST /v2/models/NAME/explain       and /infer: see `kserve`; NAME may be NAME/versions/1
     GET  /health, /metrics
 
-Errors are {"error": …}: 400 for what cannot be used, 408 for what does not come, 413 for too much,
-503 where too many wait.
+Errors are {"error": …}, see `refusing`: 400 for what cannot be used, 404 and 405 for what is no
+address, 408 for what does not come, 413 for too much, 503 where too many wait.
 """
 
 import asyncio
@@ -29,21 +29,18 @@ import numpy as np
 from anyio import to_thread
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from fex_jax import checks, modalities, objectives
-from fex_jax.host import HostError
-from fex_jax.serve import bodies, kserve
-from fex_jax.serve.batching import Batcher, Full
+from fex_jax.serve import bodies, kserve, refusing
+from fex_jax.serve.batching import Batcher
 from fex_jax.serve.found import Found, rounded
 from fex_jax.serve.metrics import Metrics
 from fex_jax.serve.removal import Removal
 from fex_jax.targets import class_numbers
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
 _PAGE = pathlib.Path(__file__).parent / "page"
 _PAGE_FILES = {"/": "index.html", "/page.css": "page.css", "/page.js": "page.js"}
 # The page loads nothing from elsewhere, and no other site shows it.
@@ -188,13 +185,6 @@ async def _removal(service: _Service, body: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-async def _infer(service: _Service, body: dict[str, Any]) -> dict[str, Any]:
-    things, targets = kserve.read(body, service.modality.TENSORS)
-    found = await service.explain(*await service.read(things, targets))
-    answer = kserve.write(found, service.name, service.labels)
-    return answer | ({"id": body["id"]} if isinstance(body.get("id"), str) else {})
-
-
 def _known(body: dict[str, Any], *names: str) -> None:
     for name in body:
         if name not in names:
@@ -259,7 +249,7 @@ def application(
 
     def post(path: str, handler: Handler) -> Route:
         async def of_request(request: Request) -> Response:
-            return await _answer(service, request, handler)
+            return await refusing.answer(_answer(service, request, handler))
 
         return Route(path, counted(path, of_request), methods=["POST"])
 
@@ -273,47 +263,35 @@ def application(
         batcher = service.batcher
         return PlainTextResponse(service.metrics.text(batcher.batches, batcher.length))
 
+    def of_model(at: str) -> list[Route]:
+        return [
+            get(at, lambda: JSONResponse(kserve.model(service))),
+            get(f"{at}/ready", lambda: JSONResponse({"name": name, "ready": True})),
+            post(f"{at}/explain", kserve.infer),
+            post(f"{at}/infer", kserve.infer),
+        ]
+
     model, described = f"/v2/models/{name}", _described(service)
-    about = {"name": name, "platform": "fex_jax", "inputs": [], "outputs": []}
     routes = [
         *(get(path, page(file)) for path, file in _PAGE_FILES.items()),
         get("/model", lambda: JSONResponse(described)),
         get("/metrics", metrics),
         *(get(path, ok) for path in ("/health", "/v2/health/live", "/v2/health/ready")),
-        get("/v2", lambda: JSONResponse({"name": "fex_jax", "extensions": []})),
-        get(model, lambda: JSONResponse(about)),
-        get(f"{model}/ready", ok),
+        get("/v2", lambda: JSONResponse(kserve.server())),
+        *of_model(model),
+        *of_model(f"{model}/versions/{kserve.VERSION}"),
         post("/explain", _explain),
         post("/removal", _removal),
-        post(f"{model}/explain", _infer),
-        post(f"{model}/infer", _infer),
     ]
-    # Else a page of elsewhere, whose name leads here, could ask.
-    guard = [Middleware(TrustedHostMiddleware, allowed_hosts=list(LOOPBACK))] if loopback else []
-    app = Starlette(routes=routes, middleware=guard)
+    guard = [Middleware(refusing.Loopback)] if loopback else []
+    app = Starlette(routes=routes, middleware=guard, exception_handlers=refusing.HANDLERS)
     app.state.service = service
     return app
 
 
-async def _answer(service: _Service, request: Request, handler: Handler) -> Response:
-    try:
-        body = await bodies.read(request, service.limits.megabytes, service.limits.seconds)
-        return JSONResponse(await handler(service, body))
-    except bodies.Refused as error:
-        late = error.status == 408  # the rest is not waited for
-        return _error(error.status, str(error), {"Connection": "close"} if late else None)
-    except UnicodeEncodeError:
-        return _error(400, "the request holds half of a surrogate pair; expected whole characters")
-    except (ValueError, RecursionError) as error:
-        return _error(400, str(error))
-    except HostError as error:
-        return _error(502, str(error))
-    except Full as error:
-        return _error(503, str(error), {"Retry-After": "1"})
-
-
-def _error(status: int, reason: str, headers: dict[str, str] | None = None) -> Response:
-    return JSONResponse({"error": reason}, status, headers)
+async def _answer(service: _Service, request: Request, handler: Handler) -> dict[str, Any]:
+    body = await bodies.read(request, service.limits.megabytes, service.limits.seconds)
+    return await handler(service, body)
 
 
 def run(
@@ -330,7 +308,7 @@ def run(
     """
     from fex_jax.serve.connections import server
 
-    app = application(explainer, name, limits, loopback=host in LOOPBACK)
+    app = application(explainer, name, limits, loopback=host in refusing.LOOPBACK)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listener = socket.create_server((host, port), family=family)

@@ -13,8 +13,11 @@ from fex_jax import escape
 from fex_jax.data import decode
 from fex_jax.modalities import images
 from fex_jax.serve.found import Found
+from fex_jax.serve.kserve import EACH, Tensor
 
-FIELD, TENSORS = "images", ("images", "pixels")
+FIELD = "images"
+INPUTS = Tensor("images", "BYTES", EACH), Tensor("pixels", "UINT8", ((-1, -1, -1, 3),))
+OUTPUTS: tuple[Tensor, ...] = ()  # beside those of all modalities
 _MAX_PIXELS = 2**25  # of a picture; four bytes each while it is read
 
 
@@ -76,6 +79,11 @@ def explain(
     )
     classes = result.targets.reshape(shape)
     return [Found(*row) for row in zip(classes, maps, logits, result.probabilities, strict=True)]
+
+
+def sizes(explainer: Any) -> tuple[int, ...]:
+    """Of a map."""
+    return explainer.grid
 
 
 def batch(explainer: Any, thing: np.ndarray) -> np.ndarray:

@@ -10,9 +10,12 @@ from scipy.special import logit
 from fex_jax import tokens
 from fex_jax.modalities import texts
 from fex_jax.serve.found import Found
+from fex_jax.serve.kserve import EACH, Tensor
 from fex_jax.token_batch import TokenBatch
 
-FIELD, TENSORS = "texts", ("texts",)
+FIELD = "texts"
+INPUTS = (Tensor("texts", "BYTES", (*EACH, (-1, 2))),)  # [B, 2]: pairs
+OUTPUTS = (Tensor("words", "BYTES", ((-1, -1),)),)  # beside those of all modalities
 _MAX_CHARACTERS = 20_000
 
 
@@ -47,6 +50,11 @@ def explain(
         own = {"words": list(found[0].words), "spans": found[0].spans.tolist()}
         rows.append(Found(classes, scores, logits, found[0].probabilities, own))
     return rows
+
+
+def sizes(explainer: Any) -> tuple[int, ...]:
+    """Of the scores: any number of words."""
+    return (-1,)
 
 
 def batch(explainer: Any, thing: Any) -> TokenBatch:

@@ -145,8 +145,55 @@ def test_kserve(port, explainer):
     pixels["shape"] = [2, 64, 64, 4]
     status, answer = call(port, "/v2/models/mine/infer", {"inputs": [pixels]})
     assert status == 400 and "its data has no shape" in answer["error"]
-    for path in ("/v2/health/live", "/v2/health/ready", "/v2/models/mine/ready", "/v2/models/mine"):
+    for path in ("/v2/health/live", "/v2/health/ready", "/v2/models/mine/versions/1"):
         assert call(port, path)[0] == 200
+    for path in ("/v2/models/mine/ready", "/v2/models/mine/versions/1/ready"):
+        assert call(port, path) == (200, {"name": "mine", "ready": True})
+
+
+def fits(tensor, described):
+    """Whether a tensor is as the metadata says."""
+    sizes = zip(tensor["shape"], described["shape"], strict=True)
+    return tensor["datatype"] == described["datatype"] and all(b in (-1, a) for a, b in sizes)
+
+
+@pytest.mark.parametrize("of", ["pictures", "texts"])
+def test_kserve_metadata(request, of):
+    """Breaks if a client that asks what the model takes and gives is told nothing, or tensors come
+    back under other names, datatypes or shapes than it was told."""
+    port = request.getfixturevalue({"pictures": "port", "texts": "texts_port"}[of])
+    given = {"pictures": [png(PICTURES[0])], "texts": TEXTS[:1]}[of]
+    status, about = call(port, "/v2/models/mine")
+    assert (status, about["name"], about["versions"]) == (200, "mine", ["1"])
+    first, *others = about["inputs"]
+    names = {"pictures": ["images", "pixels"], "texts": ["texts"]}[of]
+    assert [one["name"] for one in about["inputs"]] == [*names, "classes"]
+    assert (first["datatype"], first["shape"]) == ("BYTES", [-1])
+    tensor = {"name": first["name"], "datatype": "BYTES", "shape": [1], "data": given}
+    status, answer = call(port, "/v2/models/mine/versions/1/infer", {"inputs": [tensor]})
+    assert status == 200
+    for found, described in zip(answer["outputs"], about["outputs"], strict=True):
+        assert found["name"] == described["name"] and fits(found, described)
+    column = tensor | {"shape": [1, 1]}  # as clients of batching servers send strings
+    assert call(port, "/v2/models/mine/infer", {"inputs": [column]}) == (200, answer)
+    deep = tensor | {"shape": [1, 1, 1]}
+    status, said = call(port, "/v2/models/mine/infer", {"inputs": [deep]})
+    assert status == 400
+    assert said["error"].startswith(f"{names[0]}: shape is [1, 1, 1]; expected [-1] or [-1, 1]")
+
+
+def test_kserve_outputs_are_those_asked_for(port):
+    """Breaks if a client gets tensors that it did not ask for, or asks for none that there is and
+    is not told."""
+    tensor = {"name": "images", "shape": [1], "datatype": "BYTES", "data": [png(PICTURES[0])]}
+    wanted = [{"name": "targets"}, {"name": "attributions", "parameters": {}}]
+    status, answer = call(port, "/v2/models/mine/infer", {"inputs": [tensor], "outputs": wanted})
+    assert status == 200
+    assert [one["name"] for one in answer["outputs"]] == ["targets", "attributions"]
+    for wrong in ([{"name": "nope"}], [{}], ["targets"], "targets", 0):
+        given = {"inputs": [tensor], "outputs": wrong}
+        status, answer = call(port, "/v2/models/mine/infer", given)
+        assert status == 400 and answer["error"].startswith("outputs: ")
 
 
 @pytest.mark.parametrize(
@@ -166,7 +213,10 @@ def test_kserve(port, explainer):
         ("/explain", {"images": [PICTURES[0].tolist()], "show": "no"}, {}, 400, "show is 'no'"),
         ("/explain", '{"images": ["é"]}'.encode("latin1"), {}, 400, "expected JSON in UTF-8: "),
         ("/explain", b"", {}, 400, "expected JSON in UTF-8: "),
-        ("/v2/models/other/infer", {}, {}, 404, ""),
+        ("/v2/models/other/infer", {}, {}, 404, "there is nothing at /v2/models/other/infer"),
+        ("/v2/models/mine/versions/2/ready", None, {}, 404, "there is nothing at /v2/models/mine/"),
+        ("/v2/models/mine/infer", None, {}, 405, "/v2/models/mine/infer takes no GET"),
+        ("/v2/models/mine", {}, {}, 405, "/v2/models/mine takes no POST"),
         ("/v2/models/mine/infer", {"inputs": 3}, {}, 400, "expected images or pixels"),
     ],
 )  # fmt: skip
@@ -175,7 +225,7 @@ def test_bad_requests_are_refused(port, path, body, headers, status, reason):
     of another site."""
     found, answer = call(port, path, body, **headers)
     assert found == status
-    assert reason in (answer["error"] if isinstance(answer, dict) else answer)
+    assert list(answer) == ["error"] and reason in answer["error"]
 
 
 @pytest.mark.parametrize(
