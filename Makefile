@@ -7,7 +7,7 @@ REQUIREMENTS ?= $(if $(shell command -v nvidia-smi 2>/dev/null),requirements.txt
 
 .PHONY: demo demo-text demo-table test docs docs-check site clean help
 
-help:  ## list the commands
+help:  ## list the commands (seconds)
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
 demo: $(VENV)/installed  ## train FEX on digit scenes, evaluate it, write a gallery (5 minutes)
@@ -52,5 +52,5 @@ $(VENV)/installed: requirements.txt requirements-cpu.txt
 	$(BIN)/python -m pip install --no-compile --progress-bar on -r $(REQUIREMENTS)
 	touch $@
 
-clean:  ## remove the environment and all runs
+clean:  ## remove the environment and all runs (seconds)
 	rm -rf $(VENV) $(VENV)-site build runs

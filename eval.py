@@ -28,7 +28,7 @@ with in_a_line():
     from absl import app, flags, logging
     from ml_collections import config_flags
 
-    from fex_jax import settings, usage
+    from fex_jax import finding, host, settings, usage
 
 _IN_HELP = (
     "data.name", "data.path", "data.column", "data.eval_split", "dtype", "seed", "text", "eval",
@@ -55,12 +55,12 @@ def main(_: list[str]) -> None:
     config, scores = read_config(given.config, workdir), usage.named_paths(given.scores)
     settings.check(config)
     settings.check_data(config)
-    from fex_jax import attributions, export  # takes a second
-
-    attributions.check(given.methods)
+    finding.methods(given.methods)
     paths = [workdir, *given.trained]
     for path in paths:
-        export.find(path)
+        finding.explainer(path)
+    if host.is_name(f := given.predictor or config.predictor.path):
+        host.check(f)
     require("matplotlib", "jinja2")  # what is drawn at the end, after everything is measured
     from fex_jax import compiled, evaluation, feeding  # takes seconds
     from fex_jax.evaluation import fingerprint, tasks
@@ -94,7 +94,7 @@ def main(_: list[str]) -> None:
             own["Data"] += ", of which most were trained on"
         if predictor.params:  # and so a folder
             own["Predictor"] = (
-                f"{export.folder(workdir) / 'predictor'}, {fingerprint.of(predictor)}"
+                f"{finding.folder(workdir) / 'predictor'}, {fingerprint.of(predictor)}"
             )
         table = dataclasses.replace(table, facts=table.facts | own)
         table.write(output, data, config=config.to_dict())

@@ -17,7 +17,7 @@ with in_a_line():
     from absl import app, flags, logging
     from ml_collections import config_flags
 
-    from fex_jax import checks, settings, usage
+    from fex_jax import checks, finding, settings, usage
 
 _IN_HELP = (
     "data", "predictor", "policy", "policy_backbone", "map_head", "batch_size", "epochs", "seed",
@@ -34,6 +34,7 @@ def main(_: list[str]) -> None:
     given = flags.FLAGS
     settings.check(given.config)
     settings.check_data(given.config)
+    finding.of_config(given.config)
     checks.folder(given.workdir, "workdir")
     import jax
 

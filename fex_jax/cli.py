@@ -10,18 +10,31 @@ fex_jax.fit and fex_jax.evaluate.
 """
 
 import argparse
+import glob
+import os
 import pathlib
 import re
 import sys
 from collections.abc import Sequence
 
-from fex_jax.errors import HostError, missing
+from fex_jax import escape, finding, host
+from fex_jax.errors import HostError, missing, require
+
+
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Names the defaults that are something."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        if action.default is None or action.default is False:
+            return action.help
+        return super()._get_help_string(action)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; what is wrong is said in a line, before anything heavy is imported."""
     given = _parser().parse_args([_hyphens(a) for a in arguments or sys.argv[1:]])
     try:
+        _find(given)
         return given.run(given)
     except ModuleNotFoundError as error:
         print(f"error: {missing(error)}", file=sys.stderr)
@@ -43,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
             name,
             help=text,
             description=text,
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+            formatter_class=_Help,
         )
         made.set_defaults(run=run)
         made.add_argument("explainer", help="a run's folder or an export")
@@ -99,17 +112,30 @@ def _hyphens(argument: str) -> str:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is below 1")
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no whole number from 1 on")
+    return int(text)
 
 
 def _port(text: str) -> int:
-    number = int(text)
-    if not 0 <= number < 2**16:
-        raise argparse.ArgumentTypeError(f"{number} is no port; give 0 to 65535")
-    return number
+    if not text.isdecimal() or int(text) >= 2**16:
+        raise argparse.ArgumentTypeError(f"{text} is no port; give 0 to 65535")
+    return int(text)
+
+
+def _find(given: argparse.Namespace) -> None:
+    """Raises where something that a command names is not there."""
+    given.folder = finding.local(given.explainer, given.revision)
+    finding.explainer(given.folder)
+    if given.predictor:
+        host.check(given.predictor)
+    if getattr(given, "file", None):
+        finding.export(given.file)
+    if getattr(given, "input", None):
+        require("pyarrow")
+        path = os.path.expanduser(given.input)
+        if not os.path.exists(path) and not any(glob.iglob(path, recursive=True)):
+            raise ValueError(f"--input: there is no {escape.terminal(path)}, and nothing like it")
 
 
 def _load(given: argparse.Namespace):
@@ -117,7 +143,7 @@ def _load(given: argparse.Namespace):
 
     compiled.keep()
     dtype = getattr(given, "dtype", "float32")
-    return explain.load(given.explainer, given.predictor, revision=given.revision, dtype=dtype)
+    return explain.load(given.folder, given.predictor, dtype=dtype)
 
 
 def _serve(given: argparse.Namespace) -> int:

@@ -60,7 +60,7 @@ def load(
       ValueError, FileNotFoundError, ConnectionError: what is missing or does not fit.
     """
     checks.require({"dtype": dtype}, {"dtype": checks.one_of("float32", "bfloat16")}, "load")
-    found = export.read(sharing.locate(path, revision))
+    found = export.read(path, revision)
     explainer = Explainer(*found[:3], **found.settings, dtype=dtype)
     return explainer if predictor is None else explainer.asking(predictor)
 

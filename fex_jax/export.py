@@ -20,7 +20,7 @@ import numpy as np
 from flax import traverse_util
 from safetensors.numpy import save_file
 
-from fex_jax import checks, escape, families, objectives, pretrained, tokens
+from fex_jax import checks, families, finding, objectives, pretrained, tokens
 from fex_jax.families.rules import differences
 from fex_jax.host import black_box
 from fex_jax.host.black_box import BlackBox
@@ -99,9 +99,10 @@ class Export(NamedTuple):
     settings: dict[str, Any]  # the explainer's other fields
 
 
-def read(path: str | pathlib.Path) -> Export:
+def read(path: str | pathlib.Path, revision: str | None = None) -> Export:
     """Opens an export, a training run's folder, or one checkpoint; see `explain.load`."""
-    export = find(path)
+    path = finding.local(path, revision)
+    export = finding.explainer(path)
     path = pathlib.Path(os.path.expanduser(path))
     step = int(path.name) if path.parent.name == "checkpoints" and path.name.isdecimal() else None
     backbone, settings = _read_description(checks.file_inside(export, "explainer.json"))
@@ -134,38 +135,6 @@ def read(path: str | pathlib.Path) -> Export:
         heads = {n: x for n, x in params["heads"].items() if not n.startswith("value_")}
         params = params | {"heads": heads}
     return Export(predictor, backbone, params, settings)
-
-
-def find(path: str | pathlib.Path) -> pathlib.Path:
-    """The `folder` of what `read` opens.
-
-    Raises:
-      ValueError, FileNotFoundError: no path, or no explainer there.
-    """
-    if not isinstance(path, str | os.PathLike):
-        raise ValueError(f"{reprlib.repr(path)} is no path; expected the folder of an explainer")
-    path = pathlib.Path(os.path.expanduser(path))
-    export = folder(path)
-    if not os.path.isfile(export / "explainer.json"):
-        if os.path.isfile(path / "config.json") and any(path.glob("*.safetensors")):
-            raise FileNotFoundError(
-                f"{escape.terminal(path)} is a classifier: fex_jax.fit trains an explainer of it, "
-                "fex_jax.attribute explains it without one"
-            )
-        raise FileNotFoundError(
-            f"{escape.terminal(path)} holds no explainer: expected an export (explainer.json, "
-            "explainer.safetensors, predictor/), the --workdir of train.py, or user/repo of the "
-            "hub with its revision"
-        )
-    return export
-
-
-def folder(path: pathlib.Path) -> pathlib.Path:
-    """Where the export lies of a training run, or of one checkpoint; of an export, itself."""
-    is_step = path.parent.name == "checkpoints" and path.name.isdecimal()
-    run = path.parent.parent if is_step else path
-    # Unlike pathlib's, os.path's functions never raise, whatever the name.
-    return run if os.path.isfile(run / "explainer.json") else run / "export"
 
 
 def _read_description(path: pathlib.Path) -> tuple[Backbone, dict[str, Any]]:

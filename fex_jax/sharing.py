@@ -9,9 +9,7 @@ import jax
 import numpy as np
 
 from fex_jax import checks, escape, export, modalities, objectives, report
-from fex_jax.families import hub
 
-_FILES = ("explainer.json", "explainer.safetensors", "predictor/*.json", "predictor/*.safetensors")
 _SHOWN = 12  # labels in a card
 # Of results.json; a path of this machine is of no use to others.
 _FACTS = ("Data", "Protocol", "Features", "Predictor's accuracy", "Versions", "Device")
@@ -23,25 +21,6 @@ _LIMITS = """\
 - Inputs of another kind than those of training get maps, too. Nobody has measured what they are
   worth.
 - Features were removed as training removed them. Another removal asks another question."""
-
-
-def locate(path: Any, revision: str | None = None) -> Any:
-    """A path as it is, or with a revision the local copy of what "user/repo" has on the hub.
-
-    So a path with a slip in it never becomes a download.
-
-    Raises:
-      ValueError: a revision of something that is here, or that cannot be a repository.
-      ConnectionError: the hub has it not, or cannot be reached.
-    """
-    if revision is None:
-        return path
-    if not (isinstance(path, str) and "/" in path and hub.is_id(path)):
-        raise ValueError(
-            f"revision is {revision!r}, of a repository user/repo of the hub; {path!r:.99} is "
-            "none, or here is a folder of that name"
-        )
-    return hub.locate(path, _FILES, revision)
 
 
 def save(

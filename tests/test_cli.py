@@ -30,6 +30,74 @@ def test_wrong_settings_are_refused_before_jax_is_imported():
     assert done.stdout.split("\n")[1] == "[]"
 
 
+_TRAIN = "train.py --workdir={folder} --config=configs/digit_scenes.py"
+_BOX = "train.py --workdir={folder} --config=configs/black_box.py --config.data.path=docs"
+_EVAL = "eval.py --workdir=models/digits_fex --config=configs/digit_scenes.py"
+_FEX = "models/digits_fex"
+
+
+@pytest.mark.parametrize(
+    "command, message",
+    [
+        ("fex_jax serve nothere", "nothere holds no explainer"),
+        ("fex_jax explain nothere x", "nothere holds no explainer"),
+        ("fex_jax serve models/digits_vit", "models/digits_vit is a classifier: fex_jax.fit"),
+        (f"fex_jax serve {_FEX} --revision=v1", "revision is 'v1', of a repository"),
+        (f"fex_jax serve {_FEX} --predictor=no.onnx", "cannot read no.onnx: No such fi"),
+        (f"fex_jax export {_FEX} x.foo", "x.foo ends in no format that is known"),
+        (f"fex_jax export {_FEX} no/x.onnx", "there is no folder no"),
+        (f"fex_jax explain {_FEX} --input=no --output=out", "--input: there is no no,"),
+        (f"{_TRAIN} --config.predictor.path=./no", "'./no' is neither a directory nor a Hugging Face hub id"),
+        (f"{_TRAIN} --config.predictor.path=", "no classifier is named"),
+        (f"{_TRAIN} --config.policy_backbone.path=./no", "'./no' is neither a directory nor"),
+        (f"{_BOX} --config.predictor.path=no.onnx", "cannot read no.onnx: No such file"),
+        (f"{_BOX} --config.predictor.path=nomod:f", "nomod:f: importing nomod failed: Module"),
+        (f"{_BOX} --config.predictor.path=configs.nomod:f", "importing configs.nomod failed"),
+        (f"{_BOX} --config.predictor.path=http://127.0.0.1:9/x", "cannot be opened so: http() m"),
+        (f"{_BOX} --config.predictor.path=x:f --config.predictor.labels=no", "labels: cannot"),
+        (f"{_EVAL} --methods=foo",
+         "method 'foo' is unknown; choose all, some of random"),
+        (f"{_EVAL} --methods=no.such:f",
+         "there is no method no.such:f: importing no.such failed"),
+        (f"{_EVAL} --trained=nothere",
+         "nothere holds no explainer"),
+        (f"{_EVAL} --predictor=no.onnx",
+         "cannot read no.onnx"),
+    ],
+)  # fmt: skip
+def test_names_that_lead_nowhere_are_said_before_jax_is_imported(command, message, tmp_path):
+    """Breaks if somebody who misspelt a folder, a file, a method or a module waits for seconds of
+    imports to be told."""
+    script, *arguments = command.format(folder=tmp_path).split()
+    way = "run_module" if script == "fex_jax" else "run_path"
+    code = (
+        f"import runpy, sys; sys.argv = {[script, *arguments]}; sys.path.insert(0, '')\n"
+        f"try: runpy.{way}({script!r}, run_name='__main__')\n"
+        "except SystemExit as end: print(end.code)\n"
+        "print(sorted({'jax', 'flax', 'tensorflow', 'distrax', 'optax'} & set(sys.modules)))"
+    )
+    done = run("-c", code)
+    assert message in done.stdout + done.stderr, done.stderr
+    assert "Traceback" not in done.stderr and done.stdout.split("\n")[-2] == "[]"
+
+
+def test_wrong_numbers_are_said_in_words(capsys):
+    """Breaks if a flag that is no number, or a help, names a function or says None."""
+    for flag, message in (
+        ("--port=abc", "argument --port: abc is no port; give 0 to 65535"),
+        ("--max-things=0", "argument --max-things: 0 is no whole number from 1 on"),
+    ):
+        with pytest.raises(SystemExit):
+            cli.main(["serve", "models/digits_fex", flag])
+        assert message in capsys.readouterr().err
+    for command in ("serve", "export", "explain"):
+        with pytest.raises(SystemExit):
+            cli.main([command, "--help"])
+        said = " ".join(capsys.readouterr().out.split())
+        assert "default: None" not in said and "default: False" not in said
+        assert command == "export" or "(default: float32)" in said
+
+
 def test_help_names_the_commands():
     """Breaks if python -m fex_jax is no command, or a command is missing from its help."""
     done = run("-m", "fex_jax", "--help")

@@ -1,11 +1,12 @@
 """Attribution methods, one a file: (model, inputs, targets, key, **options) → scores [B, N].
 
-`model` is a `predictors.Model`. Another method is another function of this form; adding it to
-`METHODS` lets `eval.py` run it, with `--methods=all` too.
+`model` is a `predictors.Model`. Another method is another function of this form, imported here;
+its name in `finding.METHODS` lets `eval.py` run it, with `--methods=all` too.
 """
 
-from collections.abc import Iterable
+# ruff: noqa: F401  METHODS takes them by name
 
+from fex_jax import finding
 from fex_jax.attributions.agi import agi
 from fex_jax.attributions.attcat import attcat
 from fex_jax.attributions.attlrp import attlrp
@@ -24,32 +25,7 @@ from fex_jax.attributions.rise import rise, smooth_rise
 from fex_jax.attributions.rollout import rollout
 from fex_jax.attributions.smooth_grad import smooth_grad
 
-METHODS = {
-    # From queries alone:
-    "random": random,
-    "occlusion": occlusion,
-    "rise": rise,
-    "smooth_rise": smooth_rise,
-    "lime": lime,
-    "kernel_shap": kernel_shap,
-    "greedy": greedy,
-    "empirical": empirical,
-    # From gradients with respect to the input:
-    "gradient_x_input": gradient_x_input,
-    "integrated_gradients": integrated_gradients,
-    "grad_shap": grad_shap,
-    "smooth_grad": smooth_grad,
-    "agi": agi,
-    "deeplift": deeplift,
-    # From inside a convolutional network:
-    "gradcam_features": gradcam_features,
-    # From inside a transformer:
-    "gradcam_attention": gradcam_attention,
-    "gradcam_norm1": gradcam_norm1,
-    "rollout": rollout,
-    "attcat": attcat,
-    "attlrp": attlrp,
-}
+METHODS = {name: globals()[name] for name in finding.METHODS}
 
 # Soft masks that lie over rows and columns; every other method explains texts too.
 IMAGES_ONLY = frozenset({"smooth_rise"})
@@ -69,17 +45,6 @@ CONVOLUTIONS_ONLY = frozenset({"gradcam_features"})
 NOT_IN_ALL = frozenset({"greedy", "empirical"})
 
 
-def check(names: Iterable[str]) -> None:
-    """Raises a ValueError at a name that `eval.py --methods` has no meaning for."""
-    for name in names:
-        if name != "all" and name not in METHODS and ":" not in name:
-            raise ValueError(
-                f"method {name!r} is unknown; choose all, some of "
-                + ", ".join(METHODS)
-                + ", or one of your own as package.module:function"
-            )
-
-
 __all__ = [
     "CONVOLUTIONS_ONLY",
     "IMAGES_ONLY",
@@ -87,6 +52,5 @@ __all__ = [
     "METHODS",
     "NOT_IN_ALL",
     "TRANSFORMERS_ONLY",
-    "check",
     *METHODS,
 ]

@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fex_jax import attributions, explain, host, objectives, pretrained
+from fex_jax import attributions, explain, finding, host, objectives, pretrained
 from fex_jax.evaluation import cache, fingerprint, tasks
 from fex_jax.evaluation.run import Method, of_function, trained
 from fex_jax.host import black_box
@@ -145,7 +145,7 @@ def named(given: Given) -> tuple[str, Callable]:
     if given in attributions.METHODS:
         return given, attributions.METHODS[given]
     if isinstance(given, str):
-        attributions.check([given])
+        finding.methods([given])
         module, _, name = given.partition(":")
         try:
             given = getattr(importlib.import_module(module), name)

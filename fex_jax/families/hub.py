@@ -2,9 +2,7 @@
 
 import collections
 import json
-import os
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,27 +12,6 @@ from safetensors.numpy import save_file
 from fex_jax import checks, families
 from fex_jax.outputs import Output
 
-_FILES = (
-    "config.json",
-    "preprocessor_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "model*.safetensors",
-    "model.safetensors.index.json",
-)
-_ID = r"[\w-][\w.-]{0,95}(/[\w-][\w.-]{0,95})?"
-_FILE_SUFFIXES = {".safetensors", ".json", ".bin", ".msgpack"}
-_OF_TORCH = (
-    "build the module, load its weights, and give fex_jax.host.torch_module.torch_module(module, …)"
-)
-_OF_PYTHON = "load it, and give what was in it: an estimator as it is, a function in fex_jax.host"
-# Files of one's own model that are no folder of Hugging Face's, by their ending: what to do.
-_OBJECTS = {
-    **dict.fromkeys((".pt", ".pth", ".ckpt"), _OF_TORCH),
-    **dict.fromkeys((".pkl", ".pickle", ".joblib"), _OF_PYTHON),
-    **dict.fromkeys((".h5", ".hdf5"), "save it by Keras 3 as .keras"),
-}
 # By problem_type, what a head's outputs are read by.
 _OUTPUTS: dict[str, Output] = {
     "single_label_classification": "softmax",
@@ -50,64 +27,6 @@ _ANY_FAMILY = {
     "hidden_act": checks.text(),
     "layer_norm_eps": checks.number(0, 1),
 }
-
-
-def is_id(name: str) -> bool:
-    """Whether a name may be one of the hub's, and nothing here has it."""
-    local = os.path.exists(os.path.expanduser(name)) or os.path.isdir(name.split("/")[0])
-    is_file = os.path.splitext(name)[1].lower() in {*_FILE_SUFFIXES, *_OBJECTS}
-    return bool(re.fullmatch(_ID, name)) and not local and not is_file
-
-
-def locate(path_or_id: str, files: Sequence[str] = _FILES, revision: str | None = None) -> Path:
-    """The local directory, downloaded from the hub where it is an id.
-
-    What looks like a path is never asked of the hub: one that begins with ".", "/" or "~", has a
-    backslash, a second slash or the ending of a file, or begins with a folder that is here.
-
-    Args:
-      path_or_id: where to look.
-      files: patterns of what is downloaded.
-      revision: of the hub: a commit, a tag or a branch; None: the newest.
-
-    Raises:
-      ValueError: neither a path nor a string.
-      FileNotFoundError: no directory, and no hub id.
-      ConnectionError: the hub has it not, or cannot be reached.
-    """
-    if not isinstance(path_or_id, str | os.PathLike):
-        raise ValueError(f"{path_or_id!r:.99} is neither a directory nor a Hugging Face hub id")
-    path_or_id = str(path_or_id)
-    path = os.path.expanduser(path_or_id)  # unlike pathlib's, os.path's functions never raise
-    if os.path.isdir(path):
-        return Path(path)
-    if not is_id(path_or_id):
-        exists = os.path.exists(path)
-        if advice := _OBJECTS.get(os.path.splitext(path)[1].lower()):
-            raise FileNotFoundError(
-                f"{path_or_id!r} is no directory, but the name of a file: {advice}"
-            )
-        reason = "a file" if exists else "there is no such directory"
-        if re.fullmatch(_ID, path_or_id) and not exists:
-            reason += (
-                "; if the hub has a model of this name, run "
-                f"`hf download {path_or_id} --local-dir DIR` and load DIR"
-            )
-        raise FileNotFoundError(
-            f"{path_or_id!r} is neither a directory nor a Hugging Face hub id: {reason}"
-        )
-    # Slow to import, and local directories do not need it.
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    try:
-        return Path(snapshot_download(path_or_id, revision=revision, allow_patterns=list(files)))
-    except (OSError, HfHubHTTPError, HFValidationError) as error:
-        raise ConnectionError(
-            f"{path_or_id!r} is no local directory and could not be downloaded from the Hugging "
-            f"Face hub ({type(error).__name__}). Check the spelling and the connection, or run "
-            f"`hf download {path_or_id} --local-dir DIR` where there is one and load DIR"
-        ) from error
 
 
 def cached(hub_id: str) -> Path | None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from fex_jax.errors import HostError
 from fex_jax.host.bank import Bank
-from fex_jax.host.opening import is_name, is_object, open, parse_options
+from fex_jax.host.opening import check, find_module, is_name, is_object, open, parse_options
 from fex_jax.host.predictor import HostPredictor, host
 
 __all__ = [
@@ -25,6 +25,8 @@ __all__ = [
     "HostPredictor",
     "OwnMask",
     "Superpixels",
+    "check",
+    "find_module",
     "host",
     "is_name",
     "is_object",

@@ -1,16 +1,18 @@
 """Opening a black box: a file, an endpoint or a function by its name, or an object of a library."""
 
 import importlib
+import importlib.util
 import inspect
 import json
 import os
 import pathlib
 import re
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from fex_jax.host.answers import brief
-from fex_jax.host.predictor import HostPredictor, host
+from fex_jax.host.predictor import HostPredictor, host, read_labels
 
 _SUFFIXES = {".onnx": "onnx", ".tflite": "tflite", ".keras": "keras"}
 # Adapters of objects, by the library and the name of one of their types: no library is imported.
@@ -92,6 +94,49 @@ def is_object(thing: Any) -> bool:
     return not isinstance(thing, str | os.PathLike) and _kind(thing) is not None
 
 
+def check(where: str, options: Mapping[str, Any] | None = None) -> None:
+    """Raises what `open` would, of what can be told without importing a library or a function.
+
+    Args:
+      where: a name that `open` takes.
+      options: None: what an address needs comes from elsewhere.
+
+    Raises:
+      ValueError: a file or a module that is not there, or an address that is none.
+    """
+    labels = (options or {}).get("labels")
+    if isinstance(labels, str):
+        read_labels(labels)
+    if re.match(r"https?://", where):
+        if options is not None:
+            open(where, **options)  # which asks nobody
+    elif _suffix(where):
+        try:
+            os.stat(where)
+        except OSError as error:
+            raise ValueError(f"cannot read {where}: {error.strerror}") from error
+    else:
+        module, _, name = where.partition(":")
+        try:
+            find_module(module)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from error
+
+
+def find_module(name: str) -> None:
+    """Raises a ValueError where there is no such module, here or in the working directory.
+
+    It is not imported, but packages that it is in are.
+    """
+    if "" not in sys.path and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        if name not in sys.modules and importlib.util.find_spec(name) is None:
+            raise ModuleNotFoundError(f"No module named {name!r}")
+    except Exception as error:  # of a package's own code
+        raise ValueError(f"importing {name} failed: {brief(error)}") from error
+
+
 def parse_options(given: str) -> dict[str, Any]:
     """Options of `open` as a command line has them, a JSON object.
 
@@ -133,8 +178,7 @@ def _adapter(name: str, where: Any, options: dict[str, Any]) -> HostPredictor:
 
 
 def _attribute(module: str, name: str) -> Any:
-    if "" not in sys.path and os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    check(f"{module}:{name}")
     try:
         found = importlib.import_module(module)
     except Exception as error:

@@ -1,6 +1,7 @@
 """Explainers as files that run elsewhere: ONNX and TFLite without JAX, StableHLO in any XLA.
 
-`program` says what goes in and what comes out; a module a format writes it.
+`program` says what goes in and what comes out; a module a format writes it, of `finding.FORMATS`:
+write(program.Program, path).
 """
 
 import dataclasses
@@ -10,11 +11,8 @@ import pathlib
 import tempfile
 from typing import Any
 
-from fex_jax import checks
+from fex_jax import checks, finding
 from fex_jax.portable import program
-
-# By a file's ending, the module that writes it: write(program.Program, path).
-FORMATS = {".onnx": "onnx", ".stablehlo": "stablehlo", ".tflite": "tflite"}
 
 
 def export(
@@ -50,15 +48,11 @@ def export(
       ImportError: names the package that writes the format.
       OSError: the disk is full.
     """
-    path = pathlib.Path(path).expanduser()
-    if path.suffix not in FORMATS:
-        raise ValueError(f"{path} ends in no format that is known; choose {', '.join(FORMATS)}")
-    if not path.parent.is_dir():
-        raise ValueError(f"{path} cannot be written: there is no folder {path.parent}")
+    path = finding.export(path)
     checks.folder(path.parent, path.name)
     explainer = dataclasses.replace(explainer, dtype="float32")  # not all formats have bfloat16
     found = program.of(explainer, length, resize=resize)
-    writer = importlib.import_module(f"{__name__}.{FORMATS[path.suffix]}")
+    writer = importlib.import_module(f"{__name__}.{finding.FORMATS[path.suffix]}")
     # Whole or not at all: what a full disk or a kill interrupts never has the name of an export.
     with (
         checks.room(path.parent),

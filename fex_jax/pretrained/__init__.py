@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from fex_jax import families
+from fex_jax import families, finding
 from fex_jax.families import hub
 from fex_jax.pretrained import image, text
 from fex_jax.pretrained.image import Checkpoint
@@ -30,7 +30,7 @@ def load(
     Raises:
       ValueError: what does not fit.
     """
-    directory = hub.locate(path_or_id)
+    directory = finding.classifier(path_or_id)
     config = hub.read_config(directory)
     if config["model_type"] in families.IMAGES:
         return image.load(directory, config, image_size, num_classes)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fex_jax import checks, families, predictors
+from fex_jax import checks, families, finding, predictors
 from fex_jax.families import hub, rules
 from fex_jax.models import Params, shapes
 from fex_jax.outputs import Output, told
@@ -120,7 +120,7 @@ def reader(path: str, grid: tuple[int, int]) -> Checkpoint:
     Raises:
       ValueError: the path is of texts.
     """
-    directory = hub.locate(path)
+    directory = finding.classifier(path)
     said = hub.read_config(directory)
     if said["model_type"] not in families.IMAGES:
         raise ValueError(f"policy_backbone.path: {path} reads texts; f's inputs are images")

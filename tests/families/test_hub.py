@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from fex_jax import pretrained
+from fex_jax import finding, pretrained
 from fex_jax.families import hub
 from tests import tiny_text
 
@@ -221,7 +221,7 @@ def test_paths_are_never_asked_of_the_hub(tmp_path, monkeypatch, vit):
     (vit / "config.json").unlink()
     _refused(vit, "has no config.json")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert hub.locate("~/models").samefile(tmp_path / "models")
+    assert finding.classifier("~/models").samefile(tmp_path / "models")
 
 
 def test_labels_that_repeat_survive_saving():
