@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from fex_jax import checks, escape, export, modalities, objectives, report
+from fex_jax.training.identity import digest
 
 _SHOWN = 12  # labels in a card
 # Of results.json; a path of this machine is of no use to others.
@@ -41,7 +42,7 @@ def save(
       name: in the card's title and example; by default the directory.
 
     Raises:
-      ValueError: a folder that cannot be written, or a run that holds no config.json.
+      ValueError: a folder that cannot be written, or a run that is none, or of another explainer.
     """
     directory = checks.folder(directory, "save")
     settings = {field: getattr(explainer, field) for field in export.SETTINGS}
@@ -98,7 +99,7 @@ def card(
     """The card: what it explains, how it is used, what it was trained on, scores and limits.
 
     Raises:
-      ValueError: the run holds no config.json.
+      ValueError: the run holds no config.json, or has trained another explainer.
     """
     predictor, backbone = explainer.predictor, explainer.backbone
     kind = predictor.config.family if predictor.inside else f"{predictor.name}, a black box"
@@ -107,6 +108,7 @@ def card(
     modality = modalities.of(predictor)
     count = sum(np.size(x) for x in jax.tree.leaves(explainer.params))
     method = objectives.KINDS[explainer.method].title
+    revision = ', revision="main"' if "/" in name else ""  # of user/repo, and no folder
     lines = [
         "---",
         "library_name: fex-jax",
@@ -117,14 +119,14 @@ def card(
         f"An explainer trained by {method} for a classifier of {predictor.modality}. One pass of "
         f"it says which {modality.features(explainer)} the classifier's answer depends on.",
         "## Use",
-        f'```python\nimport fex_jax\n\nexplainer = fex_jax.load("{name}", revision="main")\n'
+        f'```python\nimport fex_jax\n\nexplainer = fex_jax.load("{name}"{revision})\n'
         f"result = explainer({modality.THING})\n```",
         "## What it explains",
         f"- Classifier: {escape.markdown(kind)}, {len(predictor.labels)} classes: {labels}{more}",
         f"- Explainer: {type(backbone).__name__.removesuffix('Config')}, {count:,} parameters"
         + (", its backbone the classifier's" if explainer.shares_backbone else ""),
         "## Training",
-        *_training(run),
+        *_training(run, explainer),
         "## Scores",
         *_scores(run),
         "## Limits",
@@ -133,24 +135,52 @@ def card(
     return "\n".join(lines).replace("---\n#", "---\n\n#").replace("\n## ", "\n\n## ") + "\n"
 
 
-def _training(run: str | pathlib.Path | None) -> list[str]:
-    """What config.json of a run says of its data."""
+def _training(run: str | pathlib.Path | None, explainer: Any) -> list[str]:
+    """What the files of a run say of its data, and how features were removed."""
+    removal = f"- Removal: {escape.markdown(_removal(explainer))}"
     if run is None:
-        return ["The run was not given."]
-    path = pathlib.Path(run) / "config.json"
-    if not path.is_file():
+        return ["The run was not given.", removal]
+    run = pathlib.Path(run).expanduser()
+    if not (run / "config.json").is_file():
         raise ValueError(f"{run} has no config.json: expected the --workdir of train.py")
-    values = checks.read_json(path)
+    _check_own(run, explainer)
+    values = checks.read_json(run / "config.json")
     data = values.get("data", {})
+    counted = (run / "run.json").is_file() and checks.read_json(run / "run.json").get("data", {})
+    size, limit = counted and counted.get("size"), data.get("limit")
     said = {
         "Data": data.get("name"),
         "Split": data.get("train_split"),
-        "Inputs": data.get("limit") or "all",
+        "Inputs": f"{min(limit or size, size):,}" if size else limit or "all",
         "Epochs": values.get("epochs"),
         "Batch size": values.get("batch_size"),
         "Seed": values.get("seed"),
     }
-    return [f"- {key}: {escape.markdown(str(value))}" for key, value in said.items() if value]
+    known = {key: str(value) for key, value in said.items() if value not in (None, "")}
+    return [*(f"- {key}: {escape.markdown(value)}" for key, value in known.items()), removal]
+
+
+def _removal(explainer: Any) -> str:
+    """What becomes of a removed feature."""
+    predictor = explainer.predictor
+    if not predictor.inside:
+        return str(predictor.removal)
+    if predictor.modality == "images":
+        return f"cells become {explainer.fill:g}, after normalisation"
+    becomes = {"mask": "become [MASK]", "delete": "are deleted"}[explainer.removal]
+    return f"{explainer.unit}s {becomes}"
+
+
+def _check_own(run: pathlib.Path, explainer: Any) -> None:
+    """Raises a ValueError where a run has trained another explainer."""
+    found = export.read(run)
+    own = [getattr(explainer, name) for name in export.SETTINGS]
+    if digest(explainer.params, own) != digest(
+        found.params, list(map(found.settings.get, export.SETTINGS))
+    ):
+        raise ValueError(
+            f"{run} has trained another explainer than this: give the run that this is of, or none"
+        )
 
 
 def _scores(run: str | pathlib.Path | None) -> list[str]:

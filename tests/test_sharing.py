@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import shutil
 
+import jax
 import numpy as np
 import pytest
 from huggingface_hub import constants
@@ -24,8 +26,11 @@ def run(tmp_path):
     """What train.py and eval.py leave."""
     folder = tmp_path / "run"
     (folder / "eval").mkdir(parents=True)
-    config = {"data": {"name": "digit_scenes", "path": "/home/me", "limit": 0}, "epochs": 2.0}
+    shutil.copytree("models/digits_fex", folder / "export")
+    data = {"name": "digit_scenes", "path": "/home/me", "limit": 0, "train_split": "train"}
+    config = {"data": data, "epochs": 2.0, "batch_size": 64, "seed": 0}
     (folder / "config.json").write_text(json.dumps(config))
+    (folder / "run.json").write_text(json.dumps({"data": {"size": 4992, "digest": "0"}}))
     auc = {"mean": 0.125, "low": 0.12, "high": 0.13}
     results = {
         "facts": {"Data": "digit_scenes, 40 test images", "Predictor": "/home/me/f, sha256"},
@@ -45,7 +50,9 @@ def test_the_card_says_what_the_run_says(explainer, run, tmp_path):
     for said in (
         "# me/digits", 'fex_jax.load("me/digits", revision="main")', "8 × 8 cells",
         "vit, 10 classes: 0, 1, 2",
-        "- Data: digit_scenes, 40 test images", "- Epochs: 2.0", "- Inputs: all", "0.125",
+        "- Data: digit_scenes, 40 test images", "- Data: digit_scenes\n- Split: train\n",
+        "- Inputs: 4,992\n- Epochs: 2.0\n- Batch size: 64\n- Seed: 0\n",
+        "- Removal: cells become 0, after normalisation", "0.125",
     ):  # fmt: skip
         assert said in text
     assert "/home/me" not in card
@@ -53,6 +60,29 @@ def test_the_card_says_what_the_run_says(explainer, run, tmp_path):
     assert "None were measured" in sharing.card(explainer, "x")
     with pytest.raises(ValueError, match="has no config.json"):
         sharing.save(explainer, tmp_path / "other", run=tmp_path)
+    (run / "run.json").unlink()  # of what trained before it was written
+    assert "- Inputs: all" in sharing.card(explainer, "x", run=run)
+
+
+def test_the_card_is_of_the_explainers_own_run(explainer, run):
+    """Breaks if another explainer is published with this run's data and scores."""
+    params = jax.tree.map(lambda x: x + np.float32(1e-3), explainer.params)
+    for other in (
+        dataclasses.replace(explainer, params=params),
+        dataclasses.replace(explainer, fill=0.5),
+    ):
+        with pytest.raises(ValueError, match="has trained another explainer"):
+            sharing.card(other, "x", run=run)
+
+
+def test_what_the_card_says_to_run_runs(explainer, tmp_path, monkeypatch):
+    """Breaks if the example of a card asks for a revision of a folder, or none of the hub's."""
+    monkeypatch.chdir(tmp_path)
+    card = (sharing.save(explainer, "shared") / "README.md").read_text()
+    code = card.split("```python\n")[1].split("```")[0]
+    given = {"picture": PICTURE}
+    exec(code, given)
+    np.testing.assert_array_equal(given["result"].logits, explainer(PICTURE).logits)
 
 
 def test_a_pinned_revision_is_what_is_loaded(explainer, tmp_path, monkeypatch):

@@ -61,11 +61,7 @@ def open(where: str | os.PathLike[str] | Any, **options: Any) -> HostPredictor:
         return _adapter("http", where, options)
     if suffix := _suffix(where):
         return _adapter(suffix, where, options)
-    if not is_name(where):
-        raise ValueError(
-            f"{where!r} names no black box; give a file ending in {', '.join(_SUFFIXES)}, an "
-            "http:// or https:// address, or package.module:function"
-        )
+    check(where)
     found = _attribute(*where.split(":"))
     parameters = inspect.signature(found).parameters if inspect.isfunction(found) else {"": None}
     if all(p and p.kind is p.KEYWORD_ONLY for p in parameters.values()):
@@ -115,12 +111,16 @@ def check(where: str, options: Mapping[str, Any] | None = None) -> None:
             os.stat(where)
         except OSError as error:
             raise ValueError(f"cannot read {where}: {error.strerror}") from error
-    else:
-        module, _, name = where.partition(":")
+    elif is_name(where):
         try:
-            find_module(module)
+            find_module(where.partition(":")[0])
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from error
+    else:
+        raise ValueError(
+            f"{where!r} names no black box; give a file ending in {', '.join(_SUFFIXES)}, an "
+            "http:// or https:// address, or package.module:function"
+        )
 
 
 def find_module(name: str) -> None:
@@ -178,7 +178,6 @@ def _adapter(name: str, where: Any, options: dict[str, Any]) -> HostPredictor:
 
 
 def _attribute(module: str, name: str) -> Any:
-    check(f"{module}:{name}")
     try:
         found = importlib.import_module(module)
     except Exception as error:
