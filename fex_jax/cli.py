@@ -126,11 +126,15 @@ def _port(text: str) -> int:
 def _find(given: argparse.Namespace) -> None:
     """Raises where something that a command names is not there."""
     given.folder = finding.local(given.explainer, given.revision)
-    finding.explainer(given.folder)
+    found = finding.explainer(given.folder)
     if given.predictor:
         host.check(given.predictor)
     if getattr(given, "file", None):
         finding.export(given.file)
+    if (found / "predictor" / "preprocessor_config.json").is_file():  # of pictures
+        for path in getattr(given, "things", ()):
+            if not os.path.exists(os.path.expanduser(path)):
+                raise ValueError(f"there is no picture {escape.terminal(path)}")
     if getattr(given, "input", None):
         require("pyarrow")
         path = os.path.expanduser(given.input)

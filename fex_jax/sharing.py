@@ -174,10 +174,8 @@ def _removal(explainer: Any) -> str:
 def _check_own(run: pathlib.Path, explainer: Any) -> None:
     """Raises a ValueError where a run has trained another explainer."""
     found = export.read(run)
-    own = [getattr(explainer, name) for name in export.SETTINGS]
-    if digest(explainer.params, own) != digest(
-        found.params, list(map(found.settings.get, export.SETTINGS))
-    ):
+    own = {name: getattr(explainer, name) for name in export.SETTINGS}
+    if own != found.settings or digest(explainer.params) != digest(found.params):
         raise ValueError(
             f"{run} has trained another explainer than this: give the run that this is of, or none"
         )

@@ -45,6 +45,7 @@ _FEX = "models/digits_fex"
         (f"fex_jax serve {_FEX} --revision=v1", "revision is 'v1', of a repository"),
         (f"fex_jax serve {_FEX} --predictor=no.onnx", "cannot read no.onnx: No such fi"),
         (f"fex_jax serve {_FEX} --predictor=google/vit", "'google/vit' names no black box"),
+        (f"fex_jax explain {_FEX} docs/scene.png no.png", "there is no picture no.png"),
         (f"fex_jax export {_FEX} x.foo", "x.foo ends in no format that is known"),
         (f"fex_jax export {_FEX} no/x.onnx", "there is no folder no"),
         (f"fex_jax explain {_FEX} --input=no --output=out", "--input: there is no no,"),
