@@ -208,7 +208,7 @@ def methods(names: Iterable[str]) -> None:
         if colon:
             try:
                 host.find_module(module)
-            except ValueError as error:
+            except Exception as error:  # of packages' own code, too
                 raise ValueError(f"there is no method {name}: {error}") from None
         elif name != "all" and name not in METHODS:
             raise ValueError(

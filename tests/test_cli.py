@@ -58,7 +58,7 @@ _FEX = "models/digits_fex"
         (f"{_BOX} --config.predictor.path=http://127.0.0.1:9/x", "cannot be opened so: http() m"),
         (f"{_BOX} --config.predictor.path=x:f --config.predictor.labels=no", "labels: cannot"),
         (f"{_EVAL} --methods=foo", "method 'foo' is unknown; choose all, some of random"),
-        (f"{_EVAL} --methods=no.such:f", "there is no method no.such:f: importing no.such failed"),
+        (f"{_EVAL} --methods=no.such:f", "there is no method no.such:f: No module named 'no'"),
         (f"{_EVAL} --trained=nothere", "nothere holds no explainer"),
         (f"{_EVAL} --predictor=no.onnx", "cannot read no.onnx"),
     ],

@@ -112,10 +112,11 @@ def check(where: str, options: Mapping[str, Any] | None = None) -> None:
         except OSError as error:
             raise ValueError(f"cannot read {where}: {error.strerror}") from error
     elif is_name(where):
+        module = where.partition(":")[0]
         try:
-            find_module(where.partition(":")[0])
-        except ValueError as error:
-            raise ValueError(f"{where}: {error}") from error
+            find_module(module)
+        except Exception as error:
+            raise ValueError(f"{where}: importing {module} failed: {brief(error)}") from error
     else:
         raise ValueError(
             f"{where!r} names no black box; give a file ending in {', '.join(_SUFFIXES)}, an "
@@ -124,17 +125,17 @@ def check(where: str, options: Mapping[str, Any] | None = None) -> None:
 
 
 def find_module(name: str) -> None:
-    """Raises a ValueError where there is no such module, here or in the working directory.
+    """Looks for a module, also in the working directory.
 
     It is not imported, but packages that it is in are.
+
+    Raises:
+      ModuleNotFoundError: it is not there. Others are of the packages' own code.
     """
     if "" not in sys.path and os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
-    try:
-        if name not in sys.modules and importlib.util.find_spec(name) is None:
-            raise ModuleNotFoundError(f"No module named {name!r}")
-    except Exception as error:  # of a package's own code
-        raise ValueError(f"importing {name} failed: {brief(error)}") from error
+    if name not in sys.modules and importlib.util.find_spec(name) is None:
+        raise ModuleNotFoundError(f"No module named {name!r}")
 
 
 def parse_options(given: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import base64
 import concurrent.futures
 import contextlib
+import dataclasses
 import http.client
 import io
 import json
@@ -246,6 +247,13 @@ def test_tensors_are_what_they_say(port, change, reason):
     inputs = [tensor | change] * (2 if "again" in change else 1)
     status, answer = call(port, "/v2/models/mine/infer", {"inputs": inputs})
     assert status == 400 and reason in answer["error"]
+
+
+def test_a_fault_of_the_server_is_said_as_json(explainer):
+    """Breaks if a client that reads JSON gets plain text where the server itself fails."""
+    with served(dataclasses.replace(explainer, params={})) as port:
+        status, answer = call(port, "/explain", {"images": [PICTURES[0].tolist()]})
+    assert status == 500 and answer["error"].startswith("the server has failed (")
 
 
 def test_what_http_leaves_open(port, caplog):
