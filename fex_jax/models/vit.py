@@ -302,7 +302,7 @@ class ViT(nnx.Module):
         if not self.config.num_registers:
             return tokens
         registers = self.register_tokens[...].astype(self.dtype)
-        registers = jnp.broadcast_to(registers, (len(images), *registers.shape[1:]))
+        registers = jnp.broadcast_to(registers, (images.shape[0], *registers.shape[1:]))
         return jnp.concatenate([tokens[:, :1], registers, tokens[:, 1:]], axis=1)
 
 

@@ -47,7 +47,7 @@ def summary(config: "ViTConfig", tokens: jax.Array) -> jax.Array:
     DINOv2's reads the mean patch token, too; DeiT's with teacher the distillation token.
     """
     if config.distilled:
-        return tokens[:, :2].reshape(len(tokens), -1)
+        return tokens[:, :2].reshape(tokens.shape[0], -1)
     if not config.is_dinov2:
         return tokens[:, 0]
     patches = tokens[:, config.num_prefix_tokens :].mean(axis=1)

@@ -37,9 +37,12 @@ def made(predictor, backbone, **settings):
     return explain.Explainer(predictor, backbone, random_params(init), **settings)
 
 
-def of_vit():
+def of_vit(**kind):
     predictor = random_checkpoint()
-    return made(predictor, predictor.config, budget=-3.0, contrastive=True, map_head="shared")
+    config = dataclasses.replace(predictor.config, **kind)
+    params = random_params(functional(lambda rngs: config.classifier(rngs=rngs))[0])
+    predictor = dataclasses.replace(predictor, config=config, params=params)
+    return made(predictor, config, budget=-3.0, contrastive=True, map_head="shared")
 
 
 def of_convolutions(config, own=False):
@@ -66,6 +69,8 @@ def of_texts(**settings):
 
 KINDS = {
     "vit": of_vit,
+    "deit with teacher": lambda: of_vit(family="deit", distilled=True),
+    "dinov2 with registers": lambda: of_vit(family="dinov2_with_registers", num_registers=2),
     "resnet": lambda: of_convolutions(ResNetConfig(32, 3, 4, (8, 12), (1, 2))),
     "resnet, its own": lambda: of_convolutions(ResNetConfig(32, 3, 4, (8, 12), (1, 2)), True),
     "convnext": lambda: of_convolutions(ConvNextConfig(32, 3, 4, (8, 12), (1, 2))),
