@@ -84,7 +84,8 @@ def test_blur_and_soft_edges_are_probed(both):
     _, (hosted, inputs), targets = both
     removal = Removal("blur", (4, 4), 0.5, sigma=3.0)
     soft = dataclasses.replace(hosted, mask=removal.mask)
-    found = probe(soft, removal.prepare(inputs.images), targets=targets, shares=(1.0, 0.5))
+    with pytest.warns(UserWarning, match="takes nothing of its answer away"):  # random weights
+        found = probe(soft, removal.prepare(inputs.images), targets=targets, shares=(1.0, 0.5))
     assert found.answers[0] == pytest.approx(found.clean, abs=1e-5)
     scores = jax.jit(lambda inputs: attributions.occlusion(soft, inputs, targets, chunk=7))
     assert np.isfinite(scores(removal.prepare(inputs.images))).all()

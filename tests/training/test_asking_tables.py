@@ -177,8 +177,10 @@ def test_fit_trains_as_many_epochs_as_can_be_paid(preset, tmp_path, capsys):
     assert explainer(X[:2]).attributions.shape == (2, 3)
 
 
-@pytest.mark.parametrize("preset", ["shapley", "contrast", "paper"])
-@pytest.mark.parametrize("kind", ["background", "surrogate"])
+@pytest.mark.parametrize(
+    "preset, kind",
+    [("shapley", "surrogate"), ("contrast", "background"), ("paper", "background")],
+)
 def test_no_more_is_asked_than_was_said(preset, kind, tmp_path):
     """Breaks if a count leaves out background rows, the spread, held-out rows or the surrogate's:
     then a budget that was said to suffice does not."""
@@ -216,7 +218,6 @@ def test_scoring_reads_and_fills_the_bank(run):
 FAULTS = {
     "closes": (misbehaving.closes_at_once, "gave no answer in 2 tries"),
     "NaN": (misbehaving.rows(lambda n: [[float("nan"), 0, 1]] * n), "nan for class 0"),
-    "hangs": (misbehaving.hangs, "no whole answer within 0.5 s"),
 }
 
 
@@ -238,7 +239,7 @@ def test_an_endpoint_that_fails_in_the_middle(fault, tmp_path):
 
     with serving(behave) as server:
         options = {"labels": ("a", "b", "c"), "input": (3,), "retries": 1, "backoff": 0.002}
-        f = http(server.url, **options, timeout=0.5 if fault == "hangs" else 5.0, threads=1)
+        f = http(server.url, **options, timeout=5.0, threads=1)
         with pytest.raises(HostError, match=f"{message}.*answers are saved.*The same call conti"):
             train(small(), tmp_path, f, SOURCE)
         broken, before = False, len(asked)
