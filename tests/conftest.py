@@ -43,8 +43,9 @@ from fex_jax.preprocessing import Preprocessing  # noqa: E402
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The slowest file comes first, so that no worker is left with it while the others idle."""
-    items.sort(key=lambda item: item.path.name != "test_train.py")
+    """The slowest files come first, so that no worker is left with one while the others idle."""
+    slowest = {"test_train.py", "test_distributed.py", "test_sharding.py"}
+    items.sort(key=lambda item: item.path.name not in slowest)
 
 
 def pytest_collection_finish() -> None:
