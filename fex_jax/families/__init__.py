@@ -36,6 +36,7 @@ Here is what convolutional ones share. Their features are square cells of the im
 import importlib
 import math
 import re
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -161,15 +162,13 @@ class Grid:
 class Backbone(nnx.Module):
     """Normalised images [B, H, W, C] → tokens [B, 1 + N, D]: the map's mean, then its cells.
 
-    A subclass has `config`, a `Grid`, and `feature_maps`.
+    A family's has `config`, a `Grid`, and feature_maps(images) → [B, h, w, C] of each stage; of the
+    last as the head reads them.
     """
 
     first_feature = 1
     config: Any
-
-    def feature_maps(self, images: jax.Array) -> list[jax.Array]:
-        """Those of each stage, [B, h, w, C]; of the last as the head reads them."""
-        raise NotImplementedError
+    feature_maps: Callable[[jax.Array], list[jax.Array]]
 
     def __call__(self, images: jax.Array) -> jax.Array:
         return self._tokens(self.feature_maps(images)[-1])
