@@ -11,8 +11,8 @@ computed elsewhere, for the inputs that `--write_inputs` writes. The protocol is
 `--config.eval.protocol=fex`, chefer or authors. Without --config, it is the one of training; what
 the explainer was trained with (predictor, fill, removal, unit) is always its own. Of a run of
 `fex_jax.fit` all of its file or folder is scored, most of which it was trained on: `--config` names
-others. Of tables Shapley values are compared with true ones, contrasts by
-deletion and insertion, without plots.
+others. Of tables Shapley values are compared with true ones, contrasts by deletion and insertion,
+without plots.
 """
 
 import dataclasses
@@ -90,7 +90,7 @@ def main(_: list[str]) -> None:
         )
         data, split = config.data.name, config.data.eval_split
         own = {"Data": f"{data}, {table.task.size} {split} {predictor.modality}"}
-        if split == "all":
+        if split == "all" and given.config is None:  # the run's own
             own["Data"] += ", of which most were trained on"
         if predictor.params:  # and so a folder
             own["Predictor"] = (
