@@ -1,6 +1,9 @@
 """A host predictor as a Model: the same scores as the classifier inside JAX."""
 
 import dataclasses
+import os
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -136,3 +139,31 @@ def test_a_failure_inside_jit_is_one_sentence(caplog):
         with plain_errors():
             jax.block_until_ready(jax.jit(broken.predict)(jnp.ones((1, 2))))
     assert not caplog.records
+
+
+ON_ONE_CORE = """
+import os, threading
+import numpy as np
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+import fex_jax
+f = fex_jax.host(lambda x: np.full((len(x), 2), 0.5), labels=["a", "b"], input=(224, 224, 3))
+pictures = np.zeros((8, 224, 224, 3), np.uint8)
+def ask():
+    found = fex_jax.attribute("rise", f, pictures, [0] * 8, num_queries=2)
+    print(len(found.attributions), flush=True)
+threads = [threading.Thread(target=ask, daemon=True) for _ in range(3)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="cores are chosen on Linux only")
+def test_one_core_answers_several_threads():
+    """Breaks if a callback needs another of JAX's threads, of which there are as many as cores."""
+    asked = subprocess.run(
+        [sys.executable, "-c", ON_ONE_CORE], capture_output=True, text=True, timeout=240
+    )
+    assert asked.returncode == 0, asked.stderr
+    assert asked.stdout.split() == ["8"] * 3
