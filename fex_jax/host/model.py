@@ -126,8 +126,8 @@ def on_host(
 
     def call(*arrays: jax.Array) -> jax.Array:
         shape = jax.ShapeDtypeStruct((arrays[0].shape[0], *row.shape), row.dtype)
-        # `pure_callback` hands arrays over by JAX's CPU threads. These are as many as the cores, and
-        # each callback holds one: on one core, or of as many threads, all wait for ever.
+        # `pure_callback` hands arrays over by JAX's threads. CPUs have one a core, and a callback
+        # holds one: on one core, or of as many threads, all wait for ever.
         if jax.default_backend() == "cpu" and mesh.size <= 1:
             return buffer_callback(into, shape, vmap_method="sequential")(*arrays)
         return jax.pure_callback(function, shape, *arrays, vmap_method="sequential")
