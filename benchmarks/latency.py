@@ -6,8 +6,8 @@ Of the shipped explainer of digit scenes, whose backbone learned; of one whose b
 and of a ViT-S/16 of 1,000 classes whose backbone is f's own. No latency depends on what the weights
 are, so those of the last two are random. Each of the threads calls with one picture at a time; f
 and the explainer are compiled, warm, and called in turns of a tenth of the calls. f is asked as the
-explainer asks it: pixels in, probabilities out. `--write` keeps the table in
-docs/results/latency.json.
+explainer asks it: pixels in, probabilities out. *Map alone*: the class is given, and f is not
+asked. `--write` keeps the table in docs/results/latency.json.
 """
 
 import concurrent.futures
@@ -76,9 +76,11 @@ def rows(name: str, explainer: explain.Explainer, calls: int) -> list[dict]:
     side = explainer.predictor.config.image_size
     picture = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
     explainer.warmup()
+    explainer.warmup(with_prediction=False)
     asked = {
         "f": lambda: np.asarray(explainer.answers(picture[None])),
         "explainer": lambda: explainer(picture),
+        "map": lambda: explainer(picture, targets=0, with_prediction=False),
     }
     found = []
     for threads in map(int, flags.FLAGS.threads):
@@ -87,7 +89,7 @@ def rows(name: str, explainer: explain.Explainer, calls: int) -> list[dict]:
             for key, call in asked.items():
                 some = milliseconds(call, calls // _TURNS, threads)
                 times[key] += some if turn else []  # the first warms up
-        f, own = (np.percentile(times[key], [50, 99]).tolist() for key in asked)
+        f, own, alone = (np.percentile(times[key], [50, 99]).tolist() for key in asked)
         found.append(
             {
                 "Explainer": f"{name}, {threads} thread{'s' if threads > 1 else ''}",
@@ -96,7 +98,10 @@ def rows(name: str, explainer: explain.Explainer, calls: int) -> list[dict]:
                 "f, p99 ms": f[1],
                 "explanation, p50 ms": own[0],
                 "explanation, p99 ms": own[1],
-                "p50 / f's": own[0] / f[0],
+                "map alone, p50 ms": alone[0],
+                "map alone, p99 ms": alone[1],
+                "explanation / f": own[0] / f[0],
+                "map alone / f": alone[0] / f[0],
             }
         )
         print(

@@ -191,9 +191,9 @@ class Explainer:
         width = count if refine else modalities.padded(count, len(self.predictor.labels))
         if width > count:  # maps cost little, programs of their own much
             classes = np.pad(classes, ((0, 0), (0, width - count)), mode="edge")
-        if with_prediction and answers is None and self.predictor.inside:
-            given = *self.weights, programs.placed(batch), classes
-            found = programs.run(self, programs.EXPLANATION, *given, refine=refine)
+        if answers is None and self.predictor.inside:
+            given = programs.EXPLANATION, *self.weights, programs.placed(batch), classes
+            found = programs.run(self, *given, refine=refine, with_prediction=with_prediction)
             maps, classes, answers, values = jax.tree.map(np.asarray, found)
         else:  # a black box is asked by a program of its own
             if with_prediction and answers is None:

@@ -25,15 +25,19 @@ def explanation(
     classes: jax.Array,
     *,
     refine: int = 0,
-) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array | None]:
+    with_prediction: bool = True,
+) -> tuple[jax.Array, jax.Array, jax.Array | None, jax.Array | None]:
     """What `Explainer.explain` computes, as a pure function of arrays."""
     if explainer.shares_backbone:  # XLA computes what both say of the same arrays once
         params = params | {"backbone": predictor_params["backbone"]}
-    answers = explainer.answer(predictor_params, params, batch)
-    classes = ranked(answers, classes)
+    answers = None
+    if with_prediction or explainer.needs_answers:
+        answers = explainer.answer(predictor_params, params, batch)
+        classes = ranked(answers, classes)
     given = params, batch, classes, answers
     maps = explainer.scores(predictor_params, *given, refine=refine)
-    return maps, classes, answers, faithfulness.predicted(explainer, *given)
+    values = faithfulness.predicted(explainer, *given)
+    return maps, classes, answers if with_prediction else None, values
 
 
 def weights(explainer: "Explainer") -> tuple[Params, Params]:
@@ -53,7 +57,9 @@ def jitted(explainer: "Explainer") -> tuple[Any, ...]:
     return (
         jax.jit(explainer.answer),
         jax.jit(explainer.scores, static_argnames="refine"),
-        jax.jit(functools.partial(explanation, explainer), static_argnames="refine"),
+        jax.jit(
+            functools.partial(explanation, explainer), static_argnames=("refine", "with_prediction")
+        ),
         jax.jit(functools.partial(faithfulness.predicted, explainer)),
     )
 

@@ -180,6 +180,7 @@ def warmup(
     top_k: int = 1,
     refine: int | Literal["auto"] = 0,
     batch_size: int | None = None,
+    with_prediction: bool = True,
 ) -> None:
     """Compiles what calls with so many things, and these options, need.
 
@@ -192,6 +193,7 @@ def warmup(
       top_k: classes of each.
       refine: queries about each map.
       batch_size: of the calls; None: their default.
+      with_prediction: of the calls.
 
     Raises:
       ValueError: sizes that are none, or an explainer of tables.
@@ -210,9 +212,10 @@ def warmup(
     most = batch_size or modality.BATCH_SIZE
     for size in sorted({padded(size, most) for size in sizes}):
         for batch in modality.examples(explainer, size):
-            classes = np.full((size, top_k), PREDICTED, np.int32)
+            classes = np.full((size, top_k), PREDICTED if with_prediction else 0, np.int32)
             answers = None if alone else np.full((size, count), 1 / count, np.float32)
-            explainer.explain(batch, classes, refine=refine, answers=answers)
+            given = {"refine": refine, "with_prediction": with_prediction, "answers": answers}
+            explainer.explain(batch, classes, **given)
 
 
 def require_images(predictor: Any, what: str) -> None:
