@@ -9,7 +9,9 @@ fex_jax.explain_files(explainer, "folder/of/images", "folder/of/parquet")
 """
 
 import importlib
+import io
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 from fex_jax import errors
@@ -25,6 +27,11 @@ if TYPE_CHECKING:
 # TensorFlow, which only reads data here, prints a screenful when it is imported.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+
+# An arrow or an accent that a terminal or a log cannot show must not end a run.
+for _stream in (sys.stdout, sys.stderr):
+    if isinstance(_stream, io.TextIOWrapper) and not _stream.encoding.lower().startswith("utf"):
+        _stream.reconfigure(errors="replace")
 
 # Where the public functions are. They are imported when they are used: JAX takes seconds.
 _PUBLIC = {

@@ -1,7 +1,10 @@
-"""The package's docstring: its lines run as printed."""
+"""The package: the lines of its docstring run as printed, and what it says ends no run."""
 
 import inspect
+import os
 import pathlib
+import subprocess
+import sys
 
 import numpy as np
 from PIL import Image
@@ -42,3 +45,12 @@ def test_the_lines_of_the_docstring_run_as_printed(tmp_path, monkeypatch):
     assert given["result"].attributions.shape == (4, 2, 2)
     assert "rise" in str(given["table"]).lower()
     assert list(pathlib.Path("folder/of/parquet").glob("*.parquet"))
+
+
+def test_a_terminal_without_arrows_ends_no_run():
+    """Breaks if a table cannot be printed where output is not UTF-8, as in logs on Windows."""
+    printed = subprocess.run(
+        [sys.executable, "-c", "import fex_jax; print('AUC \u2193 \xe9')"],
+        capture_output=True, env=os.environ | {"PYTHONIOENCODING": "cp1252"},
+    )  # fmt: skip
+    assert printed.stdout.split() == [b"AUC", b"?", b"\xe9"], printed.stderr

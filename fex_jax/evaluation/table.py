@@ -85,7 +85,7 @@ class Table:
         with checks.room(directory):
             results = more | self.to_dict()
             (directory / "results.json").write_text(json.dumps(results, indent=2) + "\n")
-            (directory / "results.md").write_text(report.markdown(results, self.facts))
+            (directory / "results.md").write_text(report.markdown(results, self.facts), "utf-8")
             gallery.draw(directory, self, name)
             if self.explainers and hasattr(of(self.predictor), "gallery_items"):
                 gallery.write(directory / "gallery.html", self, name)
