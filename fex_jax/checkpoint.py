@@ -40,7 +40,7 @@ def save(manager: ocp.CheckpointManager, state: Any) -> None:
     if needed > free:  # Orbax's threads would print a thousand lines first
         found = OSError(f"it has {needed / 2**20:,.0f} MiB, and {free / 2**20:,.0f} MiB are free")
         raise _unwritten(manager, found)
-    finite, sums = jax.device_get(_inspect(items))
+    finite, sums = _inspect(items)
     if not finite:
         raise FloatingPointError(f"the parameters are not finite at step {step}")
     # On CPU device memory is host memory: a copy keeps the writer apart from the next step.
@@ -48,10 +48,9 @@ def save(manager: ocp.CheckpointManager, state: Any) -> None:
         name: ocp.args.StandardSave(jax.tree.map(lambda x: x.copy(), item))
         for name, item in items.items()
     }
-    kept: dict[str, Any] = {name: [int(x) for x in values] for name, values in sums.items()}
-    kept["step"] = step
+    checksums = ocp.args.JsonSave(sums | {"step": step})
     try:
-        manager.save(step, args=ocp.args.Composite(checksums=ocp.args.JsonSave(kept), **args))
+        manager.save(step, args=ocp.args.Composite(checksums=checksums, **args))
     except (OSError, ValueError) as error:
         raise _unwritten(manager, error) from error
 
@@ -150,9 +149,9 @@ def _read(manager: ocp.CheckpointManager, step: int, items: dict[str, Any]) -> d
     args = {name: ocp.args.StandardRestore(item) for name, item in items.items()}
     read = manager.restore(step, args=ocp.args.Composite(checksums=ocp.args.JsonRestore(), **args))
     restored = {name: read[name] for name in items}
-    finite, sums = jax.device_get(_inspect(restored))
+    finite, sums = _inspect(restored)
     expected = read["checksums"]
-    if any([int(value) for value in sums[name]] != expected.get(name) for name in items):
+    if any(sums[name] != expected.get(name) for name in items):
         raise ValueError("its arrays have other checksums than when they were written")
     if expected.get("step") != step:
         raise ValueError(f"it was written as step {expected.get('step')}")
@@ -174,19 +173,21 @@ def _ignore_orphans() -> None:
     sys.unraisablehook = hook
 
 
-@jax.jit
-def _inspect(items: dict[str, Any]) -> tuple[jax.Array, dict[str, list[jax.Array]]]:
+def _inspect(items: dict[str, Any]) -> tuple[bool, dict[str, list[int]]]:
     """Whether all arrays are finite, and a checksum of each, computed where the arrays live."""
-    leaves = jax.tree.leaves(items)
-    finite = jnp.stack([jnp.isfinite(x).all() for x in leaves]).all()
-    return finite, {
-        name: [_checksum(x) for x in jax.tree.leaves(item)] for name, item in items.items()
+    # One after the other: several processes must run programs that they share in the same order.
+    found = {
+        name: [jax.device_get(_checksum(x)) for x in jax.tree.leaves(item)]
+        for name, item in items.items()
     }
+    finite = all(bool(ok) for pairs in found.values() for ok, _ in pairs)
+    return finite, {name: [int(total) for _, total in pairs] for name, pairs in found.items()}
 
 
-@jax.jit  # traced once for all arrays of one shape: a state has hundreds
-def _checksum(array: jax.Array) -> jax.Array:
-    """Sum of mixed words, uint32: whole numbers, so the same on all devices and shardings.
+@jax.jit  # compiled once for all arrays of one shape: a state has hundreds, of a few shapes
+def _checksum(array: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Whether all is finite, and a sum of mixed words, uint32: whole numbers, so the same on all
+    devices and shardings.
 
     Each element is mixed with its place by murmur3's finaliser before the sum; so every flipped bit
     changes it, and other damage goes unseen once in 2³².
@@ -199,7 +200,7 @@ def _checksum(array: jax.Array) -> jax.Array:
     words = words ^ (place * jnp.uint32(0x9E3779B9))
     for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
         words = (words ^ (words >> shift)) * jnp.uint32(factor)
-    return (words ^ (words >> 16)).sum(dtype=jnp.uint32)
+    return jnp.isfinite(array).all(), (words ^ (words >> 16)).sum(dtype=jnp.uint32)
 
 
 def _unwritten(manager: ocp.CheckpointManager, error: Exception) -> OSError:
