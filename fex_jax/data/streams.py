@@ -28,6 +28,8 @@ Batch = dict[str, np.ndarray]  # "image" [B, H, W, 3] uint8, "label" [B], maybe 
 _RECORDS, _PICTURES = 10_000, 16
 _UNSET = 87654321  # what TensorFlow takes for its own seed where none is set
 _OPEN: weakref.WeakSet[Generator] = weakref.WeakSet()  # streams
+# A function without Python branches on tensors, as it is: to rewrite them takes a second.
+as_it_is = tf.autograph.experimental.do_not_convert
 
 
 def shuffled(records: tf.data.Dataset, buffer: int, seed: int) -> tf.data.Dataset:
@@ -98,7 +100,8 @@ def train_stream(
     dataset = dataset.skip(start * batch_size).enumerate(start * batch_size)
     part = batch_size // count
     if count > 1:
-        dataset = dataset.filter(lambda position, _: position % batch_size // part == index)
+        own = as_it_is(lambda position, _: position % batch_size // part == index)
+        dataset = dataset.filter(own)
 
     def example(position: tf.Tensor, decoded: dict) -> dict:
         if not augment:
@@ -141,9 +144,10 @@ def _examples(
     """
     calls = {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
     if not source.batched:
-        return dataset.map(lambda i, record: example(i, source.decode(record)), **calls)
-    decoded = dataset.batch(together).map(lambda i, records: (i, source.decode(records)))
-    return decoded.unbatch().map(example, **calls)
+        each = as_it_is(lambda i, record: example(i, source.decode(record)))
+        return dataset.map(each, **calls)
+    decode = as_it_is(lambda i, records: (i, source.decode(records)))
+    return dataset.batch(together).map(decode).unbatch().map(as_it_is(example), **calls)
 
 
 def _resize(decoded: dict, preprocessing: Preprocessing) -> dict:
