@@ -34,12 +34,15 @@ import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
-from fex_jax import pretrained  # noqa: E402
+from fex_jax import models, pretrained  # noqa: E402
 from fex_jax.export import save_description, save_weights  # noqa: E402
 from fex_jax.models import Params, shapes  # noqa: E402
 from fex_jax.models.policy import functional_policy, make_backbone  # noqa: E402
 from fex_jax.models.vit import ViTClassifier, ViTConfig  # noqa: E402
 from fex_jax.preprocessing import Preprocessing  # noqa: E402
+
+
+models.ONCE["xla_backend_optimization_level"] = 0  # as above
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -80,7 +83,7 @@ def random_checkpoint(
         family="vit", image_size=image_size, patch_size=image_size // grid, num_classes=num_classes,
         hidden_size=16, num_layers=2, num_heads=2, mlp_dim=32,
     )  # fmt: skip
-    params = random_like(shapes(lambda rngs: ViTClassifier(config, rngs=rngs)))
+    params = random_like(shapes(ViTClassifier, config))
     preprocessing = Preprocessing(size=(image_size, image_size))
     return pretrained.Checkpoint(
         config, params, tuple(f"class {i}" for i in range(num_classes)), preprocessing

@@ -1,5 +1,6 @@
 """Models as Flax NNX modules, used functionally: parameters are a plain nested dict of arrays."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -7,6 +8,8 @@ import jax
 from flax import nnx
 
 Params = dict[str, Any]
+# Of a program that runs once: XLA's full optimisation of random draws takes far longer than they.
+ONCE = {"xla_backend_optimization_level": 1}
 
 # tap(name, value) → value: called where attribution methods look into a classifier, in order of
 # the blocks. "hidden": a block's input [B, T, D]; "norm1": what its attention reads [B, T, D];
@@ -26,24 +29,26 @@ def sides(image_size: int | tuple[int, int]) -> tuple[int, int]:
     return (image_size, image_size) if isinstance(image_size, int) else image_size
 
 
+@functools.cache  # all that is compiled of one network hangs on the two functions
 def functional(
-    build: Callable[[nnx.Rngs], nnx.Module],
+    build: Callable[..., nnx.Module], *given: Any, **options: Any
 ) -> tuple[Callable[[jax.Array], Params], Callable[[Params], Any]]:
-    """Returns `init(key) -> params` and `bind(params) -> module`, for the module that it builds.
+    """`init(key) -> params` and `bind(params) -> module`, of build(*given, **options, rngs=…).
 
-    Every level of `params` has string keys, and its leaves are the module's whole state.
+    Every level of `params` has string keys, and its leaves are the module's whole state. What is
+    given can be hashed, and the same of equal ones is returned.
     """
-    graphdef, template = _trace(build)
+    graphdef, template = _trace(build, *given, **options)
 
     def draw(key: jax.Array) -> Params:
-        return _name(nnx.to_pure_dict(nnx.state(build(nnx.Rngs(key)))))
+        module = build(*given, **options, rngs=nnx.Rngs(key))
+        return _name(nnx.to_pure_dict(nnx.state(module)))
 
-    # Runs once: XLA's full optimisation of random draws takes far longer than the draws.
-    compiled = jax.jit(draw, compiler_options={"xla_backend_optimization_level": 1})
+    compiled, traced = jax.jit(draw, compiler_options=ONCE), jax.jit(draw)
 
     def init(key: jax.Array) -> Params:
         # JAX takes compiler options at top level only, so under a caller's jit, do without.
-        return draw(key) if isinstance(key, jax.core.Tracer) else compiled(key)
+        return traced(key) if isinstance(key, jax.core.Tracer) else compiled(key)
 
     def bind(params: Params) -> nnx.Module:
         return nnx.merge(graphdef, _unname(params, template))
@@ -51,14 +56,17 @@ def functional(
     return init, bind
 
 
-def shapes(build: Callable[[nnx.Rngs], nnx.Module]) -> Params:
+def shapes(build: Callable[..., nnx.Module], *given: Any, **options: Any) -> Params:
     """The `jax.ShapeDtypeStruct` of every parameter that `init` would return."""
-    return _name(_trace(build)[1])
+    return _name(_trace(build, *given, **options)[1])
 
 
-def _trace(build: Callable[[nnx.Rngs], nnx.Module]) -> tuple[nnx.GraphDef, dict]:
+@functools.cache  # takes as long as to trace a use of the network
+def _trace(
+    build: Callable[..., nnx.Module], *given: Any, **options: Any
+) -> tuple[nnx.GraphDef, dict]:
     """The module's structure and its parameters' shapes, found without allocating anything."""
-    graphdef, state = nnx.split(nnx.eval_shape(lambda: build(nnx.Rngs(0))))
+    graphdef, state = nnx.split(nnx.eval_shape(lambda: build(*given, **options, rngs=nnx.Rngs(0))))
     return graphdef, nnx.to_pure_dict(state)
 
 

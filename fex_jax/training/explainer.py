@@ -28,7 +28,7 @@ from fex_jax import (
 from fex_jax.export import Predictor
 from fex_jax.feeding import Source
 from fex_jax.host import Bank, HostError, HostPredictor, black_box
-from fex_jax.models import Params
+from fex_jax.models import ONCE, Params
 from fex_jax.models.policy import Backbone
 from fex_jax.training import asking, counting, held_out, identity, loop, overlap, run
 from fex_jax.training import step as steps
@@ -168,7 +168,8 @@ def _train(
         )
     else:
         start = jax.tree.map(np.asarray, start)  # the same in every process
-        state = jax.jit(initial_state, out_shardings=shardings)(start, own)
+        first = jax.jit(initial_state, out_shardings=shardings, compiler_options=ONCE)
+        state = first(start, own)
         held_out.forget(best)
     if jax.process_index() == 0 and (
         not (exported / "explainer.json").is_file() or state.step == 0
