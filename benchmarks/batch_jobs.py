@@ -42,8 +42,8 @@ _TURNS = 5
 def vit_ti16() -> explain.Explainer:
     """An explainer on f's own backbone, with random weights."""
     rng, count = np.random.default_rng(0), VIT_TI16.num_classes
-    classifier = shapes(lambda rngs: ViTClassifier(VIT_TI16, rngs=rngs))
-    policy = shapes(lambda rngs: Policy(VIT_TI16, count, map_head="wide", rngs=rngs))
+    classifier = shapes(ViTClassifier, VIT_TI16)
+    policy = shapes(Policy, VIT_TI16, count, map_head="wide")
     f, own = (
         jax.tree.map(lambda x: rng.normal(0, 0.02, x.shape).astype(np.float32), tree)
         for tree in (classifier, policy)

@@ -53,7 +53,7 @@ def write_row(file: str, row: dict[str, float]) -> None:
 
 def main(_: list[str]) -> None:
     config = flags.FLAGS.config
-    weights = shapes(lambda rngs: ViTClassifier(VIT_B16, rngs=rngs))
+    weights = shapes(ViTClassifier, VIT_B16)
     labels = tuple(map(str, range(VIT_B16.num_classes)))
     predictor = pretrained.Checkpoint(VIT_B16, weights, labels, Preprocessing())
     backbone = make_backbone(config.policy, VIT_B16)
@@ -116,7 +116,7 @@ def main(_: list[str]) -> None:
         }
         write_row("full_size.json", cost)
     if _STEPS.value:
-        init_predictor, _ = functional(lambda rngs: ViTClassifier(VIT_B16, rngs=rngs))
+        init_predictor, _ = functional(ViTClassifier, VIT_B16)
         frozen = init_predictor(jax.random.key(1))
         state = jax.jit(initial_state)(frozen["backbone"], frozen)
         pictures = jax.random.randint(jax.random.key(2), images.shape, 0, 256).astype(jnp.uint8)

@@ -40,7 +40,7 @@ _TURNS = 10
 def with_random_head(predictor: pretrained.Checkpoint) -> explain.Explainer:
     """An explainer on f's own backbone, its map head wide, as training begins it."""
     config = predictor.config
-    heads = shapes(lambda rngs: Policy(config, config.num_classes, map_head="wide", rngs=rngs))
+    heads = shapes(Policy, config, config.num_classes, map_head="wide")
     params = {"heads": _random(heads["heads"]), "backbone": predictor.params["backbone"]}
     return explain.Explainer(
         predictor, config, params, budget=-3.0, contrastive=True, map_head="wide"
@@ -49,7 +49,7 @@ def with_random_head(predictor: pretrained.Checkpoint) -> explain.Explainer:
 
 def vit_s16() -> pretrained.Checkpoint:
     """A classifier with random weights."""
-    params = _random(shapes(lambda rngs: ViTClassifier(VIT_S16, rngs=rngs)))
+    params = _random(shapes(ViTClassifier, VIT_S16))
     labels = tuple(map(str, range(VIT_S16.num_classes)))
     return pretrained.Checkpoint(VIT_S16, params, labels, Preprocessing())
 

@@ -45,7 +45,7 @@ RESULTS = pathlib.Path(__file__).resolve().parent.parent / "docs" / "results" / 
 def main(_: list[str]) -> None:
     config, size = _CONFIG.value, _BATCH_SIZE.value
     vit = dataclasses.replace(VIT_B16, num_layers=_LAYERS.value)
-    init, _ = functional(lambda rngs: ViTClassifier(vit, rngs=rngs))
+    init, _ = functional(ViTClassifier, vit)
     labels = tuple(map(str, range(vit.num_classes)))
     predictor = pretrained.Checkpoint(vit, init(jax.random.key(0)), labels, Preprocessing())
     bind = predictors.from_checkpoint(predictor)

@@ -75,7 +75,7 @@ def network(**changes: int) -> Any:
     rng = np.random.default_rng(0)
     drawn = jax.tree.map(
         lambda x: rng.normal(0, 0.02, x.shape).astype(np.float32),
-        shapes(lambda rngs: ViTClassifier(config, rngs=rngs)),
+        shapes(ViTClassifier, config),
     )
     labels = tuple(map(str, range(config.num_classes)))
     return pretrained.Checkpoint(config, drawn, labels, Preprocessing())

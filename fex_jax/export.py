@@ -115,7 +115,7 @@ def read(path: str | pathlib.Path, revision: str | None = None) -> Export:
     _check_fits(backbone, predictor, export)
     heads = {name: settings[name] for name in ("map_head", "faithful", "critic")}
     classes = predictor.config.num_classes
-    wanted = shapes(lambda rngs: Policy(backbone, classes, **heads, rngs=rngs))
+    wanted = shapes(Policy, backbone, classes, **heads)
     if stored is None:
         # Of FEX's two modules neither has anything beside.
         method = next(m for m, name in objectives.METHODS.items() if name == settings["method"])

@@ -1,7 +1,6 @@
 """The classifier f as functions of its inputs: what an explainer may query, and what is inside."""
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -93,10 +92,9 @@ def output(predictor: Any) -> Output:
     return getattr(predictor, "explained", None) or predictor.output
 
 
-@functools.cache  # to find a network's structure takes as long as to trace a use of it
 def _classifier(config: Any, dtype: jnp.dtype) -> Callable[[Params], Any]:
     """bind(params) → the network of one of the `families`."""
-    return functional(lambda rngs: config.classifier(dtype=dtype, rngs=rngs))[1]
+    return functional(type(config).classifier, config, dtype=dtype)[1]
 
 
 def _check(config: Any, output: Output) -> None:

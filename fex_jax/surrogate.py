@@ -9,7 +9,6 @@ Shapes: B rows, E numbers that are read of a row, N features, K answers.
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -51,7 +50,7 @@ class Surrogate:
     def shapes(num_inputs: int, num_features: int, num_answers: int) -> dict[str, tuple[int, ...]]:
         """Of the arrays of such a network."""
         config = _config(num_inputs, num_features, num_answers)
-        found = models.shapes(lambda rngs: MLP(config, rngs=rngs))
+        found = models.shapes(MLP, config)
         return {k: v.shape for k, v in traverse_util.flatten_dict(found, sep=".").items()}
 
 
@@ -116,10 +115,9 @@ def _config(num_inputs: int, num_features: int, num_answers: int) -> MLPConfig:
     return MLPConfig(num_inputs + num_features, num_answers - 1, hidden_size=1, width=_WIDTH)
 
 
-@functools.cache  # tracing a network takes longer than a call of it
 def _network(num_inputs: int, num_features: int, num_answers: int) -> tuple[Callable, Callable]:
     config = _config(num_inputs, num_features, num_answers)
-    init, bind = models.functional(lambda rngs: MLP(config, rngs=rngs))
+    init, bind = models.functional(MLP, config)
     return init, lambda params, x: bind(params)(x)[..., 0]
 
 

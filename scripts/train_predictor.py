@@ -68,7 +68,7 @@ def initial_checkpoint(source: data.Source, image_size: int) -> pretrained.Check
         num_heads=_WIDTH.value // 32,
         mlp_dim=2 * _WIDTH.value,
     )
-    init, _ = functional(lambda rngs: ViTClassifier(config, rngs=rngs))
+    init, _ = functional(ViTClassifier, config)
     preprocessing = Preprocessing.from_dict(
         {
             "size": {"height": image_size, "width": image_size},
@@ -91,7 +91,7 @@ def train_classifier() -> None:
     train = source(config.data.train_split)
     checkpoint = initial_checkpoint(train, _IMAGE_SIZE.value)
     vit, preprocessing = checkpoint.config, checkpoint.preprocessing
-    _, bind = functional(lambda rngs: ViTClassifier(vit, rngs=rngs))
+    _, bind = functional(ViTClassifier, vit)
     schedule = optax.cosine_onecycle_schedule(_STEPS.value, _LEARNING_RATE.value, 0.1)
     steps = {
         "adamw": optax.adamw(schedule, weight_decay=0.05),

@@ -77,7 +77,7 @@ def initial_checkpoint(source: text_data.Source) -> pretrained.TextCheckpoint:
         max_positions=_MAX_LENGTH.value,
         pad_id=tokenizer.pad_id,
     )
-    init, _ = functional(lambda rngs: BertClassifier(config, rngs=rngs))
+    init, _ = functional(BertClassifier, config)
     params = init(jax.random.key(0))
     params["backbone"]["position_embedding"] = sinusoids(config.max_positions, config.hidden_size)
     return pretrained.TextCheckpoint(config, params, source.names, tokenizer)
@@ -97,7 +97,7 @@ def train_classifier() -> None:
     length = min(_MAX_LENGTH.value, checkpoint.config.max_length)
     features = {"unit": config.text.unit, "too_long": "cut"}
     steps = max(1, round(_EPOCHS.value * train.size / _BATCH_SIZE.value))
-    _, bind = functional(lambda rngs: BertClassifier(checkpoint.config, rngs=rngs))
+    _, bind = functional(BertClassifier, checkpoint.config)
     schedule = optax.cosine_onecycle_schedule(steps, _LEARNING_RATE.value, 0.1)
     optimizer = optax.chain(
         optax.clip_by_global_norm(1.0), optax.adamw(schedule, weight_decay=0.01)

@@ -34,15 +34,14 @@ import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
-from fex_jax import models, pretrained  # noqa: E402
+from fex_jax import pretrained  # noqa: E402
 from fex_jax.export import save_description, save_weights  # noqa: E402
-from fex_jax.models import Params, shapes  # noqa: E402
+from fex_jax.models import ONCE, Params, shapes  # noqa: E402
 from fex_jax.models.policy import functional_policy, make_backbone  # noqa: E402
 from fex_jax.models.vit import ViTClassifier, ViTConfig  # noqa: E402
 from fex_jax.preprocessing import Preprocessing  # noqa: E402
 
-
-models.ONCE["xla_backend_optimization_level"] = 0  # as above
+ONCE["xla_backend_optimization_level"] = 0  # as above
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -42,7 +42,7 @@ def _torch_model(directory, family, head="ForSequenceClassification", **override
 
 
 def _logits(checkpoint, batch):
-    _, bind = functional(lambda rngs: BertClassifier(checkpoint.config, rngs=rngs))
+    _, bind = functional(BertClassifier, checkpoint.config)
     return np.asarray(jax.jit(lambda params: bind(params)(batch))(checkpoint.params))
 
 
@@ -94,7 +94,7 @@ def test_backbone_gets_a_fresh_head(family, head, tmp_path):
     assert _logits(checkpoint, BATCH).shape == (4, 5) and len(checkpoint.labels) == 5
     backbone = getattr(model, family, model)
     expected = torch_run(backbone, BATCH).last_hidden_state.numpy()
-    _, bind = functional(lambda rngs: Bert(checkpoint.config, rngs=rngs))
+    _, bind = functional(Bert, checkpoint.config)
     hidden = bind(checkpoint.params["backbone"])(BATCH)
     real = BATCH.attention
     np.testing.assert_allclose(hidden[real], expected[real], atol=1e-4)
@@ -117,7 +117,7 @@ def test_minilm_equals_torch():
         np.testing.assert_array_equal(ours.ids, row[real][1:-1])
     batch = TokenBatch(theirs["input_ids"], attention, np.where(attention, 0, -1))
     expected = torch_run(transformers.AutoModel.from_pretrained(directory), batch).last_hidden_state
-    _, bind = functional(lambda rngs: Bert(checkpoint.config, rngs=rngs))
+    _, bind = functional(Bert, checkpoint.config)
     hidden = bind(checkpoint.params["backbone"])(batch)
     np.testing.assert_allclose(hidden[attention], expected.numpy()[attention], atol=1e-4)
 

@@ -185,7 +185,7 @@ def test_an_explainer_of_pairs():
         2, len(tiny_text.SPECIAL) + len(tiny_text.WORDS), 16, 1, 2, 32, 32, num_types=2,
         relative=True, buckets=6, shared=True, c2p=True, p2c=True, norm_positions=True,
     )  # fmt: skip
-    params = random_like(shapes(lambda rngs: config.classifier(rngs=rngs)))
+    params = random_like(shapes(type(config).classifier, config))
     tokenizer = tiny_text.tokenizer()
     predictor = pretrained.TextCheckpoint(config, params, ("no", "yes"), tokenizer)
     words = [word for word in tiny_text.WORDS if word.isalpha()]

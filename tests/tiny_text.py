@@ -50,7 +50,7 @@ def config(family: str = "bert", num_classes: int = 2, **overrides) -> BertConfi
 def checkpoint(family: str = "bert", num_classes: int = 2) -> pretrained.TextCheckpoint:
     """A classifier with random weights."""
     architecture = config(family, num_classes)
-    params = random_like(shapes(lambda rngs: BertClassifier(architecture, rngs=rngs)))
+    params = random_like(shapes(BertClassifier, architecture))
     labels = tuple(f"class {i}" for i in range(num_classes))
     return pretrained.TextCheckpoint(architecture, params, labels, tokenizer())
 

@@ -319,7 +319,6 @@ def kind_of(backbone: Backbone) -> str:
     return backbone.family if hasattr(backbone, "image_size") else "bert"
 
 
-@functools.cache  # as of a predictor: it is asked for by every program that is traced
 def functional_policy(
     backbone: Backbone,
     num_classes: int,
@@ -332,4 +331,4 @@ def functional_policy(
     """init(key) → params, and bind(params) → a `Policy` with them."""
     heads = {"map_head": map_head, "faithful": faithful, "critic": critic}
     network = {"dtype": dtype, "remat": remat} | heads
-    return functional(lambda rngs: Policy(backbone, num_classes, **network, rngs=rngs))
+    return functional(Policy, backbone, num_classes, **network)

@@ -98,7 +98,7 @@ def load(
     if fresh_head:
         tensors |= rules.fresh_head(stored, family)
 
-    template = shapes(lambda rngs: stored.classifier(rngs=rngs))
+    template = shapes(type(stored).classifier, stored)
     ignored = family.ignored(stored)
     params = rules.from_hf(tensors, template, family.rules(stored), stored, ignored, directory)
     if hasattr(family, "resized"):

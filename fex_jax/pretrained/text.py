@@ -83,7 +83,7 @@ def load(
             tensors.pop(name, None)
         tensors = rules.fresh_head(config, family) | tensors  # whose pooler, BERT's, is kept
 
-    template = shapes(lambda rngs: config.classifier(rngs=rngs))
+    template = shapes(type(config).classifier, config)
     ignored = family.ignored(config)
     params = rules.from_hf(tensors, template, family.rules(config), config, ignored, directory)
     return TextCheckpoint(

@@ -40,10 +40,10 @@ def classifier(family, **changes):
     if family in TEXT_FAMILIES:
         changes |= TEXT_FAMILIES[family]
         config = dataclasses.replace(TEXT_CONFIG, family=family, **changes)
-        params = random_like(shapes(lambda rngs: BertClassifier(config, rngs=rngs)))
+        params = random_like(shapes(BertClassifier, config))
         return bert(config, params, 7, mask_id=8), config, params, TEXTS
     config = dataclasses.replace(CONFIG, family=family, **changes)
-    params = random_like(shapes(lambda rngs: ViTClassifier(config, rngs=rngs)))
+    params = random_like(shapes(ViTClassifier, config))
     images = np.random.default_rng(3).normal(size=(2, 8, 8, 3)).astype(np.float32)
     return vit(config, params), config, params, images
 

@@ -52,7 +52,7 @@ def checkpoint(family: str, **changes: int) -> pretrained.Checkpoint:
         return random_checkpoint()
     sizes = dict(hidden_size=16, num_layers=2, num_heads=2, mlp_dim=32) | changes
     config = ViTConfig(family=family, image_size=32, patch_size=8, num_classes=10, **sizes)
-    params = random_like(shapes(lambda rngs: ViTClassifier(config, rngs=rngs)))
+    params = random_like(shapes(ViTClassifier, config))
     labels = tuple(f"class {i}" for i in range(10))
     return pretrained.Checkpoint(config, params, labels, Preprocessing(size=(32, 32)))
 

@@ -111,7 +111,7 @@ def test_tables_score_what_explain_returns(name, refine, batch_size):
 def test_tables_score_what_explain_returns_of_texts(method, num_classes, refine, batch_size):
     """Breaks if texts in one window are scored at other lengths than `explain` reads them at."""
     architecture = dataclasses.replace(tiny_text.config(num_classes=num_classes), max_positions=64)
-    weights = random_like(shapes(lambda rngs: BertClassifier(architecture, rngs=rngs)))
+    weights = random_like(shapes(BertClassifier, architecture))
     labels = tuple(map(str, range(num_classes)))
     predictor = pretrained.TextCheckpoint(architecture, weights, labels, tiny_text.tokenizer())
     params = random_params(functional_policy(architecture, num_classes)[0])

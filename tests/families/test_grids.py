@@ -38,7 +38,7 @@ def images(side=SIDE):
 def classifier(kind):
     """A checkpoint with random weights."""
     config = CONFIGS[kind]
-    params = random_like(fex_jax.models.shapes(lambda rngs: config.classifier(rngs=rngs)))
+    params = random_like(fex_jax.models.shapes(type(config).classifier, config))
     return pretrained.Checkpoint(config, params, ("a", "b", "c"), Preprocessing(size=(SIDE, SIDE)))
 
 

@@ -73,7 +73,7 @@ def test_logits_equal_torch(saved, name, tmp_path):
         (4, 6) if "patch_size" in MODELS[name] and name != "Swin" else (2, 3)
     )
 
-    _, bind = functional(lambda rngs: checkpoint.config.classifier(rngs=rngs))
+    _, bind = functional(type(checkpoint.config).classifier, checkpoint.config)
     found = jax.jit(lambda params: bind(params)(images()))(checkpoint.params)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
     pretrained.save(tmp_path, checkpoint)

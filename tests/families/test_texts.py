@@ -81,7 +81,7 @@ def torch_logits(model, inputs):
 
 def logits(checkpoint, inputs):
     """Of the texts, and again from their words' embeddings."""
-    _, bind = functional(lambda rngs: checkpoint.config.classifier(rngs=rngs))
+    _, bind = functional(type(checkpoint.config).classifier, checkpoint.config)
 
     @jax.jit
     def run(params):
@@ -228,7 +228,7 @@ def test_a_backbone_gets_a_head(variant, head, tmp_path):
     with pytest.raises(ValueError, match="pass num_classes"):
         pretrained.load(str(tmp_path))
     checkpoint = pretrained.load(str(tmp_path), num_classes=5)
-    _, bind = functional(lambda rngs: checkpoint.config.encoder(remat=True, rngs=rngs))
+    _, bind = functional(type(checkpoint.config).encoder, checkpoint.config, remat=True)
     found = jax.jit(lambda params: bind(params)(BATCH))(checkpoint.params["backbone"])
     expected = torch_run(getattr(model, model.base_model_prefix, model), BATCH)
     real = BATCH.attention

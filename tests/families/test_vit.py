@@ -59,7 +59,7 @@ def _torch_logits(model, images, **kwargs):
 
 
 def _logits(checkpoint, images):
-    _, bind = functional(lambda rngs: ViTClassifier(checkpoint.config, rngs=rngs))
+    _, bind = functional(ViTClassifier, checkpoint.config)
     return np.asarray(jax.jit(lambda params: bind(params)(images))(checkpoint.params))
 
 

@@ -71,7 +71,7 @@ def test_photographs_are_read_by_dinov2_where_it_is_cached(tmp_path, monkeypatch
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     family = {"family": "dinov2", "image_size": 28, "patch_size": 14, "mlp_dim": 16}
     config = ViTConfig(num_classes=2, hidden_size=8, num_layers=1, num_heads=2, **family)
-    params = random_like(shapes(lambda rngs: config.classifier(rngs=rngs)))
+    params = random_like(shapes(type(config).classifier, config))
     sides = {"size": 28, "do_center_crop": True, "crop_size": (28, 28)}
     tiny = pretrained.Checkpoint(config, params, ("a", "b"), Preprocessing("Bit", **sides))
     cache = tmp_path / "models--facebook--dinov2-small"

@@ -27,7 +27,7 @@ CONFIG = ViTConfig(
 def params():
     """Random parameters of a tiny classifier."""
     rng = np.random.default_rng(0)
-    template = shapes(lambda rngs: ViTClassifier(CONFIG, rngs=rngs))
+    template = shapes(ViTClassifier, CONFIG)
     return jax.tree.map(lambda x: jnp.asarray(0.3 * rng.normal(size=x.shape), x.dtype), template)
 
 
@@ -59,20 +59,26 @@ def test_token_layout(family, prefix):
     """Attribution slices off the prefix tokens, so their number must match the output's."""
     config = dataclasses.replace(CONFIG, family=family)
     assert (config.grid, config.num_patches, config.num_prefix_tokens) == ((4, 4), 16, prefix)
-    init, bind = functional(lambda rngs: ViT(config, rngs=rngs))
+    init, bind = functional(ViT, config)
     tokens = jax.eval_shape(lambda: bind(init(jax.random.key(0)))(jnp.zeros((2, 16, 16, 3))))
     assert tokens.shape == (2, prefix + 16, 12)
+
+
+def test_a_network_is_traced_once():
+    """Breaks if to open a classifier or an explainer takes the time of another trace each."""
+    alike = dataclasses.replace(CONFIG)
+    assert functional(ViTClassifier, CONFIG) is functional(ViTClassifier, alike)
 
 
 def test_init():
     """Parameters need flat string names, float32 leaves, and different weights in each block."""
     config = dataclasses.replace(CONFIG, num_layers=2)
-    init, _ = functional(lambda rngs: ViTClassifier(config, rngs=rngs))
+    init, _ = functional(ViTClassifier, config)
     params = init(jax.random.key(0))
     flat = traverse_util.flatten_dict(params, sep="/")
     assert "backbone/blocks/1/attention/query/kernel" in flat
     assert {leaf.dtype for leaf in flat.values()} == {jnp.dtype("float32")}
-    template = shapes(lambda rngs: ViTClassifier(config, rngs=rngs))
+    template = shapes(ViTClassifier, config)
     assert jax.tree.map(jnp.shape, params) == jax.tree.map(lambda leaf: leaf.shape, template)
     first, second = (flat[f"backbone/blocks/{i}/mlp/fc1/kernel"] for i in "01")
     assert not np.allclose(first, second)
@@ -94,7 +100,7 @@ def test_patch_embedding_is_a_strided_convolution(params, images):
 
 def test_wrong_image_size_is_an_error(params):
     """Broadcasting must not hide images of another size."""
-    _, bind = functional(lambda rngs: ViTClassifier(CONFIG, rngs=rngs))
+    _, bind = functional(ViTClassifier, CONFIG)
     with pytest.raises(ValueError, match=r"must be \[B, 16, 16, 3\]"):
         bind(params)(jnp.zeros((2, 20, 20, 3)))
 
@@ -103,7 +109,7 @@ def test_remat_keeps_gradients(params, images):
     """Rematerialisation trades time for memory and must not change a gradient."""
 
     def gradients(**kwargs):
-        _, bind = functional(lambda rngs: ViTClassifier(CONFIG, rngs=rngs, **kwargs))
+        _, bind = functional(ViTClassifier, CONFIG, **kwargs)
         return jax.jit(jax.grad(lambda params: jnp.sum(bind(params)(images) ** 2)))(params)
 
     jax.tree.map(
@@ -115,10 +121,10 @@ def test_remat_keeps_gradients(params, images):
 
 def test_remat_drops_residuals():
     """Without its effect on the residuals, `remat` would be a dead option."""
-    template = shapes(lambda rngs: ViTClassifier(CONFIG, rngs=rngs))
+    template = shapes(ViTClassifier, CONFIG)
 
     def residuals(**kwargs):
-        _, bind = functional(lambda rngs: ViTClassifier(CONFIG, rngs=rngs, **kwargs))
+        _, bind = functional(ViTClassifier, CONFIG, **kwargs)
         images = jax.ShapeDtypeStruct((8, 16, 16, 3), jnp.float32)
         _, pullback = jax.eval_shape(
             lambda p, x: jax.vjp(lambda p: bind(p)(x), p), template, images
@@ -132,9 +138,7 @@ def test_bfloat16_computation(params, images):
     """bfloat16 only rounds: float32 parameters, close float32 logits."""
     logits = {}
     for dtype in (jnp.float32, jnp.bfloat16):
-        _, bind = functional(
-            lambda rngs, dtype=dtype: ViTClassifier(CONFIG, dtype=dtype, rngs=rngs)
-        )
+        _, bind = functional(ViTClassifier, CONFIG, dtype=dtype)
         logits[dtype] = jax.jit(lambda p, bind=bind: bind(p)(images))(params)
         assert logits[dtype].dtype == jnp.float32
     assert not np.array_equal(logits[jnp.float32], logits[jnp.bfloat16])

@@ -40,13 +40,13 @@ def made(predictor, backbone, **settings):
 def of_vit(**kind):
     predictor = random_checkpoint()
     config = dataclasses.replace(predictor.config, **kind)
-    params = random_params(functional(lambda rngs: config.classifier(rngs=rngs))[0])
+    params = random_params(functional(type(config).classifier, config)[0])
     predictor = dataclasses.replace(predictor, config=config, params=params)
     return made(predictor, config, budget=-3.0, contrastive=True, map_head="shared")
 
 
 def of_convolutions(config, own=False):
-    params = random_params(functional(lambda rngs: config.classifier(rngs=rngs))[0])
+    params = random_params(functional(type(config).classifier, config)[0])
     labels = tuple(map(str, range(config.num_classes)))
     side = (config.image_size,) * 2
     predictor = pretrained.Checkpoint(config, params, labels, Preprocessing(size=side))

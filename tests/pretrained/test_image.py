@@ -28,7 +28,7 @@ def _checkpoint(family="vit", **overrides):
         mlp_dim=24,
         **overrides,
     )
-    template = shapes(lambda rngs: ViTClassifier(config, rngs=rngs))
+    template = shapes(ViTClassifier, config)
     rng = np.random.default_rng(0)
     params = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), "f4"), template)
     return pretrained.Checkpoint(config, params, ("ant", "bee", "cat"), preprocessing(family))

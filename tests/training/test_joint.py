@@ -32,7 +32,7 @@ def program(explainer):
         family="vit", image_size=32, patch_size=8, num_classes=10, hidden_size=16, num_layers=1,
         num_heads=2, mlp_dim=32,
     )  # fmt: skip
-    network = random_like(shapes(lambda rngs: ViTClassifier(vit, rngs=rngs)))
+    network = random_like(shapes(ViTClassifier, vit))
     labels = tuple(map(str, range(10)))
     tiny = pretrained.Checkpoint(vit, network, labels, Preprocessing(size=(32, 32)))
     params, policy, objective = {"f": network}, None, None

@@ -20,7 +20,7 @@ PICTURES = np.random.default_rng(0).integers(0, 256, (16, 48, 48, 3), np.uint8)
 def resnet():
     """A ResNet of three classes for pictures of 48 pixels, whose cells are 3 × 3."""
     config = families.of("resnet").ResNetConfig(48, 3, 4, (8,), (1,))
-    params = random_like(shapes(lambda rngs: config.classifier(rngs=rngs)))
+    params = random_like(shapes(type(config).classifier, config))
     return pretrained.Checkpoint(config, params, ("a", "b", "c"), Preprocessing(size=(48, 48)))
 
 
