@@ -75,12 +75,12 @@ def random_params(init: Callable[[jax.Array], Params]) -> Params:
 
 
 def random_checkpoint(
-    num_classes: int = 10, image_size: int = 32, grid: int = 4
+    num_classes: int = 10, image_size: int = 32, grid: int = 4, num_layers: int = 1
 ) -> pretrained.Checkpoint:
-    """A ViT with random weights and grid x grid patches."""
+    """A ViT with random weights and grid x grid patches; each block is compiled for itself."""
     config = ViTConfig(
         family="vit", image_size=image_size, patch_size=image_size // grid, num_classes=num_classes,
-        hidden_size=16, num_layers=2, num_heads=2, mlp_dim=32,
+        hidden_size=16, num_layers=num_layers, num_heads=2, mlp_dim=32,
     )  # fmt: skip
     params = random_like(shapes(ViTClassifier, config))
     preprocessing = Preprocessing(size=(image_size, image_size))

@@ -81,7 +81,7 @@ def opened(exports: dict, tmp: pathlib.Path, kind: str, name: str, content: byte
         assert found.method in ("fex", "fastshap") and type(found.contrastive) is bool
         assert found.budget is None or np.isfinite(found.budget)
         assert found.grid if kind == "images" else found.unit
-        assert found.backbone == found.predictor.config and found.backbone.num_layers == 2
+        assert found.backbone == found.predictor.config and found.backbone.num_layers == 1
 
 
 @fuzz(40)

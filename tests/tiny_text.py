@@ -37,19 +37,21 @@ def tokenizer() -> tokens.Tokenizer:
 
 
 def config(family: str = "bert", num_classes: int = 2, **overrides) -> BertConfig:
-    """Two blocks of width 16, for 32 tokens."""
+    """One block of width 16, for 32 tokens."""
     values = dict(
         family=family, vocab_size=len(SPECIAL) + len(WORDS), num_classes=num_classes,
-        hidden_size=16, num_layers=2, num_heads=2, mlp_dim=32,
+        hidden_size=16, num_layers=1, num_heads=2, mlp_dim=32,
         max_positions=33 if family == "roberta" else 32,
         num_types=0 if family == "distilbert" else 2,
     )  # fmt: skip
     return BertConfig(**values | overrides)
 
 
-def checkpoint(family: str = "bert", num_classes: int = 2) -> pretrained.TextCheckpoint:
+def checkpoint(
+    family: str = "bert", num_classes: int = 2, num_layers: int = 1
+) -> pretrained.TextCheckpoint:
     """A classifier with random weights."""
-    architecture = config(family, num_classes)
+    architecture = config(family, num_classes, num_layers=num_layers)
     params = random_like(shapes(BertClassifier, architecture))
     labels = tuple(f"class {i}" for i in range(num_classes))
     return pretrained.TextCheckpoint(architecture, params, labels, tokenizer())

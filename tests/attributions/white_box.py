@@ -49,7 +49,7 @@ METHODS = {
 def checkpoint(family: str, **changes: int) -> pretrained.Checkpoint:
     """Random weights; the family's own layers, prefix tokens and head."""
     if family == "vit" and not changes:
-        return random_checkpoint()
+        return random_checkpoint(num_layers=2)
     sizes = dict(hidden_size=16, num_layers=2, num_heads=2, mlp_dim=32) | changes
     config = ViTConfig(family=family, image_size=32, patch_size=8, num_classes=10, **sizes)
     params = random_like(shapes(ViTClassifier, config))
@@ -91,7 +91,7 @@ def rows(count: int = 2, *grid: int) -> np.ndarray:
 
 def tiny_bert(length: int = 12, mask_id: int | None = 4) -> Model:
     """A BERT with random weights."""
-    one = tiny_text.checkpoint()
+    one = tiny_text.checkpoint(num_layers=2)
     return predictors.bert(one.config, one.params, length, mask_id)
 
 
@@ -183,7 +183,7 @@ def theirs_of_texts() -> dict[str, np.ndarray]:
     x = texts()
     blank = np.where(x.features < 0, x.ids, tiny_text.tokenizer().mask_id)
     with tempfile.TemporaryDirectory() as directory:
-        pretrained.save(directory, tiny_text.checkpoint())
+        pretrained.save(directory, tiny_text.checkpoint(num_layers=2))
         return reference.text_gradients(directory, x, blank, np.array([0, 1]), 16)
 
 

@@ -38,7 +38,7 @@ def made(predictor, backbone, **settings):
 
 
 def of_vit(**kind):
-    predictor = random_checkpoint()
+    predictor = random_checkpoint(num_layers=2)
     config = dataclasses.replace(predictor.config, **kind)
     params = random_params(functional(type(config).classifier, config)[0])
     predictor = dataclasses.replace(predictor, config=config, params=params)
@@ -63,7 +63,7 @@ def of_black_box(kind="blur"):
 
 
 def of_texts(**settings):
-    predictor = tiny_text.checkpoint("roberta", 3)
+    predictor = tiny_text.checkpoint("roberta", 3, num_layers=2)
     return made(predictor, predictor.config, **settings)
 
 
