@@ -21,8 +21,8 @@ UNET = UNetConfig(16, 4, hidden_size=16)
 IMAGES = np.random.default_rng(0).normal(size=(3, 16, 16, 3)).astype(np.float32)
 
 
-def build(backbone, num_classes=7, map_head="token", critic=False):
-    init, bind = functional_policy(backbone, num_classes, map_head=map_head, critic=critic)
+def build(backbone, num_classes=7, map_head="token"):
+    init, bind = functional_policy(backbone, num_classes, map_head=map_head)
     return bind(random_params(init))
 
 
@@ -33,19 +33,26 @@ def build(backbone, num_classes=7, map_head="token", critic=False):
 )
 def test_one_map_and_the_class_means_equal_all_maps(backbone, map_head):
     """Breaks if the short cuts through the linear last layer differ from computing every map."""
-    policy = build(backbone, map_head=map_head, critic=True)
+    init, bind = functional_policy(backbone, 7, map_head=map_head, critic=True)
     targets = jnp.array([[2, 5], [0, 2], [6, 6]])
     every = jnp.broadcast_to(jnp.arange(7), (3, 7))
-    maps = policy.maps(IMAGES, every)  # [3, 7, 16]
+
+    @jax.jit
+    def said(params):
+        policy = bind(params)
+        contrasted = policy.maps(IMAGES, targets, contrastive=True)
+        both = policy(IMAGES, targets), policy(IMAGES, targets, "paper")
+        return policy.maps(IMAGES, every), contrasted, *both
+
+    maps, contrasted, (logits, means, values, valid, *_), (_, log_means, *_) = said(
+        random_params(init)
+    )
     assert maps.shape == (3, 7, 16)
-    logits, means, values, valid, *_ = policy(IMAGES, targets)
     np.testing.assert_allclose(logits, maps[jnp.arange(3)[:, None], targets], rtol=1e-5, atol=1e-7)
     np.testing.assert_allclose(means, maps.mean(-1), rtol=1e-4, atol=1e-6)
-    _, log_means, *_ = policy(IMAGES, targets, "paper")
     np.testing.assert_allclose(log_means, jax.nn.log_sigmoid(maps).mean(-1), rtol=1e-5)
     assert valid is None  # every image has all features
     p = jax.nn.softmax(means).at[jnp.arange(3)[:, None], targets[:, :1]].set(0)  # of the others
-    contrasted = policy.maps(IMAGES, targets, contrastive=True)
     by_hand = logits[:, 0] - jnp.einsum("bk,bkn->bn", p, maps)
     np.testing.assert_allclose(contrasted[:, 0], by_hand, rtol=1e-4, atol=1e-5)
     assert values.shape == (3, 2) and len(np.unique(values)) == 5  # the last class stands twice
@@ -59,10 +66,15 @@ def test_what_a_wide_map_head_reads(backbone, remat):
     first = config.num_prefix_tokens
     init, bind = functional_policy(config, 7, remat=remat, map_head="wide")
     params = random_params(init)
-    policy, seen = bind(params), []
-    plain = functional_policy(config, 7, map_head="wide")[1](params).backbone
-    tokens = plain(IMAGES, lambda name, x: (seen.append(x), x)[1] if name == "hidden" else x)
-    parts = policy.read(IMAGES).each
+    plain = functional_policy(config, 7, map_head="wide")[1]
+
+    @jax.jit
+    def looked_at(params):
+        seen = []
+        watch = lambda name, x: (seen.append(x), x)[1] if name == "hidden" else x  # noqa: E731
+        return plain(params).backbone(IMAGES, watch), seen, bind(params).read(IMAGES).each
+
+    tokens, seen, parts = looked_at(params)
     read = jnp.concatenate([jnp.broadcast_to(part, (3, 16, part.shape[-1])) for part in parts], -1)
     mean = tokens[:, first:].mean(1)
     for image, patch in [(0, 0), (1, 5), (2, 15)]:
@@ -79,22 +91,26 @@ def test_parts_are_read_as_one_array():
     """Breaks if a part meets another's weights: against products of what lies side by side."""
     init, bind = functional_policy(dataclasses.replace(VIT, num_layers=4), 7, map_head="wide")
     params = random_params(init)
-    policy, head = bind(params), params["heads"]
-    parts = policy.read(IMAGES).each
+    head, targets = params["heads"], np.array([[1, 4], [0, 2], [6, 3]])
+
+    @jax.jit
+    def said(params):
+        policy = bind(params)
+        contrast = policy.maps(IMAGES, targets, contrastive=True)
+        return policy.read(IMAGES).each, policy(IMAGES, targets), contrast
+
+    parts, (logits, means, *_), contrast = said(params)
     read = np.concatenate([np.broadcast_to(x, (3, 16, x.shape[-1])) for x in parts], -1)
     hidden = read
     for layer in ("map_in", "map_mid"):
         hidden = np.maximum(hidden @ head[layer]["kernel"] + head[layer]["bias"], 0)
     z = np.concatenate([hidden, read], -1) @ head["map_out"]["kernel"] + head["map_out"]["bias"]
-    targets = np.array([[1, 4], [0, 2], [6, 3]])
-    logits, means, *_ = policy(IMAGES, targets)
     expected = np.take_along_axis(z, targets[:, None], -1).transpose(0, 2, 1)
     np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(means, z.mean(1), rtol=1e-4, atol=1e-4)
     p = np.asarray(jax.nn.softmax(means))
     others = np.einsum("bnk,bk->bn", z, p)[:, None]
     own = np.take_along_axis(p, targets, -1)[..., None]
-    contrast = policy.maps(IMAGES, targets, contrastive=True)
     np.testing.assert_allclose(contrast, expected - (others - own * expected), atol=1e-3)
 
 
@@ -104,19 +120,27 @@ def test_a_shared_head_mixes_what_all_classes_have_with_what_each_has():
     init, bind = functional_policy(DINOV2, 7, map_head="shared")
     params = random_params(init)
     params["heads"]["mix"] = jnp.array([0.9, 0.3])
-    policy, targets = bind(params), jnp.array([[2, 5], [0, 2], [6, 6]])
-    logits, means, _, _, (shared, own), _ = policy(IMAGES, targets)
+    targets = jnp.array([[2, 5], [0, 2], [6, 6]])
+    plain = {k: v for k, v in params["heads"].items() if k not in ("map_all", "mix")}
+
+    def said(policy):
+        contrasted = policy.maps(IMAGES, targets, contrastive=True)
+        return policy(IMAGES, targets), policy.maps(IMAGES, targets), contrasted
+
+    (logits, means, _, _, (shared, own), _), maps, contrasted = jax.jit(lambda p: said(bind(p)))(
+        params
+    )
+    bind_wide = functional_policy(DINOV2, 7, map_head="wide")[1]
+    wide = jax.jit(lambda p: said(bind_wide(p)))(params | {"heads": plain})
     assert shared.shape == (3, 1, 16) and own.shape == (3, 2, 16)
     np.testing.assert_allclose(logits, 0.9 * shared + 0.3 * own, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(policy.maps(IMAGES, targets), logits, rtol=1e-5)
-    plain = {k: v for k, v in params["heads"].items() if k not in ("map_all", "mix")}
-    wide = functional_policy(DINOV2, 7, map_head="wide")[1](params | {"heads": plain})
-    np.testing.assert_allclose(own, wide.maps(IMAGES, targets), rtol=1e-5)
-    np.testing.assert_allclose(means, wide(IMAGES, targets)[1], rtol=1e-5)
-    contrasted = policy.maps(IMAGES, targets, contrastive=True)
-    expected = 0.9 * shared + 0.3 * wide.maps(IMAGES, targets, contrastive=True)
+    np.testing.assert_allclose(maps, logits, rtol=1e-5)
+    of_wide, maps_of_wide, contrasted_of_wide = wide
+    np.testing.assert_allclose(own, maps_of_wide, rtol=1e-5)
+    np.testing.assert_allclose(means, of_wide[1], rtol=1e-5)
+    expected = 0.9 * shared + 0.3 * contrasted_of_wide
     np.testing.assert_allclose(contrasted, expected, rtol=1e-4, atol=1e-6)
-    gradient = jax.grad(lambda params: bind(params).maps(IMAGES, targets).std())(params)
+    gradient = jax.jit(jax.grad(lambda p: bind(p).maps(IMAGES, targets).std()))(params)
     assert not gradient["heads"]["mix"].any()
 
 
@@ -173,26 +197,32 @@ def test_text_maps_and_means_are_over_the_features_a_text_has(family):
     """Breaks if padding enters the KL's mean map or what a map is trusted for, or a short text
     depends on its bucket."""
     init, bind = functional_policy(tiny_text.config(family), 3, faithful=True, critic=True)
-    policy = bind(random_params(init))
-    tokenizer = tiny_text.tokenizer()
+    params, tokenizer = random_params(init), tiny_text.tokenizer()
     texts = tokenizer(["the film was funny !", "great"], "word")
     targets, every = jnp.array([[2, 1], [0, 2]]), jnp.tile(jnp.arange(3), (2, 1))
     batch = tokens.collate(texts, 12, tokenizer)
-    logits, means, values, valid, _, faith = policy(batch, targets)
+
+    @jax.jit
+    def said(params, batch):
+        policy = bind(params)
+        maps, contrasted = policy.maps(batch, every), policy.maps(batch, targets, contrastive=True)
+        others = maps, contrasted, policy.faithfulness(batch, targets)
+        return policy(batch, targets), policy(batch, targets, "paper")[1], *others
+
+    (logits, means, values, valid, _, faith), log_means, maps, contrasted, trusted = said(
+        params, batch
+    )
     np.testing.assert_array_equal(valid.sum(-1), [[5], [1]])
-    maps = policy.maps(batch, every)  # [2, 3, 12]
     np.testing.assert_allclose(logits, maps[jnp.arange(2)[:, None], targets], rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(means, maps.mean(-1, where=valid), rtol=1e-4, atol=1e-6)
-    _, log_means, *_ = policy(batch, targets, "paper")
     expected = jax.nn.log_sigmoid(maps).mean(-1, where=valid)
     np.testing.assert_allclose(log_means, expected, rtol=1e-5)
-    longer = policy(tokens.collate(texts, 32, tokenizer), targets)
+    longer = said(params, tokens.collate(texts, 32, tokenizer))[0]
     there = jnp.broadcast_to(valid, logits.shape)
     np.testing.assert_allclose(longer[0][..., :12][there], logits[there], atol=1e-5)
     np.testing.assert_allclose(longer[1], means, atol=1e-5)
     np.testing.assert_allclose(longer[5], faith, atol=1e-5)
-    np.testing.assert_allclose(policy.faithfulness(batch, targets)[:, :1], faith, atol=1e-5)
-    contrasted = policy.maps(batch, targets, contrastive=True)
+    np.testing.assert_allclose(trusted[:, :1], faith, atol=1e-5)
     by_hand = (1 + jax.nn.softmax(means)[jnp.arange(2), targets[:, 0]])[:, None] * logits[:, 0]
     by_hand -= jnp.einsum("bk,bkn->bn", jax.nn.softmax(means), maps)
     np.testing.assert_allclose(contrasted[:, 0], by_hand, rtol=1e-4, atol=1e-5)
