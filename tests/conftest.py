@@ -23,6 +23,9 @@ os.environ.setdefault(
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test may reach the network
+# TensorFlow looks for this Keras, which is not there, and so imports none: that of today brings
+# scikit-learn, pandas and matplotlib, which take each script 3 seconds.
+os.environ["TF_USE_LEGACY_KERAS"] = "1"
 # What one worker or script has compiled, the others need not: most of the time is compilation.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="fex_jax_tests_")
