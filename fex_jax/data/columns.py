@@ -124,7 +124,7 @@ class Columns(tuple[Column, ...]):
 
         kinds = {column.dtype for column in self}
         if len(kinds) == 1 and kinds <= _FLOATS:
-            return pd.DataFrame(values.astype(kinds.pop()), columns=pd.Index(self.names))
+            return pd.DataFrame(_exactly(values, kinds.pop()), columns=pd.Index(self.names))
         # Copied into one block for each type: f would do so with thousands of columns.
         return pd.DataFrame({c.name: _decode(values[:, i], c) for i, c in enumerate(self)})
 
@@ -241,9 +241,13 @@ def _decode(values: np.ndarray, column: Column) -> Any:
 
     if column.categories is None:
         if column.dtype in _PLAIN:
-            whole = column.dtype[0] in "iu" and np.isnan(values).any()
-            return values if whole else values.astype(column.dtype)
-        return pd.Series(values).astype("Float64").astype(column.dtype)
+            return _exactly(values, column.dtype)
+        given = pd.Series(values).astype("Float64")
+        try:
+            found = given.astype(column.dtype)
+        except (TypeError, ValueError):
+            return given
+        return found if found.astype("Float64").equals(given) else given
     gone = np.isnan(values)
     codes = np.where(gone, -1, values).astype(np.int64)
     if column.dtype == "category":
@@ -253,6 +257,14 @@ def _decode(values: np.ndarray, column: Column) -> Any:
         return codes == 1
     found = np.append(np.array(column.categories, object), None if column.none else np.nan)[codes]
     return pd.Series(found, dtype=object).astype(column.dtype)
+
+
+def _exactly(values: np.ndarray, dtype: str) -> np.ndarray:
+    """Numbers in their column's type or, where it has not all of them, as they are: 0.5 among whole
+    numbers, 300 among those of eight bits."""
+    with np.errstate(all="ignore"):
+        found = values.astype(dtype, copy=False)
+    return found if np.array_equal(found, values, equal_nan=True) else values
 
 
 def _refuse_twice(names: Sequence[Any]) -> None:

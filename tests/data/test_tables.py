@@ -38,6 +38,26 @@ def test_there_and_back():
         tables.Columns.from_list([{"name": "x"}], "file")
 
 
+@pytest.mark.parametrize(
+    ("dtype", "given"),
+    [
+        ("int64", [0.5, 1.0]), ("int8", [300, -129]), ("uint8", [-1, 7]), ("int32", [2**40, 1]),
+        ("float32", [0.1, 1e300]), ("Int64", [0.5, 2.0]), ("UInt8", [300, 1]),
+        ("Float32", [0.1, 2]),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("beside", [True, False])
+def test_numbers_that_a_column_s_type_does_not_hold_reach_f_as_they_are(dtype, given, beside):
+    """Breaks if f is asked about another row than is explained: 0 for 0.5, 44 for 300."""
+    learned = pd.DataFrame({"x": pd.Series([1, 2], dtype=dtype)})
+    if beside:
+        learned["y"] = ["a", "b"]
+    columns = tables.Columns.of(learned)
+    back = columns.decode(columns.encode(learned.assign(x=given)))
+    assert back["x"].tolist() == given
+    assert columns.decode(columns.encode(learned))["x"].dtype == dtype
+
+
 def test_groups_are_one_feature():
     """Breaks if one-hot codes are features of their own, or a group is not made as it is given."""
     source = tables.open_table(FRAME, {"both": ["number", "gap"]})
