@@ -31,3 +31,36 @@ def of_arrays(arrays: Iterable[tuple[str, Any]]) -> str:
         digest.update(f"{name} {array.dtype} {array.shape} ".encode())
         digest.update(array.tobytes())
     return "sha256:" + digest.hexdigest()
+
+
+# What estimators of scikit-learn note when they are asked: where a list lies in memory, and how
+# often a tree of neighbours, which is made of other fields, was searched.
+_NOTES = {"_stop_words_id", "_tree"}
+
+
+def of_estimator(model: Any) -> str:
+    """joblib's hash of an estimator, the same after it was asked, stored and opened again.
+
+    "": of one that cannot be pickled, for a part of it has no name.
+    """
+    from joblib import hashing
+
+    class Hasher(hashing.NumpyHasher):
+        def save(self, part: Any) -> None:
+            if isinstance(part, np.ma.MaskedArray):
+                part = "masked", part.data, np.ma.getmaskarray(part)
+            elif type(part) is np.ndarray and part.dtype.names:
+                part = [(field, part[field]) for field in part.dtype.names]  # not what is between
+            elif type(part) is np.ndarray and not part.dtype.hasobject:
+                part = part.copy()  # strides of an axis of one entry are arbitrary
+            super().save(part)
+
+        def reducer_override(self, part: Any) -> Any:
+            if not (type(part).__module__.startswith("sklearn.") and hasattr(part, "get_params")):
+                return NotImplemented
+            return type(part), (), {k: v for k, v in vars(part).items() if k not in _NOTES}
+
+    try:
+        return "joblib:" + Hasher("sha1").hash(model)
+    except Exception:  # pickling runs the code of whatever is in it
+        return ""

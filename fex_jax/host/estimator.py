@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from fex_jax import errors
+from fex_jax.host import digests
 from fex_jax.host.predictor import HostPredictor, Input, host
 
 
@@ -19,15 +20,13 @@ def estimator(
       input: (columns,), "table" or "text"; None: "table" if it was fitted on a data frame, else as
         many columns as it was fitted on.
       labels: names of the classes; None: `classes_`.
-      options: of `host`.
+      options: of `host`; `digest` where it holds what cannot be pickled, as a lambda.
 
     Raises:
       ValueError: a class, a bare Booster, a classifier without `predict_proba`, what is neither a
         classifier nor a regressor, or what cannot be known without `input`.
     """
     errors.require("joblib")
-    import joblib
-
     if isinstance(model, type):
         raise ValueError(
             f"{model.__name__} is a class: give an estimator of it that is fitted, "
@@ -65,7 +64,7 @@ def estimator(
         if multilabel:
             if any(len(of_label) != 2 for of_label in classes):
                 raise ValueError(
-                    f"{type(model).__name__} predicts several labels of more than two classes; "
+                    f"{type(model).__name__} predicts several labels not all of two classes; "
                     "give host a function that returns the probabilities of one"
                 )
             call, output = _of_each_label(model), "sigmoid"
@@ -79,7 +78,9 @@ def estimator(
     if labels is None:
         count = range(len(classes)) if multilabel else classes
         labels = ("value",) if classes is None else [str(name) for name in count]
-    settings = {"name": type(model).__name__, "digest": "joblib:" + joblib.hash(model, "sha1")}
+    settings: dict[str, Any] = {"name": type(model).__name__}
+    if "digest" not in options:
+        settings["digest"] = digests.of_estimator(model)
     if input == "table" and names is not None:
         settings["columns"] = list(names)
     return host(call, labels=labels, input=input, **settings | {"output": output} | options)
