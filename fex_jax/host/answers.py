@@ -52,7 +52,8 @@ def check(
       SomeRows: of some rows that are not finite; it has the others, which may have been paid for.
     """
     try:
-        values = np.asarray(answer)
+        masked = np.ma.is_masked(answer)  # whose values beneath the mask are none
+        values = answer.astype(np.float64).filled(np.nan) if masked else np.asarray(answer)
     except (ValueError, TypeError, OverflowError, RuntimeError) as error:
         raise HostError(
             f"{name} answered {type(answer).__name__}, which is no array of numbers ({error}); "

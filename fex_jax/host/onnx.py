@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 
 from fex_jax import errors
-from fex_jax.host import digests
+from fex_jax.host import digests, pixels
 from fex_jax.host.answers import AssumedLogits, brief
-from fex_jax.host.pixels import preparation
 from fex_jax.host.predictor import HostPredictor, host, read_labels
 
 _FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
@@ -61,18 +60,13 @@ def onnx(
     taken, given = session.get_inputs()[0], _answer(session, answer, name)
     shape = [size if isinstance(size, int) else None for size in taken.shape]
     settings: dict[str, Any] = {"name": name, "digest": digest or "", "output": "logits"}
-    if len(shape) == 4:
-        layout = _layout(shape, input, name)
-        axes = shape[2:] + shape[1:2] if layout == "NCHW" else shape[1:]
-        known = tuple(axes)
-        prepare = preparation(mean, std, scale, layout)
-    else:
-        known, layout = tuple(shape[1:]), "NHWC"
-        prepare = np.asarray
+    order = pixels.layout(shape, input, name) if len(shape) == 4 else "NHWC"
+    known: Any = pixels.upright(shape, order)
+    prepare = pixels.preparation(mean, std, scale, order) if len(shape) == 4 else np.asarray
     if taken.type == "tensor(uint8)":
 
         def convert(batch: Any) -> np.ndarray:
-            return batch.transpose(0, 3, 1, 2) if layout == "NCHW" else batch
+            return pixels.arranged(batch, order)
 
     elif taken.type == "tensor(string)":
         known = "text"
@@ -89,6 +83,8 @@ def onnx(
 
     else:
         raise ValueError(f"{name} takes {taken.type}; wanted floats, uint8 or strings")
+    if input is not None and input != known and (known == "text" or not pixels.fits(input, known)):
+        raise ValueError(f"input is {input!r}, but {name} takes {known!r}")
     if known != "text" and None in known:
         if input is None:
             raise ValueError(f"{name} takes {taken.shape}; give input, the sizes it leaves open")
@@ -137,19 +133,3 @@ def _answer(session: Any, wanted: str | None, name: str) -> Any:
             "and export scikit-learn's classifiers with zipmap=False"
         )
     return fit[0]
-
-
-def _layout(shape: list[int | None], input: Any, name: str) -> str:
-    """Channels are the axis of 1, 3 or 4; where that is both or none, `input` decides."""
-    first, last = shape[1] in (1, 3, 4), shape[3] in (1, 3, 4)
-    if first != last:
-        return "NCHW" if first else "NHWC"
-    if input is not None and len(input) == 3:
-        height, width, channels = input
-        for layout, sizes in (
-            ("NCHW", (channels, height, width)),
-            ("NHWC", (height, width, channels)),
-        ):
-            if all(a in (None, b) for a, b in zip(shape[1:], sizes, strict=True)):
-                return layout
-    raise ValueError(f"{name} takes {shape}; give input=(height, width, channels)")

@@ -9,9 +9,8 @@ import numpy as np
 
 from fex_jax import errors
 from fex_jax.errors import HostError
-from fex_jax.host import digests
+from fex_jax.host import digests, pixels
 from fex_jax.host.answers import brief
-from fex_jax.host.pixels import preparation
 from fex_jax.host.predictor import HostPredictor, Input, host
 
 _SLACK = 0.05  # of a sum: the softmax of integers is itself not exact
@@ -28,11 +27,12 @@ def tflite(
     threads: int = 2,
     **options: Any,
 ) -> HostPredictor:
-    """A file of one input [b, H, W, C] or [b, D] and one output [b, K]; b is mostly 1.
+    """A file of one input and one output [b, K]; b is mostly 1.
 
-    Each of `threads` has an interpreter of its own. A quantised input of uint8 gets the pixels as
-    they are, for quantisation is the normalisation there; another real input x is quantised as
-    round(x / s) + z, and answers are s (q − z), with the file's s and z.
+    The input is [b, D] or of images, channels last or first. Each of `threads` has an interpreter
+    of its own. A quantised input of uint8 gets the pixels as they are, for quantisation is the
+    normalisation there; another real input x is quantised as round(x / s) + z, and answers are
+    s (q − z), with the file's s and z.
 
     Args:
       path: the file.
@@ -67,15 +67,17 @@ def tflite(
     shape, classes = tuple(map(int, taken["shape"])), int(given["shape"][-1])
     if len(shape) not in (2, 4):
         raise ValueError(f"{name} takes {list(shape)}; wanted images [b, H, W, C] or rows [b, D]")
-    if input is not None and tuple(input) != shape[1:]:
-        raise ValueError(f"input is {tuple(input)}, but {name} takes {shape[1:]}")
+    order = pixels.layout(shape, input, name) if len(shape) == 4 else "NHWC"
+    known = pixels.upright(shape, order)
+    if input is not None and not pixels.fits(input, known):
+        raise ValueError(f"input is {input!r}, but {name} takes {known}")
     raw = taken["dtype"] == np.uint8 and len(shape) == 4
-    prepare = preparation(mean, std, scale, "NHWC") if len(shape) == 4 else np.float32
+    prepare = pixels.preparation(mean, std, scale, order) if len(shape) == 4 else np.float32
     if labels is None:
         labels = [f"class {i}" for i in range(classes)]
 
     def call(batch: np.ndarray) -> np.ndarray:
-        values = batch if raw else _quantise(prepare(batch), taken)
+        values = pixels.arranged(batch, order) if raw else _quantise(prepare(batch), taken)
         interpreter = interpreters.get()
         try:
             interpreter.set_tensor(taken["index"], values)
@@ -104,7 +106,7 @@ def tflite(
         "threads": threads,
         "tolerance": max(0.01, classes * step / 2),  # from below: small ones round to 0
     }
-    return host(call, labels=labels, input=shape[1:], **settings | options)
+    return host(call, labels=labels, input=known, **settings | options)
 
 
 def _quantise(values: np.ndarray, detail: dict[str, Any]) -> np.ndarray:

@@ -1,10 +1,12 @@
 """PyTorch modules, and Hugging Face's among them."""
 
-from collections.abc import Callable, Sequence
+import io
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from fex_jax.errors import HostError
 from fex_jax.host import digests
 from fex_jax.host.answers import AssumedLogits
 from fex_jax.host.huggingface import KINDS
@@ -26,10 +28,11 @@ def torch_module(
     """A module in evaluation mode, without gradients, on the device of its parameters.
 
     Args:
-      module: images → logits. Its answer may have a field `logits`.
+      module: images → logits. Its answer may have a field or an entry `logits`.
       labels: names of the classes.
-      input: (height, width, channels): the module gets float32 [B, C, H, W], pixels · `scale` −
-        `mean` over `std`; (columns,): float32 [B, D]; "text": what `prepare` makes of the strings.
+      input: (height, width, channels): the module gets [B, C, H, W], pixels · `scale` − `mean` over
+        `std`, in the type of its first weights; (columns,): [B, D] likewise; "text": what `prepare`
+        makes of the strings.
       prepare: batch → what the module takes, instead of all that: a tensor, or a dict of arguments,
         as a tokenizer makes it.
       options: of `host`; output is "logits" where not given, and neither by the problem_type of a
@@ -40,32 +43,47 @@ def torch_module(
     if prepare is None and input == "text":
         raise ValueError("a module of texts needs prepare: a list of strings → its arguments")
     images = preparation(mean, std, scale) if len(input) == 3 else np.float32
-    tensors = list(module.state_dict().items())
-    device = next((tensor.device for _, tensor in tensors), torch.device("cpu"))
-    module.eval()
+    state = module.state_dict()
+    tensors = [value for value in state.values() if isinstance(value, torch.Tensor)]
+    device = next((tensor.device for tensor in tensors), torch.device("cpu"))
+    floats = (tensor.dtype for tensor in tensors if tensor.is_floating_point())
+    dtype = next(floats, torch.float32)
+    name = type(module).__name__
     problem = KINDS.get(getattr(getattr(module, "config", None), "problem_type", None))
     if problem and "output" not in options:
         options["output"] = {"sigmoid": "sigmoid_logits"}.get(problem, problem)
-    assumed = AssumedLogits(type(module).__name__)
+    assumed = AssumedLogits(name)
 
     def call(batch: Any) -> np.ndarray:
-        given = prepare(batch) if prepare else torch.from_numpy(images(batch))
+        module.eval()  # whoever trains it may have switched it back
+        given = prepare(batch) if prepare else torch.from_numpy(images(batch)).to(dtype)
         with torch.inference_mode():
             if isinstance(given, torch.Tensor):
                 answer = module(given.to(device))
             else:
                 answer = module(**{name: value.to(device) for name, value in given.items()})
-        found = getattr(answer, "logits", answer).float().cpu().numpy()
+        held = answer.get("logits") if isinstance(answer, Mapping) else None
+        logits = getattr(answer, "logits", answer) if held is None else held
+        if not isinstance(logits, torch.Tensor):
+            raise HostError(
+                f"{name} answers with a {type(logits).__name__}; wanted a tensor, or what holds "
+                "one as `logits`: give a module that returns that part of the answer"
+            )
+        found = logits.float().cpu().numpy()
         return found if "output" in options else assumed(found)
 
-    def array(tensor: Any) -> np.ndarray:
-        tensor = tensor.detach().cpu()
-        return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+    def array(value: Any) -> np.ndarray:
+        plain = isinstance(value, torch.Tensor) and value.layout is torch.strided
+        if not plain or value.is_quantized:
+            torch.save(value, file := io.BytesIO())
+            return np.frombuffer(file.getvalue(), np.uint8)
+        value = value.detach().cpu()
+        return (value.float() if value.is_floating_point() else value).numpy()
 
     settings = {
-        "name": type(module).__name__,
+        "name": name,
         "digest": digests.of_arrays(
-            [(name, array(tensor)) for name, tensor in tensors]
+            [(key, array(value)) for key, value in state.items()]
             + [("preparation", np.array([*np.ravel(mean), *np.ravel(std), scale], np.float64))]
         ),
         "output": "logits",

@@ -1,5 +1,7 @@
 """Each adapter on the real library, against that library's own answer or one by hand."""
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -82,6 +84,51 @@ def test_scikit_learn_regression_and_several_labels():
         estimator(GaussianNB)
 
 
+def test_an_estimator_keeps_its_digest_whatever_became_of_it():
+    """Breaks if paid answers are refused after f was asked, or was stored and opened again; if two
+    models share them; or if a grid search or a lambda within cannot be opened."""
+    from sklearn.ensemble import RandomForestClassifier
+    from sklearn.feature_extraction.text import CountVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GridSearchCV
+    from sklearn.neighbors import KNeighborsClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import FunctionTransformer
+
+    from fex_jax.host.estimator import estimator
+
+    def words(*stop):
+        return make_pipeline(CountVectorizer(stop_words=list(stop)), LogisticRegression())
+
+    def grid(c):
+        return GridSearchCV(LogisticRegression(), {"C": [c]}, cv=2)
+
+    texts, table = (TEXTS, MOOD), (TABLE, CLASS)
+    for one, other, (things, classes) in (
+        (words("and"), words("not"), texts),
+        (KNeighborsClassifier(5), KNeighborsClassifier(4), table),
+        (
+            RandomForestClassifier(2, random_state=0),
+            RandomForestClassifier(2, random_state=1),
+            table,
+        ),
+        (LogisticRegression(), LogisticRegression(C=2.0), table),
+        (grid(1.0), grid(2.0), table),
+    ):
+        given = "text" if things is TEXTS else (4,)
+        model, asked = one.fit(things, classes), pickle.loads(pickle.dumps(one))
+        asked.predict_proba(things)
+        f = estimator(model, input=given)
+        again = [pickle.loads(pickle.dumps(asked)), asked]
+        assert f.digest and {estimator(m, input=given).digest for m in again} == {f.digest}
+        assert estimator(other.fit(things, classes), input=given).digest != f.digest
+    nameless = make_pipeline(FunctionTransformer(lambda x: x), LogisticRegression()).fit(*table)
+    assert estimator(nameless).digest == "" and estimator(nameless, digest="own").digest == "own"
+    np.testing.assert_allclose(
+        estimator(nameless)(TABLE), LogisticRegression().fit(*table).predict_proba(TABLE), atol=1e-6
+    )
+
+
 @pytest.mark.parametrize("library", ["xgboost", "lightgbm"])
 def test_gradient_boosting(library):
     """Breaks if XGBoost's or LightGBM's classifiers are not asked as scikit-learn's."""
@@ -129,6 +176,52 @@ def test_torch_modules():
     np.testing.assert_allclose(rows[:, 1], 1 / (1 + np.exp(-z)), atol=1e-5)
 
 
+def test_torch_modules_of_another_type_or_mode_and_what_they_answer():
+    """Breaks if weights of 16 or 64 bits refuse pixels, a module that is trained again answers by
+    chance, what answers beside logits is a traceback, or modules that differ in
+    what is no tensor share a digest."""
+    torch = pytest.importorskip("torch")
+    from fex_jax.host.torch_module import torch_module
+
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.drop, self.head = torch.nn.Dropout(0.5), torch.nn.Linear(4, 3)
+            self.answer, self.scale = lambda z: z, 1.0
+
+        def forward(self, x):
+            return self.answer(self.head(self.drop(x)))
+
+        def get_extra_state(self):  # no tensor, as packed weights of quantised layers are none
+            return {"scale": self.scale}
+
+        def set_extra_state(self, state):
+            self.scale = state["scale"]
+
+    torch.manual_seed(0)
+    net, given = Net(), {"labels": list("abc"), "input": (4,)}
+    weight, bias = (p.detach().numpy().astype(float) for p in net.head.parameters())
+    expected = softmax(TABLE @ weight.T + bias)
+    predictor = torch_module(net, **given)
+    net.train()
+    np.testing.assert_allclose(predictor(TABLE), expected, atol=1e-6)
+    for dtype, near in ((torch.float16, 5e-3), (torch.bfloat16, 5e-2), (torch.float64, 1e-6)):
+        other = Net()
+        other.load_state_dict(net.state_dict())
+        found = torch_module(other.to(dtype), **given)(TABLE)
+        np.testing.assert_allclose(found, expected, atol=near)
+    net.answer = lambda z: {"logits": z, "other": 0}
+    np.testing.assert_allclose(predictor(TABLE), expected, atol=1e-6)
+    net.answer = lambda z: (z, 0)
+    with pytest.raises(HostError, match="Net answers with a tuple; wanted a tensor, or what holds"):
+        predictor(TABLE)
+
+    digest = torch_module(net, **given).digest
+    assert torch_module(net, **given).digest == digest
+    net.scale = 2.0
+    assert torch_module(net, **given).digest != digest
+
+
 # ONNX
 
 
@@ -171,6 +264,15 @@ def test_onnx_files(tmp_path, batch, layout, kind):
     np.testing.assert_allclose(predictor(IMAGES), expected, atol=tolerance)
     assert predictor.fixed == isinstance(batch, int) and predictor.input == (6, 6, 3)
     assert predictor.digest != host.open(tmp_path / "m.onnx", mean=0.4, std=0.25).digest
+
+
+def test_the_input_that_is_given_is_one_that_the_file_takes(tmp_path):
+    """Breaks if another size, or channels first, is taken without a word."""
+    onnx_file(tmp_path / "m.onnx", "n", "NCHW")
+    assert host.open(tmp_path / "m.onnx", input=[6, 6, 3]).input == (6, 6, 3)
+    for wrong in ((8, 8, 3), (3, 6, 6), (6, 6), "text"):
+        with pytest.raises(ValueError, match=r"m.onnx takes \(6, 6, 3\)"):
+            host.open(tmp_path / "m.onnx", input=wrong)
 
 
 def test_onnx_sessions_and_files_that_are_none(tmp_path):

@@ -86,7 +86,7 @@ def test_keras_models_of_other_shapes():
         keras(Own(name="own"), input=(6, 6, 3))
 
 
-def converted(network, quantised: bool) -> bytes:
+def converted(network, quantised: bool, pictures: np.ndarray = IMAGES) -> bytes:
     """The network as a TFLite file, of bytes in and out where it is quantised."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # TensorFlow's converter says that it will move
@@ -94,7 +94,7 @@ def converted(network, quantised: bool) -> bytes:
 
         converter = tf.lite.TFLiteConverter.from_keras_model(network)
         if quantised:
-            pixels = IMAGES.astype(np.float32)
+            pixels = pictures.astype(np.float32)
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
             converter.representative_dataset = lambda: ([one[None]] for one in pixels)
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
@@ -115,6 +115,27 @@ def test_tflite_files(network, tmp_path, quantised):
     (tmp_path / "bad.tflite").write_bytes(b"TFL3" * 9)
     with pytest.raises(ValueError, match="bad.tflite is no network that LiteRT reads"):
         host.open(tmp_path / "bad.tflite")
+
+
+@pytest.mark.parametrize("quantised", [False, True])
+def test_tflite_files_of_channels_first(tmp_path, quantised):
+    """Breaks if [1, 3, H, W], as PyTorch's converter writes it, is read as 3 rows of pixels."""
+    pytest.importorskip("ai_edge_litert")
+    layers = pytest.importorskip("keras").layers
+    head = layers.Dense(4, activation="softmax")
+    network = pytest.importorskip("keras").Sequential(
+        [layers.Input((3, 6, 8)), layers.Rescaling(1 / 255), layers.Flatten(), head]
+    )
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 6, 8, 3)).astype(np.uint8)
+    turned = pixels.transpose(0, 3, 1, 2)
+    (tmp_path / "m.tflite").write_bytes(converted(network, quantised, turned))
+    f = host.open(tmp_path / "m.tflite", scale=1.0)
+    assert f.input == (6, 8, 3)
+    weight, bias = head.get_weights()
+    expected = softmax((turned / 255).reshape(5, -1) @ weight + bias)
+    np.testing.assert_allclose(f(pixels), expected, atol=0.03 if quantised else 1e-5)
+    with pytest.raises(ValueError, match=r"input is \(3, 6, 8\), but m.tflite takes \(6, 8, 3\)"):
+        host.open(tmp_path / "m.tflite", input=(3, 6, 8))
 
 
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid"])

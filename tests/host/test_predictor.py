@@ -171,6 +171,10 @@ WRONG = {
     "a hole": ([[0.2, None, 0.8]] * 2, "values of type object"),
     "rows of two lengths": ([GOOD, [0.5, 0.5]], "no array of numbers"),
     "a dict": ({"p": GOOD}, "values of type object"),
+    "masked": (
+        np.ma.masked_array([GOOD, GOOD], [[0] * 3, [1, 0, 0]]),
+        "nan for class 0 of input 1",
+    ),
     "nan": ([GOOD, [np.nan, 0.5, 0.5]], "nan for class 0 of input 1"),
     "infinity": ([GOOD, [0, np.inf, 0]], "inf for class 1 of input 1"),
     "beyond float32": ([GOOD, [0, 1e300, 0]], "inf for class 1 of input 1"),
