@@ -66,7 +66,8 @@ def to_pixels(images: jax.Array) -> jax.Array:
 
 @contextlib.contextmanager
 def plain_errors() -> Iterator[None]:
-    """Within it, what f's callback raises inside jit comes out as it was raised: a HostError.
+    """Within it, what f's callback raises inside jit comes out as it was raised: a HostError, or
+    the KeyboardInterrupt of a Ctrl-C.
 
     XLA wraps it in an error of its own that holds a page of its stack.
     """
@@ -105,7 +106,7 @@ def callback(ask: Callable[..., np.ndarray], classes: int, *arrays: jax.Array) -
                 count[0] += len(asked[0])
             try:
                 return ask(*map(np.asarray, asked))
-            except HostError as error:
+            except BaseException as error:
                 _failures.append(error)
                 raise
 
@@ -149,6 +150,6 @@ def identified(inputs: jax.Array) -> jax.Array:
     return on_host(ids, jax.ShapeDtypeStruct((ID,), np.uint8), inputs)
 
 
-_failures: list[HostError] = []
+_failures: list[BaseException] = []
 _counts: list[list[int]] = []
 _one_at_a_time = threading.Lock()  # f need not bear to be asked by several devices at once

@@ -167,3 +167,15 @@ def test_one_core_answers_several_threads():
     )
     assert asked.returncode == 0, asked.stderr
     assert asked.stdout.split() == ["8"] * 3
+
+
+def test_ctrl_c_while_f_is_asked_stays_one():
+    """Breaks if a page of XLA's stack comes in its place, which nothing that ends a run expects."""
+
+    def stop(batch):
+        raise KeyboardInterrupt
+
+    f = host(stop, labels=("a", "b"), input=(4,))
+    asked = model(f, lambda inputs, masks: inputs, (4,))
+    with pytest.raises(KeyboardInterrupt), plain_errors():
+        np.asarray(jax.jit(asked.predict)(jnp.zeros((2, 4))))
