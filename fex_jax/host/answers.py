@@ -165,7 +165,7 @@ def _probabilities(values: np.ndarray, output: Output, tolerance: float, name: s
 
 
 def _wanted(rows: int, classes: int) -> str:
-    return f"one row of {classes} for each input, ({rows}, {classes})"
+    return f"one row of {classes} for each input, ({rows}, {classes}): a number for each label"
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

@@ -72,7 +72,7 @@ def train(
     """
     settings.check(config)
     sharding.connect(**config.distributed)
-    workdir = checks.folder(workdir, "workdir")
+    workdir = checks.folder(workdir, "workdir").absolute()  # wherever f goes
     mesh = sharding.make_mesh(config.mesh.fsdp)
     objective = steps.make_objective(config)
     num_updates = objective.num_updates

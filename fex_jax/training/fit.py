@@ -110,7 +110,7 @@ def fit(
     }  # fmt: skip
     checks.require(given, _OPTIONS, "fit")
     if workdir is not None:
-        workdir = checks.folder(workdir, "fit: workdir")
+        workdir = checks.folder(workdir, "fit: workdir").absolute()  # wherever f goes
     path, predictor = _open(predictor, labels, settings or {})
     f = None
     if isinstance(predictor, HostPredictor):

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import signal
 import sys
 import threading
@@ -21,9 +22,14 @@ def lock(folder: pathlib.Path) -> Iterator[None]:
     """Holds `<folder>/lock`, which the kernel releases when the process ends, however it ends.
 
     Raises:
-      ValueError: another process holds it.
+      ValueError: another process holds it, or checkpoints in it could not be read back.
       OSError: the disk is full.
     """
+    if odd := re.search(r"\[.+\]|\\", str(folder.absolute())):  # Orbax takes it for a pattern
+        raise ValueError(
+            f"{folder} has {odd[0]!r} in its path, where checkpoints can be written, but not read "
+            "back: choose another folder, without brackets and backslashes"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     if jax.process_index() > 0:  # processes of one run share its folder
         yield

@@ -1,6 +1,7 @@
 """A black box of colours, and runs of three steps that explain one."""
 
 import json
+import os
 
 import numpy as np
 
@@ -11,12 +12,14 @@ PICTURES = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3), np.uint8)
 
 
 class Box:
-    """The softmax of the mean of each channel: three classes. It counts, and can die."""
+    """The softmax of the mean of each channel: three classes. It counts, and can die, or change
+    the working directory."""
 
-    def __init__(self, dies_after: int | None = None) -> None:
-        self.asked, self.dies_after = 0, dies_after
+    def __init__(self, dies_after: int | None = None, goes: str = ".") -> None:
+        self.asked, self.dies_after, self.goes = 0, dies_after, goes
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        os.chdir(self.goes)
         if self.dies_after is not None and self.asked + len(pixels) > self.dies_after:
             raise ConnectionError("gone")
         self.asked += len(pixels)

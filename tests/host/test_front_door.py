@@ -48,14 +48,18 @@ def banks(workdir: pathlib.Path) -> int:
     return count
 
 
-def test_a_crash_loses_no_answer_and_repeats_none(run, predictor_directory, tmp_path, capsys):
+def test_a_crash_loses_no_answer_and_repeats_none(
+    run, predictor_directory, tmp_path, capsys, monkeypatch
+):
     """Breaks if a question that was answered before f died is asked again, or changes training;
-    or if answers to others, as of measuring the fit, are said to be training's."""
+    if answers to others, as of measuring the fit, are said to be training's; or if files follow an
+    f that changes the working directory."""
     assert 80 < run.died.asked <= 90 and run.box.asked
     assert banks(run.workdir) == run.box.asked + run.died.asked
-    whole = Box()
+    whole = Box(goes="/")
     f = whole.predictor()
-    train(small(predictor_directory), tmp_path, f, source_of(PICTURES, f))
+    monkeypatch.chdir(tmp_path)
+    train(small(predictor_directory), pathlib.Path(), f, source_of(PICTURES, f))
     assert whole.asked == banks(tmp_path) == banks(run.workdir) <= run.planned
     np.testing.assert_array_equal(curve(tmp_path), curve(run.workdir))
     before = whole.asked

@@ -35,6 +35,17 @@ def test_one_process_trains_in_a_folder(tmp_path):
             pass  # nor may two threads of one process
 
 
+@pytest.mark.parametrize("name", ["run [1]", "a\\b"])
+def test_a_folder_from_which_no_checkpoint_comes_back_is_refused(name, tmp_path):
+    """Breaks if a run is trained where Orbax takes the path for a pattern: all of it is lost."""
+    with pytest.raises(ValueError, match="in its path, where checkpoints can be written, but not"):
+        with run.lock(tmp_path / name / "run"):
+            pass
+    assert not list(tmp_path.iterdir())
+    with run.lock(tmp_path / "run] [1"):
+        pass
+
+
 def test_a_full_disk_is_said_with_the_folder(tmp_path):
     """Breaks if all that is said is "No space left on device", of which file system is unknown."""
     with pytest.raises(OSError, match=f"{tmp_path} cannot be written .*No space left"):
