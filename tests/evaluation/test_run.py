@@ -42,6 +42,12 @@ def a_task(predictor: pretrained.Checkpoint) -> tasks.Task:
 
 
 @pytest.fixture(scope="module")
+def predictor():
+    """Of two blocks: of one the gradient of a method's map can be negative everywhere."""
+    return random_checkpoint(num_layers=2)
+
+
+@pytest.fixture(scope="module")
 def bind(predictor):
     return predictors.from_checkpoint(predictor)
 
