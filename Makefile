@@ -22,7 +22,7 @@ demo-table: $(VENV)/installed  ## Shapley values of gradient boosting on a table
 	$(BIN)/python train.py --config=configs/tables_breast_cancer.py --workdir=runs/demo_table
 	$(BIN)/python eval.py --config=configs/tables_breast_cancer.py --workdir=runs/demo_table
 
-test: $(VENV)/installed  ## lint, check types and documents, run the tests (20 minutes)
+test: $(VENV)/installed  ## lint, check types and documents, run the tests (20 to 30 minutes)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

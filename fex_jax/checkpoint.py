@@ -4,6 +4,7 @@ A checkpoint holds a checksum of each array beside it. What is read is compared 
 a damaged checkpoint is named and the one before it is used.
 """
 
+import functools
 import os
 import pathlib
 import shutil
@@ -130,12 +131,12 @@ def _newest_whole(
     """(step, its items, reasons why newer steps are damaged), or None where there are no steps."""
     steps = sorted(manager.all_steps() if steps is None else steps, reverse=True)
     damaged: dict[int, str] = {}
+    _ignore_orphans()  # which are reported while the file is read already
     for step in steps:
         try:
             return step, _read(manager, step, items), damaged
         except Exception as error:  # what Orbax raises at a damaged file is of many kinds
             damaged[step] = str(error).strip().split("\n")[0][:100] or type(error).__name__
-            _ignore_orphans()
     if not steps:
         return None
     raise ValueError(
@@ -160,6 +161,7 @@ def _read(manager: ocp.CheckpointManager, step: int, items: dict[str, Any]) -> d
     return restored
 
 
+@functools.cache  # once a process
 def _ignore_orphans() -> None:
     """Readers that Orbax leaves behind at a damaged file would report it again, at any time."""
     before = sys.unraisablehook
