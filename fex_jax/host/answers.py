@@ -1,6 +1,7 @@
 """What a black box said, checked before anything learns from it."""
 
 import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,13 @@ def same(answers: np.ndarray, others: np.ndarray) -> bool:
 
 
 def check(
-    answer: Any, rows: int, classes: int, output: Output, logits: bool, tolerance: float, name: str
+    answer: Any,
+    rows: int,
+    labels: Sequence[str],
+    output: Output,
+    logits: bool,
+    tolerance: float,
+    name: str,
 ) -> np.ndarray:
     """One call's answer as float32 [rows, classes], or a sentence that says what is wrong with it.
 
@@ -39,9 +46,9 @@ def check(
     class's: its probability p becomes (1 − p, p), its logit z (σ(−z), σ(z)).
 
     Args:
-      answer: what the call returned, anything that numpy makes an array of.
+      answer: what the call returned, anything that numpy makes an array of, or by label.
       rows: inputs that were asked about.
-      classes: K.
+      labels: of the K classes.
       output: "softmax": rows are probabilities that sum to 1; "sigmoid": each is one; "value": any.
       logits: softmax or sigmoid is still to be taken.
       tolerance: by how much a softmax row's sum may differ from 1.
@@ -51,6 +58,7 @@ def check(
       HostError: says what came and what was wanted.
       SomeRows: of some rows that are not finite; it has the others, which may have been paid for.
     """
+    answer, classes = _by_label(answer, labels, name), len(labels)
     try:
         masked = np.ma.is_masked(answer)  # whose values beneath the mask are none
         values = answer.astype(np.float64).filled(np.nan) if masked else np.asarray(answer)
@@ -83,7 +91,7 @@ def check(
         if not finite.any():
             raise HostError(message)
         good = np.flatnonzero(finite)
-        given = values[good], len(good), classes, output, logits, tolerance, name
+        given = values[good], len(good), labels, output, logits, tolerance, name
         raise SomeRows(message, good, check(*given))
     if two_of_one:
         values = np.concatenate([-values if logits else 1 - values, values], -1)
@@ -94,6 +102,40 @@ def check(
     if logits:
         return _softmax(values) if output == "softmax" else _sigmoid(values)
     return _probabilities(values, output, tolerance, name)
+
+
+def _by_label(answer: Any, labels: Sequence[str], name: str) -> Any:
+    """Answers in the order of the labels, where they have names: a table's columns, {label: p} for
+    each input, or what APIs make of it, [{"label": label, "score": p}, …]."""
+    names = [str(column) for column in getattr(answer, "columns", ())]
+    if isinstance(answer, list | tuple) and len(answer):
+        rows = [_named(row) for row in answer]
+        if None not in rows:
+            names = list(rows[0])
+            if any(row.keys() != rows[0].keys() for row in rows):
+                raise HostError(f"{name} answered other labels to one input than to another")
+            answer = [[row[key] for key in names] for row in rows]
+    if len(names) < 2 or names == [str(i) for i in range(len(names))]:
+        return answer
+    from fex_jax.targets import match_classes  # imports JAX, which an array does not need
+
+    places = match_classes(labels, names) if len(names) == len(labels) else None
+    if places is None:
+        raise HostError(
+            f"{name} answered {', '.join(names)[:200]} by name; wanted the labels, "
+            f"{', '.join(labels)[:200]}: name them alike, or answer an array in their order"
+        )
+    return np.asarray(answer)[:, places]
+
+
+def _named(row: Any) -> dict[str, Any] | None:
+    """{label: p} of an input; None: its answer has no names."""
+    if isinstance(row, Mapping):
+        return {str(label): p for label, p in row.items()}
+    pairs = isinstance(row, list) and row and all(isinstance(x, Mapping) for x in row)
+    if pairs and all(x.keys() == {"label", "score"} for x in row):
+        return {str(x["label"]): x["score"] for x in row}
+    return None
 
 
 class AssumedLogits:

@@ -11,6 +11,7 @@ from fex_jax import host
 from fex_jax.host import HostError
 
 LABELS = ("a", "b", "c")
+ROW = np.zeros((1, 2))
 
 
 def table(call, labels=LABELS, columns=2, **options) -> host.HostPredictor:
@@ -325,3 +326,36 @@ def test_check_finds_rows_in_another_order_and_chance():
     centred = table(lambda batch: batch[:, :1] - batch[:, :1].mean(), ("x",), output="value")
     with pytest.raises(HostError, match="one at a time"):
         centred.check(inputs)
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_columns_with_names_are_the_labels(library):
+    """Breaks if a table's answers are read by position, so that classes are exchanged."""
+    frames = pytest.importorskip(library)
+
+    def says(**columns) -> np.ndarray:
+        return answering(frames.DataFrame({name: [p] for name, p in columns.items()}))(ROW)
+
+    np.testing.assert_array_equal(says(C=0.25, a=0.5, b=0.25), says(a=0.5, b=0.25, c=0.25))
+    with pytest.raises(HostError, match="answered x, a, b by name; wanted the labels, a, b, c"):
+        says(x=0.25, a=0.5, b=0.25)
+    # Numbers, or the only column, name no class.
+    numbered = answering(frames.DataFrame({"0": [0.25], "1": [0.5], "2": [0.25]}))(ROW)
+    np.testing.assert_array_equal(numbered, [[0.25, 0.5, 0.25]])
+    alone = table(lambda batch: frames.DataFrame({"score": [7.0]}), ("price",), output="value")
+    assert alone(ROW) == 7
+
+
+def test_labels_beside_numbers():
+    """Breaks if answers by label, as APIs give them, the first sorted, are refused or exchanged."""
+    by_label = [{"c": 0.5, "a": 0.25, "b": 0.25}, {"b": 0.75, "a": 0.25, "c": 0.0}]
+    scored = [[{"label": k, "score": p} for k, p in row.items()] for row in by_label]
+    for answer in (by_label, scored):
+        np.testing.assert_array_equal(
+            answering(answer)(np.zeros((2, 2))), [[0.25, 0.25, 0.5], [0.25, 0.75, 0]]
+        )
+    best = [[{"label": "c", "score": 1.0}], [{"label": "b", "score": 1.0}]]
+    with pytest.raises(HostError, match="other labels to one input than to another"):
+        answering(best)(np.zeros((2, 2)))
+    with pytest.raises(HostError, match="answered label, score by name; wanted the labels, a, b"):
+        answering([{"label": "c", "score": 1.0}])(ROW)
