@@ -10,7 +10,7 @@ method are its seeds), `--methods=package.module:function` a method of your own,
 computed elsewhere, for the inputs that `--write_inputs` writes. The protocol is
 `--config.eval.protocol=fex`, chefer or authors. Without --config, it is the one of training; what
 the explainer was trained with (predictor, fill, removal, unit) is always its own. Of a run of
-`fex_jax.fit` all of its file or folder is scored, most of which it was trained on: `--config` names
+`fex_jax.fit` the items are scored that it held out, 8 to 64 of its file or folder: `--config` names
 others. Of tables Shapley values are compared with true ones, contrasts by deletion and insertion,
 without plots.
 """
@@ -74,7 +74,7 @@ def main(_: list[str]) -> None:
         table = evaluation.evaluate(
             [*explainers, *given.methods],
             predictor,
-            lambda: feeding.of(predictor).open_source(predictor, config, config.data.eval_split),
+            lambda: feeding.open_split(predictor, config),
             workdir=output,
             protocol=config.eval.protocol,
             limit=config.eval.num_images,
@@ -88,10 +88,8 @@ def main(_: list[str]) -> None:
             classes_by=config.eval.get("match_classes", "name"),
             write_inputs=given.write_inputs,
         )
-        data, split = config.data.name, config.data.eval_split
+        data, split = config.data.name, config.data.eval_split.replace("_", "-")
         own = {"Data": f"{data}, {table.task.size} {split} {predictor.modality}"}
-        if split == "all" and given.config is None:  # the run's own
-            own["Data"] += ", of which most were trained on"
         if predictor.params:  # and so a folder
             own["Predictor"] = (
                 f"{finding.folder(workdir) / 'predictor'}, {fingerprint.of(predictor)}"

@@ -68,7 +68,7 @@ def _say_worth(config: Any, workdir: pathlib.Path, f: Any, queries: int | None =
 
     explainer = explain.load(workdir, f)
     box = explainer.predictor
-    source = feeding.of(box).open_source(box, config, config.data.eval_split)
+    source = feeding.open_split(box, config)
     fit.finish(explainer, source.split(_ROWS)[0], config, workdir, f, queries)
 
 

@@ -75,7 +75,7 @@ def score(predictor: pretrained.Checkpoint, method) -> dict[str, np.ndarray]:
     config = idexpo_digits.get_config()
     bind = predictors.from_checkpoint(predictor, config.predictor.fill)
     predict = tasks.make_prediction(bind, predictor.params)
-    source = feeding.of(predictor).open_source(predictor, config, config.data.eval_split)
+    source = feeding.open_split(predictor, config)
     reading = tasks.Reading(metrics.FEX, 128, _IMAGES.value, "word", 0, "refuse", "name")
     task = inputs.open_task(predictor, bind, predict, source, None, reading)
     task = task._replace(pairs=np.zeros(0, int))

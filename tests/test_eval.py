@@ -68,7 +68,10 @@ def run(predictor, tmp_path_factory) -> pathlib.Path:
 
 
 def test_a_run_of_fit_is_scored_on_its_own_file(tmp_path):
-    """Breaks if eval.py does not find the data of a run of `fit`, or needs labels or `--config`."""
+    """Breaks if eval.py does not find what a run of `fit` held out, or needs labels or `--config`.
+
+    The first maps are those of the items that `fit` compared the explainer on.
+    """
     path, texts = tmp_path / "texts.csv", [f"a {x} film" for x in ("good", "bad", "dull")] * 4
     path.write_text("\n".join(["title,body", *(f"{i},{text}" for i, text in enumerate(texts))]))
     pretrained.save(tmp_path / "predictor", tiny_text.checkpoint())
@@ -76,7 +79,7 @@ def test_a_run_of_fit_is_scored_on_its_own_file(tmp_path):
     fex_jax.fit(str(tmp_path / "predictor"), str(path), **options)
     assert commands.run("eval.py", f"--workdir={tmp_path / 'run'}") is None
     facts = json.loads((tmp_path / "run" / "eval" / "results.json").read_text())["facts"]
-    assert facts["Data"] == "texts, 12 all texts, of which most were trained on"
+    assert facts["Data"] == "texts, 3 held-out texts"
     assert "Predictor's accuracy" not in facts
 
 

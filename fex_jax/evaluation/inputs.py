@@ -42,7 +42,7 @@ def load_task(explainer: explain.Explainer, config: Any) -> tuple[Bind, tasks.Pr
     text = explainer.unit, config.text.max_length, config.text.too_long
     size, limit = config.eval.batch_size, config.eval.num_images
     reading = Reading(protocol, size, limit, *text, config.eval.match_classes)
-    source = feeding.of(predictor).open_source(predictor, config, config.data.eval_split)
+    source = feeding.open_split(predictor, config)
     task = open_task(predictor, explainer.bind, predict, source, None, reading)
     return explainer.bind, predict, task
 

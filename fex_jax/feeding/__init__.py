@@ -8,7 +8,7 @@ or, where there is none, the module of `modalities`:
     PRESET: the objective of `fex_jax.fit` where none is chosen
     SETTINGS: a preset -> the settings that a run starts from
     OPTIONS: those of `open_data` that are its own
-    AT_PATH: settings with which `open_source` reads the path that `open_data` was given
+    AT_PATH: settings with which `open_split` reads the path that `open_data` was given
     open_source(predictor, config, split) -> the data that a config names
     open_data(predictor, given, limit, **options) -> source, settings, what was skipped
     suit(config, predictor, source) -> sets what depends on both in the config
@@ -31,6 +31,9 @@ from fex_jax import modalities
 
 if TYPE_CHECKING:
     from fex_jax.export import Predictor
+
+
+HELD_OUT = "held_out"  # a split: what a run of `fex_jax.fit` measures itself on at its end
 
 
 class Source(Protocol):
@@ -75,8 +78,30 @@ def open_data(
         raise ValueError(f"{name} is no option for {predictor.modality}: leave it out")
     source, own, skipped = module.open_data(predictor, given, limit, **options)
     if isinstance(given, str | os.PathLike):
-        own |= module.AT_PATH | {"data.path": str(given)}
+        at_path = {"data.path": str(given), "data.limit": limit or 0, "data.eval_split": HELD_OUT}
+        own |= module.AT_PATH | at_path
     return source, own, skipped
+
+
+def held_out(source: Source) -> tuple[Source, Source]:
+    """What `fex_jax.fit` holds out of a source, and the rest.
+
+    A thirtieth of the items in whole eights, 8 to 64; a quarter of a handful.
+    """
+    return source.split(min(64, max(8, source.size // 30 // 8 * 8), source.size // 4))
+
+
+def open_split(predictor: "Predictor", config: ml_collections.ConfigDict) -> Source:
+    """What a config's `data.eval_split` says is scored; of a run of `fit` what it held out.
+
+    That needs the file or folder as it was: others in it are other items.
+    """
+    given = config.data
+    if given.eval_split != HELD_OUT:
+        return of(predictor).open_source(predictor, config, given.eval_split)
+    names = given.column.split(",") if given.get("column") else []
+    column = {"column": names[0] if len(names) == 1 else names} if names else {}
+    return held_out(open_data(predictor, given.path, given.limit or None, **column)[0])[0]
 
 
 def open_stream(

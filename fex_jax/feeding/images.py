@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 PRESET, SETTINGS = "contrast", settings.default
 OPTIONS = ("column",)
-AT_PATH = {"data.name": "folder", "data.eval_split": "all"}
+AT_PATH = {"data.name": "folder"}
 THINGS, ONCE = "images", True
 _COLUMNS = "image", "img", "picture", "pixels"  # names of a column where none is given
 _CHECKED = 20_000  # files that are opened before training starts

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 PRESET, SETTINGS = "shapley", settings.of_tables
 OPTIONS = "groups", "background", "unit"
-AT_PATH = {"data.name": "table", "data.eval_split": "all"}
+AT_PATH = {"data.name": "table"}
 THINGS, ONCE = "rows", False
 _MIX = 0.15  # of a row's features are another's
 _ROWS, _NUMBERS = 1024, 2**23  # in a batch, and in what f is asked about it

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 PRESET, SETTINGS = "contrast", settings.default
 OPTIONS = ("column",)
-AT_PATH = {"data.name": "texts", "data.eval_split": "all"}
+AT_PATH = {"data.name": "texts"}
 THINGS, ONCE = "texts", True
 _FROM_ITERATORS = 100_000  # texts that are taken of an iterator without a limit
 

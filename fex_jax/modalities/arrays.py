@@ -36,7 +36,7 @@ if TYPE_CHECKING:  # of training and scoring
 BATCH_SIZE = 64
 THING, THINGS = "array", "arrays"
 ONCE, PRESET, OPTIONS, PIXELS = True, "contrast", (), False
-AT_PATH = {"data.name": "arrays", "data.eval_split": "all"}
+AT_PATH = {"data.name": "arrays"}
 _MOST = 2**16  # numbers of an array that a network of dense layers reads
 _TRIED, _FAR = 8, 10.0  # arrays that f's function is tried on; standard deviations that are read
 _FILE, _COUNT = "arrays.safetensors", checks.integer(1, _MOST)

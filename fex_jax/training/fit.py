@@ -124,7 +124,7 @@ def fit(
     source, own, skipped = feeding.open_data(predictor, data, limit, **options)
     settings = own | ({"policy_backbone.path": backbone} if backbone else {}) | dict(settings or {})
     preset = preset or feeding.of(predictor).PRESET
-    held_out, training = source.split(_held_out(source.size))
+    held_out, training = feeding.held_out(source)
     config = _configure(predictor, training, preset, epochs, batch_size, settings)
     if f is not None and queries is not None and epochs is None:
         config.batch_size = batch_size or counting.batch_size(config, f, training, queries)
@@ -202,11 +202,6 @@ def finish(
             else:
                 most = None if may is None else counting.COMPARED
                 print(compare(asked, held_out, config, most))
-
-
-def _held_out(size: int) -> int:
-    """A thirtieth of the items in whole eights, 8 to 64; a quarter of a handful."""
-    return min(64, max(8, size // 30 // 8 * 8), size // 4)
 
 
 def _configure(

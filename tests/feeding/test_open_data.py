@@ -12,7 +12,7 @@ import pyarrow
 import pytest
 from PIL import Image
 
-from fex_jax import data, feeding, host, text_data
+from fex_jax import data, feeding, host, settings, text_data
 from fex_jax.host import black_box
 from tests import tiny_text
 
@@ -145,6 +145,26 @@ def test_a_split_loses_and_shares_nothing(predictor):
     texts, _, _ = feeding.open_data(tiny_text.checkpoint(), TEXTS)
     first, rest = texts.split(1)
     assert sorted(first.texts + rest.texts) == sorted(TEXTS) and first.size == 1
+
+
+@pytest.mark.parametrize("limit", [None, 20])
+def test_what_fit_held_out_is_scored(predictor, text_table, tmp_path, limit):
+    """Breaks if eval.py scores items of a run of `fit` that it was trained on."""
+
+    def scored(model, path) -> tuple:
+        source, own, _ = feeding.open_data(model, path, limit)
+        config = settings.default()
+        config.update_from_flattened_dict(own)
+        return *feeding.held_out(source), feeding.open_split(model, config)
+
+    kept, rest, found = scored(tiny_text.checkpoint(), text_table)
+    assert found.texts == kept.texts and found.size == (8 if limit is None else 5)
+    assert rest.size == (32 if limit is None else 15)
+    for number in range(40):
+        pixels = np.full((32, 32, 3), number, np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+    kept, rest, found = (pictures(part, predictor) for part in scored(predictor, tmp_path))
+    assert found == kept and not found & rest and len(found) == (8 if limit is None else 5)
 
 
 def write_texts(root: pathlib.Path, form: str):

@@ -50,10 +50,9 @@ def read_by_all(path: pathlib.Path, column=None) -> list[text_data.Source]:
     config = settings.default()
     config.update_from_flattened_dict(own)
     settings.check_data(config)
-    split = config.data.eval_split
     return [
         fitted,
-        feeding.of(predictor).open_source(predictor, config, split),
+        feeding.of(predictor).open_source(predictor, config, "all"),
         evaluated._source(predictor, str(path), None, column),
     ]
 
