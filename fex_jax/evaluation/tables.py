@@ -242,7 +242,7 @@ def evaluate(
     box = explainer.predictor
     options = config.attributions.to_dict()
     rows = choose(given, (), box.bind, box, options)
-    source = feeding.open_split(box, config)
+    source: Any = feeding.open_split(box, config)  # with `values`
     values = source.values[: config.eval.num_images or None]
     if not len(values):
         raise ValueError(f"the split {config.data.eval_split} of {config.data.name} has no rows")
