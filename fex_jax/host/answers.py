@@ -107,7 +107,8 @@ def check(
 def _by_label(answer: Any, labels: Sequence[str], name: str) -> Any:
     """Answers in the order of the labels, where they have names: a table's columns, {label: p} for
     each input, or what APIs make of it, [{"label": label, "score": p}, …]."""
-    names = [str(column) for column in getattr(answer, "columns", ())]
+    named = getattr(answer, "column_names", getattr(answer, "columns", ()))  # Arrow's; others'
+    names = [str(column) for column in named]
     if isinstance(answer, list | tuple) and len(answer):
         rows = [_named(row) for row in answer]
         if None not in rows:
