@@ -129,12 +129,13 @@ def on_host(
         shape = jax.ShapeDtypeStruct((arrays[0].shape[0], *row.shape), row.dtype)
         # `pure_callback` hands arrays over by JAX's threads. CPUs have one a core, and a callback
         # holds one: on one core, or of as many threads, all wait for ever.
-        if jax.default_backend() == "cpu" and mesh.size <= 1:
+        if jax.default_backend() == "cpu" and (apart or mesh.size <= 1):
             return buffer_callback(into, shape, vmap_method="sequential")(*arrays)
         return jax.pure_callback(function, shape, *arrays, vmap_method="sequential")
 
     mesh = jax.sharding.get_abstract_mesh()
-    if jax.process_count() == 1 or mesh.empty or arrays[0].shape[0] % mesh.size:
+    apart = jax.process_count() > 1 and not (mesh.empty or arrays[0].shape[0] % mesh.size)
+    if not apart:
         return call(*arrays)
     rows = PartitionSpec(mesh.axis_names)
     return jax.shard_map(call, in_specs=rows, out_specs=rows, check_vma=False)(*arrays)
