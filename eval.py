@@ -88,7 +88,8 @@ def main(_: list[str]) -> None:
             classes_by=config.eval.get("match_classes", "name"),
             write_inputs=given.write_inputs,
         )
-        data, split = config.data.name, config.data.eval_split.replace("_", "-")
+        data, split = config.data.name, config.data.eval_split
+        split = "held-out" if split == feeding.HELD_OUT else split
         own = {"Data": f"{data}, {table.task.size} {split} {predictor.modality}"}
         if predictor.params:  # and so a folder
             own["Predictor"] = (

@@ -68,10 +68,7 @@ def run(predictor, tmp_path_factory) -> pathlib.Path:
 
 
 def test_a_run_of_fit_is_scored_on_its_own_file(tmp_path):
-    """Breaks if eval.py does not find what a run of `fit` held out, or needs labels or `--config`.
-
-    The first maps are those of the items that `fit` compared the explainer on.
-    """
+    """Breaks if eval.py scores more than a run of `fit` held out, or needs labels or `--config`."""
     path, texts = tmp_path / "texts.csv", [f"a {x} film" for x in ("good", "bad", "dull")] * 4
     path.write_text("\n".join(["title,body", *(f"{i},{text}" for i, text in enumerate(texts))]))
     pretrained.save(tmp_path / "predictor", tiny_text.checkpoint())

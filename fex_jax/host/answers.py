@@ -108,20 +108,23 @@ def _by_label(answer: Any, labels: Sequence[str], name: str) -> Any:
     """Answers in the order of the labels, where they have names: a table's columns, {label: p} for
     each input, or what APIs make of it, [{"label": label, "score": p}, …]."""
     named = getattr(answer, "column_names", getattr(answer, "columns", ()))  # Arrow's; others'
-    names = [str(column) for column in named]
+    names, by_row = [str(column) for column in named], False
     if isinstance(answer, list | tuple) and len(answer):
         rows = [_named(row) for row in answer]
-        if None not in rows:
+        if by_row := None not in rows:
             names = list(rows[0])
             if any(row.keys() != rows[0].keys() for row in rows):
                 raise HostError(f"{name} answered other labels to one input than to another")
             answer = [[row[key] for key in names] for row in rows]
-    if len(names) < 2 or names == [str(i) for i in range(len(names))]:
+    if not names or names == [str(i) for i in range(len(names))]:
         return answer
     from fex_jax.targets import match_classes  # imports JAX, which an array does not need
 
     places = match_classes(labels, names) if len(names) == len(labels) else None
     if places is None:
+        # A column "score" may be the second of two classes'; one that bears the first's name, not.
+        if len(names) == 1 and not by_row and match_classes(labels[:1], names) is None:
+            return answer
         raise HostError(
             f"{name} answered {', '.join(names)[:200]} by name; wanted the labels, "
             f"{', '.join(labels)[:200]}: name them alike, or answer an array in their order"

@@ -345,6 +345,11 @@ def test_columns_with_names_are_the_labels(library):
     np.testing.assert_array_equal(numbered, [[0.25, 0.5, 0.25]])
     alone = table(lambda batch: table_of({"score": [7.0]}), ("price",), output="value")
     assert alone(ROW) == 7
+    second = table(lambda batch: table_of({"score": [0.75]}), ("no", "yes"))
+    np.testing.assert_array_equal(second(ROW), [[0.25, 0.75]])
+    first = table(lambda batch: table_of({"No": [0.75]}), ("no", "yes"))
+    with pytest.raises(HostError, match="answered No by name; wanted the labels, no, yes"):
+        first(ROW)
 
 
 def test_labels_beside_numbers():
@@ -360,3 +365,7 @@ def test_labels_beside_numbers():
         answering(best)(np.zeros((2, 2)))
     with pytest.raises(HostError, match="answered label, score by name; wanted the labels, a, b"):
         answering([{"label": "c", "score": 1.0}])(ROW)
+    for only in ("no", "yes"):
+        top = table(lambda batch, label=only: [[{"label": label, "score": 0.9}]], ("no", "yes"))
+        with pytest.raises(HostError, match=f"answered {only} by name; wanted the labels, no, yes"):
+            top(ROW)
