@@ -89,7 +89,6 @@ def main(_: list[str]) -> None:
             write_inputs=given.write_inputs,
         )
         data, split = config.data.name, config.data.eval_split
-        split = "held-out" if split == feeding.HELD_OUT else split
         own = {"Data": f"{data}, {table.task.size} {split} {predictor.modality}"}
         if predictor.params:  # and so a folder
             own["Predictor"] = (

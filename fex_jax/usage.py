@@ -21,7 +21,7 @@ _MEANING = {
     "data.path": "a folder or file of one's own; the data_dir of TFDS",
     "data.column": "of a table of texts; of pairs two, first,second",
     "data.limit": "training examples; 0: all",
-    "data.eval_split": "what eval.py scores: test, all, of a run of fit held_out, ...",
+    "data.eval_split": "what eval.py scores: test, all, of a run of fit held-out, ...",
     "predictor.path": "Hugging Face folder or id, model.onnx, http://..., package.module:f",
     "predictor.labels": "file of a black box's classes, one a line",
     "predictor.options": "more about a black box, JSON",

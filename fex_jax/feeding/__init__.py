@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from fex_jax.export import Predictor
 
 
-HELD_OUT = "held_out"  # a split: what a run of `fex_jax.fit` measures itself on at its end
+HELD_OUT = "held-out"  # a split: what a run of `fex_jax.fit` measures itself on at its end
 
 
 class Source(Protocol):
@@ -99,9 +99,14 @@ def open_split(predictor: "Predictor", config: ml_collections.ConfigDict) -> Sou
     given = config.data
     if given.eval_split != HELD_OUT:
         return of(predictor).open_source(predictor, config, given.eval_split)
-    names = given.column.split(",") if given.get("column") else []
-    column = {"column": names[0] if len(names) == 1 else names} if names else {}
-    return held_out(open_data(predictor, given.path, given.limit or None, **column)[0])[0]
+    found = open_data(predictor, given.path, given.limit or None, column=column(config))
+    return held_out(found[0])[0]
+
+
+def column(config: ml_collections.ConfigDict) -> str | list[str] | None:
+    """The column of a table of texts that a config names, or two of pairs; None: none."""
+    names = config.data.get("column", "").split(",")  # of runs before there was one, too
+    return None if names == [""] else names[0] if len(names) == 1 else names
 
 
 def open_stream(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import ml_collections
 
-from fex_jax import settings, text_data, text_streams, tokens
+from fex_jax import feeding, settings, text_data, text_streams, tokens
 from fex_jax.feeding import text_files
 from fex_jax.feeding.given import Named, from_table, shuffled, source_of
 from fex_jax.feeding.lengths import suit_length
@@ -29,9 +29,7 @@ def open_source(
     predictor: "Predictor", config: ml_collections.ConfigDict, split: str
 ) -> text_data.Source:
     """A split of the data that a config names."""
-    given = config.data
-    names = given.get("column", "").split(",")  # of runs before there was one, too
-    column = None if names == [""] else names[0] if len(names) == 1 else names
+    given, column = config.data, feeding.column(config)
     return text_data.open_source(given.name, split, given.path, predictor.labels, column)
 
 
