@@ -10,7 +10,7 @@ REQUIREMENTS ?= $(if $(shell command -v nvidia-smi 2>/dev/null),requirements.txt
 help:  ## list the commands (seconds)
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
-demo: $(VENV)/installed  ## train FEX on digit scenes, evaluate it, write a gallery (5 minutes)
+demo: $(VENV)/installed  ## train FEX on digit scenes, evaluate it, write a gallery (5 to 9 minutes)
 	$(BIN)/python train.py --config=configs/digit_scenes.py --workdir=runs/demo
 	$(BIN)/python eval.py --config=configs/digit_scenes.py --workdir=runs/demo
 
@@ -22,7 +22,7 @@ demo-table: $(VENV)/installed  ## Shapley values of gradient boosting on a table
 	$(BIN)/python train.py --config=configs/tables_breast_cancer.py --workdir=runs/demo_table
 	$(BIN)/python eval.py --config=configs/tables_breast_cancer.py --workdir=runs/demo_table
 
-test: $(VENV)/installed  ## lint, check types and documents, run the tests (20 to 30 minutes)
+test: $(VENV)/installed  ## lint, check types and documents, run the tests (20 to 35 minutes)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
